@@ -1,0 +1,63 @@
+//! What the tokens of this system say, besides `exp` and `iat`, which the JWT library keeps.
+//!
+//! All are ES256 (RFC 7518 section 3.4) with a `kid`. The algorithm belongs to the key, never to the token.
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// `iss` of every token origin signs.
+pub const ISSUER: &str = "nextream-origin";
+/// `aud` of tokens for `/__edge/*`.
+pub const AUDIENCE_EDGE: &str = "nextream-edge";
+/// `aud` of tokens for `/admin/*`.
+pub const AUDIENCE_ADMIN: &str = "nextream-admin";
+
+/// What a token for `/__edge/*` allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// One purge batch: `body_sha256` is required and the life is short.
+    PurgeBatch,
+    /// Purges by hand at an edge that keeps its own log.
+    PurgeRequest,
+    /// Seeing `Surrogate-*` on answers.
+    Debug,
+    /// Reading metrics and detailed health.
+    Metrics,
+}
+
+/// Claims of a token for `/__edge/*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeClaims {
+    pub iss: String,
+    pub aud: String,
+    pub scope: Scope,
+    /// SHA-256 of the request body, base64url without padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_sha256: Option<String>,
+}
+
+/// Staff roles, each including those above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StaffRole {
+    Viewer,
+    Editor,
+    Admin,
+}
+
+/// Claims of a token for `/admin/*`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminClaims {
+    pub iss: String,
+    pub aud: String,
+    /// Who acts; stands in the purge log as `actor`.
+    pub sub: String,
+    pub role: StaffRole,
+}
+
+/// The digest `body_sha256` carries.
+pub fn body_digest(body: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(body))
+}

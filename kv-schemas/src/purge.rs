@@ -1,0 +1,207 @@
+//! Purges as they travel: what an admin asks for, what origin's dispatcher delivers, what the journal answers.
+use crate::as_of::{AsOf, LogId, SEQ_MAX, Seq};
+use crate::surrogate_key::{KEYS_PER_PURGE_MAX, SurrogateKey};
+use serde::{Deserialize, Serialize};
+
+/// What happens to the entries a purge names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PurgeMode {
+    /// They become stale: answered at once while a fresh copy is fetched, or when origin fails.
+    Soft,
+    /// They are never answered again.
+    Hard,
+}
+
+impl PurgeMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Soft => "soft",
+            Self::Hard => "hard",
+        }
+    }
+}
+
+/// `POST /admin/v1/purges` at origin, and `POST /__edge/purges` at an edge that keeps its own log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeRequest {
+    /// Surrogate keys, 1 to 1,000; must be absent when `all` is true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SurrogateKey>,
+    /// Purge everything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// `hard` when absent: whoever purges by hand expects the old copy to be gone.
+    #[serde(default = "hard")]
+    pub mode: PurgeMode,
+    /// Free text for the record, at most 500 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+fn hard() -> PurgeMode {
+    PurgeMode::Hard
+}
+
+/// Longest `reason` and `actor`, in bytes.
+pub const NOTE_BYTES_MAX: usize = 500;
+/// Purges in one batch.
+pub const PURGES_PER_BATCH_MAX: usize = 1000;
+/// Surrogate keys in one batch, all purges together.
+pub const KEYS_PER_BATCH_MAX: usize = 10_000;
+/// Largest intake body, in bytes.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PurgeError {
+    #[error("name keys, or set all to true, not both")]
+    Target,
+    #[error("at most 1000 keys in one purge")]
+    TooManyKeys,
+    #[error("reason and actor have at most 500 bytes")]
+    NoteTooLong,
+    #[error("at most 1000 purges and 10000 keys in one batch")]
+    TooManyPurges,
+    #[error("the purges of a batch carry consecutive seq, starting at first_seq, which is at least 1")]
+    Order,
+}
+
+fn check_target(keys: &[SurrogateKey], all: bool) -> Result<(), PurgeError> {
+    if all != keys.is_empty() {
+        return Err(PurgeError::Target);
+    }
+    if keys.len() > KEYS_PER_PURGE_MAX {
+        return Err(PurgeError::TooManyKeys);
+    }
+    Ok(())
+}
+
+fn check_note(note: Option<&str>) -> Result<(), PurgeError> {
+    if note.is_some_and(|text| text.len() > NOTE_BYTES_MAX) {
+        return Err(PurgeError::NoteTooLong);
+    }
+    Ok(())
+}
+
+impl PurgeRequest {
+    pub fn check(&self) -> Result<(), PurgeError> {
+        check_target(&self.keys, self.all)?;
+        check_note(self.reason.as_deref())
+    }
+}
+
+/// One row of the purge log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Purge {
+    pub seq: Seq,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SurrogateKey>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    pub mode: PurgeMode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// When the write committed, by origin's clock, in milliseconds since 1970. For people and lag figures; no rule reads it.
+    pub committed_at_ms: u64,
+}
+
+/// `POST /__edge/purges` from origin's dispatcher. Empty `purges` announce the log and ask for `next_seq`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeBatch {
+    pub log_id: LogId,
+    /// `seq` of the first purge in the batch; of an empty one, the `seq` the next purge will have.
+    pub first_seq: Seq,
+    pub purges: Vec<Purge>,
+}
+
+impl PurgeBatch {
+    pub fn check(&self) -> Result<(), PurgeError> {
+        let keys: usize = self.purges.iter().fold(0, |sum, purge| sum.saturating_add(purge.keys.len()));
+        if self.purges.len() > PURGES_PER_BATCH_MAX || keys > KEYS_PER_BATCH_MAX {
+            return Err(PurgeError::TooManyPurges);
+        }
+        if self.first_seq == 0 || self.first_seq > SEQ_MAX {
+            return Err(PurgeError::Order);
+        }
+        let mut seq = self.first_seq;
+        for purge in &self.purges {
+            if purge.seq != seq || seq > SEQ_MAX {
+                return Err(PurgeError::Order);
+            }
+            check_target(&purge.keys, purge.all)?;
+            check_note(purge.reason.as_deref())?;
+            check_note(purge.actor.as_deref())?;
+            seq = seq.saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
+/// The journal's answer to either form of intake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeAck {
+    pub log_id: LogId,
+    /// The `seq` the journal needs next; everything below it is durable there.
+    pub next_seq: Seq,
+    /// How many purges of this call were new to it.
+    pub accepted: u32,
+}
+
+impl PurgeAck {
+    /// The state a reader has to ask for (`Min-As-Of`) to read after this purge.
+    pub fn as_of(&self) -> AsOf {
+        AsOf::new(self.log_id.clone(), self.next_seq.saturating_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> SurrogateKey {
+        SurrogateKey::new(text).unwrap()
+    }
+
+    fn purge(seq: Seq) -> Purge {
+        Purge { seq, keys: vec![key("k")], all: false, mode: PurgeMode::Soft, reason: None, actor: None, committed_at_ms: 0 }
+    }
+
+    fn batch(first_seq: Seq, purges: Vec<Purge>) -> PurgeBatch {
+        PurgeBatch { log_id: LogId::new("log").unwrap(), first_seq, purges }
+    }
+
+    #[test]
+    fn a_batch_is_consecutive() {
+        assert_eq!(batch(1, vec![]).check(), Ok(()));
+        assert_eq!(batch(3, vec![purge(3), purge(4)]).check(), Ok(()));
+        assert_eq!(batch(3, vec![purge(4)]).check(), Err(PurgeError::Order));
+        assert_eq!(batch(3, vec![purge(3), purge(5)]).check(), Err(PurgeError::Order));
+        assert_eq!(batch(3, vec![purge(3), purge(3)]).check(), Err(PurgeError::Order));
+        assert_eq!(batch(0, vec![]).check(), Err(PurgeError::Order));
+        assert_eq!(batch(SEQ_MAX + 1, vec![]).check(), Err(PurgeError::Order));
+    }
+
+    #[test]
+    fn a_purge_names_keys_or_all() {
+        let both = Purge { all: true, ..purge(1) };
+        let neither = Purge { keys: vec![], ..purge(1) };
+        for wrong in [both, neither] {
+            assert_eq!(batch(1, vec![wrong]).check(), Err(PurgeError::Target));
+        }
+        let many = Purge { keys: vec![key("k"); 1001], ..purge(1) };
+        assert_eq!(batch(1, vec![many]).check(), Err(PurgeError::TooManyKeys));
+    }
+
+    #[test]
+    fn a_request_without_mode_is_hard() {
+        let request: PurgeRequest = serde_json::from_str(r#"{"keys":["a"]}"#).unwrap();
+        assert_eq!(request.mode, PurgeMode::Hard);
+        assert!(serde_json::from_str::<PurgeRequest>(r#"{"keys":["a"],"mod":"soft"}"#).is_err());
+        assert!(serde_json::from_str::<PurgeRequest>(r#"{"keys":["a b"]}"#).is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! Surrogate keys: the names a cached answer can be purged by.
+//!
+//! Origin sends them in `Surrogate-Key` (space-separated) or `Cache-Tag` (comma-separated). The edge compares 64-bit
+//! hashes: a collision can only purge too much, never too little.
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// All keys of one answer together, in bytes (as they stand in the header). Beyond it the answer is not cacheable.
+pub const KEYS_BYTES_MAX: usize = 16 * 1024;
+/// Keys in one purge.
+pub const KEYS_PER_PURGE_MAX: usize = 1000;
+
+/// XXH64 (seed 0) of the key's bytes. Part of the exchanged format: journal and isolates must agree on it.
+pub type KeyHash = u64;
+
+/// A surrogate key: 1 to 1,024 visible ASCII bytes without comma.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SurrogateKey(String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SurrogateKeyError {
+    #[error("a surrogate key must not be empty")]
+    Empty,
+    #[error("a surrogate key has at most 1024 bytes")]
+    TooLong,
+    #[error("a surrogate key is visible ASCII without comma")]
+    Character,
+    #[error("the surrogate keys of one answer have at most 16384 bytes together")]
+    ListTooLong,
+}
+
+impl SurrogateKey {
+    pub fn new(text: impl Into<String>) -> Result<Self, SurrogateKeyError> {
+        let text = text.into();
+        check(&text)?;
+        Ok(Self(text))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn hash(&self) -> KeyHash {
+        hash(&self.0)
+    }
+}
+
+fn check(text: &str) -> Result<(), SurrogateKeyError> {
+    if text.is_empty() {
+        return Err(SurrogateKeyError::Empty);
+    }
+    if text.len() > KEY_BYTES_MAX {
+        return Err(SurrogateKeyError::TooLong);
+    }
+    // A comma would make the key unspeakable in Cache-Tag, white space in Surrogate-Key.
+    if !text.bytes().all(|b| b.is_ascii_graphic() && b != b',') {
+        return Err(SurrogateKeyError::Character);
+    }
+    Ok(())
+}
+
+pub fn hash(text: &str) -> KeyHash {
+    xxhash_rust::xxh64::xxh64(text.as_bytes(), 0)
+}
+
+/// Hashes of all keys in a `Surrogate-Key` and a `Cache-Tag` field value, sorted and without repeats.
+///
+/// An illegal key refuses the whole list: a key that were dropped silently could not be purged by.
+pub fn hash_lists(surrogate_key: Option<&str>, cache_tag: Option<&str>) -> Result<Vec<KeyHash>, SurrogateKeyError> {
+    let length = surrogate_key.map_or(0, str::len).saturating_add(cache_tag.map_or(0, str::len));
+    if length > KEYS_BYTES_MAX {
+        return Err(SurrogateKeyError::ListTooLong);
+    }
+    let mut hashes = Vec::new();
+    let spaced = surrogate_key.unwrap_or("").split([' ', '\t']);
+    // Several Surrogate-Key fields are joined with ", " by HTTP libraries: a comma at a word's end is that joint.
+    let spaced = spaced.map(|word| word.trim_end_matches(','));
+    let commaed = cache_tag.unwrap_or("").split(',').map(|tag| tag.trim_matches([' ', '\t']));
+    for key in spaced.chain(commaed).filter(|key| !key.is_empty()) {
+        check(key)?;
+        hashes.push(hash(key));
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    Ok(hashes)
+}
+
+impl TryFrom<String> for SurrogateKey {
+    type Error = SurrogateKeyError;
+    fn try_from(text: String) -> Result<Self, SurrogateKeyError> {
+        Self::new(text)
+    }
+}
+
+impl From<SurrogateKey> for String {
+    fn from(key: SurrogateKey) -> Self {
+        key.0
+    }
+}
+
+impl fmt::Display for SurrogateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn keys_are_visible_ascii_without_comma() {
+        for good in ["title:42", "home", "a", "~", &"k".repeat(1024)] {
+            assert!(SurrogateKey::new(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", " ", "a b", "a,b", "a\n", "é", "\u{7f}", &"k".repeat(1025)] {
+            assert!(SurrogateKey::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn both_headers_give_one_sorted_list() {
+        let both = hash_lists(Some("b  a\ta"), Some("c, a ,")).unwrap();
+        let mut expected = vec![hash("a"), hash("b"), hash("c")];
+        expected.sort_unstable();
+        assert_eq!(both, expected);
+    }
+
+    #[test]
+    fn two_joined_header_fields_lose_no_key() {
+        assert_eq!(hash_lists(Some("a b, c"), None), hash_lists(Some("a b c"), None));
+    }
+
+    #[test]
+    fn one_bad_key_refuses_the_list() {
+        assert_eq!(hash_lists(Some("a b,c"), None), Err(SurrogateKeyError::Character));
+        assert_eq!(hash_lists(Some("ok"), Some("n\u{e9}")), Err(SurrogateKeyError::Character));
+        assert_eq!(hash_lists(Some(&"k ".repeat(8193)), None), Err(SurrogateKeyError::ListTooLong));
+        assert_eq!(hash_lists(Some(&"k".repeat(1025)), None), Err(SurrogateKeyError::TooLong));
+    }
+
+    #[test]
+    fn the_hash_is_xxh64_with_seed_0() {
+        // From the xxHash specification's test vectors: XXH64 of the empty input.
+        assert_eq!(hash(""), 0xef46_db37_51d8_e999);
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_parsed_or_refused(a in ".{0,200}", b in ".{0,200}") {
+            let _ = hash_lists(Some(&a), Some(&b));
+        }
+    }
+}
