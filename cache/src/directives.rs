@@ -1,0 +1,290 @@
+//! Cache-Control (RFC 9111 section 5.2), CDN-Cache-Control (RFC 9213) and Pragma, as data.
+//!
+//! Parsing never fails as a whole: what is not understood is left out, and what is understood but malformed is read
+//! in the way that stores or serves less.
+use crate::fields::Fields;
+use sfv::{BareItem, Dictionary, ListEntry, Parser};
+
+/// RFC 9111 section 1.2.2: a larger number of seconds counts as this one.
+pub const DELTA_S_MAX: u64 = 2_147_483_648;
+
+/// Splits a list at commas that stand outside of quoted strings.
+fn members(value: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    value
+        .split(move |c: char| {
+            if escaped {
+                escaped = false;
+                return false;
+            }
+            match c {
+                '\\' if quoted => escaped = true,
+                '"' => quoted = !quoted,
+                ',' => return !quoted,
+                _ => {}
+            }
+            false
+        })
+        .map(|member| member.trim_matches([' ', '\t']))
+        .filter(|member| !member.is_empty())
+}
+
+/// Name in lower case, and the argument without its quotes.
+fn directive(member: &str) -> (String, Option<String>) {
+    match member.split_once('=') {
+        None => (member.trim_end().to_ascii_lowercase(), None),
+        Some((name, argument)) => {
+            let argument = argument.trim_start();
+            let argument = match argument.strip_prefix('"') {
+                Some(rest) => rest.strip_suffix('"').unwrap_or(rest).replace('\\', ""),
+                None => argument.to_string(),
+            };
+            (name.trim_end().to_ascii_lowercase(), Some(argument))
+        }
+    }
+}
+
+/// RFC 9111 section 1.2.2: delta-seconds is `1*DIGIT`. A malformed one is 0.
+///
+/// Section 4.2.1: "Caches are encouraged to consider responses that have invalid freshness information (e.g., a
+/// max-age directive with a non-integer value) to be stale."
+fn delta_s(argument: Option<&str>) -> u64 {
+    let digits = argument.unwrap_or("");
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return 0;
+    }
+    digits.parse::<u64>().map_or(DELTA_S_MAX, |seconds| seconds.min(DELTA_S_MAX))
+}
+
+fn field_names(argument: &str) -> Vec<String> {
+    argument.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
+}
+
+/// What an answer says about caching it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseDirectives {
+    pub no_store: bool,
+    /// Without field names: validate each time.
+    pub no_cache: bool,
+    /// `no-cache="field"`: these fields must not be reused without validation.
+    pub no_cache_fields: Vec<String>,
+    pub private: bool,
+    /// `private="field"`: these fields must not be stored by a shared cache.
+    pub private_fields: Vec<String>,
+    pub public: bool,
+    pub must_revalidate: bool,
+    pub proxy_revalidate: bool,
+    pub must_understand: bool,
+    pub max_age_s: Option<u64>,
+    pub s_maxage_s: Option<u64>,
+    pub stale_while_revalidate_s: Option<u64>,
+    pub stale_if_error_s: Option<u64>,
+}
+
+impl ResponseDirectives {
+    /// Reads `Cache-Control`.
+    pub fn from_cache_control(value: &str) -> Self {
+        let mut read = Self::default();
+        for member in members(value) {
+            let (name, argument) = directive(member);
+            read.take(&name, argument.as_deref());
+        }
+        read
+    }
+
+    /// Reads a targeted field (RFC 9213). `None` when it is absent, empty or no Structured Field dictionary.
+    ///
+    /// Section 2.1: "If a targeted field in a given message is empty, or if a parsing error is encountered, that
+    /// field MUST be ignored by the cache".
+    pub fn from_targeted(value: &str) -> Option<Self> {
+        let dictionary: Dictionary = Parser::new(value).parse().ok()?;
+        if dictionary.is_empty() {
+            return None;
+        }
+        let mut read = Self::default();
+        for (key, member) in &dictionary {
+            let ListEntry::Item(item) = member else { continue };
+            match &item.bare_item {
+                BareItem::Boolean(true) => read.take(key.as_str(), None),
+                // "max-age=abc" or "max-age=2.5" is of another type: the directive is ignored as RFC 9213 wants.
+                BareItem::Integer(seconds) => {
+                    let seconds = i64::from(*seconds);
+                    if seconds >= 0 {
+                        read.take(key.as_str(), Some(&seconds.to_string()));
+                    }
+                }
+                BareItem::String(names) => read.take(key.as_str(), Some(names.as_str())),
+                _ => {}
+            }
+        }
+        Some(read)
+    }
+
+    fn take(&mut self, name: &str, argument: Option<&str>) {
+        // RFC 9111 section 4.2.1: "When there is more than one value present for a given directive [...] either the
+        // first occurrence should be used or the response should be considered stale."
+        let first = |slot: &mut Option<u64>| {
+            slot.get_or_insert(delta_s(argument));
+        };
+        match name {
+            "no-store" => self.no_store = true,
+            "no-cache" => match argument {
+                None => self.no_cache = true,
+                Some(names) => self.no_cache_fields.extend(field_names(names)),
+            },
+            "private" => match argument {
+                None => self.private = true,
+                Some(names) => self.private_fields.extend(field_names(names)),
+            },
+            "public" => self.public = true,
+            "must-revalidate" => self.must_revalidate = true,
+            "proxy-revalidate" => self.proxy_revalidate = true,
+            "must-understand" => self.must_understand = true,
+            "max-age" => first(&mut self.max_age_s),
+            "s-maxage" => first(&mut self.s_maxage_s),
+            "stale-while-revalidate" => first(&mut self.stale_while_revalidate_s),
+            "stale-if-error" => first(&mut self.stale_if_error_s),
+            _ => {}
+        }
+    }
+
+    /// The directives that hold for this cache: the targeted field if it is usable, else `Cache-Control`.
+    /// The flag tells whether it was the targeted one, which also outranks `Expires`.
+    pub fn of(fields: &Fields) -> (Self, bool) {
+        let targeted = fields.joined(kv_schemas::header::CDN_CACHE_CONTROL);
+        if let Some(read) = targeted.as_deref().and_then(Self::from_targeted) {
+            return (read, true);
+        }
+        (Self::from_cache_control(&fields.joined("cache-control").unwrap_or_default()), false)
+    }
+
+    /// RFC 5861 and RFC 9111 section 4.2.4: a cache must not serve stale when one of these forbids it.
+    pub fn forbids_stale(&self) -> bool {
+        // Section 5.2.2.10: s-maxage "incorporates the semantics of the proxy-revalidate response directive"; an
+        // origin that also grants a stale window explicitly has spoken more precisely.
+        let granted = self.stale_while_revalidate_s.is_some() || self.stale_if_error_s.is_some();
+        self.must_revalidate || self.proxy_revalidate || self.no_cache || (self.s_maxage_s.is_some() && !granted)
+    }
+}
+
+/// What a request demands of the cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestDirectives {
+    pub no_store: bool,
+    pub no_cache: bool,
+    pub only_if_cached: bool,
+    pub max_age_s: Option<u64>,
+    pub min_fresh_s: Option<u64>,
+    /// `max-stale` without argument is any staleness.
+    pub max_stale_s: Option<u64>,
+    pub stale_if_error_s: Option<u64>,
+}
+
+impl RequestDirectives {
+    pub fn of(fields: &Fields) -> Self {
+        let mut read = Self::default();
+        let Some(value) = fields.joined("cache-control") else {
+            // RFC 9111 section 5.4: "When the Cache-Control header field is not present in a request, caches MUST
+            // consider the no-cache request pragma-directive as having the same effect as if 'Cache-Control:
+            // no-cache' were present". (RFC 7234's wording; 9111 keeps Pragma as deprecated input.)
+            read.no_cache = members(&fields.joined("pragma").unwrap_or_default())
+                .any(|member| directive(member).0 == "no-cache");
+            return read;
+        };
+        for member in members(&value) {
+            let (name, argument) = directive(member);
+            let seconds = delta_s(argument.as_deref());
+            match name.as_str() {
+                "no-store" => read.no_store = true,
+                "no-cache" => read.no_cache = true,
+                "only-if-cached" => read.only_if_cached = true,
+                "max-age" => read.max_age_s = Some(seconds),
+                "min-fresh" => read.min_fresh_s = Some(seconds),
+                "max-stale" => read.max_stale_s = Some(argument.map_or(DELTA_S_MAX, |_| seconds)),
+                "stale-if-error" => read.stale_if_error_s = Some(seconds),
+                _ => {}
+            }
+        }
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cc(value: &str) -> ResponseDirectives {
+        ResponseDirectives::from_cache_control(value)
+    }
+
+    #[test]
+    fn cache_control_in_its_odd_forms() {
+        let table: [(&str, Option<u64>); 14] = [
+            ("max-age=10", Some(10)),
+            ("MAX-AGE=10", Some(10)),
+            ("max-age=\"10\"", Some(10)),
+            ("  max-age=10 , public", Some(10)),
+            ("a=\"x, max-age=5\", max-age=10", Some(10)),
+            ("a=\"\\\", max-age=5\", max-age=10", Some(10)),
+            ("max-age=10, max-age=20", Some(10)),
+            ("max-age", Some(0)),
+            ("max-age=", Some(0)),
+            ("max-age=-1", Some(0)),
+            ("max-age=1.5", Some(0)),
+            ("max-age=99999999999999999999999", Some(DELTA_S_MAX)),
+            ("max-age10", None),
+            ("", None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(cc(value).max_age_s, expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn no_cache_with_fields_is_not_no_cache() {
+        let read = cc("no-cache=\"Set-Cookie, x\", private=\"a\"");
+        assert!(!read.no_cache && !read.private);
+        assert_eq!(read.no_cache_fields, ["set-cookie", "x"]);
+        assert_eq!(read.private_fields, ["a"]);
+    }
+
+    #[test]
+    fn a_targeted_field_is_a_structured_field_or_nothing() {
+        let read = |value| ResponseDirectives::from_targeted(value);
+        assert_eq!(read("max-age=60, stale-if-error=5").unwrap().stale_if_error_s, Some(5));
+        assert!(read("no-store").unwrap().no_store);
+        assert!(!read("no-store=?0").unwrap().no_store);
+        assert_eq!(read("max-age=\"60\"").unwrap().max_age_s, Some(60));
+        assert_eq!(read("max-age=6.5").unwrap().max_age_s, None);
+        for ignored in ["", "max-age=60,", "Max-Age=60", "max-age=;", "=", "max-age=60 public"] {
+            assert_eq!(read(ignored), None, "{ignored:?}");
+        }
+    }
+
+    #[test]
+    fn the_targeted_field_wins_over_cache_control() {
+        let fields: Fields =
+            [("cache-control", "no-store"), ("cdn-cache-control", "max-age=9")].into_iter().collect();
+        let (read, targeted) = ResponseDirectives::of(&fields);
+        assert!(targeted && !read.no_store && read.max_age_s == Some(9));
+    }
+
+    #[test]
+    fn pragma_counts_only_without_cache_control() {
+        let with: Fields = [("pragma", "no-cache")].into_iter().collect();
+        assert!(RequestDirectives::of(&with).no_cache);
+        let both: Fields = [("pragma", "no-cache"), ("cache-control", "max-age=1")].into_iter().collect();
+        assert!(!RequestDirectives::of(&both).no_cache);
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_read_without_panic(value in ".{0,200}") {
+            cc(&value);
+            ResponseDirectives::from_targeted(&value);
+            RequestDirectives::of(&[("cache-control", value.as_str())].into_iter().collect());
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The state of one isolate: journal view, memory tier, fill marks. Plain data; whoever holds it must not hold it
+//! across an await.
+use crate::entry::Entry;
+use crate::fills::{Fills, Ticket};
+use crate::phase::Reason;
+use crate::policy::ResponseHead;
+use crate::view::{Applied, JournalView, Knowledge};
+use kv_schemas::journal::{JournalDelta, JournalQuery};
+use kv_schemas::{AsOf, KeyHash};
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
+use std::sync::Arc;
+
+/// Who numbers the purges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOwner {
+    /// Origin: its answers say which state they were read at.
+    Origin,
+    /// The journal itself, in front of an origin that knows nothing of purges: an answer is stamped with the newest
+    /// state known when its request was sent.
+    Journal,
+}
+
+/// Limits and times of one isolate. Milliseconds and bytes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub log_owner: LogOwner,
+    /// How long the view is used without asking anybody.
+    pub lease_ms: u64,
+    /// How old the view may be before nothing counts as fresh by it.
+    pub bound_ms: u64,
+    /// How long one sync may take before another request tries.
+    pub sync_timeout_ms: u64,
+    pub view_keys_max: usize,
+    pub memory_bytes_max: u64,
+    pub memory_entries_max: usize,
+    pub body_bytes_max: u64,
+    /// How long a request waits for another one's fill before it goes to origin itself.
+    pub fill_wait_ms: u64,
+    /// How long a fill may hold its mark.
+    pub fill_hold_ms: u64,
+    /// How long a key that proved uncacheable makes nobody wait.
+    pub pass_ms: u64,
+    /// No tier keeps anything longer.
+    pub retention_ms_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            log_owner: LogOwner::Origin,
+            lease_ms: 1_000,
+            bound_ms: 1_500,
+            sync_timeout_ms: 1_000,
+            view_keys_max: 65_536,
+            memory_bytes_max: 32 * 1024 * 1024,
+            memory_entries_max: 20_000,
+            body_bytes_max: 8 * 1024 * 1024,
+            fill_wait_ms: 5_000,
+            fill_hold_ms: 15_000,
+            pass_ms: 1_000,
+            retention_ms_max: 7 * 24 * 3600 * 1000,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl<B> Weighter<String, Arc<Entry<B>>> for Weight {
+    fn weight(&self, _key: &String, entry: &Arc<Entry<B>>) -> u64 {
+        entry.weight()
+    }
+}
+
+/// At most one sync runs at a time, and after a failed one there is a pause.
+#[derive(Clone, Copy, Debug, Default)]
+struct SyncGate {
+    running_until_ms: Option<u64>,
+    pause_until_ms: Option<u64>,
+}
+
+/// What a fill needs to become an entry once its body is complete.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// Key of the entry: the request's, or that of the variant.
+    pub key: String,
+    /// Key the fill mark stands under.
+    pub(crate) primary: String,
+    pub(crate) head: ResponseHead,
+    pub(crate) as_of: Option<AsOf>,
+    pub(crate) keys: Vec<KeyHash>,
+    pub(crate) varies_on: Vec<String>,
+    pub(crate) ticket: Option<Ticket>,
+    pub body_bytes_max: u64,
+}
+
+/// What was stored, for the tiers below.
+#[derive(Clone, Debug)]
+pub struct Stored<B> {
+    pub entry: Arc<Entry<B>>,
+    /// Tells tiers which request fields select; to be written before the entry.
+    pub marker: Option<Arc<Entry<B>>>,
+}
+
+pub struct Engine<B> {
+    pub config: Config,
+    pub view: JournalView,
+    pub fills: Fills,
+    memory: Cache<String, Arc<Entry<B>>, Weight>,
+    sync: SyncGate,
+}
+
+impl<B: Clone> Engine<B> {
+    pub fn new(config: Config) -> Self {
+        Self {
+            view: JournalView::new(config.view_keys_max),
+            fills: Fills::default(),
+            memory: Cache::with_weighter(config.memory_entries_max, config.memory_bytes_max, Weight),
+            sync: SyncGate::default(),
+            config,
+        }
+    }
+
+    pub fn knowledge(&self, now_ms: u64) -> Knowledge {
+        self.view.knowledge(now_ms, self.config.lease_ms, self.config.bound_ms)
+    }
+
+    /// Whether this caller is to sync now. If so it must end with [`Self::sync_succeeded`] or [`Self::sync_failed`].
+    pub fn claim_sync(&mut self, now_ms: u64) -> bool {
+        let ahead = |until_ms: Option<u64>, longest_ms: u64| {
+            // A mark that lies further ahead than one could have been set was made by a clock that went back.
+            until_ms.is_some_and(|until| now_ms < until && until <= now_ms.saturating_add(longest_ms))
+        };
+        if ahead(self.sync.running_until_ms, self.config.sync_timeout_ms)
+            || ahead(self.sync.pause_until_ms, self.config.lease_ms)
+        {
+            return false;
+        }
+        self.sync.running_until_ms = Some(now_ms.saturating_add(self.config.sync_timeout_ms));
+        true
+    }
+
+    pub fn is_syncing(&self, now_ms: u64) -> bool {
+        self.sync.running_until_ms.is_some_and(|until_ms| now_ms < until_ms)
+    }
+
+    /// Takes over the journal's answer. [`Applied::Partial`]: ask on, the claim still holds.
+    pub fn sync_succeeded(&mut self, asked: &JournalQuery, delta: &JournalDelta, sent_ms: u64) -> Applied {
+        let applied = self.view.apply(asked, delta, sent_ms);
+        if applied != Applied::Partial {
+            self.sync = SyncGate::default();
+        }
+        applied
+    }
+
+    /// The journal did not answer: pause, so that an outage costs one attempt a lease and not one a request.
+    pub fn sync_failed(&mut self, now_ms: u64) {
+        self.sync.running_until_ms = None;
+        self.sync.pause_until_ms = Some(now_ms.saturating_add(self.config.lease_ms));
+    }
+
+    pub fn recall(&self, key: &str) -> Option<Arc<Entry<B>>> {
+        self.memory.get(key).cloned()
+    }
+
+    /// Keeps an entry in memory unless a newer one is there.
+    pub fn keep(&mut self, entry: Arc<Entry<B>>) {
+        let superseded = self.memory.peek(&entry.key).is_some_and(|held| !entry.is_newer_than(held));
+        if !superseded {
+            self.memory.insert(entry.key.clone(), entry);
+        }
+    }
+
+    pub fn forget(&mut self, key: &str) {
+        self.memory.remove(key);
+    }
+
+    pub fn memory_len(&self) -> usize {
+        self.memory.len()
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.weight()
+    }
+
+    /// The body of a fill is complete: the entry goes to memory, and comes back for the tiers below.
+    pub fn complete(&mut self, plan: StorePlan, body: B, body_bytes: u64) -> Stored<B> {
+        let confirmed_ms = plan.head.request_time_ms;
+        let mut entry = Entry::new(plan.key, plan.head, plan.as_of, plan.keys, body, body_bytes);
+        entry.origin_confirmed_ms = Some(confirmed_ms);
+        let marker = (!plan.varies_on.is_empty()).then(|| {
+            let mut marker = entry.clone();
+            marker.key.clone_from(&plan.primary);
+            marker.varies_on = plan.varies_on;
+            marker.body_bytes = 0;
+            Arc::new(marker)
+        });
+        if let Some(ticket) = plan.ticket {
+            self.fills.release(&plan.primary, ticket);
+        }
+        let entry = Arc::new(entry);
+        for new in marker.iter().chain([&entry]) {
+            self.keep(Arc::clone(new));
+        }
+        Stored { entry, marker }
+    }
+
+    /// The body broke off or grew over the limit: nothing is stored.
+    pub fn abandon(&mut self, plan: &StorePlan, why: Reason, now_ms: u64) {
+        let Some(ticket) = plan.ticket else { return };
+        if why == Reason::TooLarge {
+            self.fills.pass(&plan.primary, ticket, now_ms.saturating_add(self.config.pass_ms));
+        } else {
+            self.fills.release(&plan.primary, ticket);
+        }
+    }
+}

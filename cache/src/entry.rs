@@ -1,0 +1,99 @@
+//! An entry in memory: the stored head, what was computed from it once, and a handle to the body.
+use crate::fields::Fields;
+use crate::policy::{Policy, ResponseHead};
+use kv_schemas::AsOf;
+use kv_schemas::entry::EntryHead;
+use kv_schemas::header::{CACHE_TAG, SURROGATE_KEY};
+use kv_schemas::surrogate_key::{KeyHash, SurrogateKeyError, hash_lists};
+
+/// A stored answer. `B` is the caller's body: bytes natively, a JavaScript buffer in the Worker.
+#[derive(Clone, Debug)]
+pub struct Entry<B> {
+    pub key: String,
+    pub head: ResponseHead,
+    pub as_of: Option<AsOf>,
+    /// Hashes of its surrogate keys, sorted.
+    pub keys: Vec<KeyHash>,
+    pub policy: Policy,
+    pub body: B,
+    pub body_bytes: u64,
+    /// Not empty: this is no answer but a marker that says which request fields select between answers.
+    pub varies_on: Vec<String>,
+    /// When origin last gave or confirmed it to this very isolate, by this isolate's clock. Never stored: another
+    /// isolate has another clock.
+    pub origin_confirmed_ms: Option<u64>,
+}
+
+/// Hashes of the surrogate keys an answer names.
+pub fn surrogate_keys(fields: &Fields) -> Result<Vec<KeyHash>, SurrogateKeyError> {
+    hash_lists(fields.joined(SURROGATE_KEY).as_deref(), fields.joined(CACHE_TAG).as_deref())
+}
+
+impl<B> Entry<B> {
+    pub fn new(key: String, head: ResponseHead, as_of: Option<AsOf>, keys: Vec<KeyHash>, body: B, bytes: u64) -> Self {
+        let policy = Policy::of(&head);
+        Self {
+            key,
+            head,
+            as_of,
+            keys,
+            policy,
+            body,
+            body_bytes: bytes,
+            varies_on: Vec::new(),
+            origin_confirmed_ms: None,
+        }
+    }
+
+    /// An entry as it was read from a tier. Keys that do not parse were never stored: such bytes are not ours.
+    pub fn from_stored(head: EntryHead, body: B) -> Option<Self> {
+        let fields = Fields::from_lower(head.headers);
+        let keys = surrogate_keys(&fields).ok()?;
+        let response = ResponseHead {
+            status: head.status,
+            fields,
+            request_time_ms: head.request_time_ms,
+            response_time_ms: head.response_time_ms,
+        };
+        let mut entry = Self::new(head.key, response, head.as_of, keys, body, head.body_bytes);
+        entry.varies_on = head.varies_on;
+        Some(entry)
+    }
+
+    /// The head as tiers keep it.
+    pub fn to_stored(&self) -> EntryHead {
+        EntryHead {
+            key: self.key.clone(),
+            status: self.head.status,
+            headers: self.head.fields.clone().into_inner(),
+            as_of: self.as_of.clone(),
+            request_time_ms: self.head.request_time_ms,
+            response_time_ms: self.head.response_time_ms,
+            body_bytes: self.body_bytes,
+            varies_on: self.varies_on.clone(),
+        }
+    }
+
+    pub fn is_marker(&self) -> bool {
+        !self.varies_on.is_empty()
+    }
+
+    /// Whether this entry should replace `other`: a later state of the same log, or the same state read later.
+    pub fn is_newer_than<C>(&self, other: &Entry<C>) -> bool {
+        match (&self.as_of, &other.as_of) {
+            (Some(a), Some(b)) if a.log_id == b.log_id && a.seq != b.seq => a.seq > b.seq,
+            _ => self.head.response_time_ms >= other.head.response_time_ms,
+        }
+    }
+
+    /// What it weighs in memory, in bytes.
+    pub fn weight(&self) -> u64 {
+        const OVERHEAD: u64 = 512;
+        let of = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        OVERHEAD
+            .saturating_add(self.body_bytes)
+            .saturating_add(of(self.head.fields.bytes()))
+            .saturating_add(of(self.key.len()))
+            .saturating_add(of(self.keys.len()).saturating_mul(8))
+    }
+}

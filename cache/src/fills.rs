@@ -1,0 +1,114 @@
+//! Which keys are being filled right now, and which proved uncacheable a moment ago.
+//!
+//! In a Worker a request must not await work another one started, so nothing is shared here but marks: whoever finds
+//! one waits on its own timer and looks again. A mark outlives its owner by a bounded time only, since a request can
+//! be cancelled at any await.
+use std::collections::HashMap;
+
+/// Marks of one isolate.
+#[derive(Clone, Debug, Default)]
+pub struct Fills {
+    marks: HashMap<String, Mark>,
+    tickets: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Filling { ticket: Ticket, until_ms: u64 },
+    /// Requests for this key go to origin at once, without waiting for each other.
+    Passing { until_ms: u64 },
+}
+
+/// Proof of having made a mark; only its holder clears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+/// What a request that wants to fill finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It fills; the others wait.
+    Granted(Ticket),
+    /// Another request fills.
+    Taken,
+    /// The key proved uncacheable: go on alone.
+    Passing,
+}
+
+/// More marks than this, and the ended ones are swept.
+const SWEEP_AT: usize = 1024;
+
+impl Fills {
+    pub fn claim(&mut self, key: &str, now_ms: u64, hold_ms: u64) -> Claim {
+        match self.marks.get(key) {
+            Some(Mark::Filling { until_ms, .. }) if now_ms < *until_ms => return Claim::Taken,
+            Some(Mark::Passing { until_ms }) if now_ms < *until_ms => return Claim::Passing,
+            _ => {}
+        }
+        if self.marks.len() >= SWEEP_AT {
+            self.marks.retain(|_, mark| match mark {
+                Mark::Filling { until_ms, .. } | Mark::Passing { until_ms } => now_ms < *until_ms,
+            });
+        }
+        self.tickets = self.tickets.wrapping_add(1);
+        let ticket = Ticket(self.tickets);
+        let until_ms = now_ms.saturating_add(hold_ms);
+        self.marks.insert(key.into(), Mark::Filling { ticket, until_ms });
+        Claim::Granted(ticket)
+    }
+
+    fn holds(&self, key: &str, ticket: Ticket) -> bool {
+        matches!(self.marks.get(key), Some(Mark::Filling { ticket: held, .. }) if *held == ticket)
+    }
+
+    /// The fill ended, well or not.
+    pub fn release(&mut self, key: &str, ticket: Ticket) {
+        if self.holds(key, ticket) {
+            self.marks.remove(key);
+        }
+    }
+
+    /// The fill ended with an answer that cannot be stored: for a while nobody waits for this key.
+    pub fn pass(&mut self, key: &str, ticket: Ticket, until_ms: u64) {
+        if self.holds(key, ticket) {
+            self.marks.insert(key.into(), Mark::Passing { until_ms });
+        }
+    }
+
+    pub fn is_filling(&self, key: &str, now_ms: u64) -> bool {
+        matches!(self.marks.get(key), Some(Mark::Filling { until_ms, .. }) if now_ms < *until_ms)
+    }
+
+    pub fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_fills_the_others_wait_until_it_ends_or_is_overdue() {
+        let mut fills = Fills::default();
+        let Claim::Granted(first) = fills.claim("k", 0, 100) else { panic!("not granted") };
+        assert_eq!(fills.claim("k", 50, 100), Claim::Taken);
+        let Claim::Granted(second) = fills.claim("k", 100, 100) else { panic!("overdue, not granted") };
+        fills.release("k", first);
+        assert!(fills.is_filling("k", 150), "a mark is cleared by its holder only");
+        fills.release("k", second);
+        assert!(fills.is_empty());
+    }
+
+    #[test]
+    fn an_uncacheable_key_makes_nobody_wait() {
+        let mut fills = Fills::default();
+        let Claim::Granted(ticket) = fills.claim("k", 0, 100) else { panic!("not granted") };
+        fills.pass("k", ticket, 500);
+        assert_eq!(fills.claim("k", 499, 100), Claim::Passing);
+        assert!(matches!(fills.claim("k", 500, 100), Claim::Granted(_)));
+    }
+}

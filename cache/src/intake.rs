@@ -1,0 +1,85 @@
+//! What the purge journal does with a batch: strictly in order, idempotent by `seq`, and another log purges all.
+//!
+//! The journal's storage belongs to the caller; this is the decision alone.
+use kv_schemas::{LogId, PurgeBatch, Seq};
+
+/// What the journal holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalHead {
+    pub log_id: LogId,
+    /// Highest `seq` held.
+    pub head: Seq,
+}
+
+/// What to do with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// Append the purges from this index on; they follow the head without a gap. At `purges.len()`: nothing is new.
+    Append { from_index: usize },
+    /// The batch begins after the next `seq` that is needed: take nothing, answer with what is needed.
+    Gap,
+    /// Another log (or the first): forget all, hold `head` as the hard floor, then append everything.
+    Adopt { head: Seq },
+    /// The batch comes from a log that was replaced: refuse it, or a forgotten origin could purge the living one.
+    Retired,
+}
+
+pub fn decide(held: Option<&JournalHead>, is_retired: bool, batch: &PurgeBatch) -> Intake {
+    let before_first = batch.first_seq.saturating_sub(1);
+    let Some(held) = held.filter(|held| held.log_id == batch.log_id) else {
+        return if is_retired { Intake::Retired } else { Intake::Adopt { head: before_first } };
+    };
+    if before_first > held.head {
+        return Intake::Gap;
+    }
+    let known = usize::try_from(held.head.saturating_sub(before_first)).unwrap_or(usize::MAX);
+    Intake::Append { from_index: known.min(batch.purges.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kv_schemas::{Purge, PurgeMode, SurrogateKey};
+
+    fn batch(log: &str, first_seq: Seq, count: u64) -> PurgeBatch {
+        let purges = (first_seq..first_seq + count)
+            .map(|seq| Purge {
+                seq,
+                keys: vec![SurrogateKey::new("k").unwrap()],
+                all: false,
+                mode: PurgeMode::Soft,
+                reason: None,
+                actor: None,
+                committed_at_ms: 0,
+            })
+            .collect();
+        PurgeBatch { log_id: LogId::new(log).unwrap(), first_seq, purges }
+    }
+
+    fn held(head: Seq) -> Option<JournalHead> {
+        Some(JournalHead { log_id: LogId::new("log").unwrap(), head })
+    }
+
+    #[test]
+    fn batches_are_taken_in_order_once() {
+        let table = [
+            (batch("log", 6, 2), Intake::Append { from_index: 0 }),
+            (batch("log", 4, 4), Intake::Append { from_index: 2 }),
+            (batch("log", 1, 5), Intake::Append { from_index: 5 }),
+            (batch("log", 1, 2), Intake::Append { from_index: 2 }),
+            (batch("log", 6, 0), Intake::Append { from_index: 0 }),
+            (batch("log", 7, 1), Intake::Gap),
+            (batch("log", 7, 0), Intake::Gap),
+        ];
+        for (batch, expected) in table {
+            assert_eq!(decide(held(5).as_ref(), false, &batch), expected, "{} {}", batch.first_seq, batch.purges.len());
+        }
+    }
+
+    #[test]
+    fn the_first_and_every_new_log_is_adopted_with_a_floor_below_its_batch() {
+        assert_eq!(decide(None, false, &batch("log", 500, 1)), Intake::Adopt { head: 499 });
+        assert_eq!(decide(held(5).as_ref(), false, &batch("new", 1, 1)), Intake::Adopt { head: 0 });
+        assert_eq!(decide(held(5).as_ref(), true, &batch("old", 1, 1)), Intake::Retired);
+    }
+}
