@@ -1,0 +1,251 @@
+//! Drives lookups: performs each step the engine asks for and feeds the result back; then does what is to be done
+//! behind the answer. It decides nothing about freshness.
+use crate::isolate::{self, Body, now_ms};
+use crate::js::{self, ReadError};
+use crate::origin_fetch::{self, OriginRequest};
+use crate::settings::Settings;
+use crate::{colo_cache, journal_client, kv};
+use futures_channel::oneshot;
+use js_sys::Uint8Array;
+use std::rc::Rc;
+use std::time::Duration;
+use surrogate_cache::engine::{StorePlan, Stored};
+use surrogate_cache::lookup::{Behind, Tier};
+use surrogate_cache::{Answer, Entry, Event, Lookup, Reason, Step};
+use worker::{Context, Delay, Env};
+
+/// A stored body that brings nothing for so long is given up.
+const BODY_IDLE_MS: u64 = 15_000;
+
+/// One request and what it may use of the platform. Cheap to clone into work that goes on behind the answer.
+#[derive(Clone)]
+pub struct Call {
+    pub request: web_sys::Request,
+    pub env: Env,
+    pub context: Rc<Context>,
+    pub settings: Rc<Settings>,
+    pub location: Rc<str>,
+}
+
+impl Call {
+    /// Brings the view up to the journal behind the answer, unless that is under way.
+    pub fn sync_behind(&self) {
+        if isolate::with(|isolate| isolate.engine.claim_sync(now_ms())) == Some(true) {
+            self.sync_claimed();
+        }
+    }
+
+    fn sync_claimed(&self) {
+        let call = self.clone();
+        self.context.wait_until(async move { journal_client::sync(&call.env, &call.location).await });
+    }
+}
+
+/// How a lookup ended, with origin's answer if there is one to pass on.
+pub struct Outcome {
+    pub answer: Answer<Body>,
+    pub response: Option<web_sys::Response>,
+}
+
+/// Runs a lookup to its answer. A hit in memory needs no promise; everything else goes on to its end even if the
+/// client leaves, so that whoever waits for the fill gets it.
+pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -> Option<Outcome> {
+    let mut lookup = lookup;
+    let step = isolate::with(|isolate| lookup.step(&mut isolate.engine, Event::Start, now_ms()))?;
+    let step = match step {
+        Step::Answer(answer) => return Some(Outcome { answer: *answer, response: None }),
+        other => other,
+    };
+    let (send, receive) = oneshot::channel();
+    let (call_, origin_) = (call.clone(), origin.clone());
+    call.context.wait_until(async move {
+        if let Some(outcome) = run(&call_, &origin_, &mut lookup, step).await {
+            // If nobody listens any more, the client has left; what it asked for is stored all the same.
+            if let Err(mut unheard) = send.send(outcome) {
+                finish_unheard(&call_, &origin_, &mut unheard).await;
+            }
+        }
+    });
+    receive.await.ok()
+}
+
+async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, first: Step<Body>) -> Option<Outcome> {
+    let mut step = first;
+    let mut response: Option<web_sys::Response> = None;
+    loop {
+        let event = match step {
+            Step::Sync => {
+                journal_client::sync(&call.env, &call.location).await;
+                Event::Synced
+            }
+            Step::Wait { ms } => {
+                Delay::from(Duration::from_millis(ms)).await;
+                Event::Waited
+            }
+            Step::Read { tier, key } => Event::Read(match tier {
+                Tier::Kv => kv::read(&call.env, &key).await,
+                Tier::Colo | Tier::Memory => colo_cache::read(&key).await,
+            }),
+            Step::Fetch(fetch) => {
+                discard(response.take().and_then(|response| response.body()));
+                match origin_fetch::send(origin, &fetch).await {
+                    Ok((head, answer)) => {
+                        response = Some(answer);
+                        Event::Origin(head)
+                    }
+                    Err(error) => {
+                        worker::console_warn!("origin {}: {error:?}", origin.url);
+                        Event::OriginFailed
+                    }
+                }
+            }
+            Step::Answer(answer) => {
+                if !matches!(*answer, Answer::Forwarded { .. }) {
+                    discard(response.take().and_then(|response| response.body()));
+                }
+                return Some(Outcome { answer: *answer, response });
+            }
+        };
+        step = isolate::with(|isolate| lookup.step(&mut isolate.engine, event, now_ms()))?;
+    }
+}
+
+/// Lets go of a body nobody reads: unread, it would hold one of the request's few connections.
+fn discard(body: Option<web_sys::ReadableStream>) {
+    if let Some(body) = body {
+        let _ = body.cancel();
+    }
+}
+
+/// The body of a forwarded answer: one branch for the client, and one that is stored if the answer may be.
+pub fn split_for_store(
+    call: &Call,
+    origin: &OriginRequest,
+    response: &web_sys::Response,
+    store: Option<Box<StorePlan>>,
+    wanted: bool,
+    behind: Behind<Body>,
+) -> Option<web_sys::ReadableStream> {
+    let Some(plan) = store else {
+        do_behind(call, origin, behind, None);
+        if !wanted {
+            discard(response.body());
+            return None;
+        }
+        return response.body();
+    };
+    let (for_client, for_store) = match response.body() {
+        None => (None, None),
+        Some(body) if !wanted => (None, Some(body)),
+        Some(body) => {
+            let branches = body.tee();
+            let branch = |index: u32| wasm_bindgen::JsCast::unchecked_into(branches.get(index));
+            (Some(branch(0)), Some(branch(1)))
+        }
+    };
+    let (call, origin) = (call.clone(), origin.clone());
+    let declared = response.headers().get("content-length").ok().flatten();
+    call.context.clone().wait_until(async move {
+        store_body(&call, *plan, for_store, declared, behind.seen_in_kv.as_deref()).await;
+        perform(&call, &origin, Behind { seen_in_kv: None, ..behind }, None).await;
+    });
+    for_client
+}
+
+/// Reads a body to its end and stores the entry in every tier. A body that breaks off or is too large is dropped.
+async fn store_body(
+    call: &Call,
+    plan: StorePlan,
+    body: Option<web_sys::ReadableStream>,
+    declared: Option<String>,
+    seen_in_kv: Option<&Entry<Body>>,
+) {
+    let read = match body {
+        None => Ok(Uint8Array::new_with_length(0)),
+        Some(stream) => js::read_all(&stream, plan.body_bytes_max, BODY_IDLE_MS).await,
+    };
+    let bytes = read.as_ref().map_or(0, |body| u64::from(body.length()));
+    let is_short = declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length != bytes);
+    let read = read.and_then(|body| if is_short { Err(ReadError::Broken) } else { Ok(body) });
+    let stored = isolate::with(|isolate| match read {
+        Ok(body) => Some(isolate.engine.complete(plan, Body(body), bytes)),
+        Err(error) => {
+            let why = if error == ReadError::TooLarge { Reason::TooLarge } else { Reason::OriginFailed };
+            isolate.engine.abandon(&plan, why, now_ms());
+            None
+        }
+    });
+    if let Some(Some(stored)) = stored {
+        write_tiers(call, &stored, &[Tier::Colo, Tier::Kv], seen_in_kv).await;
+    }
+}
+
+async fn write_tiers(call: &Call, stored: &Stored<Body>, tiers: &[Tier], seen_in_kv: Option<&Entry<Body>>) {
+    let retention_ms_max = call.settings.engine.retention_ms_max;
+    let entries = stored.marker.iter().chain([&stored.entry]);
+    for entry in entries {
+        if tiers.contains(&Tier::Colo) {
+            colo_cache::write(entry, retention_ms_max).await;
+        }
+        if tiers.contains(&Tier::Kv) {
+            kv::write(&call.env, entry, seen_in_kv, retention_ms_max).await;
+        }
+    }
+}
+
+/// Does what is to be done behind an answer, after it has gone out.
+pub fn do_behind(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answered: Option<Rc<Stored<Body>>>) {
+    let idle = behind.refresh.is_none() && !behind.sync && (behind.write.is_empty() || answered.is_none());
+    if idle {
+        return;
+    }
+    let (call, origin) = (call.clone(), origin.clone());
+    call.context.clone().wait_until(async move { perform(&call, &origin, behind, answered).await });
+}
+
+async fn perform(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answered: Option<Rc<Stored<Body>>>) {
+    if behind.sync {
+        call.sync_claimed();
+    }
+    if let Some(stored) = answered {
+        write_tiers(call, &stored, &behind.write, behind.seen_in_kv.as_deref()).await;
+    }
+    if let Some(refresh) = behind.refresh {
+        refresh_behind(call, origin, refresh).await;
+    }
+}
+
+async fn refresh_behind(call: &Call, origin: &OriginRequest, mut refresh: Lookup<Body>) {
+    let first = isolate::with(|isolate| refresh.step(&mut isolate.engine, Event::Start, now_ms()));
+    let Some(first) = first else { return };
+    let origin = OriginRequest { is_head: false, ..origin.clone() };
+    if let Some(mut outcome) = run(call, &origin, &mut refresh, first).await {
+        finish_unheard(call, &origin, &mut outcome).await;
+    }
+}
+
+/// Ends a lookup whose answer nobody reads: its body goes to the tiers all the same.
+async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outcome) {
+    let behind = std::mem::take(outcome.answer.behind());
+    match &mut outcome.answer {
+        Answer::Forwarded { store, .. } => {
+            let Some(response) = outcome.response.take() else { return };
+            let Some(plan) = store.take() else {
+                discard(response.body());
+                return;
+            };
+            let declared = response.headers().get("content-length").ok().flatten();
+            store_body(call, *plan, response.body(), declared, behind.seen_in_kv.as_deref()).await;
+        }
+        Answer::Stored { entry, .. } => {
+            let stored = Stored { entry: entry.clone(), marker: None };
+            write_tiers(call, &stored, &behind.write, behind.seen_in_kv.as_deref()).await;
+        }
+        Answer::Failed { .. } => {}
+    }
+    if behind.sync {
+        journal_client::sync(&call.env, &call.location).await;
+    }
+    // A refresh's own refresh does not exist; a client's that left is not worth another fetch.
+    let _ = (behind.refresh, origin);
+}

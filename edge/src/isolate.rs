@@ -1,0 +1,68 @@
+//! What an isolate keeps between requests: plain data behind one cell, borrowed for the length of a closure only.
+//!
+//! A closure here must not await and must not call back into JavaScript code that could re-enter the Worker.
+use crate::settings::Settings;
+use std::cell::RefCell;
+use std::rc::Rc;
+use surrogate_cache::{Engine, Phase};
+use worker::Env;
+
+/// A body as JavaScript holds it: never copied into the Wasm memory.
+#[derive(Clone, Debug)]
+pub struct Body(pub js_sys::Uint8Array);
+
+pub struct Isolate {
+    pub settings: Rc<Settings>,
+    pub engine: Engine<Body>,
+    /// Answers by phase.
+    pub answers: [u64; Phase::ALL.len()],
+    pub purges_refused: u64,
+}
+
+thread_local! {
+    static ISOLATE: RefCell<Option<Isolate>> = const { RefCell::new(None) };
+}
+
+/// Why the isolate cannot serve.
+#[derive(Debug)]
+pub enum IsolateError {
+    /// The operator's settings are wrong; the text is for the log.
+    Settings(String),
+    /// The cell is borrowed: a closure broke the rule above.
+    Busy,
+}
+
+/// Makes the isolate ready and returns its settings.
+pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
+    ISOLATE.with(|cell| {
+        let mut slot = cell.try_borrow_mut().map_err(|_| IsolateError::Busy)?;
+        if let Some(isolate) = slot.as_ref() {
+            return Ok(Rc::clone(&isolate.settings));
+        }
+        let settings = Rc::new(Settings::read(env).map_err(IsolateError::Settings)?);
+        let engine = Engine::new(settings.engine.clone());
+        *slot =
+            Some(Isolate { settings: Rc::clone(&settings), engine, answers: [0; Phase::ALL.len()], purges_refused: 0 });
+        Ok(settings)
+    })
+}
+
+/// Runs `work` on the isolate; `None` before [`start`].
+pub fn with<T>(work: impl FnOnce(&mut Isolate) -> T) -> Option<T> {
+    ISOLATE.with(|cell| cell.try_borrow_mut().ok()?.as_mut().map(work))
+}
+
+/// Counts an answer.
+pub fn count(phase: Phase) {
+    with(|isolate| {
+        let index = Phase::ALL.iter().position(|p| *p == phase);
+        if let Some(counter) = index.and_then(|index| isolate.answers.get_mut(index)) {
+            *counter = counter.saturating_add(1);
+        }
+    });
+}
+
+/// This isolate's clock, milliseconds since 1970. In production it stands still while the CPU works.
+pub fn now_ms() -> u64 {
+    worker::Date::now().as_millis()
+}

@@ -1,0 +1,122 @@
+//! The few calls into the platform that the `worker` crate has no thin form for, each typed once.
+use js_sys::{Array, Promise, Uint8Array};
+use std::time::Duration;
+use surrogate_cache::Fields;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use worker::Delay;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(catch, js_name = fetch)]
+    fn global_fetch(request: &web_sys::Request, init: &web_sys::RequestInit) -> Result<Promise, JsValue>;
+
+    /// `crypto.randomUUID()`.
+    #[wasm_bindgen(js_namespace = crypto, js_name = randomUUID)]
+    pub fn random_uuid() -> String;
+}
+
+/// Why a call to another party brought nothing.
+#[derive(Debug)]
+pub enum CallError {
+    Timeout,
+    Refused(String),
+}
+
+pub fn text_of(error: &JsValue) -> String {
+    error.as_string().or_else(|| error.dyn_ref::<js_sys::Error>().map(|e| String::from(e.message()))).unwrap_or_default()
+}
+
+/// Awaits a promise for at most `ms`.
+pub async fn within(promise: Promise, ms: u64) -> Result<JsValue, CallError> {
+    let delay = Delay::from(Duration::from_millis(ms));
+    futures_util::pin_mut!(delay);
+    match futures_util::future::select(JsFuture::from(promise), delay).await {
+        futures_util::future::Either::Left((Ok(value), _)) => Ok(value),
+        futures_util::future::Either::Left((Err(error), _)) => Err(CallError::Refused(text_of(&error))),
+        futures_util::future::Either::Right(_) => Err(CallError::Timeout),
+    }
+}
+
+/// Sends a request, waiting at most `ms` for the head of the answer.
+pub async fn fetch(url: &str, init: &web_sys::RequestInit, ms: u64) -> Result<web_sys::Response, CallError> {
+    let request = web_sys::Request::new_with_str_and_init(url, init).map_err(refused)?;
+    send(&request, ms).await
+}
+
+fn refused(error: JsValue) -> CallError {
+    CallError::Refused(text_of(&error))
+}
+
+/// Sends a request that is already built.
+pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Response, CallError> {
+    let abort = web_sys::AbortController::new().map_err(refused)?;
+    let init = web_sys::RequestInit::new();
+    init.set_signal(Some(&abort.signal()));
+    // The edge passes redirects on: following them would cache one URL under another's name.
+    init.set_redirect(web_sys::RequestRedirect::Manual);
+    let answer = within(global_fetch(request, &init).map_err(refused)?, ms).await;
+    if matches!(answer, Err(CallError::Timeout)) {
+        abort.abort();
+    }
+    Ok(answer?.unchecked_into())
+}
+
+/// All header fields, names in lower case.
+pub fn fields(headers: &web_sys::Headers) -> Fields {
+    let mut fields = Fields::new();
+    // Headers iterate as [name, value] pairs, names already in lower case.
+    let Ok(Some(pairs)) = js_sys::try_iter(headers.as_ref()) else { return fields };
+    for pair in pairs.flatten() {
+        let pair: Array = pair.unchecked_into();
+        if let (Some(name), Some(value)) = (pair.get(0).as_string(), pair.get(1).as_string()) {
+            fields.push(&name, value);
+        }
+    }
+    fields
+}
+
+/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when nothing comes for
+/// `idle_ms`.
+pub async fn read_all(stream: &web_sys::ReadableStream, bytes_max: u64, idle_ms: u64) -> Result<Uint8Array, ReadError> {
+    let reader: web_sys::ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
+    let mut chunks: Vec<Uint8Array> = Vec::new();
+    let mut total: u64 = 0;
+    loop {
+        let step = match within(reader.read(), idle_ms).await {
+            Ok(step) => step,
+            Err(_) => {
+                let _ = reader.cancel();
+                return Err(ReadError::Broken);
+            }
+        };
+        let get = |name: &str| js_sys::Reflect::get(&step, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
+        if get("done").is_truthy() {
+            break;
+        }
+        let chunk: Uint8Array = get("value").unchecked_into();
+        total = total.saturating_add(u64::from(chunk.length()));
+        if total > bytes_max {
+            let _ = reader.cancel();
+            return Err(ReadError::TooLarge);
+        }
+        chunks.push(chunk);
+    }
+    if let [only] = chunks.as_slice() {
+        return Ok(only.clone());
+    }
+    let length = u32::try_from(total).map_err(|_| ReadError::TooLarge)?;
+    let whole = Uint8Array::new_with_length(length);
+    let mut offset: u32 = 0;
+    for chunk in chunks {
+        whole.set(&chunk, offset);
+        offset = offset.saturating_add(chunk.length());
+    }
+    Ok(whole)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    TooLarge,
+    Broken,
+}

@@ -1,0 +1,67 @@
+//! The global tier: Workers KV. A place where bytes lie, never the place where truth is asked.
+//!
+//! KV shows a write elsewhere after a minute or more, answers absent keys from its cache too, and takes one write a
+//! second for a key: none of this matters, since the freshness rule judges whatever comes back.
+use crate::entry_bytes;
+use crate::isolate::Body;
+use js_sys::{ArrayBuffer, Object, Promise, Reflect, Uint8Array};
+use kv_schemas::store_key::kv_key;
+use surrogate_cache::Entry;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use worker::Env;
+
+#[wasm_bindgen]
+extern "C" {
+    type KvNamespace;
+    #[wasm_bindgen(method, catch)]
+    fn get(this: &KvNamespace, key: &str, kind: &str) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn put(this: &KvNamespace, key: &str, value: &Uint8Array, options: &Object) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = delete)]
+    fn remove(this: &KvNamespace, key: &str) -> Result<Promise, JsValue>;
+}
+
+/// How long a read may take before it counts as a miss.
+const READ_MS: u64 = 1_000;
+/// The platform's shortest expirationTtl.
+const TTL_S_MIN: u64 = 60;
+
+fn namespace(env: &Env) -> Option<KvNamespace> {
+    Reflect::get(env.as_ref(), &JsValue::from_str("CACHE_KV")).ok().filter(JsValue::is_object).map(JsCast::unchecked_into)
+}
+
+pub async fn read(env: &Env, key: &str) -> Option<Entry<Body>> {
+    let promise = namespace(env)?.get(&kv_key(key), "arrayBuffer").ok()?;
+    let value = crate::js::within(promise, READ_MS).await.ok()?;
+    let buffer: ArrayBuffer = value.dyn_into().ok()?;
+    entry_bytes::decode(&Uint8Array::new(&buffer))
+}
+
+/// Writes an entry unless what was read there is newer. A write that KV refuses (more than one a second) is let be:
+/// the next one comes, and readers judge by the rule.
+pub async fn write(env: &Env, entry: &Entry<Body>, seen: Option<&Entry<Body>>, retention_ms_max: u64) {
+    if seen.is_some_and(|seen| !entry.is_newer_than(seen)) {
+        return;
+    }
+    let Some(written) = put(env, entry, retention_ms_max) else { return };
+    let _ = JsFuture::from(written).await;
+}
+
+fn put(env: &Env, entry: &Entry<Body>, retention_ms_max: u64) -> Option<Promise> {
+    let value = entry_bytes::encode(entry)?;
+    let ttl_s = entry.policy.retention_ms().min(retention_ms_max).div_ceil(1000).max(TTL_S_MIN);
+    let meta = serde_json::to_string(&entry.to_stored().meta()).ok()?;
+    let options = Object::new();
+    // A number below 2^53: at most the retention limit in seconds.
+    let ttl_s = f64::from(u32::try_from(ttl_s).unwrap_or(u32::MAX));
+    Reflect::set(&options, &"expirationTtl".into(), &JsValue::from_f64(ttl_s)).ok()?;
+    Reflect::set(&options, &"metadata".into(), &js_sys::JSON::parse(&meta).ok()?).ok()?;
+    namespace(env)?.put(&kv_key(&entry.key), &value, &options).ok()
+}
+
+pub async fn delete(env: &Env, key: &str) {
+    if let Some(Ok(promise)) = namespace(env).map(|kv| kv.remove(&kv_key(key))) {
+        let _ = JsFuture::from(promise).await;
+    }
+}

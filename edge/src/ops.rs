@@ -1,0 +1,75 @@
+//! `/__edge/*`: health for load balancers, metrics for operators, and the purge intake.
+use crate::drive::Call;
+use crate::isolate::{self, now_ms};
+use crate::purge_intake::{self, TOKEN_LIFETIME_S_MAX};
+use crate::respond;
+use kv_schemas::{LogId, Problem, Seq};
+use kv_schemas::claims::Scope;
+use serde::Serialize;
+use std::fmt::Write;
+use surrogate_cache::Phase;
+
+pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
+    match path {
+        "health" => Ok(health(call)),
+        "metrics" => {
+            purge_intake::authorize(call, Scope::Metrics, TOKEN_LIFETIME_S_MAX)?;
+            Ok(metrics())
+        }
+        "purges" => purge_intake::handle(call).await,
+        _ => Err(Problem::new(404, "not-found", "The edge has no such page")),
+    }
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'a str,
+    location: &'a str,
+    purge_view: Option<PurgeView>,
+}
+
+/// What this isolate knows of the purge log.
+#[derive(Serialize)]
+struct PurgeView {
+    log_id: Option<LogId>,
+    applied_seq: Seq,
+    confirmed_age_ms: Option<u64>,
+}
+
+/// The isolate answers; how current its purge knowledge is stands beside it.
+fn health(call: &Call) -> web_sys::Response {
+    let view = isolate::with(|isolate| {
+        let view = &isolate.engine.view;
+        PurgeView {
+            log_id: view.log_id().cloned(),
+            applied_seq: view.applied(),
+            confirmed_age_ms: view.confirmed_ms().map(|at_ms| now_ms().saturating_sub(at_ms)),
+        }
+    });
+    let health = Health { status: "ok", location: &call.location, purge_view: view };
+    let body = serde_json::to_string(&health).unwrap_or_default();
+    respond::json(200, &body)
+}
+
+/// Prometheus text. Counters are this isolate's own: sum them over time, not over scrapes of one location.
+fn metrics() -> web_sys::Response {
+    let text = isolate::with(|isolate| {
+        let mut text = String::from("# TYPE edge_answers_total counter\n");
+        for (phase, count) in Phase::ALL.iter().zip(isolate.answers) {
+            let _ = writeln!(text, "edge_answers_total{{phase=\"{}\"}} {count}", phase.as_str());
+        }
+        let engine = &isolate.engine;
+        let _ = writeln!(text, "# TYPE edge_purges_refused_total counter");
+        let _ = writeln!(text, "edge_purges_refused_total {}", isolate.purges_refused);
+        for (name, value) in [
+            ("edge_memory_entries", u64::try_from(engine.memory_len()).unwrap_or(u64::MAX)),
+            ("edge_memory_bytes", engine.memory_bytes()),
+            ("edge_view_keys", u64::try_from(engine.view.keys_len()).unwrap_or(u64::MAX)),
+            ("edge_view_applied_seq", engine.view.applied()),
+        ] {
+            let _ = writeln!(text, "# TYPE {name} gauge\n{name} {value}");
+        }
+        text
+    });
+    respond::plain(200, "text/plain; version=0.0.4", &text.unwrap_or_default())
+}

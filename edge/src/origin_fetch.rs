@@ -1,0 +1,50 @@
+//! Asking origin: the client's request as the cache sends it, with a bounded wait.
+use crate::isolate::now_ms;
+use crate::js;
+use surrogate_cache::Fields;
+use surrogate_cache::conditional::CONDITIONAL;
+use surrogate_cache::lookup::Fetch;
+use surrogate_cache::policy::ResponseHead;
+
+/// A request as origin is to see it, before validators.
+#[derive(Clone, Debug)]
+pub struct OriginRequest {
+    pub url: String,
+    pub is_head: bool,
+    pub fields: Fields,
+    pub timeout_ms: u64,
+}
+
+/// RFC 9110 section 7.6.3.
+pub const VIA: &str = "1.1 nextream-edge";
+
+pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHead, web_sys::Response), js::CallError> {
+    let refused = |_| js::CallError::Refused("the request could not be built".into());
+    let headers = web_sys::Headers::new().map_err(refused)?;
+    for (name, value) in request.fields.iter() {
+        // The cache asks for the whole answer in one form: its own validators, no ranges, no encodings.
+        if !CONDITIONAL.contains(&name) && name != "host" && name != "min-as-of" && name != "accept-encoding" {
+            headers.append(name, value).map_err(refused)?;
+        }
+    }
+    headers.set("accept-encoding", "identity").map_err(refused)?;
+    headers.append("via", VIA).map_err(refused)?;
+    for (name, value) in &fetch.validators {
+        headers.set(name, value).map_err(refused)?;
+    }
+    if let Some(min) = &fetch.min_as_of {
+        headers.set(kv_schemas::header::MIN_AS_OF, &min.to_string()).map_err(refused)?;
+    }
+    let init = web_sys::RequestInit::new();
+    init.set_method(if request.is_head { "HEAD" } else { "GET" });
+    init.set_headers(&headers);
+    let request_time_ms = now_ms();
+    let response = js::fetch(&request.url, &init, request.timeout_ms).await?;
+    let head = ResponseHead {
+        status: response.status(),
+        fields: js::fields(&response.headers()),
+        request_time_ms,
+        response_time_ms: now_ms(),
+    };
+    Ok((head, response))
+}

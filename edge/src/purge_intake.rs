@@ -1,0 +1,117 @@
+//! `POST /__edge/purges`: who may purge, and in what form.
+//!
+//! Origin's dispatcher sends batches of its log, each signed with a short-lived token that carries the digest of the
+//! body. An edge that keeps its own log takes purges by keys with a longer-lived token instead. Nothing reaches the
+//! journal before token, size, form and limits are checked.
+use crate::drive::Call;
+use crate::isolate::{self, now_ms};
+use crate::{journal_client, respond};
+use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};
+use kv_schemas::purge::BATCH_BYTES_MAX;
+use kv_schemas::{Problem, PurgeBatch, PurgeRequest};
+use surrogate_cache::LogOwner;
+use tokens::{Expect, TokenError};
+
+/// Lifetimes a token may have, in seconds: a batch is signed for one delivery, a person's token for a month.
+const BATCH_LIFETIME_S_MAX: u64 = 300;
+pub const TOKEN_LIFETIME_S_MAX: u64 = 31 * 24 * 3600;
+const JOURNAL_MS: u64 = 5_000;
+const BODY_IDLE_MS: u64 = 5_000;
+
+/// Checks the bearer token of a call to `/__edge/*`.
+pub fn authorize(call: &Call, scope: Scope, lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
+    let header = call.request.headers().get("authorization").ok().flatten().unwrap_or_default();
+    let (scheme, token) = header.trim().split_once(' ').unwrap_or(("", ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Problem::new(401, "token-missing", "Send Authorization: Bearer with a token for this edge"));
+    }
+    let expect = Expect { issuer: ISSUER, audience: AUDIENCE_EDGE, lifetime_s_max };
+    let claims: EdgeClaims =
+        call.settings.keys.verify(token.trim(), expect, now_ms() / 1000).map_err(|error| refused(&error))?;
+    if claims.scope != scope {
+        return Err(Problem::new(403, "token-scope", "The token does not allow this call"));
+    }
+    Ok(claims)
+}
+
+fn refused(error: &TokenError) -> Problem {
+    Problem::new(401, "token-refused", "The token was refused").detail(error.to_string())
+}
+
+pub async fn handle(call: &Call) -> Result<web_sys::Response, Problem> {
+    if call.request.method() != "POST" {
+        return Err(Problem::new(405, "method-not-allowed", "Purges are sent with POST"));
+    }
+    let result = take(call).await;
+    if result.is_err() {
+        isolate::with(|isolate| isolate.purges_refused = isolate.purges_refused.saturating_add(1));
+    }
+    result
+}
+
+async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
+    let owner = call.settings.engine.log_owner;
+    // The token is checked before a byte of the body is read.
+    let claims = match owner {
+        LogOwner::Origin => authorize(call, Scope::PurgeBatch, BATCH_LIFETIME_S_MAX)?,
+        LogOwner::Journal => authorize(call, Scope::PurgeRequest, TOKEN_LIFETIME_S_MAX)?,
+    };
+    let body = body(call).await?;
+    let digest_required = owner == LogOwner::Origin;
+    match &claims.body_sha256 {
+        Some(digest) if *digest == body_digest(&body) => {}
+        None if !digest_required => {}
+        Some(_) => return Err(Problem::new(401, "token-digest", "The token was made for another body")),
+        None => return Err(Problem::new(401, "token-digest", "The token must carry body_sha256")),
+    }
+    let path = match owner {
+        LogOwner::Origin => {
+            parse::<PurgeBatch>(&body)?.check().map_err(|error| invalid(error.to_string()))?;
+            "/batch"
+        }
+        LogOwner::Journal => {
+            parse::<PurgeRequest>(&body)?.check().map_err(|error| invalid(error.to_string()))?;
+            "/append"
+        }
+    };
+    // Checked and passed on as it came.
+    let json = String::from_utf8(body).map_err(|error| invalid(error.to_string()))?;
+    let unreachable = || Problem::new(503, "journal-unreachable", "The purge journal could not be reached; try again");
+    let answer = journal_client::call(&call.env, path, &json, JOURNAL_MS).await.map_err(|_| unreachable())?;
+    let status = answer.status();
+    let text = journal_client::text(&answer, JOURNAL_MS).await.map_err(|_| unreachable())?;
+    match status {
+        200 => {
+            call.sync_behind();
+            Ok(respond::json(200, &text))
+        }
+        // The journal's own problem+json, as it stands.
+        409 => Ok(respond::plain(409, kv_schemas::header::PROBLEM_JSON, &text)),
+        _ => {
+            worker::console_error!("journal answered {status}: {text}");
+            Err(unreachable())
+        }
+    }
+}
+
+async fn body(call: &Call) -> Result<Vec<u8>, Problem> {
+    let too_large = || {
+        Problem::new(413, "body-too-large", "The body is larger than one call may be")
+            .detail(format!("at most {BATCH_BYTES_MAX} bytes"))
+    };
+    let Some(stream) = call.request.body() else { return Ok(Vec::new()) };
+    let limit = u64::try_from(BATCH_BYTES_MAX).unwrap_or(u64::MAX);
+    match crate::js::read_all(&stream, limit, BODY_IDLE_MS).await {
+        Ok(bytes) => Ok(bytes.to_vec()),
+        Err(crate::js::ReadError::TooLarge) => Err(too_large()),
+        Err(crate::js::ReadError::Broken) => Err(Problem::new(400, "body-broken", "The body ended before its end")),
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))
+}
+
+fn invalid(detail: String) -> Problem {
+    Problem::new(400, "purge-invalid", "The purge is not of a form this edge takes").detail(detail)
+}

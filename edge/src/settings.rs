@@ -1,0 +1,77 @@
+//! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
+//! cannot be right. Nothing else in the Worker reads variables.
+use surrogate_cache::{Config, LogOwner};
+use tokens::KeySet;
+use worker::Env;
+
+/// What stands behind the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nextream's API: a route table, and nothing that is not on it.
+    Gateway,
+    /// Any HTTP origin: all methods and paths pass, RFC 9111 decides.
+    Proxy,
+}
+
+#[derive(Debug)]
+pub struct Settings {
+    pub mode: Mode,
+    /// Scheme and authority of the origin, without a slash at the end.
+    pub origin_url: String,
+    pub location: Option<String>,
+    pub origin_timeout_ms: u64,
+    pub keys: KeySet,
+    pub engine: Config,
+}
+
+fn text(env: &Env, name: &str) -> Option<String> {
+    let value = env.var(name).ok()?.to_string();
+    let value = value.trim();
+    (!value.is_empty()).then(|| value.to_string())
+}
+
+fn number(env: &Env, name: &str, default: u64) -> Result<u64, String> {
+    match text(env, name) {
+        None => Ok(default),
+        Some(value) => value.parse().map_err(|_| format!("{name} must be a whole number, not {value:?}")),
+    }
+}
+
+impl Settings {
+    pub fn read(env: &Env) -> Result<Self, String> {
+        let mode = match text(env, "MODE").as_deref() {
+            Some("gateway") | None => Mode::Gateway,
+            Some("proxy") => Mode::Proxy,
+            Some(other) => return Err(format!("MODE must be gateway or proxy, not {other:?}")),
+        };
+        let log_owner = match text(env, "PURGE_LOG").as_deref() {
+            Some("origin") | None => LogOwner::Origin,
+            Some("journal") => LogOwner::Journal,
+            Some(other) => return Err(format!("PURGE_LOG must be origin or journal, not {other:?}")),
+        };
+        let origin_url = text(env, "ORIGIN_URL").ok_or("ORIGIN_URL is not set")?;
+        let origin_url = origin_url.trim_end_matches('/').to_string();
+        if !origin_url.starts_with("http://") && !origin_url.starts_with("https://") {
+            return Err(format!("ORIGIN_URL must begin with http:// or https://, not {origin_url:?}"));
+        }
+        let keys = text(env, "TOKEN_KEYS").ok_or("TOKEN_KEYS is not set")?;
+        let keys = KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?;
+        let default = Config::default();
+        let lease_ms = number(env, "LEASE_MS", default.lease_ms)?;
+        // Past the lease a request syncs behind its answer; half a lease more, and it waits for the sync instead.
+        let bound_ms = number(env, "BOUND_MS", lease_ms.saturating_add(lease_ms / 2))?;
+        if bound_ms < lease_ms {
+            return Err(format!("BOUND_MS ({bound_ms}) must not be below LEASE_MS ({lease_ms})"));
+        }
+        let engine = Config {
+            log_owner,
+            lease_ms,
+            bound_ms,
+            memory_bytes_max: number(env, "MEMORY_BYTES_MAX", default.memory_bytes_max)?,
+            body_bytes_max: number(env, "BODY_BYTES_MAX", default.body_bytes_max)?,
+            ..default
+        };
+        let origin_timeout_ms = number(env, "ORIGIN_TIMEOUT_MS", 10_000)?;
+        Ok(Self { mode, origin_url, location: text(env, "LOCATION"), origin_timeout_ms, keys, engine })
+    }
+}
