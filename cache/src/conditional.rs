@@ -101,11 +101,15 @@ mod tests {
     fn a_304_updates_all_but_what_describes_the_body() {
         let stored: Fields =
             [("etag", "\"a\""), ("content-type", "text/plain"), ("x", "1"), ("y", "1")].into_iter().collect();
-        let update: Fields = [("etag", "\"a\""), ("content-type", "text/html"), ("x", "2"), ("connection", "z"),
-            ("z", "9")].into_iter().collect();
+        let update: Fields =
+            [("etag", "\"a\""), ("content-type", "text/html"), ("x", "2"), ("connection", "z"), ("z", "9")]
+                .into_iter()
+                .collect();
         let merged = update_stored(&stored, &update);
-        assert_eq!((merged.get("content-type"), merged.get("x"), merged.get("y"), merged.get("z")),
-            (Some("text/plain"), Some("2"), Some("1"), None));
+        assert_eq!(
+            (merged.get("content-type"), merged.get("x"), merged.get("y"), merged.get("z")),
+            (Some("text/plain"), Some("2"), Some("1"), None)
+        );
     }
 
     proptest! {

@@ -188,8 +188,8 @@ impl RequestDirectives {
             // RFC 9111 section 5.4: "When the Cache-Control header field is not present in a request, caches MUST
             // consider the no-cache request pragma-directive as having the same effect as if 'Cache-Control:
             // no-cache' were present". (RFC 7234's wording; 9111 keeps Pragma as deprecated input.)
-            read.no_cache = members(&fields.joined("pragma").unwrap_or_default())
-                .any(|member| directive(member).0 == "no-cache");
+            read.no_cache =
+                members(&fields.joined("pragma").unwrap_or_default()).any(|member| directive(member).0 == "no-cache");
             return read;
         };
         for member in members(&value) {
@@ -265,8 +265,7 @@ mod tests {
 
     #[test]
     fn the_targeted_field_wins_over_cache_control() {
-        let fields: Fields =
-            [("cache-control", "no-store"), ("cdn-cache-control", "max-age=9")].into_iter().collect();
+        let fields: Fields = [("cache-control", "no-store"), ("cdn-cache-control", "max-age=9")].into_iter().collect();
         let (read, targeted) = ResponseDirectives::of(&fields);
         assert!(targeted && !read.no_store && read.max_age_s == Some(9));
     }

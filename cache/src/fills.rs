@@ -14,9 +14,14 @@ pub struct Fills {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
-    Filling { ticket: Ticket, until_ms: u64 },
+    Filling {
+        ticket: Ticket,
+        until_ms: u64,
+    },
     /// Requests for this key go to origin at once, without waiting for each other.
-    Passing { until_ms: u64 },
+    Passing {
+        until_ms: u64,
+    },
 }
 
 /// Proof of having made a mark; only its holder clears it.

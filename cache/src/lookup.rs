@@ -53,9 +53,14 @@ pub enum Step<B> {
     /// Ask the journal, tell the engine the outcome, then feed [`Event::Synced`].
     Sync,
     /// Sleep, then feed [`Event::Waited`].
-    Wait { ms: u64 },
+    Wait {
+        ms: u64,
+    },
     /// Read an entry from a tier (never `Memory`), then feed [`Event::Read`].
-    Read { tier: Tier, key: String },
+    Read {
+        tier: Tier,
+        key: String,
+    },
     /// Ask origin, then feed [`Event::Origin`] or [`Event::OriginFailed`].
     Fetch(Fetch),
     Answer(Box<Answer<B>>),
@@ -303,7 +308,8 @@ impl<B: Clone> Lookup<B> {
         }
         // A request with credentials gets an answer of its own: waiting for another's would only delay it. A
         // demanded state is not what others wait for either.
-        let alone = self.request.is_head || self.request.min_as_of.is_some() || self.request.fields.has("authorization");
+        let alone =
+            self.request.is_head || self.request.min_as_of.is_some() || self.request.fields.has("authorization");
         if alone {
             return self.read(Tier::Colo);
         }
@@ -458,10 +464,8 @@ impl<B: Clone> Lookup<B> {
         let max_stale = wanted.max_stale_s.is_some_and(|max| purged.is_none() && staleness_ms <= seconds(max));
         // RFC 5861 section 3 and RFC 9111 section 4.2.4. With the purge state unknown, a stale answer is for errors
         // only: origin is asked first.
-        let at_once = !policy.forbids_stale
-            && !refused
-            && !unproven
-            && (within(policy.stale_while_revalidate_ms) || max_stale);
+        let at_once =
+            !policy.forbids_stale && !refused && !unproven && (within(policy.stale_while_revalidate_ms) || max_stale);
         let on_error_ms = policy.stale_if_error_ms.max(seconds(wanted.stale_if_error_s.unwrap_or(0)));
         let on_error = !policy.forbids_stale && within(on_error_ms);
         Use::Stale { reason, at_once, on_error }
@@ -549,7 +553,13 @@ impl<B: Clone> Lookup<B> {
     }
 
     /// RFC 9111 section 4.3.4: origin confirmed what is stored, and its state moves forward without a body.
-    fn revalidated(&mut self, engine: &mut Engine<B>, old: &Arc<Entry<B>>, update: ResponseHead, now_ms: u64) -> Step<B> {
+    fn revalidated(
+        &mut self,
+        engine: &mut Engine<B>,
+        old: &Arc<Entry<B>>,
+        update: ResponseHead,
+        now_ms: u64,
+    ) -> Step<B> {
         let as_of = self.as_of(engine, &update.fields);
         let fields = update_stored(&old.head.fields, &update.fields);
         let keys = surrogate_keys(&fields).unwrap_or_default();
@@ -560,8 +570,7 @@ impl<B: Clone> Lookup<B> {
         let storable = check_storable(&self.request.fields, self.request.directives.no_store, &head);
         let stored = storable.and_then(|()| as_of.as_ref().map(|_| ()).map_err(|reason| *reason));
         let confirmed_ms = head.request_time_ms;
-        let mut entry =
-            Entry::new(old.key.clone(), head, as_of.ok().flatten(), keys, old.body.clone(), old.body_bytes);
+        let mut entry = Entry::new(old.key.clone(), head, as_of.ok().flatten(), keys, old.body.clone(), old.body_bytes);
         entry.origin_confirmed_ms = Some(confirmed_ms);
         let entry = Arc::new(entry);
         let mut behind = self.behind();
@@ -682,19 +691,12 @@ impl<B: Clone> Lookup<B> {
     fn answer_stored(&mut self, entry: Arc<Entry<B>>, status: CacheStatus, behind: Behind<B>, now_ms: u64) -> Step<B> {
         self.state = State::Done;
         let not_modified = entry.head.status == 200 && is_not_modified(&self.request.fields, &entry.head.fields);
-        let status =
-            CacheStatus { ttl_s: Some(entry.policy.ttl_s(now_ms)), collapsed: self.collapsed, ..status };
+        let status = CacheStatus { ttl_s: Some(entry.policy.ttl_s(now_ms)), collapsed: self.collapsed, ..status };
         let age_ms = entry.policy.age_ms(now_ms);
         Step::Answer(Box::new(Answer::Stored { entry, not_modified, age_ms, status, behind }))
     }
 
-    fn fail(
-        &mut self,
-        engine: &mut Engine<B>,
-        http_status: u16,
-        slug: &'static str,
-        title: &'static str,
-    ) -> Step<B> {
+    fn fail(&mut self, engine: &mut Engine<B>, http_status: u16, slug: &'static str, title: &'static str) -> Step<B> {
         self.give_back(engine);
         self.state = State::Done;
         let status = CacheStatus { reason: Some(self.reason), ..CacheStatus::new(Phase::Failed) };

@@ -9,9 +9,8 @@ const MS_PER_S: u64 = 1000;
 const HEURISTICALLY_CACHEABLE: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
 
 /// Status codes whose caching rules are understood here (RFC 9111 section 3, must-understand).
-const UNDERSTOOD: [u16; 22] = [
-    200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 421, 451, 500, 501, 503, 504,
-];
+const UNDERSTOOD: [u16; 22] =
+    [200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 421, 451, 500, 501, 503, 504];
 
 /// The head of an answer, with the times RFC 9111 section 4.2.3 calls request_time and response_time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,12 +192,7 @@ mod tests {
     const T_MS: u64 = 1_700_000_000_000;
 
     fn head(status: u16, fields: &[(&str, &str)]) -> ResponseHead {
-        ResponseHead {
-            status,
-            fields: fields.iter().copied().collect(),
-            request_time_ms: T_MS,
-            response_time_ms: T_MS,
-        }
+        ResponseHead { status, fields: fields.iter().copied().collect(), request_time_ms: T_MS, response_time_ms: T_MS }
     }
 
     fn date(offset_s: i64) -> String {

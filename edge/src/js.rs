@@ -24,7 +24,10 @@ pub enum CallError {
 }
 
 pub fn text_of(error: &JsValue) -> String {
-    error.as_string().or_else(|| error.dyn_ref::<js_sys::Error>().map(|e| String::from(e.message()))).unwrap_or_default()
+    error
+        .as_string()
+        .or_else(|| error.dyn_ref::<js_sys::Error>().map(|e| String::from(e.message())))
+        .unwrap_or_default()
 }
 
 /// Awaits a promise for at most `ms`.

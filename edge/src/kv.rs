@@ -28,7 +28,10 @@ const READ_MS: u64 = 1_000;
 const TTL_S_MIN: u64 = 60;
 
 fn namespace(env: &Env) -> Option<KvNamespace> {
-    Reflect::get(env.as_ref(), &JsValue::from_str("CACHE_KV")).ok().filter(JsValue::is_object).map(JsCast::unchecked_into)
+    Reflect::get(env.as_ref(), &JsValue::from_str("CACHE_KV"))
+        .ok()
+        .filter(JsValue::is_object)
+        .map(JsCast::unchecked_into)
 }
 
 pub async fn read(env: &Env, key: &str) -> Option<Entry<Body>> {

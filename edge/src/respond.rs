@@ -11,8 +11,7 @@ use wasm_bindgen::JsValue;
 pub const NAME: &str = "nextream-edge";
 
 /// RFC 9110 section 15.4.5: what a 304 carries.
-const OF_A_304: [&str; 7] =
-    ["cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified"];
+const OF_A_304: [&str; 7] = ["cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified"];
 
 pub struct Shape {
     pub is_head: bool,
@@ -20,11 +19,7 @@ pub struct Shape {
     pub debug: bool,
 }
 
-fn build(
-    body: Option<&JsValue>,
-    status: u16,
-    headers: &web_sys::Headers,
-) -> Result<web_sys::Response, JsValue> {
+fn build(body: Option<&JsValue>, status: u16, headers: &web_sys::Headers) -> Result<web_sys::Response, JsValue> {
     let init = web_sys::ResponseInit::new();
     init.set_status(status);
     init.set_headers(headers);

@@ -13,9 +13,13 @@ pub enum Route {
     Edge(String),
     /// A GET or HEAD that may be answered from the cache: its key is "GET " and this target, which origin is asked
     /// for.
-    Cached { target: String },
+    Cached {
+        target: String,
+    },
     /// To origin and back, never stored.
-    Pass { target: String },
+    Pass {
+        target: String,
+    },
     NotFound,
     TooLong,
 }
@@ -74,7 +78,9 @@ pub fn classify(mode: Mode, method: &str, target: &str) -> Route {
 /// Encoded slashes, backslashes and dots are how one path is made to look like another on the way.
 fn is_evasive(segment: &str) -> bool {
     let lower = segment.to_ascii_lowercase();
-    segment == "." || segment == ".." || ["%2f", "%5c", "%2e", "%00", "\\", ";"].iter().any(|trick| lower.contains(trick))
+    segment == "."
+        || segment == ".."
+        || ["%2f", "%5c", "%2e", "%00", "\\", ";"].iter().any(|trick| lower.contains(trick))
 }
 
 fn matches_segments(pattern: &[&str], segments: &[&str]) -> bool {
@@ -147,12 +153,9 @@ mod tests {
 
     #[test]
     fn the_target_is_path_and_query() {
-        for (url, target) in [
-            ("http://h:1/a?b#c", "/a?b"),
-            ("http://h", "/"),
-            ("http://h?x=/y", "?x=/y"),
-            ("https://h/a://b", "/a://b"),
-        ] {
+        for (url, target) in
+            [("http://h:1/a?b#c", "/a?b"), ("http://h", "/"), ("http://h?x=/y", "?x=/y"), ("https://h/a://b", "/a://b")]
+        {
             assert_eq!(target_of(url), target);
         }
     }

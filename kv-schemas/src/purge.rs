@@ -168,7 +168,15 @@ mod tests {
     }
 
     fn purge(seq: Seq) -> Purge {
-        Purge { seq, keys: vec![key("k")], all: false, mode: PurgeMode::Soft, reason: None, actor: None, committed_at_ms: 0 }
+        Purge {
+            seq,
+            keys: vec![key("k")],
+            all: false,
+            mode: PurgeMode::Soft,
+            reason: None,
+            actor: None,
+            committed_at_ms: 0,
+        }
     }
 
     fn batch(first_seq: Seq, purges: Vec<Purge>) -> PurgeBatch {

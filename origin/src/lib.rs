@@ -1,1 +1,19 @@
+//! The origin: admins write here, viewers' edges read here, and every write commits its purge in the same transaction.
+//!
+//! `http` speaks, `catalog` knows what a title is, `store` keeps it, `purge` tells the edge, `import` fills it.
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod catalog;
+pub mod error;
+pub mod http;
+pub mod import;
+pub mod keys;
+pub mod purge;
+pub mod store;
+
+/// Milliseconds since 1970 by this machine's clock.
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,560 @@
+//! The lookup machine, driven by a small world: a clock, one location's cache, KV, an origin and a journal, each a
+//! variable. One fact a test.
+use kv_schemas::journal::{DeltaPurge, HexHash, JournalDelta};
+use kv_schemas::surrogate_key::hash;
+use kv_schemas::{LogId, PurgeMode, Seq};
+use std::collections::HashMap;
+use surrogate_cache::directives::RequestDirectives;
+use surrogate_cache::lookup::{Fetch, Tier};
+use surrogate_cache::policy::ResponseHead;
+use surrogate_cache::{Answer, Config, Engine, Entry, Event, Fields, LogOwner, Lookup, Phase, Reason, Request, Step};
+
+type Body = &'static str;
+
+const FRESH: &[(&str, &str)] =
+    &[("cache-control", "max-age=60, stale-while-revalidate=30, stale-if-error=300"), ("surrogate-key", "a b")];
+
+struct World {
+    engine: Engine<Body>,
+    now_ms: u64,
+    colo: HashMap<String, Entry<Body>>,
+    kv: HashMap<String, Entry<Body>>,
+    /// Purges the journal holds; `None`: it cannot be reached.
+    journal: Option<Vec<DeltaPurge>>,
+    log: &'static str,
+    /// What origin answers next; `None`: it cannot be reached.
+    origin: Option<(u16, Vec<(String, String)>, Body)>,
+    fetches: Vec<Fetch>,
+    syncs: usize,
+}
+
+/// How a lookup ended.
+#[derive(Debug, PartialEq)]
+struct Got {
+    phase: Phase,
+    reason: Option<Reason>,
+    body: Option<Body>,
+    status: u16,
+    not_modified: bool,
+}
+
+impl World {
+    fn new(owner: LogOwner) -> Self {
+        let config = Config { log_owner: owner, lease_ms: 1000, bound_ms: 1500, ..Config::default() };
+        Self {
+            engine: Engine::new(config),
+            now_ms: 1_700_000_000_000,
+            colo: HashMap::new(),
+            kv: HashMap::new(),
+            journal: Some(Vec::new()),
+            log: "log",
+            origin: None,
+            fetches: Vec::new(),
+            syncs: 0,
+        }
+    }
+
+    fn serve(&mut self, body: Body, seq: Seq, fields: &[(&str, &str)]) {
+        let mut fields: Vec<_> = fields.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        fields.push(("surrogate-as-of".into(), format!("{}:{seq}", self.log)));
+        self.origin = Some((200, fields, body));
+    }
+
+    fn origin_status(&mut self, status: u16) {
+        self.origin = Some((status, vec![("surrogate-as-of".into(), format!("{}:99", self.log))], "error"));
+    }
+
+    fn purge(&mut self, seq: Seq, mode: PurgeMode, keys: &[&str]) {
+        let keys: Vec<_> = keys.iter().map(|key| HexHash(hash(key))).collect();
+        let all = keys.is_empty();
+        self.journal.as_mut().unwrap().push(DeltaPurge { seq, mode, all, keys });
+    }
+
+    fn sync(&mut self) {
+        self.syncs += 1;
+        let asked = self.engine.view.query("here");
+        let Some(purges) = &self.journal else { return self.engine.sync_failed(self.now_ms) };
+        let head = purges.iter().map(|purge| purge.seq).max().unwrap_or(0);
+        let purges = purges.iter().filter(|purge| purge.seq > asked.since).cloned().collect();
+        let log_id = LogId::new(self.log).unwrap();
+        let delta = JournalDelta { log_id, head, floor_soft: 0, floor_hard: 0, until: head, purges };
+        self.engine.sync_succeeded(&asked, &delta, self.now_ms);
+    }
+
+    fn start(&mut self, request: Request) -> (Lookup<Body>, Step<Body>) {
+        let mut lookup = Lookup::new(request);
+        let step = lookup.step(&mut self.engine, Event::Start, self.now_ms);
+        (lookup, step)
+    }
+
+    /// Performs steps up to the fetch or the answer.
+    fn until_fetch(&mut self, lookup: &mut Lookup<Body>, mut step: Step<Body>) -> Step<Body> {
+        loop {
+            let event = match step {
+                Step::Sync => {
+                    self.sync();
+                    Event::Synced
+                }
+                Step::Wait { ms } => {
+                    self.now_ms += ms;
+                    Event::Waited
+                }
+                Step::Read { tier, key } => {
+                    let tier = if tier == Tier::Kv { &self.kv } else { &self.colo };
+                    Event::Read(tier.get(&key).cloned())
+                }
+                step => return step,
+            };
+            step = lookup.step(&mut self.engine, event, self.now_ms);
+        }
+    }
+
+    fn answer_fetch(&mut self, lookup: &mut Lookup<Body>, fetch: Fetch) -> Step<Body> {
+        self.fetches.push(fetch);
+        let event = match &self.origin {
+            None => Event::OriginFailed,
+            Some((status, fields, _)) => Event::Origin(ResponseHead {
+                status: *status,
+                fields: Fields::from_lower(fields.clone()),
+                request_time_ms: self.now_ms,
+                response_time_ms: self.now_ms,
+            }),
+        };
+        lookup.step(&mut self.engine, event, self.now_ms)
+    }
+
+    fn finish(&mut self, lookup: &mut Lookup<Body>, mut step: Step<Body>) -> Got {
+        loop {
+            step = match self.until_fetch(lookup, step) {
+                Step::Fetch(fetch) => self.answer_fetch(lookup, fetch),
+                Step::Answer(answer) => return self.take(*answer),
+                other => panic!("unexpected {other:?}"),
+            };
+        }
+    }
+
+    /// Does what stands behind an answer, too.
+    fn take(&mut self, mut answer: Answer<Body>) -> Got {
+        let behind = std::mem::take(answer.behind());
+        let status = answer.status().clone();
+        let got = |body, http, not_modified| Got {
+            phase: status.phase,
+            reason: status.reason,
+            body,
+            status: http,
+            not_modified,
+        };
+        let result = match answer {
+            Answer::Stored { entry, not_modified, .. } => {
+                for tier in &behind.write {
+                    let tier = if *tier == Tier::Kv { &mut self.kv } else { &mut self.colo };
+                    tier.insert(entry.key.clone(), (*entry).clone());
+                }
+                got(Some(entry.body), entry.head.status, not_modified)
+            }
+            Answer::Forwarded { head, not_modified, store, .. } => {
+                let body = self.origin.as_ref().unwrap().2;
+                if let Some(plan) = store {
+                    let stored = self.engine.complete(*plan, body, body.len() as u64);
+                    for entry in stored.marker.iter().chain([&stored.entry]) {
+                        let mut bytes = (**entry).clone();
+                        bytes.origin_confirmed_ms = None;
+                        self.colo.insert(entry.key.clone(), bytes.clone());
+                        self.kv.insert(entry.key.clone(), bytes);
+                    }
+                }
+                got(Some(body), head.status, not_modified)
+            }
+            Answer::Failed { http_status, .. } => got(None, http_status, false),
+        };
+        if behind.sync {
+            self.sync();
+        }
+        if let Some(mut refresh) = behind.refresh {
+            let step = refresh.step(&mut self.engine, Event::Start, self.now_ms);
+            self.finish(&mut refresh, step);
+        }
+        result
+    }
+
+    fn ask(&mut self, request: Request) -> Got {
+        let (mut lookup, step) = self.start(request);
+        self.finish(&mut lookup, step)
+    }
+
+    fn get(&mut self) -> Got {
+        self.ask(request(&[]))
+    }
+
+    /// A new isolate at the same location.
+    fn new_isolate(&mut self) {
+        self.engine = Engine::new(self.engine.config.clone());
+    }
+}
+
+fn request(fields: &[(&str, &str)]) -> Request {
+    let fields: Fields = fields.iter().copied().collect();
+    Request {
+        key: "GET /x".into(),
+        is_head: false,
+        directives: RequestDirectives::of(&fields),
+        min_as_of: fields.get("min-as-of").map(|text| text.parse().unwrap()),
+        fields,
+    }
+}
+
+fn got(phase: Phase, body: Body) -> (Phase, Option<Body>) {
+    (phase, Some(body))
+}
+
+fn brief(got: Got) -> (Phase, Option<Body>) {
+    (got.phase, got.body)
+}
+
+/// A world whose isolate holds "v1" read at seq 0.
+fn warm() -> World {
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("v1", 0, FRESH);
+    assert_eq!(brief(world.get()), got(Phase::Miss, "v1"));
+    world
+}
+
+#[test]
+fn a_hit_asks_nobody() {
+    let mut world = warm();
+    let (fetches, syncs) = (world.fetches.len(), world.syncs);
+    world.now_ms += 900;
+    let (_, step) = world.start(request(&[]));
+    let Step::Answer(answer) = step else { panic!("{step:?}") };
+    assert_eq!(brief(world.take(*answer)), got(Phase::Hit, "v1"));
+    assert_eq!((world.fetches.len(), world.syncs), (fetches, syncs));
+}
+
+#[test]
+fn past_the_lease_the_answer_goes_out_first_and_the_sync_follows() {
+    let mut world = warm();
+    world.now_ms += 1200;
+    world.purge(1, PurgeMode::Soft, &["a"]);
+    world.serve("v2", 1, FRESH);
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v1"));
+    assert_eq!(brief(world.get()), got(Phase::Stale, "v1"));
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v2"));
+}
+
+#[test]
+fn past_the_bound_the_sync_comes_first() {
+    let mut world = warm();
+    world.now_ms += 1600;
+    world.purge(1, PurgeMode::Hard, &["a"]);
+    world.serve("v2", 1, FRESH);
+    let result = world.get();
+    assert_eq!((result.phase, result.reason, result.body), (Phase::Expired, Some(Reason::PurgedHard), Some("v2")));
+}
+
+#[test]
+fn an_object_with_two_keys_goes_with_either() {
+    for key in ["a", "b"] {
+        let mut world = warm();
+        world.purge(1, PurgeMode::Hard, &[key]);
+        world.sync();
+        world.serve("v2", 1, FRESH);
+        assert_eq!(brief(world.get()), got(Phase::Expired, "v2"), "{key}");
+    }
+    let mut world = warm();
+    world.purge(1, PurgeMode::Hard, &["c"]);
+    world.sync();
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v1"));
+}
+
+#[test]
+fn a_fill_begun_before_a_purge_is_never_served_fresh_after_it() {
+    for owner in [LogOwner::Origin, LogOwner::Journal] {
+        for mode in [PurgeMode::Soft, PurgeMode::Hard] {
+            let mut world = World::new(owner);
+            let (mut lookup, step) = world.start(request(&[]));
+            let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+            world.serve("old", 0, FRESH);
+            // Origin has read its data. Then the purge lands everywhere, then the answer arrives.
+            let held = world.origin.clone();
+            world.purge(1, mode, &["a"]);
+            world.sync();
+            world.serve("new", 1, FRESH);
+            let new = world.origin.clone();
+            world.origin = held;
+            let step = world.answer_fetch(&mut lookup, fetch);
+            world.origin = new;
+            world.finish(&mut lookup, step);
+            let next = world.get();
+            assert!(next.phase != Phase::Hit || next.body == Some("new"), "{owner:?} {mode:?}: {next:?}");
+            assert_eq!(brief(world.get()), got(Phase::Hit, "new"), "{owner:?} {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hard_purged_answer_in_flight_does_not_reach_its_client() {
+    let mut world = World::new(LogOwner::Origin);
+    let (mut lookup, step) = world.start(request(&[]));
+    let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+    world.serve("gone", 0, FRESH);
+    world.purge(1, PurgeMode::Hard, &["a"]);
+    world.sync();
+    let Step::Fetch(again) = world.answer_fetch(&mut lookup, fetch) else { panic!("not asked again") };
+    assert_eq!(again.min_as_of, Some("log:1".parse().unwrap()), "a lagging replica is passed over");
+    let Step::Answer(answer) = world.answer_fetch(&mut lookup, again) else { panic!("asked a third time") };
+    let result = world.take(*answer);
+    assert_eq!((result.status, result.reason), (503, Some(Reason::OriginBehind)));
+}
+
+#[test]
+fn a_soft_purge_of_an_unchanged_object_costs_a_304() {
+    let mut world = World::new(LogOwner::Origin);
+    let mut fields = FRESH.to_vec();
+    fields.push(("etag", "\"1\""));
+    world.serve("v1", 0, &fields);
+    world.get();
+    world.purge(1, PurgeMode::Soft, &["a"]);
+    world.sync();
+    world.serve("v1", 1, &fields);
+    world.origin.as_mut().unwrap().0 = 304;
+    assert_eq!(brief(world.get()), got(Phase::Stale, "v1"));
+    let fetch = world.fetches.last().unwrap();
+    assert_eq!(fetch.validators, [("if-none-match".to_string(), "\"1\"".to_string())]);
+    assert_eq!(fetch.min_as_of, Some("log:1".parse().unwrap()));
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v1"));
+    assert_eq!(world.kv["GET /x"].as_of, Some("log:1".parse().unwrap()), "the state moved forward without a body");
+}
+
+#[test]
+fn origin_down_serves_stale_within_its_window_and_says_so() {
+    let mut world = warm();
+    world.origin = None;
+    world.now_ms += 100_000;
+    let result = world.get();
+    assert_eq!((result.phase, result.body), (Phase::StaleError, Some("v1")));
+    world.origin_status(503);
+    assert_eq!(brief(world.get()), got(Phase::StaleError, "v1"));
+    world.now_ms += 300_000;
+    assert_eq!(world.get().status, 503);
+    world.origin = None;
+    assert_eq!(world.get().status, 502);
+}
+
+#[test]
+fn a_hard_purged_entry_is_not_served_even_if_origin_is_down() {
+    let mut world = warm();
+    world.purge(1, PurgeMode::Hard, &["b"]);
+    world.sync();
+    world.origin = None;
+    let result = world.get();
+    assert_eq!((result.phase, result.status, result.body), (Phase::Failed, 502, None));
+}
+
+#[test]
+fn a_new_isolate_finds_entries_in_colo_and_kv_and_they_are_still_fenced() {
+    let mut world = warm();
+    world.new_isolate();
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v1"));
+    world.colo.clear();
+    world.new_isolate();
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v1"));
+    assert!(world.colo.contains_key("GET /x"), "what KV had goes to the location's cache");
+    world.purge(1, PurgeMode::Hard, &["a"]);
+    world.new_isolate();
+    world.serve("v2", 1, FRESH);
+    assert_eq!(brief(world.get()), got(Phase::Expired, "v2"));
+}
+
+#[test]
+fn with_the_journal_unreachable_nothing_from_a_tier_counts_as_fresh() {
+    let mut world = warm();
+    world.new_isolate();
+    world.journal = None;
+    world.serve("v2", 1, FRESH);
+    let result = world.get();
+    assert_eq!((result.phase, result.reason), (Phase::Expired, Some(Reason::JournalUnreachable)));
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v2"), "what origin just confirmed needs no journal");
+    assert_eq!(world.fetches.len(), 2);
+    world.now_ms += 1600;
+    world.get();
+    assert_eq!(world.fetches.len(), 3, "one revalidation a bound");
+    world.now_ms += 1600;
+    world.origin = None;
+    assert_eq!(world.get().phase, Phase::StaleError, "and stale if origin is gone too");
+}
+
+#[test]
+fn an_unreachable_journal_is_asked_once_a_lease() {
+    let mut world = World::new(LogOwner::Origin);
+    world.journal = None;
+    world.serve("v1", 0, FRESH);
+    for _ in 0..5 {
+        world.get();
+    }
+    assert_eq!(world.syncs, 1);
+    world.now_ms += 1001;
+    world.get();
+    assert_eq!(world.syncs, 2);
+}
+
+#[test]
+fn another_log_id_purges_everything() {
+    let mut world = warm();
+    world.log = "restored";
+    world.journal = Some(Vec::new());
+    world.now_ms += 2000;
+    world.serve("v2", 0, FRESH);
+    let result = world.get();
+    assert_eq!((result.reason, result.body), (Some(Reason::OtherLog), Some("v2")));
+}
+
+#[test]
+fn many_requests_for_a_cold_key_wait_for_one_fill() {
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("v1", 0, FRESH);
+    let (mut first, step) = world.start(request(&[]));
+    let Step::Fetch(fetch) = world.until_fetch(&mut first, step) else { panic!("no fetch") };
+    let mut waiting: Vec<_> = (0..500).map(|_| world.start(request(&[]))).collect();
+    assert!(waiting.iter().all(|(_, step)| matches!(step, Step::Wait { .. })));
+    let step = world.answer_fetch(&mut first, fetch);
+    world.finish(&mut first, step);
+    for (lookup, _) in &mut waiting {
+        let step = lookup.step(&mut world.engine, Event::Waited, world.now_ms);
+        assert_eq!(brief(world.finish(lookup, step)), got(Phase::Hit, "v1"));
+    }
+    assert_eq!(world.fetches.len(), 1);
+}
+
+#[test]
+fn many_requests_for_a_soft_purged_key_refresh_it_once() {
+    let mut world = warm();
+    world.purge(1, PurgeMode::Soft, &["a"]);
+    world.sync();
+    let mut refreshes = 0;
+    for _ in 0..500 {
+        let (_, step) = world.start(request(&[]));
+        let Step::Answer(mut answer) = step else { panic!("{step:?}") };
+        refreshes += usize::from(answer.behind().refresh.is_some());
+    }
+    assert_eq!(refreshes, 1);
+}
+
+#[test]
+fn a_fill_that_never_ends_holds_nobody_for_ever() {
+    let mut world = World::new(LogOwner::Origin);
+    let (mut first, step) = world.start(request(&[]));
+    assert!(matches!(world.until_fetch(&mut first, step), Step::Fetch(_)));
+    world.serve("v1", 0, FRESH);
+    let began_ms = world.now_ms;
+    assert_eq!(brief(world.get()), got(Phase::Miss, "v1"));
+    let waited_ms = world.now_ms - began_ms;
+    assert!((5_000..5_100).contains(&waited_ms), "{waited_ms}");
+}
+
+#[test]
+fn an_uncacheable_answer_makes_nobody_wait() {
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("private", 0, &[("cache-control", "private")]);
+    assert_eq!(world.get().phase, Phase::Miss);
+    let (_, step) = world.start(request(&[]));
+    assert!(matches!(step, Step::Fetch(_)));
+}
+
+#[test]
+fn min_as_of_is_honoured_through_every_tier() {
+    let mut world = warm();
+    world.serve("v2", 5, FRESH);
+    assert_eq!(brief(world.ask(request(&[("min-as-of", "log:5")]))), got(Phase::Expired, "v2"));
+    assert_eq!(world.fetches.last().unwrap().min_as_of, Some("log:5".parse().unwrap()));
+    assert_eq!(brief(world.ask(request(&[("min-as-of", "log:5")]))), got(Phase::Hit, "v2"));
+    let behind = world.ask(request(&[("min-as-of", "log:9")]));
+    assert_eq!((behind.status, behind.reason), (503, Some(Reason::OriginBehind)));
+    world.origin = None;
+    let down = world.ask(request(&[("min-as-of", "log:9")]));
+    assert_eq!((down.status, down.body), (502, None), "never a stale answer below the demanded state");
+}
+
+#[test]
+fn where_the_journal_numbers_a_demanded_state_brings_a_sync_first() {
+    let mut world = World::new(LogOwner::Journal);
+    world.serve("v1", 0, FRESH);
+    world.get();
+    world.purge(1, PurgeMode::Hard, &["a"]);
+    world.serve("v2", 0, FRESH);
+    assert_eq!(brief(world.ask(request(&[("min-as-of", "log:1")]))), got(Phase::Expired, "v2"));
+}
+
+#[test]
+fn variants_are_kept_apart_in_every_tier() {
+    let mut fields = FRESH.to_vec();
+    fields.push(("vary", "accept-language"));
+    let mut world = World::new(LogOwner::Origin);
+    let in_language = |language| request(&[("accept-language", language)]);
+    world.serve("deutsch", 0, &fields);
+    assert_eq!(world.ask(in_language("de")).phase, Phase::Miss);
+    world.serve("english", 0, &fields);
+    let result = world.ask(in_language("en"));
+    assert_eq!((result.reason, result.body), (Some(Reason::OtherVariant), Some("english")));
+    for _ in 0..3 {
+        assert_eq!(brief(world.ask(in_language("de"))), got(Phase::Hit, "deutsch"));
+        assert_eq!(brief(world.ask(in_language("en"))), got(Phase::Hit, "english"));
+        world.new_isolate();
+    }
+}
+
+#[test]
+fn a_client_that_has_it_already_gets_a_304_from_the_cache_and_from_origin_alike() {
+    let mut fields = FRESH.to_vec();
+    fields.push(("etag", "\"1\""));
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("v1", 0, &fields);
+    let conditional = || request(&[("if-none-match", "\"1\"")]);
+    let first = world.ask(conditional());
+    assert!(first.not_modified && first.phase == Phase::Miss);
+    assert!(world.fetches[0].validators.is_empty(), "the cache asks for the whole answer");
+    assert!(world.ask(conditional()).not_modified);
+}
+
+#[test]
+fn bytes_of_another_key_are_no_entry() {
+    let mut world = warm();
+    let mut other = world.kv["GET /x"].clone();
+    other.key = "GET /y".into();
+    world.colo.clear();
+    world.kv.insert("GET /x".into(), other);
+    world.new_isolate();
+    assert_eq!(world.get().phase, Phase::Miss);
+}
+
+#[test]
+fn surrogate_headers_that_cannot_be_read_make_an_answer_uncacheable_and_it_says_so() {
+    for (name, value) in [("surrogate-key", "b\u{e9}"), ("surrogate-as-of", "x")] {
+        let mut world = World::new(LogOwner::Origin);
+        world.serve("v1", 0, &[("cache-control", "max-age=60")]);
+        let (_, fields, _) = world.origin.as_mut().unwrap();
+        fields.retain(|(n, _)| n != name);
+        fields.push((name.into(), value.into()));
+        let (mut lookup, step) = world.start(request(&[]));
+        let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+        let Step::Answer(answer) = world.answer_fetch(&mut lookup, fetch) else { panic!("no answer") };
+        assert_eq!(answer.status().stored, Some(Err(Reason::BadSurrogate)), "{name}");
+    }
+}
+
+#[test]
+fn only_if_cached_never_asks_origin() {
+    let mut world = World::new(LogOwner::Origin);
+    let result = world.ask(request(&[("cache-control", "only-if-cached")]));
+    assert_eq!((result.status, world.fetches.len()), (504, 0));
+}
+
+#[test]
+fn requests_with_credentials_neither_fill_nor_wait() {
+    let mut world = World::new(LogOwner::Origin);
+    let (mut first, step) = world.start(request(&[]));
+    assert!(matches!(world.until_fetch(&mut first, step), Step::Fetch(_)));
+    world.serve("mine", 0, &[("cache-control", "max-age=60")]);
+    let result = world.ask(request(&[("authorization", "Bearer x")]));
+    assert_eq!((result.phase, result.body), (Phase::Miss, Some("mine")));
+    assert!(!world.kv.contains_key("GET /x"), "nor is what they got kept for others");
+}

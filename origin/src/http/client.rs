@@ -1,0 +1,236 @@
+//! The client API: what viewers' apps read, through the edge. Every answer says which state of the database it was
+//! read at and by which keys it can be purged.
+use super::conditional::{client_has, etag_of};
+use super::extract::Segment;
+use super::{ApiResult, App};
+use crate::catalog::documents::{self, Document, Kind};
+use crate::catalog::keys;
+use crate::catalog::validate::check_id;
+use crate::error::{ApiError, problem_response};
+use crate::store::{Page, Snapshot};
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kv_schemas::header::{CDN_CACHE_CONTROL, MIN_AS_OF, SURROGATE_AS_OF, SURROGATE_KEY};
+use kv_schemas::{AsOf, Problem, SurrogateKey};
+use std::collections::HashMap;
+
+const LIMIT_DEFAULT: u32 = 24;
+const LIMIT_MAX: u32 = 100;
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/home", get(home))
+        .route("/v1/catalog", get(catalog))
+        .route("/v1/genres", get(genres))
+        .route("/v1/titles/{id}", get(title))
+}
+
+async fn home(State(app): State<App>, headers: HeaderMap) -> ApiResult {
+    let mut snapshot = snapshot(&app, &headers).await?;
+    let rails = snapshot.rails().await?;
+    Ok(answer(&documents::home(&rails), &snapshot.as_of, &headers))
+}
+
+async fn title(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> ApiResult {
+    let mut snapshot = snapshot(&app, &headers).await?;
+    let found = match check_id(&id) {
+        Ok(()) => snapshot.title(&id).await?.filter(|title| title.input.published),
+        // No title can ever have this id: nothing to purge by, nothing to keep.
+        Err(_) => return Err(absent("There is no title of this id").into()),
+    };
+    match found {
+        Some(title) => Ok(answer(&documents::title(&title), &snapshot.as_of, &headers)),
+        None => Ok(answer_absent("There is no title of this id", keys::title(&id), &snapshot.as_of)),
+    }
+}
+
+async fn genres(State(app): State<App>, headers: HeaderMap) -> ApiResult {
+    let mut snapshot = snapshot(&app, &headers).await?;
+    let genres = snapshot.genres().await?;
+    Ok(answer(&documents::genres(&genres), &snapshot.as_of, &headers))
+}
+
+async fn catalog(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> ApiResult {
+    let query = CatalogQuery::read(query.as_deref().unwrap_or(""))?;
+    let mut snapshot = snapshot(&app, &headers).await?;
+    let list = query.genre.as_deref().unwrap_or("");
+    if !list.is_empty() && !snapshot.has_genre(list).await? {
+        return Ok(answer_absent("There is no such genre", keys::genre(list), &snapshot.as_of));
+    }
+    let after = query.cursor.as_ref().map(|cursor| (cursor.sort_name.as_str(), cursor.id.as_str()));
+    // One more than asked for tells whether there is a next page.
+    let mut titles = snapshot.list(Page { list, after, limit: query.limit + 1 }).await?;
+    let shown = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let has_next = titles.len() > shown;
+    titles.truncate(shown);
+    let next = titles.last().filter(|_| has_next).map(|last| {
+        let cursor = Cursor { list: list.into(), sort_name: last.input.sort_name.clone(), id: last.id.clone() };
+        cursor.encode()
+    });
+    let document = documents::catalog(&titles, query.genre.as_deref(), next);
+    Ok(answer(&document, &snapshot.as_of, &headers))
+}
+
+/// A snapshot that is new enough for the client.
+async fn snapshot(app: &App, headers: &HeaderMap) -> Result<Snapshot, ApiError> {
+    let min = match headers.get(MIN_AS_OF) {
+        None => None,
+        Some(value) => Some(value.to_str().unwrap_or("").parse::<AsOf>().map_err(|error| {
+            Problem::new(400, "min-as-of-invalid", "Min-As-Of is not of the form a write answers with")
+                .fault("Min-As-Of", error.to_string())
+        })?),
+    };
+    let snapshot = app.store.snapshot().await?;
+    match min {
+        Some(min) if !snapshot.as_of.covers(&min) => {
+            Err(Problem::new(503, "behind", "This database has not reached the demanded state")
+                .detail(format!("it is at {}", snapshot.as_of))
+                .into())
+        }
+        _ => Ok(snapshot),
+    }
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn joined(keys: &[SurrogateKey]) -> String {
+    keys.iter().map(SurrogateKey::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// The fields every cacheable answer carries.
+fn cache_fields(kind: Kind, keys: &[SurrogateKey], as_of: &AsOf) -> [(HeaderName, HeaderValue); 4] {
+    [
+        (header::CACHE_CONTROL, HeaderValue::from_static(kind.cache_control())),
+        (HeaderName::from_static(CDN_CACHE_CONTROL), HeaderValue::from_static(kind.cdn_cache_control())),
+        (HeaderName::from_static(SURROGATE_KEY), text(&joined(keys))),
+        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
+    ]
+}
+
+fn answer(document: &Document, as_of: &AsOf, headers: &HeaderMap) -> Response {
+    let etag = etag_of(document.body.as_bytes());
+    let fields = cache_fields(document.kind, &document.keys, as_of);
+    let etag_field = [(header::ETAG, text(&etag))];
+    if client_has(headers, &etag) {
+        return (StatusCode::NOT_MODIFIED, etag_field, fields).into_response();
+    }
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (etag_field, fields, json, document.body.clone()).into_response()
+}
+
+fn absent(title: &str) -> Problem {
+    Problem::new(404, "not-found", title)
+}
+
+/// A 404 the edge may keep until the thing appears.
+fn answer_absent(title: &str, key: Option<SurrogateKey>, as_of: &AsOf) -> Response {
+    let mut response = problem_response(&absent(title));
+    let keys: Vec<_> = key.into_iter().collect();
+    if !keys.is_empty() {
+        for (name, value) in cache_fields(Kind::Absent, &keys, as_of) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// Where a page of a list begins. Opaque to clients.
+#[derive(Debug, PartialEq, Eq)]
+struct Cursor {
+    list: String,
+    sort_name: String,
+    id: String,
+}
+
+impl Cursor {
+    fn encode(&self) -> String {
+        let json = serde_json::json!([self.list, self.sort_name, self.id]);
+        URL_SAFE_NO_PAD.encode(json.to_string())
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (list, sort_name, id) = serde_json::from_slice(&bytes).ok()?;
+        Some(Self { list, sort_name, id })
+    }
+}
+
+#[derive(Debug)]
+struct CatalogQuery {
+    genre: Option<String>,
+    cursor: Option<Cursor>,
+    limit: u32,
+}
+
+impl CatalogQuery {
+    /// Every fault of the known parameters is named; unknown ones are ignored.
+    fn read(query: &str) -> Result<Self, Problem> {
+        let mut problem = Problem::new(400, "query-invalid", "The query has faults");
+        let mut given: HashMap<&str, String> = HashMap::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !["genre", "limit", "cursor"].contains(&name) {
+                continue;
+            }
+            if given.insert(name, value.to_string()).is_some() {
+                problem = problem.fault(name, "must be given once");
+            }
+        }
+        let mut limit = LIMIT_DEFAULT;
+        if let Some(text) = given.remove("limit") {
+            match text.parse::<u32>().ok().filter(|n| (1..=LIMIT_MAX).contains(n) && !text.starts_with('+')) {
+                Some(n) => limit = n,
+                None => problem = problem.fault("limit", format!("must be a whole number from 1 to {LIMIT_MAX}")),
+            }
+        }
+        let genre = given.remove("genre");
+        if genre.as_deref().is_some_and(|genre| check_id(genre).is_err()) {
+            problem = problem.fault("genre", "must be the slug of a genre, as /v1/genres lists them");
+        }
+        let mut cursor = None;
+        if let Some(text) = given.remove("cursor") {
+            let list = genre.as_deref().unwrap_or("");
+            cursor = Cursor::decode(&text).filter(|cursor| cursor.list == list);
+            if cursor.is_none() {
+                problem = problem.fault("cursor", "must be a next_cursor of the same list");
+            }
+        }
+        if problem.errors.is_empty() { Ok(Self { genre, cursor, limit }) } else { Err(problem) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_went() {
+        let cursor = Cursor { list: "drama".into(), sort_name: "heat \"1\"".into(), id: "heat".into() };
+        assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
+        for bad in ["", "x", "e30", "WyJhIl0", "ééé"] {
+            assert_eq!(Cursor::decode(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_query_is_named_and_strangers_are_ignored() {
+        let at = |query| {
+            let faults = CatalogQuery::read(query).unwrap_err().errors;
+            faults.into_iter().map(|fault| fault.at).collect::<Vec<_>>()
+        };
+        assert_eq!(at("limit=0&genre=A&cursor=x"), ["limit", "genre", "cursor"]);
+        assert_eq!(at("limit=1&limit=2"), ["limit"]);
+        assert_eq!(at("limit=101"), ["limit"]);
+        assert_eq!(at("limit=+5"), ["limit"]);
+        let foreign = Cursor { list: "drama".into(), sort_name: "a".into(), id: "a".into() }.encode();
+        assert_eq!(at(&format!("genre=war&cursor={foreign}")), ["cursor"]);
+        assert_eq!(CatalogQuery::read("utm=1&limit=5").unwrap().limit, 5);
+    }
+}

@@ -1,0 +1,210 @@
+//! Filling the catalogue from files. A format reads a file into titles and rails; one engine writes what changed, each
+//! batch with its purge in its transaction. Importing the same file again changes nothing.
+mod ndjson;
+mod vega;
+
+use crate::catalog::keys;
+use crate::catalog::model::{Rail, Title, TitleInput};
+use crate::error::StoreError;
+use crate::now_ms;
+use crate::store::{LoggedPurge, Store};
+use kv_schemas::surrogate_key::KEYS_PER_PURGE_MAX;
+use kv_schemas::{PurgeMode, SurrogateKey};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Titles written in one transaction.
+const BATCH: usize = 500;
+/// Examples kept of each reason.
+const EXAMPLES: usize = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// movies.json of the npm package vega-datasets.
+    Vega,
+    /// One JSON object a line: titles and rails of this service's own form.
+    Ndjson,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    #[error("{0} is not of the format {1}: {2}")]
+    Format(PathBuf, &'static str, String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a file holds, as far as it could be read.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub titles: Vec<(String, TitleInput)>,
+    pub rails: Vec<Rail>,
+    pub report: Report,
+}
+
+/// A reason and where it was met.
+#[derive(Debug, Default, Serialize, PartialEq)]
+pub struct Count {
+    pub count: usize,
+    pub examples: Vec<String>,
+}
+
+/// What became of the file.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    pub read: usize,
+    pub created: usize,
+    pub updated: usize,
+    pub unchanged: usize,
+    pub rails_written: usize,
+    pub mended: BTreeMap<&'static str, Count>,
+    pub refused: BTreeMap<String, Count>,
+    pub purges: usize,
+}
+
+impl Report {
+    fn mend(&mut self, reason: &'static str, example: impl Into<String>) {
+        note(self.mended.entry(reason).or_default(), example.into());
+    }
+
+    fn refuse(&mut self, reason: impl Into<String>, example: impl Into<String>) {
+        note(self.refused.entry(reason.into()).or_default(), example.into());
+    }
+}
+
+fn note(count: &mut Count, example: String) {
+    count.count += 1;
+    if count.examples.len() < EXAMPLES {
+        count.examples.push(example);
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{} records read", self.read)?;
+        writeln!(f, "  {} titles created, {} updated, {} unchanged", self.created, self.updated, self.unchanged)?;
+        writeln!(f, "  {} rails written, {} purges logged", self.rails_written, self.purges)?;
+        for (reason, Count { count, examples }) in &self.mended {
+            writeln!(f, "  mended  {count:>5}  {reason} (such as {})", examples.join("; "))?;
+        }
+        for (reason, Count { count, examples }) in &self.refused {
+            writeln!(f, "  refused {count:>5}  {reason} (such as {})", examples.join("; "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file. `format`: `None` to tell by its ending.
+pub fn read(path: &Path, format: Option<Format>) -> Result<Batch, ImportError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ImportError::Read(path.into(), error))?;
+    let lines = path.extension().is_some_and(|ending| ending == "ndjson" || ending == "jsonl");
+    match format.unwrap_or(if lines { Format::Ndjson } else { Format::Vega }) {
+        Format::Vega => vega::read(&text).map_err(|error| ImportError::Format(path.into(), "vega", error)),
+        Format::Ndjson => Ok(ndjson::read(&text)),
+    }
+}
+
+/// Writes what differs from what is stored. `progress` is told how many titles are done.
+pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Result<Report, ImportError> {
+    let Batch { titles, rails, mut report } = batch;
+    let mut done = 0;
+    for chunk in titles.chunks(BATCH) {
+        write_titles(store, chunk, &mut report).await?;
+        done += chunk.len();
+        progress(done);
+    }
+    write_rails(store, &rails, &mut report).await?;
+    Ok(report)
+}
+
+async fn write_titles(store: &Store, chunk: &[(String, TitleInput)], report: &mut Report) -> Result<(), ImportError> {
+    let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
+    let mut write = store.write().await?;
+    let mut purged = BTreeSet::new();
+    let (mut created, mut updated, mut unchanged) = (0, 0, 0);
+    for (id, input) in chunk {
+        let before = write.title(id).await?;
+        if before.as_ref().is_some_and(|title| title.input == *input) {
+            unchanged += 1;
+            continue;
+        }
+        let after = Title {
+            id: id.clone(),
+            version: before.as_ref().map_or(1, |title| title.version + 1),
+            input: input.clone(),
+            created_at_ms: before.as_ref().map_or(now, |title| title.created_at_ms),
+            updated_at_ms: now,
+        };
+        let rails = write.rails_of(id).await?;
+        purged.extend(keys::of_change(before.as_ref(), Some(&after), &rails));
+        write.put_title(&after).await?;
+        if before.is_some() { updated += 1 } else { created += 1 }
+    }
+    if !purged.is_empty() {
+        purge(&mut write, purged).await?;
+        write.commit().await?;
+        report.purges += 1;
+    }
+    report.created += created;
+    report.updated += updated;
+    report.unchanged += unchanged;
+    Ok(())
+}
+
+/// By keys, or, where they are too many for one purge, everything.
+async fn purge(write: &mut crate::store::Write, keys: BTreeSet<SurrogateKey>) -> Result<(), StoreError> {
+    let keys: Vec<_> = keys.into_iter().collect();
+    let keys = if keys.len() > KEYS_PER_PURGE_MAX { &[][..] } else { &keys };
+    let purge = LoggedPurge { keys, mode: PurgeMode::Soft, reason: Some("import"), actor: Some("import") };
+    write.purge(purge).await.map(|_| ())
+}
+
+async fn write_rails(store: &Store, rails: &[Rail], report: &mut Report) -> Result<(), ImportError> {
+    let mut write = store.write().await?;
+    let mut purged = BTreeSet::new();
+    let mut written = 0;
+    for rail in rails {
+        if write.rail(&rail.id).await?.as_ref() == Some(rail) {
+            continue;
+        }
+        write.put_rail(rail).await?;
+        purged.extend([keys::home(), keys::rail(&rail.id)].into_iter().flatten());
+        written += 1;
+    }
+    if written > 0 {
+        purge(&mut write, purged).await?;
+        write.commit().await?;
+        report.purges += 1;
+        report.rails_written += written;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn importing_twice_changes_nothing_the_second_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db.sqlite")).await.unwrap();
+        let lines = concat!(
+            r#"{"type":"title","id":"heat","name":"Heat","genres":["Crime"]}"#,
+            "\n",
+            r#"{"type":"rail","id":"top","title":"Top","position":1,"items":["heat"]}"#,
+            "\n"
+        );
+        let first = write(&store, ndjson::read(lines), |_| {}).await.unwrap();
+        assert_eq!((first.created, first.rails_written, first.purges), (1, 1, 2));
+        let as_of = store.snapshot().await.unwrap().as_of;
+        let second = write(&store, ndjson::read(lines), |_| {}).await.unwrap();
+        assert_eq!(
+            (second.created, second.updated, second.unchanged, second.rails_written, second.purges),
+            (0, 0, 1, 0, 0)
+        );
+        assert_eq!(store.snapshot().await.unwrap().as_of, as_of);
+    }
+}

@@ -1,0 +1,184 @@
+//! Delivering the purge log to the edge's journal: at least once, in order, with backoff.
+//!
+//! The journal says what it needs next, so nothing here has to be remembered across a crash; what is kept of the
+//! journal's answers is for people. A purge is on the wire milliseconds after its commit.
+use crate::error::StoreError;
+use crate::keys::{KeyError, Keys};
+use crate::store::Store;
+use kv_schemas::claims::{Scope, body_digest};
+use kv_schemas::{AsOf, PurgeAck, PurgeBatch, Seq};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+const BATCH_PURGES: u32 = 256;
+const BATCH_KEYS: usize = 5_000;
+const TOKEN_LIFETIME_S: u64 = 60;
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Even with nothing to deliver, the journal is asked this often: it may have lost its state.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    #[error("the edge could not be reached: {0}")]
+    Unreachable(#[from] reqwest::Error),
+    #[error("the edge answered {status}: {body}")]
+    Refused { status: u16, body: String },
+    #[error("the edge answered something else than an acknowledgement: {0}")]
+    Form(#[from] serde_json::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+pub struct Dispatcher {
+    store: Store,
+    keys: Arc<Keys>,
+    client: reqwest::Client,
+    edges: Vec<String>,
+    edge: usize,
+    /// What the journal needs next, as far as it said.
+    next_seq: Option<Seq>,
+}
+
+impl Dispatcher {
+    /// `edges`: base URLs, tried in turn; each leads to the same journal.
+    pub fn new(store: Store, keys: Arc<Keys>, edges: Vec<String>) -> reqwest::Result<Self> {
+        let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build()?;
+        let edges = edges.into_iter().map(|url| url.trim_end_matches('/').to_string()).collect();
+        Ok(Self { store, keys, client, edges, edge: 0, next_seq: None })
+    }
+
+    /// Runs until `stop` turns true.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        if self.edges.is_empty() {
+            return;
+        }
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let pause = match self.deliver().await {
+                Ok(()) => {
+                    if backoff > BACKOFF_MIN {
+                        tracing::info!("purges are delivered again");
+                    }
+                    backoff = BACKOFF_MIN;
+                    None
+                }
+                Err(error) => {
+                    metrics::counter!("origin_purge_delivery_failures_total").increment(1);
+                    if backoff == BACKOFF_MIN {
+                        tracing::warn!(%error, "purges are not delivered; trying again");
+                    } else {
+                        tracing::debug!(%error, "purges are not delivered; trying again");
+                    }
+                    self.edge = (self.edge + 1) % self.edges.len();
+                    let pause = jittered(backoff);
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    Some(pause)
+                }
+            };
+            let committed = self.store.committed.clone();
+            tokio::select! {
+                _ = stop.changed() => return,
+                () = tokio::time::sleep(pause.unwrap_or(HEARTBEAT)) => {}
+                // While the edge is away a new commit is no reason to hurry.
+                () = committed.notified(), if pause.is_none() => {}
+            }
+        }
+    }
+
+    /// Delivers until the journal has everything.
+    async fn deliver(&mut self) -> Result<(), DeliveryError> {
+        loop {
+            let mut snapshot = self.store.snapshot().await?;
+            let head = snapshot.as_of.clone();
+            // Not knowing what the journal needs, an empty batch at the end of the log asks for it.
+            let first_seq = self.next_seq.unwrap_or(head.seq + 1).clamp(1, head.seq + 1);
+            let mut purges = snapshot.purges_after(first_seq - 1, BATCH_PURGES).await?;
+            drop(snapshot);
+            let mut keys = 0;
+            let fits = purges.iter().take_while(|purge| {
+                keys += purge.keys.len();
+                keys <= BATCH_KEYS
+            });
+            let fits = fits.count().max(1);
+            purges.truncate(fits);
+            let batch = PurgeBatch { log_id: head.log_id.clone(), first_seq, purges };
+            let ack = self.send(&batch).await?;
+            if ack.log_id != head.log_id {
+                return Err(DeliveryError::Refused {
+                    status: 200,
+                    body: format!("the journal keeps log {}", ack.log_id),
+                });
+            }
+            if ack.next_seq > head.seq + 1 {
+                self.went_back(&ack).await?;
+                continue;
+            }
+            self.next_seq = Some(ack.next_seq);
+            let acked = AsOf::new(ack.log_id, ack.next_seq - 1);
+            metrics::gauge!("origin_purge_head").set(head.seq as f64);
+            metrics::gauge!("origin_purge_delivered").set(acked.seq as f64);
+            if ack.accepted > 0 || batch.purges.is_empty() {
+                self.note(&acked).await?;
+            }
+            if acked.seq >= head.seq {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn note(&self, acked: &AsOf) -> Result<(), StoreError> {
+        let mut snapshot = self.store.snapshot().await?;
+        let noted = snapshot.delivered().await?;
+        drop(snapshot);
+        if noted == acked.seq { Ok(()) } else { self.store.set_delivered(acked).await }
+    }
+
+    /// The edge has seen more of this log than the database has: the database was put back. Numbers would be used a
+    /// second time and old copies pass for new, so the log gets another identity.
+    async fn went_back(&mut self, ack: &PurgeAck) -> Result<(), StoreError> {
+        let as_of = self.store.snapshot().await?.as_of;
+        // A commit between the batch and its answer is no step back.
+        if ack.next_seq <= as_of.seq + 1 {
+            return Ok(());
+        }
+        let new = self.store.replace_log().await?;
+        tracing::error!(old = %as_of, %new, edge_needs = ack.next_seq,
+            "the database is older than what the edge has seen of it; the purge log gets a new identity, which purges everything");
+        self.next_seq = None;
+        Ok(())
+    }
+
+    async fn send(&self, batch: &PurgeBatch) -> Result<PurgeAck, DeliveryError> {
+        let body = serde_json::to_vec(batch)?;
+        let token = self.keys.edge_token(Scope::PurgeBatch, Some(body_digest(&body)), TOKEN_LIFETIME_S)?;
+        let edge = self.edges.get(self.edge).map(String::as_str).unwrap_or_default();
+        let response = self
+            .client
+            .post(format!("{edge}/__edge/purges"))
+            .header("content-type", "application/json")
+            .bearer_auth(token)
+            .body(body)
+            .send()
+            .await?;
+        let status = response.status().as_u16();
+        let body = response.text().await?;
+        if status != 200 {
+            return Err(DeliveryError::Refused { status, body: body.chars().take(500).collect() });
+        }
+        Ok(serde_json::from_str(&body)?)
+    }
+}
+
+/// Between half and the whole of `backoff`, so that many do not come back at once.
+fn jittered(backoff: Duration) -> Duration {
+    let mut random = [0u8; 1];
+    if getrandom::fill(&mut random).is_err() {
+        return backoff;
+    }
+    backoff.mul_f64(0.5 + f64::from(random[0]) / 510.0)
+}

@@ -1,0 +1,173 @@
+//! Titles and the lists they stand in.
+use super::{Snapshot, Write};
+use crate::catalog::model::{Title, TitleInput, slug};
+use crate::error::StoreError;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Executor, Row, Sqlite};
+
+/// A part of a list: where it begins (exclusive) and how long it may be.
+pub struct Page<'a> {
+    /// Slug of a genre; empty for the whole catalogue.
+    pub list: &'a str,
+    pub after: Option<(&'a str, &'a str)>,
+    pub limit: u32,
+}
+
+fn stored<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, StoreError> {
+    serde_json::from_str(json).map_err(|e| StoreError::Stored(e.to_string()))
+}
+
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|e| StoreError::Stored(e.to_string()))
+}
+
+pub(super) fn title_of(row: &SqliteRow) -> Result<Title, StoreError> {
+    let genres: String = row.try_get("genres")?;
+    let people: String = row.try_get("people")?;
+    let input = TitleInput {
+        name: row.try_get("name")?,
+        sort_name: row.try_get("sort_name")?,
+        year: row.try_get("year")?,
+        release_date: row.try_get("release_date")?,
+        synopsis: row.try_get("synopsis")?,
+        maturity: row.try_get("maturity")?,
+        runtime_min: row.try_get("runtime_min")?,
+        rating: row.try_get("rating")?,
+        votes: row.try_get("votes")?,
+        distributor: row.try_get("distributor")?,
+        genres: stored(&genres)?,
+        people: stored(&people)?,
+        published: row.try_get::<i64, _>("published")? != 0,
+    };
+    Ok(Title {
+        id: row.try_get("id")?,
+        version: row.try_get("version")?,
+        input,
+        created_at_ms: row.try_get("created_ms")?,
+        updated_at_ms: row.try_get("updated_ms")?,
+    })
+}
+
+async fn find<'e, E: Executor<'e, Database = Sqlite>>(executor: E, id: &str) -> Result<Option<Title>, StoreError> {
+    let row = sqlx::query("SELECT * FROM title WHERE id = $1").bind(id).fetch_optional(executor).await?;
+    row.as_ref().map(title_of).transpose()
+}
+
+impl Snapshot {
+    pub async fn title(&mut self, id: &str) -> Result<Option<Title>, StoreError> {
+        find(&mut *self.tx, id).await
+    }
+
+    /// Published titles of a list, in order.
+    pub async fn list(&mut self, page: Page<'_>) -> Result<Vec<Title>, StoreError> {
+        let (sort_name, id) = page.after.unwrap_or(("", ""));
+        let rows = sqlx::query(
+            "SELECT title.* FROM listing JOIN title ON title.id = listing.title_id
+              WHERE list = $1 AND (listing.sort_name, listing.title_id) > ($2, $3)
+              ORDER BY listing.sort_name, listing.title_id LIMIT $4",
+        )
+        .bind(page.list)
+        .bind(sort_name)
+        .bind(id)
+        .bind(i64::from(page.limit))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(title_of).collect()
+    }
+
+    /// All titles by id, drafts included.
+    pub async fn all_titles(&mut self, after: &str, limit: u32) -> Result<Vec<Title>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM title WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(title_of).collect()
+    }
+
+    /// Genres that have published titles: slug, name, how many.
+    pub async fn genres(&mut self) -> Result<Vec<(String, String, i64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT genre.slug, genre.name, count(*) FROM genre JOIN listing ON listing.list = genre.slug
+              GROUP BY genre.slug, genre.name ORDER BY genre.slug",
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+    }
+
+    pub async fn has_genre(&mut self, slug: &str) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM genre WHERE slug = $1").bind(slug).fetch_optional(&mut *self.tx).await?;
+        Ok(row.is_some())
+    }
+}
+
+impl Write {
+    pub async fn title(&mut self, id: &str) -> Result<Option<Title>, StoreError> {
+        find(&mut *self.tx, id).await
+    }
+
+    /// Writes a title whole, and the lists it stands in.
+    pub async fn put_title(&mut self, title: &Title) -> Result<(), StoreError> {
+        let input = &title.input;
+        sqlx::query(
+            "INSERT INTO title (id, version, name, sort_name, year, release_date, synopsis, maturity, runtime_min,
+                rating, votes, distributor, genres, people, published, created_ms, updated_ms)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+              ON CONFLICT (id) DO UPDATE SET version = excluded.version, name = excluded.name,
+                sort_name = excluded.sort_name, year = excluded.year, release_date = excluded.release_date,
+                synopsis = excluded.synopsis, maturity = excluded.maturity, runtime_min = excluded.runtime_min,
+                rating = excluded.rating, votes = excluded.votes, distributor = excluded.distributor,
+                genres = excluded.genres, people = excluded.people, published = excluded.published,
+                updated_ms = excluded.updated_ms",
+        )
+        .bind(&title.id)
+        .bind(title.version)
+        .bind(&input.name)
+        .bind(&input.sort_name)
+        .bind(input.year)
+        .bind(&input.release_date)
+        .bind(&input.synopsis)
+        .bind(&input.maturity)
+        .bind(input.runtime_min)
+        .bind(input.rating)
+        .bind(input.votes)
+        .bind(&input.distributor)
+        .bind(json(&input.genres)?)
+        .bind(json(&input.people)?)
+        .bind(i64::from(input.published))
+        .bind(title.created_at_ms)
+        .bind(title.updated_at_ms)
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query("DELETE FROM listing WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
+        for name in &input.genres {
+            sqlx::query("INSERT INTO genre (slug, name) VALUES ($1, $2) ON CONFLICT (slug) DO NOTHING")
+                .bind(slug(name))
+                .bind(name)
+                .execute(&mut *self.tx)
+                .await?;
+        }
+        if !input.published {
+            return Ok(());
+        }
+        let mut lists: Vec<String> = input.genres.iter().map(|name| slug(name)).collect();
+        lists.push(String::new());
+        lists.sort();
+        lists.dedup();
+        for list in lists {
+            sqlx::query("INSERT INTO listing (list, sort_name, title_id) VALUES ($1, $2, $3)")
+                .bind(list)
+                .bind(&input.sort_name)
+                .bind(&title.id)
+                .execute(&mut *self.tx)
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub async fn delete_title(&mut self, id: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM title WHERE id = $1").bind(id).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+}
