@@ -3,7 +3,7 @@
 //! Parsing never fails as a whole: what is not understood is left out, and what is understood but malformed is read
 //! in the way that stores or serves less.
 use crate::fields::Fields;
-use sfv::{BareItem, Dictionary, ListEntry, Parser};
+use crate::targeted::{Value, dictionary};
 
 /// RFC 9111 section 1.2.2: a larger number of seconds counts as this one.
 pub const DELTA_S_MAX: u64 = 2_147_483_648;
@@ -98,24 +98,18 @@ impl ResponseDirectives {
     /// Section 2.1: "If a targeted field in a given message is empty, or if a parsing error is encountered, that
     /// field MUST be ignored by the cache".
     pub fn from_targeted(value: &str) -> Option<Self> {
-        let dictionary: Dictionary = Parser::new(value).parse().ok()?;
-        if dictionary.is_empty() {
+        let members = dictionary(value)?;
+        if members.is_empty() {
             return None;
         }
         let mut read = Self::default();
-        for (key, member) in &dictionary {
-            let ListEntry::Item(item) = member else { continue };
-            match &item.bare_item {
-                BareItem::Boolean(true) => read.take(key.as_str(), None),
+        for (key, value) in members {
+            match value {
+                Value::True => read.take(key, None),
                 // "max-age=abc" or "max-age=2.5" is of another type: the directive is ignored as RFC 9213 wants.
-                BareItem::Integer(seconds) => {
-                    let seconds = i64::from(*seconds);
-                    if seconds >= 0 {
-                        read.take(key.as_str(), Some(&seconds.to_string()));
-                    }
-                }
-                BareItem::String(names) => read.take(key.as_str(), Some(names.as_str())),
-                _ => {}
+                Value::Integer(seconds) if seconds >= 0 => read.take(key, Some(&seconds.to_string())),
+                Value::String(names) => read.take(key, Some(&names)),
+                Value::Integer(_) | Value::Other => {}
             }
         }
         Some(read)

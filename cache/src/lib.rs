@@ -27,6 +27,7 @@ pub mod intake;
 pub mod lookup;
 pub mod phase;
 pub mod policy;
+mod targeted;
 pub mod vary;
 pub mod view;
 

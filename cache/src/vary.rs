@@ -16,11 +16,11 @@ pub fn selecting_fields(response: &Fields) -> Option<Vec<String>> {
             return None;
         }
         if !NORMALISED_AWAY.contains(&name.as_str()) {
-            names.push(name);
+            if let Err(place) = names.binary_search(&name) {
+                names.insert(place, name);
+            }
         }
     }
-    names.sort_unstable();
-    names.dedup();
     if names.len() > VARY_FIELDS_MAX { None } else { Some(names) }
 }
 

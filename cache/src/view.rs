@@ -231,9 +231,8 @@ impl JournalView {
     /// hard for hard ones, since a hard purge must never come back as stale.
     fn forget_oldest(&mut self) {
         let mut seqs: Vec<Seq> = self.keys.values().map(|last| last.soft.max(last.hard)).collect();
-        let middle = seqs.len() / 2;
-        let (_, median, _) = seqs.select_nth_unstable(middle);
-        let limit = *median;
+        seqs.sort_unstable();
+        let limit = seqs.get(seqs.len() / 2).copied().unwrap_or(0);
         let (mut soft, mut hard) = (self.floor_soft, self.floor_hard);
         self.keys.retain(|_, last| {
             if last.soft.max(last.hard) > limit {

@@ -94,7 +94,7 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
                         Event::Origin(head)
                     }
                     Err(error) => {
-                        worker::console_warn!("origin {}: {error:?}", origin.url);
+                        worker::console_warn!("origin {}: {}", origin.url, error.text());
                         Event::OriginFailed
                     }
                 }

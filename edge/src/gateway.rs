@@ -146,7 +146,7 @@ fn respond_to(
     isolate::count(answer.status().phase);
     match answer {
         Answer::Stored { entry, not_modified, age_ms, status, behind } => {
-            let shape = Shape { is_head, not_modified, debug };
+            let shape = Shape { is_head, not_modified, debug, as_of: false };
             let answer = respond::stored(&entry, age_ms, &status, &shape)?;
             let stored = (!behind.write.is_empty()).then(|| Rc::new(Stored { entry, marker: None }));
             drive::do_behind(call, origin, behind, stored);
@@ -156,7 +156,7 @@ fn respond_to(
             let Some(response) = response else {
                 return fail(&Problem::new(500, "edge-failed", "Origin's answer was lost"), Reason::OriginFailed);
             };
-            let shape = Shape { is_head, not_modified, debug };
+            let shape = Shape { is_head, not_modified, debug, as_of: false };
             let wanted = !is_head && !not_modified;
             let body = drive::split_for_store(call, origin, &response, store, wanted, behind);
             respond::forwarded(&response, body.as_ref().map(AsRef::as_ref), &status, &shape)
@@ -181,7 +181,7 @@ async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Resp
     let response = match js::send(&copy, call.settings.origin_timeout_ms).await {
         Ok(response) => response,
         Err(error) => {
-            worker::console_warn!("origin {url}: {error:?}");
+            worker::console_warn!("origin {url}: {}", error.text());
             let (code, slug) = match error {
                 js::CallError::Timeout => (504, "origin-timeout"),
                 js::CallError::Refused(_) => (502, "origin-unreachable"),
@@ -194,7 +194,7 @@ async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Resp
     if !is_safe(&method) && response.status() < 400 {
         invalidate(call, target);
     }
-    let shape = Shape { is_head: method == "HEAD", not_modified: false, debug: false };
+    let shape = Shape { is_head: method == "HEAD", as_of: true, ..Shape::default() };
     respond::forwarded(&response, response.body().as_ref().map(AsRef::as_ref), &status, &shape)
 }
 

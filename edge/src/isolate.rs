@@ -8,7 +8,7 @@ use surrogate_cache::{Engine, Phase};
 use worker::Env;
 
 /// A body as JavaScript holds it: never copied into the Wasm memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Body(pub js_sys::Uint8Array);
 
 pub struct Isolate {
@@ -24,7 +24,6 @@ thread_local! {
 }
 
 /// Why the isolate cannot serve.
-#[derive(Debug)]
 pub enum IsolateError {
     /// The operator's settings are wrong; the text is for the log.
     Settings(String),

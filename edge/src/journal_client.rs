@@ -50,7 +50,7 @@ pub async fn sync(env: &Env, location: &str) {
                 }
             }
             Err(error) => {
-                console_warn!("journal: {error:?}");
+                console_warn!("journal: {}", error.text());
                 isolate::with(|isolate| isolate.engine.sync_failed(now_ms()));
                 return;
             }

@@ -17,10 +17,19 @@ extern "C" {
 }
 
 /// Why a call to another party brought nothing.
-#[derive(Debug)]
 pub enum CallError {
     Timeout,
     Refused(String),
+}
+
+impl CallError {
+    /// For the log.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Timeout => "no answer in time",
+            Self::Refused(text) => text,
+        }
+    }
 }
 
 pub fn text_of(error: &JsValue) -> String {

@@ -13,10 +13,15 @@ pub const NAME: &str = "nextream-edge";
 /// RFC 9110 section 15.4.5: what a 304 carries.
 const OF_A_304: [&str; 7] = ["cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified"];
 
+/// What an answer is to look like.
+#[derive(Clone, Copy, Default)]
 pub struct Shape {
     pub is_head: bool,
     pub not_modified: bool,
+    /// Keep every `Surrogate-*` field.
     pub debug: bool,
+    /// Keep `Surrogate-As-Of`: whoever writes through the edge is told what to demand afterwards.
+    pub as_of: bool,
 }
 
 fn build(body: Option<&JsValue>, status: u16, headers: &web_sys::Headers) -> Result<web_sys::Response, JsValue> {
@@ -87,8 +92,11 @@ pub fn forwarded(
     let answer = new_response(body.filter(|_| has_body).unwrap_or(&JsValue::NULL), &init)?;
     let headers = answer.headers();
     if !shape.debug {
-        for name in ["surrogate-as-of", "surrogate-key", "cache-tag", "surrogate-control", "cdn-cache-control"] {
+        for name in ["surrogate-key", "cache-tag", "surrogate-control", "cdn-cache-control"] {
             headers.delete(name)?;
+        }
+        if !shape.as_of {
+            headers.delete("surrogate-as-of")?;
         }
     }
     for name in ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"] {

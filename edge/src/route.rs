@@ -88,12 +88,13 @@ fn matches_segments(pattern: &[&str], segments: &[&str]) -> bool {
         && pattern.iter().zip(segments).all(|(want, have)| if *want == "*" { !have.is_empty() } else { want == have })
 }
 
-/// The path with those parameters that are on the list, sorted by name; repeats keep their order, since it may matter
+/// The path with those parameters that are on the list, in the list's order; repeats keep theirs, since it may matter
 /// to origin.
 fn normalise(path: &str, query: &str, allowed: &[&str]) -> String {
-    let name_of = |pair: &str| pair.split('=').next().unwrap_or("").to_string();
-    let mut pairs: Vec<&str> = query.split('&').filter(|pair| allowed.contains(&name_of(pair).as_str())).collect();
-    pairs.sort_by_key(|pair| name_of(pair));
+    let pairs: Vec<&str> = allowed
+        .iter()
+        .flat_map(|name| query.split('&').filter(move |pair| pair.split('=').next() == Some(name)))
+        .collect();
     if pairs.is_empty() {
         return path.to_string();
     }

@@ -33,7 +33,7 @@ fn text(env: &Env, name: &str) -> Option<String> {
 fn number(env: &Env, name: &str, default: u64) -> Result<u64, String> {
     match text(env, name) {
         None => Ok(default),
-        Some(value) => value.parse().map_err(|_| format!("{name} must be a whole number, not {value:?}")),
+        Some(value) => value.parse().map_err(|_| format!("{name} must be a whole number, not '{value}'")),
     }
 }
 
@@ -42,17 +42,17 @@ impl Settings {
         let mode = match text(env, "MODE").as_deref() {
             Some("gateway") | None => Mode::Gateway,
             Some("proxy") => Mode::Proxy,
-            Some(other) => return Err(format!("MODE must be gateway or proxy, not {other:?}")),
+            Some(other) => return Err(format!("MODE must be gateway or proxy, not '{other}'")),
         };
         let log_owner = match text(env, "PURGE_LOG").as_deref() {
             Some("origin") | None => LogOwner::Origin,
             Some("journal") => LogOwner::Journal,
-            Some(other) => return Err(format!("PURGE_LOG must be origin or journal, not {other:?}")),
+            Some(other) => return Err(format!("PURGE_LOG must be origin or journal, not '{other}'")),
         };
         let origin_url = text(env, "ORIGIN_URL").ok_or("ORIGIN_URL is not set")?;
         let origin_url = origin_url.trim_end_matches('/').to_string();
         if !origin_url.starts_with("http://") && !origin_url.starts_with("https://") {
-            return Err(format!("ORIGIN_URL must begin with http:// or https://, not {origin_url:?}"));
+            return Err(format!("ORIGIN_URL must begin with http:// or https://, not '{origin_url}'"));
         }
         let keys = text(env, "TOKEN_KEYS").ok_or("TOKEN_KEYS is not set")?;
         let keys = KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?;

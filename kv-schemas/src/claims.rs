@@ -1,8 +1,7 @@
 //! What the tokens of this system say, besides `exp` and `iat`, which the JWT library keeps.
 //!
 //! All are ES256 (RFC 7518 section 3.4) with a `kid`. The algorithm belongs to the key, never to the token.
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -59,5 +58,5 @@ pub struct AdminClaims {
 
 /// The digest `body_sha256` carries.
 pub fn body_digest(body: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(body))
+    Base64UrlUnpadded::encode_string(&Sha256::digest(body))
 }

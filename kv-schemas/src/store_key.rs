@@ -6,15 +6,14 @@
 //! ```
 //! The version in the prefix moves with the entry format, so that two releases never read each other's bytes. The
 //! cache key stands in full inside the entry, where the reader compares it.
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
 pub const KV_PREFIX: &str = "e1:";
 pub const COLO_PREFIX: &str = "https://entry.cache.internal/e1/";
 
 fn digest(cache_key: &str) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(cache_key.as_bytes()))
+    Base64UrlUnpadded::encode_string(&Sha256::digest(cache_key.as_bytes()))
 }
 
 /// Key of an entry in Workers KV.

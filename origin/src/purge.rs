@@ -47,6 +47,8 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// `edges`: base URLs, tried in turn; each leads to the same journal.
     pub fn new(store: Store, keys: Arc<Keys>, edges: Vec<String>) -> reqwest::Result<Self> {
+        // Somebody may have chosen a provider before; either will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build()?;
         let edges = edges.into_iter().map(|url| url.trim_end_matches('/').to_string()).collect();
         Ok(Self { store, keys, client, edges, edge: 0, next_seq: None })

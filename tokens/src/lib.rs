@@ -15,12 +15,14 @@
     )
 )]
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use chrono::{DateTime, Utc};
-use jwt_compact::alg::Es256;
+use jwt_compact::alg::{Es256, SecretBytes};
 use jwt_compact::jwk::JsonWebKey;
 use jwt_compact::{Algorithm, AlgorithmExt, Claims, Header, UntrustedToken};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 type PrivateKey = <Es256 as Algorithm>::SigningKey;
 type PublicKey = <Es256 as Algorithm>::VerifyingKey;
@@ -70,25 +72,65 @@ pub struct KeySet {
     keys: Vec<(String, PublicKey)>,
 }
 
+/// A JWK (RFC 7517) as this system writes and reads it: EC, P-256 (RFC 7518 section 6.2). A form of our own, since the
+/// library's knows every kind of key, which would be a tenth of the Worker.
 #[derive(Serialize, Deserialize)]
-struct NamedJwk<'a> {
+struct Jwk {
     kid: String,
+    kty: String,
+    crv: String,
+    x: String,
+    y: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    d: Option<String>,
     #[serde(default, rename = "use", skip_serializing_if = "Option::is_none")]
     usage: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alg: Option<String>,
-    #[serde(flatten)]
-    jwk: JsonWebKey<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Jwks<'a> {
-    #[serde(borrow)]
-    keys: Vec<NamedJwk<'a>>,
+struct Jwks {
+    keys: Vec<Jwk>,
 }
 
-fn named<'a>(kid: &str, jwk: JsonWebKey<'a>) -> NamedJwk<'a> {
-    NamedJwk { kid: kid.into(), usage: Some("sig".into()), alg: Some("ES256".into()), jwk }
+impl Jwk {
+    fn new(kid: &str, jwk: &JsonWebKey<'_>) -> Result<Self, KeyError> {
+        let JsonWebKey::EllipticCurve { curve, x, y, secret } = jwk else {
+            return Err(KeyError::Jwk("not an elliptic curve key".into()));
+        };
+        Ok(Self {
+            kid: kid.into(),
+            kty: "EC".into(),
+            crv: curve.to_string(),
+            x: Base64UrlUnpadded::encode_string(x),
+            y: Base64UrlUnpadded::encode_string(y),
+            d: secret.as_ref().map(|secret| Base64UrlUnpadded::encode_string(secret)),
+            usage: Some("sig".into()),
+            alg: Some("ES256".into()),
+        })
+    }
+
+    /// The library's form, its coordinates decoded.
+    fn key(&self) -> Result<JsonWebKey<'static>, KeyError> {
+        if self.kty != "EC" || self.alg.as_deref().is_some_and(|alg| alg != "ES256") {
+            return Err(KeyError::Jwk(format!("{} is not an EC key for ES256", self.kid)));
+        }
+        let decode = |text: &str| {
+            Base64UrlUnpadded::decode_vec(text).map_err(|_| KeyError::Jwk(format!("{} is not base64url", self.kid)))
+        };
+        let secret = self.d.as_deref().map(decode).transpose()?;
+        Ok(JsonWebKey::EllipticCurve {
+            curve: Cow::Owned(self.crv.clone()),
+            x: Cow::Owned(decode(&self.x)?),
+            y: Cow::Owned(decode(&self.y)?),
+            secret: secret.map(SecretBytes::owned),
+        })
+    }
+}
+
+fn form(error: impl std::fmt::Display) -> KeyError {
+    KeyError::Jwk(error.to_string())
 }
 
 impl SigningKey {
@@ -100,15 +142,14 @@ impl SigningKey {
 
     /// Reads a private JWK. Keep the text secret.
     pub fn from_jwk(json: &str) -> Result<Self, KeyError> {
-        let named: NamedJwk = serde_json::from_str(json).map_err(|e| KeyError::Jwk(e.to_string()))?;
-        let key = PrivateKey::try_from(&named.jwk).map_err(|e| KeyError::Jwk(e.to_string()))?;
-        Ok(Self { kid: named.kid, key })
+        let jwk: Jwk = serde_json::from_slice(json.as_bytes()).map_err(form)?;
+        let key = PrivateKey::try_from(&jwk.key()?).map_err(form)?;
+        Ok(Self { kid: jwk.kid, key })
     }
 
     /// The private JWK. Keep it secret.
     pub fn to_jwk(&self) -> Result<String, KeyError> {
-        let jwk = JsonWebKey::from(&self.key);
-        serde_json::to_string(&named(&self.kid, jwk)).map_err(|e| KeyError::Jwk(e.to_string()))
+        serde_json::to_string(&Jwk::new(&self.kid, &JsonWebKey::from(&self.key))?).map_err(form)
     }
 
     pub fn kid(&self) -> &str {
@@ -118,7 +159,7 @@ impl SigningKey {
     /// The public half as a JWK Set of one key.
     pub fn public_jwks(&self) -> Result<String, KeyError> {
         let jwk = JsonWebKey::from(&self.key).to_verifying_key();
-        serde_json::to_string(&Jwks { keys: vec![named(&self.kid, jwk)] }).map_err(|e| KeyError::Jwk(e.to_string()))
+        serde_json::to_string(&Jwks { keys: vec![Jwk::new(&self.kid, &jwk)?] }).map_err(form)
     }
 
     /// Signs `claims`, valid from `now_s` for `lifetime_s` seconds.
@@ -155,14 +196,11 @@ impl KeySet {
     /// Reads a JWK Set. Keys of another type or without `kid` refuse the whole set: a key that is skipped silently
     /// would be found missing in the night.
     pub fn from_jwks(json: &str) -> Result<Self, KeyError> {
-        let set: Jwks = serde_json::from_str(json).map_err(|e| KeyError::Jwk(e.to_string()))?;
+        let set: Jwks = serde_json::from_slice(json.as_bytes()).map_err(form)?;
         let mut keys = Vec::with_capacity(set.keys.len());
-        for named in set.keys {
-            if named.alg.as_deref().is_some_and(|alg| alg != "ES256") {
-                return Err(KeyError::Jwk(format!("{} is not for ES256", named.kid)));
-            }
-            let key = PublicKey::try_from(&named.jwk).map_err(|e| KeyError::Jwk(e.to_string()))?;
-            keys.push((named.kid, key));
+        for jwk in set.keys {
+            let key = PublicKey::try_from(&jwk.key()?).map_err(form)?;
+            keys.push((jwk.kid, key));
         }
         Ok(Self { keys })
     }

@@ -1,1 +1,73 @@
-fn main() {}
+//! The command line of the project: `cargo xtask COMMAND`.
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use xtask::{Doing, Result, dev, proxy, setup, test, ui::say};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts origin and edge with a real sample catalogue, and says what to try.
+    Dev(dev::Dev),
+    /// Starts the edge alone, as a caching reverse proxy in front of any HTTP origin.
+    Edge(proxy::Edge),
+    /// Runs everything that CI runs.
+    Test(test::Test),
+    /// Installs what this machine lacks.
+    Setup,
+    /// Compiles the Worker and says how large it is. Wrangler calls this.
+    BuildEdge,
+    /// Becomes another program that dies with its parent. For the commands above.
+    #[command(hide = true)]
+    Tied {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Dev(dev) => dev.run(),
+        Command::Edge(edge) => edge.run(),
+        Command::Test(test) => test.run(),
+        Command::Setup => setup::all(),
+        Command::BuildEdge => {
+            if std::env::var_os("EDGE_IS_BUILT").is_some() {
+                return Ok(());
+            }
+            setup::all()?;
+            let (raw, gzipped) = setup::build_edge()?;
+            say(format!("the Worker's Wasm: {raw} bytes, gzipped {gzipped}"));
+            Ok(())
+        }
+        Command::Tied { command } => tied(&command),
+    }
+}
+
+/// Asks the kernel to end this process with its parent, then becomes the command; the wish survives the change.
+fn tied(command: &[String]) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(std::io::Error::from)
+        .doing("cannot tie a process to this one")?;
+    let (program, arguments) = command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let error = std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(arguments));
+    Err(error).doing(format!("cannot start {program}"))
+}

@@ -13,8 +13,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use kv_schemas::header::{CDN_CACHE_CONTROL, MIN_AS_OF, SURROGATE_AS_OF, SURROGATE_KEY};
 use kv_schemas::{AsOf, Problem, SurrogateKey};
 use std::collections::HashMap;
@@ -152,11 +151,11 @@ struct Cursor {
 impl Cursor {
     fn encode(&self) -> String {
         let json = serde_json::json!([self.list, self.sort_name, self.id]);
-        URL_SAFE_NO_PAD.encode(json.to_string())
+        Base64UrlUnpadded::encode_string(json.to_string().as_bytes())
     }
 
     fn decode(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let bytes = Base64UrlUnpadded::decode_vec(text).ok()?;
         let (list, sort_name, id) = serde_json::from_slice(&bytes).ok()?;
         Some(Self { list, sort_name, id })
     }

@@ -1,13 +1,12 @@
 //! Entity tags: the client API's are digests of the body, the admin API's are versions (RFC 9110 section 8.8, 13.1).
 use axum::http::{HeaderMap, header};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
 /// A strong entity tag for these bytes.
 pub fn etag_of(body: &[u8]) -> String {
     let digest = Sha256::digest(body);
-    format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest.get(..15).unwrap_or(&digest)))
+    format!("\"{}\"", Base64UrlUnpadded::encode_string(digest.get(..15).unwrap_or(&digest)))
 }
 
 /// The tag of a version of a title.

@@ -1,0 +1,175 @@
+//! The edge's processes on this machine: one global, one for each location. Each can be killed and started again by
+//! itself, with the state it had.
+use crate::process::{Process, await_answer, tied};
+use crate::workerd::{self, Vars};
+use crate::{Doing, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the edges are to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder for configurations, sockets, logs and data; made if it is not there.
+    pub state: PathBuf,
+    /// One port for each location.
+    pub ports: Vec<u16>,
+    pub mode: Mode,
+    pub origin_url: String,
+    /// JWK Set of the keys that sign tokens.
+    pub token_keys: String,
+    pub lease_ms: Option<u64>,
+    /// Further variables of the Worker.
+    pub vars: Vars,
+    /// Whether the processes must die even if this program is killed. Needs this program to be `xtask`.
+    pub tied: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nextream's API in front of its origin, which numbers the purges.
+    Gateway,
+    /// Any origin; the journal numbers the purges.
+    Proxy,
+}
+
+pub struct Fleet {
+    options: Options,
+    global: Option<Process>,
+    edges: Vec<Option<Process>>,
+}
+
+impl Fleet {
+    /// Writes the configurations and starts everything.
+    pub fn start(options: Options) -> Result<Self> {
+        let state = &options.state;
+        for folder in ["kv", "journal"]
+            .map(String::from)
+            .into_iter()
+            .chain(options.ports.iter().enumerate().map(|(index, _)| cache_folder(index)))
+        {
+            let folder = state.join(folder);
+            std::fs::create_dir_all(&folder).doing(format!("cannot make {}", folder.display()))?;
+        }
+        workerd::bundle(state)?;
+        write(&state.join("global.capnp"), &workerd::global_config(&vars(&options, None)))?;
+        for (index, port) in options.ports.iter().enumerate() {
+            let name = name(index);
+            let config = workerd::edge_config(&name, *port, &vars(&options, Some(&name)));
+            write(&state.join(format!("{name}.capnp")), &config)?;
+        }
+        let edges = options.ports.iter().map(|_| None).collect();
+        let mut fleet = Self { options, global: None, edges };
+        fleet.start_global()?;
+        for index in 0..fleet.edges.len() {
+            fleet.start_edge(index)?;
+        }
+        Ok(fleet)
+    }
+
+    fn run(&self, name: &str) -> Result<Process> {
+        let program = workerd::program()?;
+        let mut command = if self.options.tied { tied(&program)? } else { Command::new(program) };
+        command.args(["serve", "--experimental", &format!("{name}.capnp")]).current_dir(&self.options.state);
+        Process::start(name, &self.options.state.join(format!("{name}.log")), &mut command)
+    }
+
+    pub fn start_global(&mut self) -> Result<()> {
+        let sockets = ["kv.sock", "journal.sock"].map(|name| self.options.state.join(name));
+        // A killed process leaves its sockets behind.
+        for socket in &sockets {
+            let _ = std::fs::remove_file(socket);
+        }
+        let mut process = self.run("global")?;
+        let began = std::time::Instant::now();
+        while !sockets.iter().all(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok()) {
+            process.check()?;
+            if began.elapsed().as_secs() > 30 {
+                return crate::said("the process that owns KV and journal did not open its sockets within 30 seconds");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        self.global = Some(process);
+        Ok(())
+    }
+
+    pub fn start_edge(&mut self, index: usize) -> Result<()> {
+        let mut process = self.run(&name(index))?;
+        await_answer("the edge", self.options.ports[index], "/__edge/health", &mut [&mut process])?;
+        self.edges[index] = Some(process);
+        Ok(())
+    }
+
+    /// `kill -9` of the process that owns KV and the purge journal.
+    pub fn kill_global(&mut self) {
+        if let Some(mut process) = self.global.take() {
+            process.kill();
+        }
+    }
+
+    /// `kill -9` of one location.
+    pub fn kill_edge(&mut self, index: usize) {
+        if let Some(mut process) = self.edges[index].take() {
+            process.kill();
+        }
+    }
+
+    /// Says which process has ended, if one has.
+    pub fn check(&mut self) -> Result<()> {
+        self.global.iter_mut().chain(self.edges.iter_mut().flatten()).try_for_each(Process::check)
+    }
+
+    pub fn url(&self, index: usize) -> String {
+        format!("http://127.0.0.1:{}", self.options.ports[index])
+    }
+
+    pub fn len(&self) -> usize {
+        self.edges.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.edges.is_empty()
+    }
+
+    pub fn state(&self) -> &Path {
+        &self.options.state
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // Locations first: they would only complain about a global that is gone.
+        self.edges.clear();
+        self.global = None;
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("edge-{}", index + 1)
+}
+
+fn cache_folder(index: usize) -> String {
+    format!("cache-{}", name(index))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).doing(format!("cannot write {}", path.display()))
+}
+
+fn vars(options: &Options, location: Option<&str>) -> Vars {
+    let (mode, log) = match options.mode {
+        Mode::Gateway => ("gateway", "origin"),
+        Mode::Proxy => ("proxy", "journal"),
+    };
+    let mut vars: Vars = [
+        ("MODE", mode.to_string()),
+        ("PURGE_LOG", log.to_string()),
+        ("ORIGIN_URL", options.origin_url.clone()),
+        ("TOKEN_KEYS", options.token_keys.clone()),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .to_vec();
+    vars.extend(options.lease_ms.map(|ms| ("LEASE_MS".to_string(), ms.to_string())));
+    vars.extend(location.map(|name| ("LOCATION".to_string(), format!("local-{}", name.trim_start_matches("edge-")))));
+    vars.extend(options.vars.clone());
+    vars
+}

@@ -1,0 +1,52 @@
+//! The project's commands, and the one way in which its processes are started: `dev`, `edge` and the end-to-end tests
+//! all go through [`fleet`] and [`origin`].
+#![forbid(unsafe_code)]
+
+pub mod dev;
+pub mod fleet;
+pub mod origin;
+pub mod process;
+pub mod proxy;
+pub mod setup;
+pub mod test;
+pub mod ui;
+pub mod workerd;
+
+use std::path::PathBuf;
+
+/// Everything that can go wrong, each with the mend in its sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Said(String),
+    #[error("{what}: {error}")]
+    Io { what: String, error: std::io::Error },
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+pub fn said<T>(sentence: impl Into<String>) -> Result<T> {
+    Err(Error::Said(sentence.into()))
+}
+
+/// Gives an I/O error the words for what was being done.
+pub trait Doing<T> {
+    fn doing(self, what: impl Into<String>) -> Result<T>;
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|error| Error::Io { what: what.into(), error })
+    }
+}
+
+/// The top of the checkout.
+pub fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}

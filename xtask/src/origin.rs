@@ -1,0 +1,63 @@
+//! The origin's program as the commands and the tests use it.
+use crate::process::{Process, await_answer, tied};
+use crate::{Doing, Result, said, target};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The release build, which `cargo xtask dev` and `cargo xtask test` make.
+pub fn program() -> Result<PathBuf> {
+    let program = target().join("release/origin");
+    if program.is_file() { Ok(program) } else { said("the origin is not built; run `cargo build --release -p origin`") }
+}
+
+/// Runs one of its short commands and returns what it printed.
+pub fn run(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program()?).args(arguments).output().doing("cannot start the origin")?;
+    if !output.status.success() {
+        return said(String::from_utf8_lossy(&output.stderr).trim().to_string());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The folder with the signing keys, made when it is not there. Returns the public half.
+pub fn keys(state: &Path) -> Result<String> {
+    let keys = state.join("keys");
+    let public = keys.join("public.jwks.json");
+    if !public.is_file() {
+        run(&["keygen", "--keys", &text(&keys)])?;
+    }
+    std::fs::read_to_string(&public).doing(format!("cannot read {}", public.display()))
+}
+
+pub fn admin_token(state: &Path, role: &str, lifetime_s: u64) -> Result<String> {
+    let (keys, lifetime_s) = (text(&state.join("keys")), lifetime_s.to_string());
+    run(&["token", "--keys", &keys, "--subject", "dev", "--role", role, "--lifetime-s", &lifetime_s])
+}
+
+pub fn edge_token(state: &Path, scope: &str, lifetime_s: u64) -> Result<String> {
+    let (keys, lifetime_s) = (text(&state.join("keys")), lifetime_s.to_string());
+    run(&["edge-token", "--keys", &keys, "--scope", scope, "--lifetime-s", &lifetime_s])
+}
+
+/// Imports a file and returns the summary.
+pub fn import(state: &Path, file: &Path) -> Result<String> {
+    run(&["import", &text(file), "--database", &text(&state.join("origin.sqlite"))])
+}
+
+/// Starts it on a loopback port and waits until it answers.
+pub fn serve(state: &Path, port: u16, edge_urls: &[String], die_with_us: bool) -> Result<Process> {
+    let program = program()?;
+    let mut command = if die_with_us { tied(&program)? } else { Command::new(program) };
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+    command.args(["--database", &text(&state.join("origin.sqlite")), "--keys", &text(&state.join("keys"))]);
+    for url in edge_urls {
+        command.args(["--edge-url", url]);
+    }
+    let mut process = Process::start("origin", &state.join("origin.log"), &mut command)?;
+    await_answer("the origin", port, "/readyz", &mut [&mut process])?;
+    Ok(process)
+}

@@ -1,0 +1,125 @@
+//! A process this program started: its output in a log, stopped politely or killed, and gone when we are.
+use crate::ui::tail;
+use crate::{Doing, Result, said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a command. Its output is appended to `log`.
+    pub fn start(name: &str, log: &Path, command: &mut Command) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(log);
+        let file = file.doing(format!("cannot write {}", log.display()))?;
+        let copy = file.try_clone().doing("cannot write a log")?;
+        // A group of its own: Ctrl-C in the terminal reaches this program, which then stops the others in order.
+        std::os::unix::process::CommandExt::process_group(command, 0);
+        let child = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
+        let program = command.get_program().to_string_lossy().to_string();
+        let child = child.doing(format!("cannot start {name} ({program})"))?;
+        Ok(Self { name: name.into(), log: log.into(), child })
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it has ended; then with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait().doing("cannot look after a process")? {
+            None => Ok(()),
+            Some(status) => {
+                for line in tail(&self.log, 15) {
+                    eprintln!("    | {line}");
+                }
+                said(format!("{} ended by itself ({status}); its log is {}", self.name, self.log.display()))
+            }
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to stop, and kills it if it has not after two seconds.
+    pub fn stop(&mut self) {
+        let _ = kill(self.pid(), Signal::SIGTERM);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.kill();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A command that dies with this program even if this program is killed: it runs through `xtask tied`, which asks the
+/// kernel for that and then becomes the command.
+pub fn tied(program: &Path) -> Result<Command> {
+    let me = std::env::current_exe().doing("cannot find this program's own file")?;
+    let mut command = Command::new(me);
+    command.arg("tied").arg(program);
+    Ok(command)
+}
+
+/// Whether something answers HTTP with 200 at this URL of a loopback port.
+pub fn answers(port: u16, path: &str) -> bool {
+    use std::io::{Read, Write};
+    let ask = || -> std::io::Result<String> {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")?;
+        let mut answer = [0; 16];
+        stream.read_exact(&mut answer[..12])?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// Waits until `port` answers, or one of `processes` has ended, or a limit is reached.
+pub fn await_answer(what: &str, port: u16, path: &str, processes: &mut [&mut Process]) -> Result<()> {
+    let began = Instant::now();
+    while !answers(port, path) {
+        for process in processes.iter_mut() {
+            process.check()?;
+        }
+        if began.elapsed() > Duration::from_secs(30) {
+            return said(format!("{what} did not answer at http://127.0.0.1:{port}{path} within 30 seconds"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Refuses a port that somebody else has.
+pub fn check_port(port: u16, option: &str) -> Result<()> {
+    match std::net::TcpListener::bind(("127.0.0.1", port)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            said(format!("port {port} cannot be used ({error}); stop what has it, or choose another with {option}"))
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask test`: everything CI runs, step by step.
+use crate::ui::{say, step};
+use crate::{Result, root, said, setup};
+use clap::{Args, ValueEnum};
+use std::process::Command;
+use std::time::Instant;
+
+/// The Worker's size over the wire may not grow beyond this, gzipped.
+const WASM_GZIPPED_BYTES_MAX: usize = 200 * 1000;
+
+#[derive(Args)]
+pub struct Test {
+    /// One step alone.
+    #[arg(long, value_enum)]
+    only: Option<Step>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Formatting and lints, natively and for the Worker's target.
+    Lint,
+    /// Each crate's own tests.
+    Unit,
+    /// The Worker, its size, and what wrangler makes of it.
+    Build,
+    /// The real processes.
+    EndToEnd,
+}
+
+const STEPS: [Step; 4] = [Step::Lint, Step::Build, Step::Unit, Step::EndToEnd];
+
+impl Test {
+    pub fn run(self) -> Result<()> {
+        let began = Instant::now();
+        say("setting up");
+        setup::all()?;
+        setup::components()?;
+        for one in STEPS {
+            if self.only.is_none_or(|only| only == one) {
+                say(format!("\n{one:?}").to_lowercase());
+                match one {
+                    Step::Lint => lint()?,
+                    Step::Unit => tests(&["--workspace", "--exclude", "e2e"])?,
+                    Step::Build => build()?,
+                    Step::EndToEnd => end_to_end()?,
+                }
+            }
+        }
+        say(format!("\nall steps passed in {} s", began.elapsed().as_secs()));
+        Ok(())
+    }
+}
+
+fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
+    let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let mut cargo = Command::new("cargo");
+    step(what, &setup::logs().join(format!("{name}.log")), cargo.args(arguments).current_dir(root()))
+}
+
+fn lint() -> Result<()> {
+    cargo("checking the format", &["fmt", "--all", "--check"])?;
+    cargo("clippy, natively", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    let wasm = ["clippy", "-p", "edge", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"];
+    cargo("clippy, for the Worker", &wasm)
+}
+
+/// cargo's own output is shown: its closing lines are the result.
+fn tests(arguments: &[&str]) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.arg("test").args(arguments).current_dir(root());
+    match cargo.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => said("tests failed; see above"),
+        Err(error) => said(format!("cannot start cargo: {error}")),
+    }
+}
+
+fn build() -> Result<()> {
+    let (raw, gzipped) = setup::build_edge()?;
+    say(format!("  the Worker's Wasm: {raw} bytes, gzipped {gzipped}"));
+    if gzipped > WASM_GZIPPED_BYTES_MAX {
+        return said(format!(
+            "the Worker's Wasm has {gzipped} bytes gzipped; at most {WASM_GZIPPED_BYTES_MAX} are allowed"
+        ));
+    }
+    for environment in ["", "staging", "production"] {
+        let mut wrangler = setup::node_command("wrangler");
+        // The Worker was built a moment ago; wrangler's own build step would do it again three times.
+        wrangler.args(["deploy", "--dry-run", "--env", environment]).env("EDGE_IS_BUILT", "1");
+        let name = if environment.is_empty() { "dev" } else { environment };
+        step(
+            &format!("wrangler's dry run for {name}"),
+            &setup::logs().join(format!("wrangler-{name}.log")),
+            &mut wrangler,
+        )?;
+    }
+    Ok(())
+}
+
+fn end_to_end() -> Result<()> {
+    setup::build_origin()?;
+    tests(&["-p", "e2e"])
+}

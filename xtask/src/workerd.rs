@@ -1,0 +1,180 @@
+//! The runtime's configuration. The shape is always the platform's: one process for what is global (KV and the purge
+//! journal), and one for each location, with a memory and a cache of its own. Unix sockets lie between them.
+//!
+//! KV and the Cache API are Miniflare's own workers, run by workerd itself: no Node and no wrangler stand in the way.
+use crate::setup::node_bin;
+use crate::{Doing, Result, root, said};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// The same as in wrangler.toml.
+const COMPATIBILITY_DATE: &str = "2026-11-01";
+
+/// Variables of the Worker.
+pub type Vars = Vec<(String, String)>;
+
+/// The runtime's program.
+pub fn program() -> Result<PathBuf> {
+    let system = match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("linux", "x86_64") => "linux-64",
+        ("linux", "aarch64") => "linux-arm64",
+        ("macos", "x86_64") => "darwin-64",
+        ("macos", "aarch64") => "darwin-arm64",
+        (os, arch) => return said(format!("workerd is not made for {os} on {arch}")),
+    };
+    let program = root().join(format!("node_modules/@cloudflare/workerd-{system}/bin/workerd"));
+    if program.is_file() { Ok(program) } else { said("workerd is not installed; run `cargo xtask setup`") }
+}
+
+/// Copies everything a configuration embeds beside it: capnp reads no absolute paths, and a running system should not
+/// change when the Worker is built again.
+pub fn bundle(dir: &Path) -> Result<()> {
+    let into = dir.join("bundle");
+    std::fs::create_dir_all(&into).doing(format!("cannot make {}", into.display()))?;
+    let miniflare = root().join("node_modules/miniflare/dist/src/workers");
+    let build = root().join("edge/build");
+    let own = root().join("xtask/workers");
+    for (from, name) in [
+        (build.join("index.js"), "index.js"),
+        (build.join("index_bg.wasm"), "index_bg.wasm"),
+        (own.join("journal-entry.js"), "journal-entry.js"),
+        (own.join("journal-proxy.js"), "journal-proxy.js"),
+        (miniflare.join("shared/index.worker.js"), "shared.js"),
+        (miniflare.join("shared/zod.worker.js"), "zod.js"),
+        (miniflare.join("shared/object-entry.worker.js"), "object-entry.js"),
+        (miniflare.join("kv/namespace.worker.js"), "kv-namespace.js"),
+        (miniflare.join("cache/cache.worker.js"), "cache.js"),
+        (miniflare.join("cache/cache-entry.worker.js"), "cache-entry.js"),
+    ] {
+        if !from.is_file() {
+            let mend = if from.starts_with(&build) { "cargo xtask build-edge" } else { "cargo xtask setup" };
+            return said(format!("{} is missing; run `{mend}` (tools: {})", from.display(), node_bin().display()));
+        }
+        std::fs::copy(&from, into.join(name)).doing(format!("cannot copy {}", from.display()))?;
+    }
+    Ok(())
+}
+
+/// A capnp text literal.
+fn text(value: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn bindings(vars: &Vars) -> String {
+    vars.iter().fold(String::new(), |mut all, (name, value)| {
+        let _ = writeln!(all, "      ( name = {}, text = {} ),", text(name), text(value));
+        all
+    })
+}
+
+/// Miniflare's workers import from these modules.
+const EXTENSIONS: &str = r#"  extensions = [ ( modules = [
+    ( name = "miniflare:shared", esModule = embed "bundle/shared.js" ),
+    ( name = "miniflare:zod", esModule = embed "bundle/zod.js" ),
+  ] ) ],"#;
+
+/// One of Miniflare's storage objects, its data in the folder behind the service `disk`.
+fn object(name: &str, class: &str, file: &str, disk: &str) -> String {
+    format!(
+        r#"    ( name = "{name}", worker = (
+      modules = [ ( name = "{file}", esModule = embed "bundle/{file}" ) ],
+      compatibilityDate = "2023-07-24", compatibilityFlags = [ "nodejs_compat", "experimental" ],
+      durableObjectNamespaces = [ ( className = "{class}", uniqueKey = "miniflare-{class}", enableSql = true ) ],
+      durableObjectStorage = ( localDisk = "{disk}" ),
+      bindings = [ ( name = "MINIFLARE_BLOBS", service = "{disk}" ) ] ) ),
+"#
+    )
+}
+
+/// The Worker's own modules.
+const EDGE_MODULES: &str = r#"modules = [
+        ( name = "index.js", esModule = embed "bundle/index.js" ),
+        ( name = "./index_bg.wasm", wasm = embed "bundle/index_bg.wasm" ) ]"#;
+
+/// KV and the purge journal.
+pub fn global_config(vars: &Vars) -> String {
+    format!(
+        r#"using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    ( name = "kv-disk", disk = ( path = "kv", writable = true ) ),
+    ( name = "journal-disk", disk = ( path = "journal", writable = true ) ),
+{kv}    ( name = "kv", worker = (
+      modules = [ ( name = "object-entry.js", esModule = embed "bundle/object-entry.js" ) ],
+      compatibilityDate = "2023-07-24", compatibilityFlags = [ "nodejs_compat", "experimental" ],
+      bindings = [
+        ( name = "MINIFLARE_NAMESPACE", text = "cache" ),
+        ( name = "MINIFLARE_OBJECT", durableObjectNamespace = ( className = "KVNamespaceObject", serviceName = "kv-object" ) ) ] ) ),
+    ( name = "journal-object", worker = (
+      {EDGE_MODULES},
+      compatibilityDate = "{COMPATIBILITY_DATE}",
+      durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "purge-journal", enableSql = true ) ],
+      durableObjectStorage = ( localDisk = "journal-disk" ),
+      bindings = [
+{vars}      ] ) ),
+    ( name = "journal", worker = (
+      modules = [ ( name = "journal-entry.js", esModule = embed "bundle/journal-entry.js" ) ],
+      compatibilityDate = "{COMPATIBILITY_DATE}",
+      bindings = [ ( name = "JOURNAL", durableObjectNamespace = ( className = "PurgeJournal", serviceName = "journal-object" ) ) ] ) ),
+  ],
+  sockets = [
+    ( name = "kv", address = "unix:kv.sock", http = (), service = "kv" ),
+    ( name = "journal", address = "unix:journal.sock", http = (), service = "journal" ),
+  ],
+{EXTENSIONS}
+);
+"#,
+        kv = object("kv-object", "KVNamespaceObject", "kv-namespace.js", "kv-disk"),
+        vars = bindings(vars),
+    )
+}
+
+/// One location.
+pub fn edge_config(name: &str, port: u16, vars: &Vars) -> String {
+    format!(
+        r#"using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    ( name = "internet", network = ( allow = [ "public", "private" ] ) ),
+    ( name = "kv", external = ( address = "unix:kv.sock", http = () ) ),
+    ( name = "journal-owner", external = ( address = "unix:journal.sock", http = () ) ),
+    ( name = "cache-disk", disk = ( path = "cache-{name}", writable = true ) ),
+{cache}    ( name = "cache", worker = (
+      modules = [ ( name = "cache-entry.js", esModule = embed "bundle/cache-entry.js" ) ],
+      compatibilityDate = "2023-07-24", compatibilityFlags = [ "nodejs_compat", "experimental" ],
+      bindings = [ ( name = "MINIFLARE_OBJECT", durableObjectNamespace = ( className = "CacheObject", serviceName = "cache-object" ) ) ] ) ),
+    ( name = "journal-proxy", worker = (
+      modules = [ ( name = "journal-proxy.js", esModule = embed "bundle/journal-proxy.js" ) ],
+      compatibilityDate = "{COMPATIBILITY_DATE}",
+      durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "purge-journal-proxy" ) ],
+      durableObjectStorage = ( inMemory = void ),
+      bindings = [ ( name = "OWNER", service = "journal-owner" ) ] ) ),
+    ( name = "edge", worker = (
+      {EDGE_MODULES},
+      compatibilityDate = "{COMPATIBILITY_DATE}",
+      cacheApiOutbound = "cache",
+      durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "not-used-here" ) ],
+      durableObjectStorage = ( inMemory = void ),
+      bindings = [
+        ( name = "CACHE_KV", kvNamespace = "kv" ),
+        ( name = "JOURNAL", durableObjectNamespace = ( className = "PurgeJournal", serviceName = "journal-proxy" ) ),
+{vars}      ] ) ),
+  ],
+  sockets = [ ( name = "edge", address = "127.0.0.1:{port}", http = (), service = "edge" ) ],
+{EXTENSIONS}
+);
+"#,
+        cache = object("cache-object", "CacheObject", "cache.js", "cache-disk"),
+        vars = bindings(vars),
+    )
+}
