@@ -183,6 +183,7 @@ pub struct Lookup<B> {
     read_key: String,
     ticket: Option<Ticket>,
     waited_ms: u64,
+    waited_for_fill: bool,
     collapsed: bool,
     sync_behind: bool,
     seen_in_kv: Option<Arc<Entry<B>>>,
@@ -206,6 +207,7 @@ impl<B: Clone> Lookup<B> {
             reason: Reason::NotStored,
             ticket: None,
             waited_ms: 0,
+            waited_for_fill: false,
             collapsed: false,
             sync_behind: false,
             seen_in_kv: None,
@@ -235,8 +237,8 @@ impl<B: Clone> Lookup<B> {
             (State::Start, Event::Start) if self.is_refresh => self.read(Tier::Colo),
             (State::Start, Event::Start) => self.begin(engine, now_ms),
             (State::Sync, Event::Synced) => self.recall(engine, now_ms),
-            (State::AwaitSync, Event::Waited) => self.begin(engine, now_ms),
-            (State::AwaitFill, Event::Waited) => self.recall(engine, now_ms),
+            // However long the wait was, the view must be as current as at the start.
+            (State::AwaitSync | State::AwaitFill, Event::Waited) => self.begin(engine, now_ms),
             (State::Read(tier), Event::Read(found)) => self.found(engine, tier, found, now_ms),
             (State::Fetch, Event::Origin(head)) => self.origin_answered(engine, head, now_ms),
             (State::Fetch, Event::OriginFailed) => self.origin_failed(engine, now_ms),
@@ -281,13 +283,13 @@ impl<B: Clone> Lookup<B> {
         let step = usize::try_from(self.waited_ms / 8).unwrap_or(usize::MAX).min(WAIT_MS.len().saturating_sub(1));
         let ms = WAIT_MS.get(step).copied().unwrap_or(25);
         self.waited_ms = self.waited_ms.saturating_add(ms);
+        self.waited_for_fill |= state == State::AwaitFill;
         self.state = state;
         Step::Wait { ms }
     }
 
     /// The memory tier, and what follows from it.
     fn recall(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
-        let waiting = self.state == State::AwaitFill;
         self.read_key.clone_from(&self.request.key);
         let mut held = engine.recall(&self.request.key);
         if let Some(marker) = held.take_if(|entry| entry.is_marker()) {
@@ -296,9 +298,7 @@ impl<B: Clone> Lookup<B> {
             self.note(if held.is_some() { Reason::NotStored } else { Reason::OtherVariant });
         }
         if let Some(entry) = held {
-            if waiting {
-                self.collapsed = true;
-            }
+            self.collapsed = self.waited_for_fill;
             if let Some(answer) = self.consider(engine, Tier::Memory, entry, now_ms) {
                 return answer;
             }

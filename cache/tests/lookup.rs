@@ -426,6 +426,29 @@ fn many_requests_for_a_cold_key_wait_for_one_fill() {
 }
 
 #[test]
+fn a_wait_longer_than_the_bound_syncs_again_and_still_needs_one_fill() {
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("v1", 0, FRESH);
+    let (mut first, step) = world.start(request(&[]));
+    let Step::Fetch(fetch) = world.until_fetch(&mut first, step) else { panic!("no fetch") };
+    let (mut waiting, step) = world.start(request(&[]));
+    assert!(matches!(step, Step::Wait { .. }));
+    world.fetches.push(fetch);
+    // Origin takes longer than the view's bound: what it then answers was asked for too long ago to prove itself.
+    let sent_ms = world.now_ms;
+    world.now_ms += 3000;
+    let (status, fields, body) = world.origin.clone().unwrap();
+    let fields = Fields::from_lower(fields);
+    let head = ResponseHead { status, fields, request_time_ms: sent_ms, response_time_ms: world.now_ms };
+    let step = first.step(&mut world.engine, Event::Origin(head), world.now_ms);
+    assert_eq!(brief(world.finish(&mut first, step)), got(Phase::Miss, body));
+    let step = waiting.step(&mut world.engine, Event::Waited, world.now_ms);
+    assert!(matches!(step, Step::Sync), "{step:?}");
+    assert_eq!(brief(world.finish(&mut waiting, step)), got(Phase::Hit, body));
+    assert_eq!(world.fetches.len(), 1);
+}
+
+#[test]
 fn many_requests_for_a_soft_purged_key_refresh_it_once() {
     let mut world = warm();
     world.purge(1, PurgeMode::Soft, &["a"]);

@@ -1,0 +1,85 @@
+//! A gate on the way between two processes: it lets through, holds answers back, or cuts every connection.
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Open,
+    /// Requests pass, answers wait.
+    Hold,
+    /// Connections end, and new ones are closed at once.
+    Cut,
+}
+
+pub struct Gate {
+    address: SocketAddr,
+    mode: Arc<watch::Sender<Mode>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Gate {
+    /// A gate in front of a loopback port.
+    pub async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("cannot listen");
+        let address = listener.local_addr().expect("no address");
+        let (mode, _) = watch::channel(Mode::Open);
+        let mode = Arc::new(mode);
+        let sender = Arc::clone(&mode);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let mode = sender.subscribe();
+                if *mode.borrow() != Mode::Cut {
+                    tokio::spawn(carry(client, port, mode));
+                }
+            }
+        });
+        Self { address, mode, task }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.mode.send_replace(Mode::Cut);
+    }
+}
+
+async fn carry(client: TcpStream, port: u16, mode: watch::Receiver<Mode>) {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let mut answers = mode.clone();
+    let mut cut = mode;
+    let requests = async {
+        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+        let _ = to_server.shutdown().await;
+        std::future::pending::<()>().await;
+    };
+    let answers = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+            if answers.wait_for(|mode| *mode != Mode::Hold).await.is_err() {
+                return;
+            }
+            if to_client.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        () = answers => {}
+        _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
+    }
+}

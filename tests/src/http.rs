@@ -1,0 +1,65 @@
+//! Asking and reading answers.
+use reqwest::{Client, Method, RequestBuilder};
+
+/// An answer, read whole.
+#[derive(Clone, Debug)]
+pub struct Got {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Got {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Our member of `Cache-Status`.
+    pub fn cache(&self) -> &str {
+        self.header("cache-status").unwrap_or("")
+    }
+
+    pub fn is_hit(&self) -> bool {
+        self.cache().contains("; hit") && self.cache().contains("detail=\"hit")
+    }
+
+    pub fn is_fresh_or_forwarded(&self) -> bool {
+        !self.cache().contains("detail=\"stale")
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+    }
+
+    /// The slug of a problem+json; fails on anything else.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status, "{self:?}");
+        let kind = problem["type"].as_str().unwrap_or_default();
+        kind.strip_prefix("urn:nextream:problem:").unwrap_or_else(|| panic!("{self:?}")).to_string()
+    }
+}
+
+pub fn client() -> Client {
+    // Redirects and compressed bodies are seen as they come.
+    Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().expect("no client")
+}
+
+pub fn ask(method: Method, url: impl AsRef<str>) -> RequestBuilder {
+    thread_local!(static CLIENT: Client = client());
+    CLIENT.with(|client| client.request(method, url.as_ref()))
+}
+
+pub async fn send(request: RequestBuilder) -> Got {
+    let response = request.send().await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
+    let status = response.status().as_u16();
+    let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_string(), text(value))).collect();
+    let body = response.text().await.unwrap_or_else(|error| panic!("no body: {error:?}"));
+    Got { status, headers, body }
+}
+
+pub async fn get(url: impl AsRef<str>) -> Got {
+    send(ask(Method::GET, url)).await
+}

@@ -1,0 +1,212 @@
+//! Whole systems in folders of their own: the edge as a proxy before an upstream, and the edge before the real origin.
+use crate::free_port;
+use crate::gate::Gate;
+use crate::http::{Got, ask, send};
+use crate::upstream::Upstream;
+use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope};
+use reqwest::Method;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use tokens::SigningKey;
+use xtask::fleet::{Fleet, Mode, Options};
+use xtask::process::Process;
+
+/// Short, so that tests need not wait for it.
+pub const LEASE_MS: u64 = 100;
+/// After this, every view has been confirmed anew: lease and half a lease, and a little.
+pub const LEASE_OVER: std::time::Duration = std::time::Duration::from_millis(200);
+
+pub fn now_s() -> u64 {
+    xtask::proxy::now_s()
+}
+
+/// Claims of a token for the edge.
+pub fn edge_claims(scope: Scope, body_sha256: Option<String>) -> EdgeClaims {
+    EdgeClaims { iss: ISSUER.into(), aud: AUDIENCE_EDGE.into(), scope, body_sha256 }
+}
+
+pub fn sign<C: Serialize>(key: &SigningKey, claims: C, lifetime_s: u64) -> String {
+    key.sign(claims, now_s(), lifetime_s).expect("cannot sign")
+}
+
+/// The edge as a generic proxy, its journal numbering the purges.
+pub struct Proxy {
+    pub fleet: Fleet,
+    pub upstream: Upstream,
+    pub gate: Gate,
+    pub key: SigningKey,
+    token: String,
+    _state: TempDir,
+}
+
+impl Proxy {
+    pub async fn start() -> Self {
+        Self::with_edges(1).await
+    }
+
+    pub async fn with_edges(edges: usize) -> Self {
+        let upstream = Upstream::start().await;
+        let gate = Gate::before(upstream.port).await;
+        let state = tempfile::tempdir().expect("no folder");
+        let key = xtask::proxy::new_key("test").expect("no key");
+        let options = Options {
+            state: state.path().into(),
+            ports: (0..edges).map(|_| free_port()).collect(),
+            mode: Mode::Proxy,
+            origin_url: gate.url(),
+            token_keys: key.public_jwks().expect("no key"),
+            lease_ms: Some(LEASE_MS),
+            vars: vec![("ORIGIN_TIMEOUT_MS".into(), "5000".into())],
+            tied: false,
+        };
+        let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
+        let token = xtask::proxy::purge_token(&key, now_s()).expect("no token");
+        Self { fleet, upstream, gate, key, token, _state: state }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.fleet.url(0))
+    }
+
+    pub async fn get(&self, path: &str) -> Got {
+        crate::http::get(self.url(path)).await
+    }
+
+    /// Asks for a purge and returns the answer.
+    pub async fn purge(&self, body: &str) -> Got {
+        let request = ask(Method::POST, self.url("/__edge/purges")).bearer_auth(&self.token);
+        send(request.body(body.to_string())).await
+    }
+
+    /// Purges, and waits until every view knows.
+    pub async fn purged(&self, body: &str) {
+        let got = self.purge(body).await;
+        assert_eq!(got.status, 200, "{got:?}");
+        tokio::time::sleep(LEASE_OVER).await;
+    }
+}
+
+/// A small catalogue.
+pub const CATALOGUE: &str = r#"{"type":"title","id":"heat","name":"Heat","year":1995,"genres":["Crime"],"people":[{"name":"Michael Mann","role":"director"}]}
+{"type":"title","id":"ronin","name":"Ronin","year":1998,"genres":["Crime","Action"]}
+{"type":"title","id":"up","name":"Up","year":2009,"genres":["Animation"]}
+{"type":"title","id":"draft","name":"Draft","published":false}
+{"type":"rail","id":"top","title":"Top","position":1,"items":["heat","up"]}
+"#;
+
+/// The real thing: origin, dispatcher, edges, with gates on both ways between them.
+pub struct Stack {
+    pub fleet: Fleet,
+    origin: Option<Process>,
+    pub origin_port: u16,
+    /// Edge to origin.
+    pub to_origin: Gate,
+    /// Dispatcher to the edge's purge intake.
+    pub to_edge: Gate,
+    pub admin_token: String,
+    pub key: SigningKey,
+    state: TempDir,
+}
+
+impl Stack {
+    pub async fn start() -> Self {
+        Self::with_edges(1).await
+    }
+
+    pub async fn with_edges(edges: usize) -> Self {
+        let state = tempfile::tempdir().expect("no folder");
+        let token_keys = xtask::origin::keys(state.path()).unwrap_or_else(|error| panic!("{error}"));
+        let file = state.path().join("catalogue.ndjson");
+        std::fs::write(&file, CATALOGUE).expect("cannot write");
+        xtask::origin::import(state.path(), &file).unwrap_or_else(|error| panic!("{error}"));
+        let origin_port = free_port();
+        let to_origin = Gate::before(origin_port).await;
+        let ports: Vec<u16> = (0..edges).map(|_| free_port()).collect();
+        let to_edge = Gate::before(ports[0]).await;
+        let options = Options {
+            state: state.path().into(),
+            ports,
+            mode: Mode::Gateway,
+            origin_url: to_origin.url(),
+            token_keys,
+            lease_ms: Some(LEASE_MS),
+            vars: vec![("ORIGIN_TIMEOUT_MS".into(), "5000".into())],
+            tied: false,
+        };
+        let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
+        let admin_token = xtask::origin::admin_token(state.path(), "admin", 3600).expect("no token");
+        let jwk = std::fs::read_to_string(state.path().join("keys/signing-key.jwk")).expect("no key");
+        let key = SigningKey::from_jwk(&jwk).expect("no key");
+        let mut stack = Self { fleet, origin: None, origin_port, to_origin, to_edge, admin_token, key, state };
+        stack.start_origin();
+        stack.journal_knows_the_log().await;
+        stack
+    }
+
+    pub fn start_origin(&mut self) {
+        let origin = xtask::origin::serve(self.state.path(), self.origin_port, &[self.to_edge.url()], false);
+        self.origin = Some(origin.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// `kill -9`.
+    pub fn kill_origin(&mut self) {
+        if let Some(mut origin) = self.origin.take() {
+            origin.kill();
+        }
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.state.path().join("origin.sqlite")
+    }
+
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    async fn journal_knows_the_log(&self) {
+        crate::eventually("the journal learns of the log", || async {
+            crate::http::get(self.url("/v1/genres")).await;
+            let health = crate::http::get(self.url("/__edge/health")).await;
+            health.json()["purge_view"]["log_id"].is_string().then_some(())
+        })
+        .await;
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.fleet.url(0))
+    }
+
+    pub fn origin_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.origin_port)
+    }
+
+    pub async fn get(&self, path: &str) -> Got {
+        crate::http::get(self.url(path)).await
+    }
+
+    /// A call of the admin API, at origin.
+    pub async fn admin(&self, method: Method, path: &str, body: Option<serde_json::Value>) -> Got {
+        let request = ask(method, self.origin_url(path)).bearer_auth(&self.admin_token).header("if-match", "*");
+        send(match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
+        })
+        .await
+    }
+
+    /// How often origin was asked for a route, by its own count.
+    pub async fn origin_count(&self, route: &str) -> u64 {
+        let metrics = crate::http::get(self.origin_url("/metrics")).await.body;
+        let of_route = format!("route=\"{route}\"");
+        let lines =
+            metrics.lines().filter(|line| line.starts_with("origin_requests_total") && line.contains(&of_route));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// The purge log's head as origin has it: `<log_id>:<seq>`.
+    pub async fn as_of(&self) -> String {
+        let ready = crate::http::get(self.origin_url("/readyz")).await;
+        ready.body.trim().trim_start_matches("ready ").to_string()
+    }
+}

@@ -1,0 +1,148 @@
+//! The purge intake: who may purge, and what is taken.
+use e2e::http::{Got, ask, send};
+use e2e::stack::{Proxy, Stack, edge_claims, now_s, sign};
+use kv_schemas::claims::{AUDIENCE_ADMIN, EdgeClaims, Scope, body_digest};
+use reqwest::Method;
+use serde_json::json;
+use tokens::SigningKey;
+
+async fn post(url: &str, token: &str, body: &str) -> Got {
+    send(ask(Method::POST, url).bearer_auth(token).body(body.to_string())).await
+}
+
+fn batch_token(key: &SigningKey, body: &str) -> String {
+    sign(key, edge_claims(Scope::PurgeBatch, Some(body_digest(body.as_bytes()))), 60)
+}
+
+async fn head(stack: &Stack) -> u64 {
+    stack.as_of().await.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// The batch origin would send next, by the log the journal holds.
+async fn next_batch(stack: &Stack) -> String {
+    let log_id = stack.as_of().await.split(':').next().unwrap().to_string();
+    let seq = head(stack).await + 1;
+    let purge = json!({"seq": seq, "all": true, "mode": "hard", "committed_at_ms": 0});
+    json!({"log_id": log_id, "first_seq": seq, "purges": [purge]}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_batch_signed_by_origin_for_this_very_body_is_taken() {
+    let mut stack = Stack::start().await;
+    let body = next_batch(&stack).await;
+    // Nobody else delivers meanwhile.
+    stack.kill_origin();
+    let url = stack.url("/__edge/purges");
+    let digest = Some(body_digest(body.as_bytes()));
+    let good = edge_claims(Scope::PurgeBatch, digest.clone());
+    let stranger = xtask::proxy::new_key(stack.key.kid()).unwrap();
+    let unknown = xtask::proxy::new_key("unknown").unwrap();
+    let elsewhere = EdgeClaims { aud: AUDIENCE_ADMIN.into(), ..good.clone() };
+    let by_other = EdgeClaims { iss: "somebody".into(), ..good.clone() };
+    let expired = stack.key.sign(good.clone(), now_s() - 120, 60).unwrap();
+    let not_yet = stack.key.sign(good.clone(), now_s() + 120, 60).unwrap();
+    let forged = {
+        let token = batch_token(&stack.key, &body);
+        let (rest, _) = token.rsplit_once('.').unwrap();
+        format!("{rest}.{}", "A".repeat(86))
+    };
+    for (what, token, status, slug) in [
+        ("a bad signature", forged, 401, "token-refused"),
+        ("another's key under our key's name", sign(&stranger, good.clone(), 60), 401, "token-refused"),
+        ("an unknown key", sign(&unknown, good.clone(), 60), 401, "token-refused"),
+        ("a wrong audience", sign(&stack.key, elsewhere, 60), 401, "token-refused"),
+        ("a wrong issuer", sign(&stack.key, by_other, 60), 401, "token-refused"),
+        ("an expired token", expired, 401, "token-refused"),
+        ("a token not valid yet", not_yet, 401, "token-refused"),
+        ("a token that lives too long", sign(&stack.key, good.clone(), 3600), 401, "token-refused"),
+        ("another scope", sign(&stack.key, edge_claims(Scope::PurgeRequest, digest), 60), 403, "token-scope"),
+        ("no digest", sign(&stack.key, edge_claims(Scope::PurgeBatch, None), 60), 401, "token-digest"),
+        ("another body's digest", batch_token(&stack.key, "{}"), 401, "token-digest"),
+        ("nonsense", "nonsense".into(), 401, "token-refused"),
+    ] {
+        let got = post(&url, &token, &body).await;
+        assert_eq!((got.status, got.problem().as_str()), (status, slug), "{what}: {got:?}");
+    }
+    let changed = body.replace("hard", "soft");
+    let got = post(&url, &batch_token(&stack.key, &body), &changed).await;
+    assert_eq!(got.problem(), "token-digest", "a changed body");
+    let bare = send(ask(Method::POST, &url).body(body.clone())).await;
+    assert_eq!((bare.status, bare.problem().as_str()), (401, "token-missing"));
+    // And the good one is new to the journal: none of the others got through.
+    let taken = post(&url, &batch_token(&stack.key, &body), &body).await;
+    assert_eq!((taken.status, taken.json()["accepted"].as_u64()), (200, Some(1)), "{taken:?}");
+    let again = post(&url, &batch_token(&stack.key, &body), &body).await;
+    assert_eq!(again.json()["accepted"].as_u64(), Some(0), "repeated delivery is harmless");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_out_of_order_malformed_or_of_an_old_log_change_nothing() {
+    let mut stack = Stack::start().await;
+    let seq = head(&stack).await;
+    let log_id = stack.as_of().await.split(':').next().unwrap().to_string();
+    stack.kill_origin();
+    let url = stack.url("/__edge/purges");
+    let send_batch = async |body: String| post(&url, &batch_token(&stack.key, &body), &body).await;
+    let purge = |seq: u64| json!({"seq": seq, "keys": ["k"], "mode": "soft", "committed_at_ms": 0});
+    let batch = |log: &str, first: u64, seqs: &[u64]| {
+        let purges: Vec<_> = seqs.iter().map(|seq| purge(*seq)).collect();
+        json!({"log_id": log, "first_seq": first, "purges": purges}).to_string()
+    };
+    for (what, body) in [
+        ("a gap inside", batch(&log_id, seq + 1, &[seq + 1, seq + 3])),
+        ("another first seq", batch(&log_id, seq + 2, &[seq + 1])),
+        ("seq 0", batch(&log_id, 0, &[])),
+        ("no log id", batch("", 1, &[])),
+        ("a log id with capitals", batch("ABC", 1, &[])),
+        ("seq beyond 2^53", batch(&log_id, 1 << 53, &[])),
+        ("a bad key", batch(&log_id, seq + 1, &[seq + 1]).replace("\"k\"", "\"a b\"")),
+        ("a key too long", batch(&log_id, seq + 1, &[seq + 1]).replace("\"k\"", &format!("\"{}\"", "k".repeat(1025)))),
+        ("keys and all", batch(&log_id, seq + 1, &[seq + 1]).replace("\"mode\"", "\"all\":true,\"mode\"")),
+        ("an unknown mode", batch(&log_id, seq + 1, &[seq + 1]).replace("soft", "firm")),
+        ("an unknown field", batch(&log_id, seq + 1, &[seq + 1]).replace("\"mode\"", "\"x\":1,\"mode\"")),
+        ("no JSON", "nonsense".into()),
+        ("nothing", String::new()),
+    ] {
+        let got = send_batch(body).await;
+        assert_eq!((got.status, got.problem().as_str()), (400, "purge-invalid"), "{what}: {got:?}");
+    }
+    let huge = "x".repeat(1024 * 1024 + 1);
+    assert_eq!(send_batch(huge).await.problem(), "body-too-large");
+    let gap = send_batch(batch(&log_id, seq + 5, &[seq + 5])).await.json();
+    assert_eq!((gap["accepted"].as_u64(), gap["next_seq"].as_u64()), (Some(0), Some(seq + 1)), "it says what it needs");
+    let replaced = send_batch(batch("another-log", 1, &[1])).await;
+    assert_eq!(replaced.status, 200, "{replaced:?}");
+    let old = send_batch(batch(&log_id, seq + 1, &[seq + 1])).await;
+    assert_eq!((old.status, old.problem().as_str()), (409, "log-retired"), "{old:?}");
+    let by_get = e2e::http::get(&url).await;
+    assert_eq!((by_get.status, by_get.problem().as_str()), (405, "method-not-allowed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_with_its_own_log_takes_keys_and_no_batches() {
+    let proxy = Proxy::start().await;
+    let ack = proxy.purge(r#"{"keys":["a","b"],"mode":"soft","reason":"why"}"#).await;
+    assert_eq!((ack.status, ack.json()["accepted"].as_u64()), (200, Some(1)), "{ack:?}");
+    for bad in [
+        r#"{}"#,
+        r#"{"keys":[]}"#,
+        r#"{"keys":["a"],"all":true}"#,
+        r#"{"keys":["a b"]}"#,
+        r#"{"keys":["a"],"mode":"firm"}"#,
+        r#"{"keys":["a"],"surprise":1}"#,
+        r#"{"keys":"a"}"#,
+        r#"["a"]"#,
+        "nonsense",
+        "",
+    ] {
+        let got = proxy.purge(bad).await;
+        assert_eq!((got.status, got.problem().as_str()), (400, "purge-invalid"), "{bad}");
+    }
+    let many: Vec<String> = (0..1001).map(|n| format!("\"k{n}\"")).collect();
+    assert_eq!(proxy.purge(&format!("{{\"keys\":[{}]}}", many.join(","))).await.problem(), "purge-invalid");
+    let url = proxy.url("/__edge/purges");
+    let batch = r#"{"log_id":"x","first_seq":1,"purges":[]}"#;
+    assert_eq!(post(&url, &batch_token(&proxy.key, batch), batch).await.problem(), "token-scope");
+    let next = proxy.purge(r#"{"all":true}"#).await.json();
+    assert_eq!(next["next_seq"].as_u64(), Some(3), "none of those was taken: {next}");
+}

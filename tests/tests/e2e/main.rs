@@ -1,0 +1,7 @@
+//! The end-to-end suite: one binary, one module a subject. Each test has processes and folders of its own.
+mod faults;
+mod gateway;
+mod intake;
+mod malformed;
+mod proxy;
+mod sample;

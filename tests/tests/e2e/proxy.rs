@@ -1,0 +1,296 @@
+//! The edge in front of any origin.
+use e2e::gate::Mode;
+use e2e::http::{ask, send};
+use e2e::stack::{LEASE_OVER, Proxy};
+use reqwest::Method;
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=600");
+const STALE_TOO: (&str, &str) = ("cache-control", "max-age=1, stale-while-revalidate=60, stale-if-error=60");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_asks_origin_nothing() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "one");
+    let miss = proxy.get("/a").await;
+    assert!(miss.cache().contains("fwd=uri-miss") && miss.cache().contains("stored"), "{miss:?}");
+    for _ in 0..5 {
+        let hit = proxy.get("/a").await;
+        assert!(hit.is_hit() && hit.header("age").is_some() && hit.body == "one", "{hit:?}");
+        assert_eq!(hit.header("surrogate-key"), None, "internal fields stay inside");
+    }
+    assert_eq!(proxy.upstream.count("/a"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_requests_for_one_cold_key_cause_one_origin_request() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/cold", &[FRESH], "one");
+    proxy.upstream.hold(true);
+    let asking: Vec<_> = (0..500).map(|_| tokio::spawn(e2e::http::get(proxy.url("/cold")))).collect();
+    e2e::eventually("the first request reaches origin", || async { (proxy.upstream.count("/cold") > 0).then_some(()) })
+        .await;
+    tokio::time::sleep(LEASE_OVER).await;
+    proxy.upstream.hold(false);
+    for answer in asking {
+        assert_eq!(answer.await.unwrap().body, "one");
+    }
+    assert_eq!(proxy.upstream.count("/cold"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_with_two_keys_goes_with_either() {
+    let proxy = Proxy::start().await;
+    for (path, purged) in [("/a", "left"), ("/b", "right")] {
+        proxy.upstream.answer(path, &[FRESH, ("surrogate-key", "left right")], "old");
+        proxy.get(path).await;
+        assert!(proxy.get(path).await.is_hit());
+        proxy.upstream.answer(path, &[FRESH, ("surrogate-key", "left right")], "new");
+        proxy.purged(&format!(r#"{{"keys":["{purged}"]}}"#)).await;
+        let after = proxy.get(path).await;
+        assert_eq!(after.body, "new", "{after:?}");
+        assert!(after.cache().contains("purged-hard"), "{after:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cache_tag_is_read_as_well_and_all_purges_everything() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH, ("cache-tag", "x, y")], "1");
+    proxy.upstream.answer("/b", &[FRESH], "1");
+    for path in ["/a", "/b"] {
+        proxy.get(path).await;
+    }
+    proxy.purged(r#"{"keys":["y"],"mode":"hard"}"#).await;
+    assert!(!proxy.get("/a").await.is_hit());
+    assert!(proxy.get("/b").await.is_hit());
+    proxy.purged(r#"{"all":true}"#).await;
+    assert!(!proxy.get("/b").await.is_hit());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fill_begun_before_a_purge_is_never_served_fresh_after_it() {
+    for mode in ["soft", "hard"] {
+        let proxy = Proxy::start().await;
+        proxy.upstream.answer("/race", &[FRESH, ("surrogate-key", "k")], "old");
+        // Origin has decided on "old" and holds it. The purge lands. Then "old" arrives.
+        proxy.upstream.hold(true);
+        let filling = tokio::spawn(e2e::http::get(proxy.url("/race")));
+        e2e::eventually("the fill reaches origin", || async { (proxy.upstream.count("/race") == 1).then_some(()) })
+            .await;
+        proxy.upstream.answer("/race", &[FRESH, ("surrogate-key", "k")], "new");
+        proxy.purged(&format!(r#"{{"keys":["k"],"mode":"{mode}"}}"#)).await;
+        // The isolate learns of the purge while the fill is still on its way.
+        proxy.upstream.answer("/other", &[FRESH], "x");
+        let other = tokio::spawn(e2e::http::get(proxy.url("/other")));
+        tokio::time::sleep(LEASE_OVER).await;
+        proxy.upstream.hold(false);
+        filling.await.unwrap();
+        other.await.unwrap();
+        let next = proxy.get("/race").await;
+        assert!(next.body == "new" || !next.is_hit(), "{mode}: old content is a hit: {next:?}");
+        let settled = e2e::eventually("the new content is a hit", || async {
+            let got = proxy.get("/race").await;
+            assert!(got.body == "new" || !got.is_hit(), "{mode}: {got:?}");
+            (got.body == "new" && got.is_hit()).then_some(got)
+        });
+        settled.await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_soft_purge_answers_the_next_viewer_at_once_and_costs_a_304_if_nothing_changed() {
+    let proxy = Proxy::start().await;
+    let fields =
+        [("cache-control", "max-age=600, stale-while-revalidate=60"), ("etag", "\"1\""), ("surrogate-key", "k")];
+    proxy.upstream.answer("/a", &fields, "same");
+    proxy.get("/a").await;
+    proxy.purged(r#"{"keys":["k"],"mode":"soft"}"#).await;
+    let next = proxy.get("/a").await;
+    assert!(next.cache().contains("stale memory purged-soft"), "{next:?}");
+    let after = e2e::eventually("the copy is fresh again", || async {
+        let got = proxy.get("/a").await;
+        got.is_hit().then_some(got)
+    })
+    .await;
+    assert_eq!(after.body, "same");
+    assert_eq!(proxy.upstream.count("/a"), 2);
+    assert_eq!(proxy.upstream.last().headers.get("if-none-match").map(String::as_str), Some("\"1\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn origin_down_serves_stale_within_its_window_and_says_so() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=1, stale-if-error=3")], "kept");
+    proxy.get("/a").await;
+    proxy.gate.set(Mode::Cut);
+    tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
+    let stale = proxy.get("/a").await;
+    assert_eq!((stale.status, stale.body.as_str()), (200, "kept"), "{stale:?}");
+    assert!(stale.cache().contains("detail=\"stale-error"), "{stale:?}");
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let over = proxy.get("/a").await;
+    assert_eq!((over.status, over.problem().as_str()), (502, "origin-unreachable"));
+    let never = proxy.get("/never").await;
+    assert_eq!(never.status, 502, "{never:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_entry_is_answered_at_once_and_refreshed_behind() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[STALE_TOO], "one");
+    proxy.get("/a").await;
+    proxy.upstream.answer("/a", &[STALE_TOO], "two");
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    let stale = proxy.get("/a").await;
+    assert!(stale.body == "one" && stale.cache().contains("detail=\"stale memory expired"), "{stale:?}");
+    e2e::eventually("the refresh", || async { (proxy.get("/a").await.body == "two").then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_outlive_the_edge_and_are_still_fenced() {
+    let mut proxy = Proxy::start().await;
+    proxy.upstream.answer("/kept", &[FRESH, ("surrogate-key", "kept")], "1");
+    proxy.upstream.answer("/purged", &[FRESH, ("surrogate-key", "purged")], "1");
+    for path in ["/kept", "/purged"] {
+        proxy.get(path).await;
+    }
+    // What is written behind the answer takes a moment.
+    tokio::time::sleep(LEASE_OVER).await;
+    proxy.purged(r#"{"keys":["purged"]}"#).await;
+    proxy.fleet.kill_edge(0);
+    proxy.fleet.start_edge(0).unwrap();
+    let kept = proxy.get("/kept").await;
+    assert!(kept.cache().contains("hit colo"), "{kept:?}");
+    proxy.upstream.answer("/purged", &[FRESH, ("surrogate-key", "purged")], "2");
+    let purged = proxy.get("/purged").await;
+    assert!(purged.body == "2" && purged.cache().contains("purged-hard"), "{purged:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_location_finds_entries_in_kv_and_learns_of_the_same_purges() {
+    let proxy = Proxy::with_edges(2).await;
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "1");
+    proxy.get("/a").await;
+    let second = format!("{}/a", proxy.fleet.url(1));
+    e2e::eventually("KV has it", || async {
+        let got = e2e::http::get(&second).await;
+        got.cache().contains("hit kv").then_some(())
+    })
+    .await;
+    assert_eq!(proxy.upstream.count("/a"), 1);
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "2");
+    proxy.purged(r#"{"keys":["k"]}"#).await;
+    assert_eq!(e2e::http::get(&second).await.body, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purges_outlive_the_journals_process() {
+    let mut proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "1");
+    proxy.get("/a").await;
+    let ack = proxy.purge(r#"{"keys":["k"]}"#).await.json();
+    proxy.fleet.kill_global();
+    proxy.fleet.kill_edge(0);
+    proxy.fleet.start_global().unwrap();
+    proxy.fleet.start_edge(0).unwrap();
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "2");
+    assert_eq!(proxy.get("/a").await.body, "2");
+    let next = proxy.purge(r#"{"keys":["k"]}"#).await.json();
+    assert_eq!(next["log_id"], ack["log_id"], "the log kept its identity");
+    assert_eq!(next["next_seq"].as_u64(), ack["next_seq"].as_u64().map(|seq| seq + 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_journal_gone_nothing_passes_for_fresh_and_origin_is_asked() {
+    let mut proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=600, stale-if-error=60"), ("etag", "\"1\"")], "1");
+    proxy.get("/a").await;
+    proxy.fleet.kill_global();
+    tokio::time::sleep(LEASE_OVER).await;
+    let got = proxy.get("/a").await;
+    assert!(!got.is_hit() && got.cache().contains("journal-unreachable"), "{got:?}");
+    assert_eq!(proxy.upstream.count("/a"), 2);
+    proxy.gate.set(Mode::Cut);
+    tokio::time::sleep(LEASE_OVER).await;
+    let both_gone = proxy.get("/a").await;
+    assert!(both_gone.status == 200 && both_gone.cache().contains("stale-error journal-unreachable"), "{both_gone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_and_path_passes_with_body_and_fields() {
+    let proxy = Proxy::start().await;
+    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        proxy.upstream.script("/x%2Fy", 418, &[("x-answer", "1"), ("set-cookie", "a=b")], "tea");
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let request = ask(method.clone(), proxy.url("/x%2Fy?q=1&q=2")).header("x-custom", "v").body("payload");
+        let got = send(request).await;
+        assert_eq!((got.status, got.body.as_str(), got.header("x-answer")), (418, "tea", Some("1")), "{method}");
+        assert!(got.cache().contains("fwd=method"), "{got:?}");
+        let asked = proxy.upstream.last();
+        assert_eq!((asked.method.as_str(), asked.target.as_str()), (method.as_str(), "/x%2Fy?q=1&q=2"));
+        assert_eq!((asked.headers["x-custom"].as_str(), &asked.body[..]), ("v", &b"payload"[..]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_through_the_edge_takes_the_stored_copy_away() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH], "1");
+    proxy.get("/a").await;
+    assert!(proxy.get("/a").await.is_hit());
+    send(ask(Method::POST, proxy.url("/a")).body("x")).await;
+    proxy.upstream.answer("/a", &[FRESH], "2");
+    tokio::time::sleep(LEASE_OVER).await;
+    assert_eq!(proxy.get("/a").await.body, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_are_kept_apart_and_private_answers_are_not_kept() {
+    let proxy = Proxy::start().await;
+    let ask_in = |language: &'static str| send(ask(Method::GET, proxy.url("/v")).header("accept-language", language));
+    proxy.upstream.answer("/v", &[FRESH, ("vary", "accept-language")], "de");
+    ask_in("de").await;
+    proxy.upstream.answer("/v", &[FRESH, ("vary", "accept-language")], "en");
+    assert_eq!(ask_in("en").await.body, "en");
+    assert_eq!(ask_in("de").await.body, "de");
+    assert!(ask_in("de").await.is_hit());
+    for (path, field) in [("/p", ("cache-control", "private, max-age=60")), ("/s", ("set-cookie", "sid=1"))] {
+        proxy.upstream.answer(path, &[field, ("cache-control", "max-age=60")], "mine");
+        proxy.get(path).await;
+        let again = proxy.get(path).await;
+        assert!(!again.is_hit(), "{again:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_pass_whole_and_are_stored_up_to_the_limit() {
+    let proxy = Proxy::start().await;
+    let (large, huge) = ("x".repeat(3_000_000), "y".repeat(9_000_000));
+    proxy.upstream.answer("/large", &[FRESH], &large);
+    proxy.upstream.answer("/huge", &[FRESH], &huge);
+    for _ in 0..2 {
+        assert!(proxy.get("/large").await.body == large);
+        assert!(proxy.get("/huge").await.body == huge);
+        tokio::time::sleep(LEASE_OVER).await;
+    }
+    assert_eq!((proxy.upstream.count("/large"), proxy.upstream.count("/huge")), (1, 2));
+    let got = proxy.get("/huge").await;
+    assert!(got.cache().contains("unstored:too-large"), "{}", got.cache());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_does_not_spoil_the_entry() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH], "1");
+    proxy.upstream.hold(true);
+    let leaving = tokio::spawn(e2e::http::get(proxy.url("/a")));
+    e2e::eventually("the fill reaches origin", || async { (proxy.upstream.count("/a") == 1).then_some(()) }).await;
+    leaving.abort();
+    let _ = leaving.await;
+    let waiting = tokio::spawn(e2e::http::get(proxy.url("/a")));
+    tokio::time::sleep(LEASE_OVER).await;
+    proxy.upstream.hold(false);
+    assert_eq!(waiting.await.unwrap().body, "1");
+    assert!(proxy.get("/a").await.is_hit());
+    assert_eq!(proxy.upstream.count("/a"), 1);
+}
