@@ -434,10 +434,10 @@ impl<B: Clone> Lookup<B> {
             Verdict::Soft(Cause::Floor) => Some(Reason::BelowFloor),
             Verdict::Soft(_) => Some(Reason::PurgedSoft),
         };
-        if let Some(min) = &self.request.min_as_of {
-            if !entry.as_of.as_ref().is_some_and(|as_of| as_of.covers(min)) {
-                return Use::Dead { reason: Reason::MinAsOf, validate: true };
-            }
+        if let Some(min) = &self.request.min_as_of
+            && !entry.as_of.as_ref().is_some_and(|as_of| as_of.covers(min))
+        {
+            return Use::Dead { reason: Reason::MinAsOf, validate: true };
         }
 
         let age_ms = policy.age_ms(now_ms);
@@ -495,10 +495,10 @@ impl<B: Clone> Lookup<B> {
     }
 
     fn origin_answered(&mut self, engine: &mut Engine<B>, head: ResponseHead, now_ms: u64) -> Step<B> {
-        if matches!(head.status, 500 | 502 | 503 | 504) {
-            if let Some(answer) = self.stale_on_error(engine, Some(head.status), now_ms) {
-                return answer;
-            }
+        if matches!(head.status, 500 | 502 | 503 | 504)
+            && let Some(answer) = self.stale_on_error(engine, Some(head.status), now_ms)
+        {
+            return answer;
         }
         if head.status == 304 {
             let candidate = self.best.take().filter(|_| self.sent_validators);

@@ -15,10 +15,10 @@ pub fn selecting_fields(response: &Fields) -> Option<Vec<String>> {
         if name == "*" {
             return None;
         }
-        if !NORMALISED_AWAY.contains(&name.as_str()) {
-            if let Err(place) = names.binary_search(&name) {
-                names.insert(place, name);
-            }
+        if !NORMALISED_AWAY.contains(&name.as_str())
+            && let Err(place) = names.binary_search(&name)
+        {
+            names.insert(place, name);
         }
     }
     if names.len() > VARY_FIELDS_MAX { None } else { Some(names) }

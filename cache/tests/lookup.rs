@@ -10,6 +10,8 @@ use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::{Answer, Config, Engine, Entry, Event, Fields, LogOwner, Lookup, Phase, Reason, Request, Step};
 
 type Body = &'static str;
+/// Status, fields, body.
+type Scripted = (u16, Vec<(String, String)>, Body);
 
 const FRESH: &[(&str, &str)] =
     &[("cache-control", "max-age=60, stale-while-revalidate=30, stale-if-error=300"), ("surrogate-key", "a b")];
@@ -23,7 +25,9 @@ struct World {
     journal: Option<Vec<DeltaPurge>>,
     log: &'static str,
     /// What origin answers next; `None`: it cannot be reached.
-    origin: Option<(u16, Vec<(String, String)>, Body)>,
+    origin: Option<Scripted>,
+    /// The body of the answer that was last sent, whatever origin would say now.
+    sent: Body,
     fetches: Vec<Fetch>,
     syncs: usize,
 }
@@ -49,6 +53,7 @@ impl World {
             journal: Some(Vec::new()),
             log: "log",
             origin: None,
+            sent: "",
             fetches: Vec::new(),
             syncs: 0,
         }
@@ -111,6 +116,7 @@ impl World {
 
     fn answer_fetch(&mut self, lookup: &mut Lookup<Body>, fetch: Fetch) -> Step<Body> {
         self.fetches.push(fetch);
+        self.sent = self.origin.as_ref().map_or("", |(_, _, body)| body);
         let event = match &self.origin {
             None => Event::OriginFailed,
             Some((status, fields, _)) => Event::Origin(ResponseHead {
@@ -153,7 +159,7 @@ impl World {
                 got(Some(entry.body), entry.head.status, not_modified)
             }
             Answer::Forwarded { head, not_modified, store, .. } => {
-                let body = self.origin.as_ref().unwrap().2;
+                let body = self.sent;
                 if let Some(plan) = store {
                     let stored = self.engine.complete(*plan, body, body.len() as u64);
                     for entry in stored.marker.iter().chain([&stored.entry]) {
@@ -440,6 +446,7 @@ fn a_wait_longer_than_the_bound_syncs_again_and_still_needs_one_fill() {
     let (status, fields, body) = world.origin.clone().unwrap();
     let fields = Fields::from_lower(fields);
     let head = ResponseHead { status, fields, request_time_ms: sent_ms, response_time_ms: world.now_ms };
+    world.sent = body;
     let step = first.step(&mut world.engine, Event::Origin(head), world.now_ms);
     assert_eq!(brief(world.finish(&mut first, step)), got(Phase::Miss, body));
     let step = waiting.step(&mut world.engine, Event::Waited, world.now_ms);
@@ -577,7 +584,9 @@ fn requests_with_credentials_neither_fill_nor_wait() {
     let (mut first, step) = world.start(request(&[]));
     assert!(matches!(world.until_fetch(&mut first, step), Step::Fetch(_)));
     world.serve("mine", 0, &[("cache-control", "max-age=60")]);
+    let began_ms = world.now_ms;
     let result = world.ask(request(&[("authorization", "Bearer x")]));
     assert_eq!((result.phase, result.body), (Phase::Miss, Some("mine")));
+    assert_eq!(world.now_ms, began_ms, "it did not wait");
     assert!(!world.kv.contains_key("GET /x"), "nor is what they got kept for others");
 }

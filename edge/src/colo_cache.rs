@@ -22,14 +22,14 @@ pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
 }
 
 fn response(entry: &Entry<Body>, retention_ms_max: u64) -> Option<web_sys::Response> {
-    let mut value = entry_bytes::encode(entry)?;
+    let value = entry_bytes::encode(entry)?;
     let ttl_s = entry.policy.retention_ms().min(retention_ms_max).div_ceil(1000).max(1);
     let headers = web_sys::Headers::new().ok()?;
     headers.set("content-type", "application/octet-stream").ok()?;
     headers.set("cache-control", &format!("max-age={ttl_s}")).ok()?;
     let init = web_sys::ResponseInit::new();
     init.set_headers(&headers);
-    web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&mut value), &init).ok()
+    web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&value), &init).ok()
 }
 
 pub async fn delete(key: &str) {

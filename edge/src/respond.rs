@@ -62,10 +62,10 @@ pub fn stored(
     }
     headers.set("age", &(age_ms / 1000).to_string())?;
     headers.append(CACHE_STATUS, &status.render(NAME))?;
-    if shape.debug {
-        if let Some(as_of) = &entry.as_of {
-            headers.set(kv_schemas::header::SURROGATE_AS_OF, &as_of.to_string())?;
-        }
+    if shape.debug
+        && let Some(as_of) = &entry.as_of
+    {
+        headers.set(kv_schemas::header::SURROGATE_AS_OF, &as_of.to_string())?;
     }
     if shape.not_modified {
         return build(None, 304, &headers);

@@ -64,10 +64,9 @@ pub fn classify(mode: Mode, method: &str, target: &str) -> Route {
     if segments.iter().any(|segment| is_evasive(segment)) {
         return Route::NotFound;
     }
-    if is_read {
-        if let Some(document) = DOCUMENTS.iter().find(|document| matches_segments(document.segments, &segments)) {
-            return Route::Cached { target: normalise(path, query.unwrap_or(""), document.query) };
-        }
+    if is_read && let Some(document) = DOCUMENTS.iter().find(|document| matches_segments(document.segments, &segments))
+    {
+        return Route::Cached { target: normalise(path, query.unwrap_or(""), document.query) };
     }
     match segments.first() {
         Some(first) if PASSED.contains(first) => Route::Pass { target: target.to_string() },

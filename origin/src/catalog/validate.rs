@@ -52,7 +52,7 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, name: &str, chars_max: usize) -> Option<String> {
-        let Some(value) = self.present(name) else { return None };
+        let value = self.present(name)?;
         let text = value.as_str().map(|text| text.trim().to_string());
         match text {
             None => self.fault(name, "must be text"),

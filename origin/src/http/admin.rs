@@ -117,10 +117,10 @@ fn check_preconditions(headers: &HeaderMap, current: Option<&Title>) -> Result<(
             None => problem.detail("it does not exist"),
         }
     };
-    if let Some(list) = value(header::IF_NONE_MATCH) {
-        if etag.as_deref().is_some_and(|etag| names(list, etag, true)) {
-            return Err(changed());
-        }
+    if let Some(list) = value(header::IF_NONE_MATCH)
+        && etag.as_deref().is_some_and(|etag| names(list, etag, true))
+    {
+        return Err(changed());
     }
     match (value(header::IF_MATCH), &etag) {
         (Some(list), Some(etag)) if names(list, etag, false) => Ok(()),

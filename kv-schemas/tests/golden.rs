@@ -1,0 +1,160 @@
+//! What is stored and exchanged, against the files of `golden/`: a change of any byte shows here, and is a new version.
+//!
+//! `GOLDEN_WRITE=1 cargo test -p kv-schemas` writes them anew; look at the difference before you commit it.
+use kv_schemas::claims::{
+    AUDIENCE_ADMIN, AUDIENCE_EDGE, AdminClaims, EdgeClaims, ISSUER, Scope, StaffRole, body_digest,
+};
+use kv_schemas::entry::EntryHead;
+use kv_schemas::journal::{DeltaPurge, HexHash, JournalDelta, JournalQuery};
+use kv_schemas::store_key::{colo_url, kv_key};
+use kv_schemas::{AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+fn file(folder: &str, name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder).join(name)
+}
+
+fn same(name: &str, text: &str) {
+    let path = file("golden", name);
+    if std::env::var_os("GOLDEN_WRITE").is_some() {
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(text, golden.trim_end(), "{name} is not as it was; a change here is a new version of the format");
+}
+
+fn schema(name: &str) -> jsonschema::Validator {
+    let text = std::fs::read_to_string(file("schema", &format!("{name}.json"))).unwrap();
+    jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
+}
+
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let text = serde_json::to_string(value).unwrap();
+    same(&format!("{name}.json"), &text);
+    assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value, "{name} does not come back as it went");
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let faults: Vec<String> = schema(name).iter_errors(&json).map(|error| error.to_string()).collect();
+    assert!(faults.is_empty(), "{name}: {faults:?}");
+}
+
+fn key(text: &str) -> SurrogateKey {
+    SurrogateKey::new(text).unwrap()
+}
+
+fn log_id() -> LogId {
+    LogId::from_random(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef)
+}
+
+fn purge() -> Purge {
+    Purge {
+        seq: 7,
+        keys: vec![key("title:heat-1995"), key("genre:crime")],
+        all: false,
+        mode: PurgeMode::Soft,
+        reason: Some("edit".into()),
+        actor: Some("ada".into()),
+        committed_at_ms: 1_700_000_000_000,
+    }
+}
+
+fn head() -> EntryHead {
+    EntryHead {
+        key: "GET /v1/home".into(),
+        status: 200,
+        headers: vec![
+            ("content-type".into(), "application/json".into()),
+            ("surrogate-key".into(), "home title:heat-1995".into()),
+        ],
+        as_of: Some(AsOf::new(log_id(), 7)),
+        request_time_ms: 1_700_000_000_000,
+        response_time_ms: 1_700_000_000_012,
+        body_bytes: 2,
+        varies_on: vec![],
+    }
+}
+
+#[test]
+fn purges_travel_as_agreed() {
+    let all = Purge { seq: 8, keys: vec![], all: true, mode: PurgeMode::Hard, reason: None, actor: None, ..purge() };
+    check("purge_batch", &PurgeBatch { log_id: log_id(), first_seq: 7, purges: vec![purge(), all] });
+    check("purge_ack", &PurgeAck { log_id: log_id(), next_seq: 9, accepted: 2 });
+    let request =
+        PurgeRequest { keys: vec![key("home")], all: false, mode: PurgeMode::Soft, reason: Some("why".into()) };
+    check("purge_request", &request);
+}
+
+#[test]
+fn the_journal_speaks_as_agreed() {
+    check("journal_query", &JournalQuery { log_id: Some(log_id()), since: 6, location: "FRA".into() });
+    let purges = vec![
+        DeltaPurge { seq: 7, mode: PurgeMode::Soft, all: false, keys: vec![HexHash(key("home").hash())] },
+        DeltaPurge { seq: 8, mode: PurgeMode::Hard, all: true, keys: vec![] },
+    ];
+    check("journal_delta", &JournalDelta { log_id: log_id(), head: 8, floor_soft: 0, floor_hard: 3, until: 8, purges });
+}
+
+#[test]
+fn entries_are_stored_as_agreed() {
+    check("entry_head", &head());
+    check("entry_meta", &head().meta());
+    let mut bytes = head().encode().unwrap();
+    bytes.extend_from_slice(b"{}");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    same("entry.hex", &hex);
+    assert_eq!(EntryHead::split(&bytes).unwrap(), (head(), &b"{}"[..]));
+}
+
+#[test]
+fn keys_digests_and_states_are_written_as_agreed() {
+    let lines = [
+        format!("kv {}", kv_key("GET /v1/home")),
+        format!("colo {}", colo_url("GET /v1/home")),
+        format!("hash {:016x}", key("title:heat-1995").hash()),
+        format!("digest {}", body_digest(b"{}")),
+        format!("as-of {}", AsOf::new(log_id(), 7)),
+    ];
+    same("keys.txt", &lines.join("\n"));
+    assert!(kv_key(&"x".repeat(100_000)).len() <= 512);
+}
+
+#[test]
+fn claims_and_errors_are_written_as_agreed() {
+    let claims = EdgeClaims {
+        iss: ISSUER.into(),
+        aud: AUDIENCE_EDGE.into(),
+        scope: Scope::PurgeBatch,
+        body_sha256: Some(body_digest(b"{}")),
+    };
+    check("edge_claims", &claims);
+    let claims =
+        AdminClaims { iss: ISSUER.into(), aud: AUDIENCE_ADMIN.into(), sub: "ada".into(), role: StaffRole::Editor };
+    check("admin_claims", &claims);
+    let problem =
+        Problem::new(422, "invalid-title", "The title has faults").detail("more").fault("/name", "is required");
+    check("problem", &problem);
+}
+
+#[test]
+fn the_schemas_refuse_what_the_types_refuse() {
+    for (name, bad) in [
+        ("purge_request", r#"{}"#),
+        ("purge_request", r#"{"keys":["a"],"all":true}"#),
+        ("purge_request", r#"{"keys":["a b"]}"#),
+        ("purge_request", r#"{"keys":["a,b"]}"#),
+        ("purge_request", r#"{"keys":["a"],"mode":"firm"}"#),
+        ("purge_batch", r#"{"log_id":"A","first_seq":1,"purges":[]}"#),
+        ("purge_batch", r#"{"log_id":"a","first_seq":0,"purges":[]}"#),
+        ("purge_batch", r#"{"log_id":"a","first_seq":1,"purges":[{"seq":1,"mode":"soft","committed_at_ms":0}]}"#),
+    ] {
+        assert!(!schema(name).is_valid(&serde_json::from_str(bad).unwrap()), "{name} takes {bad}");
+        let refused = match name {
+            "purge_request" => serde_json::from_str::<PurgeRequest>(bad).map_or(true, |value| value.check().is_err()),
+            _ => serde_json::from_str::<PurgeBatch>(bad).map_or(true, |value| value.check().is_err()),
+        };
+        assert!(refused, "{name}: the type takes {bad}");
+    }
+}
