@@ -4,7 +4,7 @@ use crate::entry::Entry;
 use crate::fills::{Fills, Ticket};
 use crate::phase::Reason;
 use crate::policy::ResponseHead;
-use crate::view::{Applied, JournalView, Knowledge};
+use crate::view::{Applied, Cause, JournalView, Knowledge, Verdict};
 use kv_schemas::journal::{JournalDelta, JournalQuery};
 use kv_schemas::{AsOf, KeyHash};
 use quick_cache::Weighter;
@@ -174,6 +174,16 @@ impl<B: Clone> Engine<B> {
 
     pub fn forget(&mut self, key: &str) {
         self.memory.remove(key);
+    }
+
+    /// Entries in memory that a soft purge made stale, without variants: what is worth refreshing before the next
+    /// viewer comes. Looks at `scan_max` entries and returns at most `limit`.
+    pub fn softly_purged(&self, scan_max: usize, limit: usize) -> Vec<Arc<Entry<B>>> {
+        let is_purged = |entry: &&Arc<Entry<B>>| {
+            let verdict = self.view.judge(entry.as_of.as_ref(), &entry.keys);
+            verdict == Verdict::Soft(Cause::Purged) && !entry.is_marker() && !entry.key.contains('\n')
+        };
+        self.memory.iter().take(scan_max).map(|(_, entry)| entry).filter(is_purged).take(limit).cloned().collect()
     }
 
     pub fn memory_len(&self) -> usize {

@@ -185,7 +185,8 @@ pub struct Lookup<B> {
     waited_ms: u64,
     waited_for_fill: bool,
     collapsed: bool,
-    sync_behind: bool,
+    /// When this request came; what was learnt later is as new as it can ask for, however long it then took.
+    arrived_ms: Option<u64>,
     seen_in_kv: Option<Arc<Entry<B>>>,
     /// State of the view when origin was asked.
     sent_at: Option<AsOf>,
@@ -209,11 +210,26 @@ impl<B: Clone> Lookup<B> {
             waited_ms: 0,
             waited_for_fill: false,
             collapsed: false,
-            sync_behind: false,
+            arrived_ms: None,
             seen_in_kv: None,
             sent_at: None,
             sent_validators: false,
             asked_again: false,
+        }
+    }
+
+    /// A refresh of an entry before anybody asks for it. `None` if it is being filled already.
+    pub fn ahead(engine: &mut Engine<B>, entry: &Arc<Entry<B>>, now_ms: u64) -> Option<Self> {
+        let request = Request {
+            key: entry.key.clone(),
+            is_head: false,
+            fields: Fields::new(),
+            directives: RequestDirectives::default(),
+            min_as_of: None,
+        };
+        match engine.fills.claim(&request.key, now_ms, engine.config.fill_hold_ms) {
+            Claim::Granted(ticket) => Some(Self::new(request).refresh(entry, ticket, Reason::PurgedSoft)),
+            Claim::Taken | Claim::Passing => None,
         }
     }
 
@@ -233,6 +249,7 @@ impl<B: Clone> Lookup<B> {
 
     /// Goes on with what happened. `now_ms` is this isolate's clock.
     pub fn step(&mut self, engine: &mut Engine<B>, event: Event<B>, now_ms: u64) -> Step<B> {
+        self.arrived_ms.get_or_insert(now_ms);
         match (self.state, event) {
             (State::Start, Event::Start) if self.is_refresh => self.read(Tier::Colo),
             (State::Start, Event::Start) => self.begin(engine, now_ms),
@@ -243,7 +260,7 @@ impl<B: Clone> Lookup<B> {
             (State::Fetch, Event::Origin(head)) => self.origin_answered(engine, head, now_ms),
             (State::Fetch, Event::OriginFailed) => self.origin_failed(engine, now_ms),
             // An event that does not fit the state is the caller's mistake; it must not take the isolate down.
-            _ => self.fail(engine, 500, "lookup-out-of-order", "The lookup was driven out of order"),
+            _ => self.fail(engine, 500, "lookup-out-of-order", "The lookup was driven out of order", now_ms),
         }
     }
 
@@ -255,21 +272,26 @@ impl<B: Clone> Lookup<B> {
     }
 
     fn begin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
-        let knowledge = if self.is_ahead_of(engine) { Knowledge::Unknown } else { engine.knowledge(now_ms) };
-        match knowledge {
-            Knowledge::Leased => {}
-            Knowledge::Aging => self.sync_behind = engine.claim_sync(now_ms),
-            Knowledge::Unknown => {
-                if engine.claim_sync(now_ms) {
-                    self.state = State::Sync;
-                    return Step::Sync;
-                }
-                if engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms {
-                    return self.wait(State::AwaitSync);
-                }
+        if self.is_ahead_of(engine) || !self.knows(engine, now_ms) {
+            if engine.claim_sync(now_ms) {
+                self.state = State::Sync;
+                return Step::Sync;
+            }
+            if engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms {
+                return self.wait(State::AwaitSync);
             }
         }
         self.recall(engine, now_ms)
+    }
+
+    /// Whether the view can be relied on for this request: it is within its bound, or was confirmed by a question
+    /// that was asked after the request came. A slow answer of the journal makes it no worse.
+    fn knows(&self, engine: &Engine<B>, now_ms: u64) -> bool {
+        engine.knowledge(now_ms) != Knowledge::Unknown || self.came_before(engine.view.confirmed_ms())
+    }
+
+    fn came_before(&self, then_ms: Option<u64>) -> bool {
+        matches!((self.arrived_ms, then_ms), (Some(arrived_ms), Some(then_ms)) if arrived_ms <= then_ms)
     }
 
     /// Whether the client demands a state this view has not heard of. Where answers are stamped with the view's own
@@ -362,7 +384,13 @@ impl<B: Clone> Lookup<B> {
         if self.request.directives.only_if_cached {
             // RFC 9111 section 5.2.1.7: "either respond using a stored response [...] or respond with a 504 (Gateway
             // Timeout) status code."
-            return self.fail(engine, 504, "only-if-cached", "Nothing usable is stored and only-if-cached was asked");
+            return self.fail(
+                engine,
+                504,
+                "only-if-cached",
+                "Nothing usable is stored and only-if-cached was asked",
+                now_ms,
+            );
         }
         self.fetch(engine)
     }
@@ -376,7 +404,7 @@ impl<B: Clone> Lookup<B> {
         let (reason, at_once, on_error, validate) = match usable {
             Use::Fresh => {
                 self.give_back(engine);
-                let mut behind = Behind { sync: self.sync_behind, ..Behind::default() };
+                let mut behind = self.behind(engine, now_ms);
                 if tier == Tier::Kv {
                     behind.write.push(Tier::Colo);
                 }
@@ -389,7 +417,7 @@ impl<B: Clone> Lookup<B> {
         self.note(reason);
         let better = self.best.as_ref().is_none_or(|best| entry.is_newer_than(&best.entry));
         if at_once && !self.is_refresh {
-            let mut behind = Behind { sync: self.sync_behind, ..Behind::default() };
+            let mut behind = self.behind(engine, now_ms);
             let ticket = self.ticket.take().or_else(|| {
                 match engine.fills.claim(&self.request.key, now_ms, engine.config.fill_hold_ms) {
                     Claim::Granted(ticket) => Some(ticket),
@@ -417,8 +445,9 @@ impl<B: Clone> Lookup<B> {
     fn assess(&self, engine: &Engine<B>, entry: &Entry<B>, now_ms: u64) -> Use {
         let bound_ms = engine.config.bound_ms;
         let of_request_time = |ms: u64| now_ms.checked_sub(ms).is_some_and(|age_ms| age_ms <= bound_ms);
-        let confirmed = entry.origin_confirmed_ms.is_some_and(of_request_time);
-        let known = engine.knowledge(now_ms) != Knowledge::Unknown;
+        let confirmed =
+            entry.origin_confirmed_ms.is_some_and(of_request_time) || self.came_before(entry.origin_confirmed_ms);
+        let known = self.knows(engine, now_ms);
         let wanted = &self.request.directives;
         let policy = &entry.policy;
 
@@ -504,13 +533,19 @@ impl<B: Clone> Lookup<B> {
             let candidate = self.best.take().filter(|_| self.sent_validators);
             let Some(candidate) = candidate else {
                 // Nothing was asked conditionally, so there is nothing a 304 could speak of.
-                return self.fail(engine, 502, "origin-invalid", "Origin answered 304 to an unconditional request");
+                return self.fail(
+                    engine,
+                    502,
+                    "origin-invalid",
+                    "Origin answered 304 to an unconditional request",
+                    now_ms,
+                );
             };
             return self.revalidated(engine, &candidate.entry, head, now_ms);
         }
         let keys = surrogate_keys(&head.fields);
         let as_of = self.as_of(engine, &head.fields);
-        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[])) {
+        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms) {
             return step;
         }
         self.forward(engine, head, keys.ok(), as_of, now_ms)
@@ -531,6 +566,7 @@ impl<B: Clone> Lookup<B> {
         engine: &mut Engine<B>,
         as_of: Option<&Option<AsOf>>,
         keys: &[KeyHash],
+        now_ms: u64,
     ) -> Option<Step<B>> {
         let as_of = as_of.and_then(Option::as_ref);
         let verdict = engine.view.judge(as_of, keys);
@@ -542,7 +578,13 @@ impl<B: Clone> Lookup<B> {
         }
         if self.asked_again {
             self.note(Reason::OriginBehind);
-            return Some(self.fail(engine, 503, "origin-behind", "Origin has not reached the demanded state yet"));
+            return Some(self.fail(
+                engine,
+                503,
+                "origin-behind",
+                "Origin has not reached the demanded state yet",
+                now_ms,
+            ));
         }
         self.asked_again = true;
         self.best = None;
@@ -563,7 +605,7 @@ impl<B: Clone> Lookup<B> {
         let as_of = self.as_of(engine, &update.fields);
         let fields = update_stored(&old.head.fields, &update.fields);
         let keys = surrogate_keys(&fields).unwrap_or_default();
-        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), &keys) {
+        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), &keys, now_ms) {
             return step;
         }
         let head = ResponseHead { status: old.head.status, fields, ..update };
@@ -573,7 +615,7 @@ impl<B: Clone> Lookup<B> {
         let mut entry = Entry::new(old.key.clone(), head, as_of.ok().flatten(), keys, old.body.clone(), old.body_bytes);
         entry.origin_confirmed_ms = Some(confirmed_ms);
         let entry = Arc::new(entry);
-        let mut behind = self.behind();
+        let mut behind = self.behind(engine, now_ms);
         if stored.is_ok() {
             engine.keep(Arc::clone(&entry));
             behind.write = vec![Tier::Colo, Tier::Kv];
@@ -588,8 +630,10 @@ impl<B: Clone> Lookup<B> {
         self.answer_stored(entry, status, behind, now_ms)
     }
 
-    fn behind(&mut self) -> Behind<B> {
-        Behind { sync: self.sync_behind, seen_in_kv: self.seen_in_kv.take(), ..Behind::default() }
+    /// What follows the answer. Past the lease that is a sync, if none is under way.
+    fn behind(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Behind<B> {
+        let sync = engine.knowledge(now_ms) != Knowledge::Leased && engine.claim_sync(now_ms);
+        Behind { sync, seen_in_kv: self.seen_in_kv.take(), ..Behind::default() }
     }
 
     fn forward(
@@ -622,7 +666,13 @@ impl<B: Clone> Lookup<B> {
         };
         self.state = State::Done;
         let not_modified = head.status == 200 && is_not_modified(&self.request.fields, &head.fields);
-        Step::Answer(Box::new(Answer::Forwarded { head, not_modified, status, store, behind: self.behind() }))
+        Step::Answer(Box::new(Answer::Forwarded {
+            head,
+            not_modified,
+            status,
+            store,
+            behind: self.behind(engine, now_ms),
+        }))
     }
 
     /// Nothing comes of the fill. A failing origin is not the same as an uncacheable answer: only for the latter
@@ -673,7 +723,7 @@ impl<B: Clone> Lookup<B> {
             return answer;
         }
         self.note(Reason::OriginFailed);
-        self.fail(engine, 502, "origin-unreachable", "The origin did not answer")
+        self.fail(engine, 502, "origin-unreachable", "The origin did not answer", now_ms)
     }
 
     /// RFC 5861 section 4: what is stored, if origin fails and the window allows it.
@@ -684,7 +734,7 @@ impl<B: Clone> Lookup<B> {
         let Use::Stale { reason, on_error: true, .. } = self.assess(engine, &entry, now_ms) else { return None };
         self.give_back(engine);
         let status = CacheStatus { reason: Some(reason), fwd_status: status, ..CacheStatus::new(Phase::StaleError) };
-        let behind = self.behind();
+        let behind = self.behind(engine, now_ms);
         Some(self.answer_stored(entry, status, behind, now_ms))
     }
 
@@ -696,11 +746,18 @@ impl<B: Clone> Lookup<B> {
         Step::Answer(Box::new(Answer::Stored { entry, not_modified, age_ms, status, behind }))
     }
 
-    fn fail(&mut self, engine: &mut Engine<B>, http_status: u16, slug: &'static str, title: &'static str) -> Step<B> {
+    fn fail(
+        &mut self,
+        engine: &mut Engine<B>,
+        http_status: u16,
+        slug: &'static str,
+        title: &'static str,
+        now_ms: u64,
+    ) -> Step<B> {
         self.give_back(engine);
         self.state = State::Done;
         let status = CacheStatus { reason: Some(self.reason), ..CacheStatus::new(Phase::Failed) };
-        let behind = self.behind();
+        let behind = self.behind(engine, now_ms);
         Step::Answer(Box::new(Answer::Failed { http_status, slug, title, status, behind }))
     }
 }

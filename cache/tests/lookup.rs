@@ -437,22 +437,53 @@ fn a_wait_longer_than_the_bound_syncs_again_and_still_needs_one_fill() {
     world.serve("v1", 0, FRESH);
     let (mut first, step) = world.start(request(&[]));
     let Step::Fetch(fetch) = world.until_fetch(&mut first, step) else { panic!("no fetch") };
+    // It comes after the view was confirmed and the fetch went out: neither speaks for it.
+    world.now_ms += 1;
     let (mut waiting, step) = world.start(request(&[]));
     assert!(matches!(step, Step::Wait { .. }));
     world.fetches.push(fetch);
     // Origin takes longer than the view's bound: what it then answers was asked for too long ago to prove itself.
-    let sent_ms = world.now_ms;
+    let sent_ms = world.now_ms - 1;
     world.now_ms += 3000;
     let (status, fields, body) = world.origin.clone().unwrap();
     let fields = Fields::from_lower(fields);
     let head = ResponseHead { status, fields, request_time_ms: sent_ms, response_time_ms: world.now_ms };
     world.sent = body;
     let step = first.step(&mut world.engine, Event::Origin(head), world.now_ms);
-    assert_eq!(brief(world.finish(&mut first, step)), got(Phase::Miss, body));
+    let Step::Answer(mut answer) = step else { panic!("no answer") };
+    assert!(answer.behind().sync, "the view is past its lease");
+    answer.behind().sync = false;
+    assert_eq!(brief(world.take(*answer)), got(Phase::Miss, body));
+    world.now_ms += 1100;
     let step = waiting.step(&mut world.engine, Event::Waited, world.now_ms);
     assert!(matches!(step, Step::Sync), "{step:?}");
     assert_eq!(brief(world.finish(&mut waiting, step)), got(Phase::Hit, body));
     assert_eq!(world.fetches.len(), 1);
+}
+
+#[test]
+fn a_slow_answer_of_the_journal_is_good_for_whoever_was_there_when_it_was_asked() {
+    let mut world = warm();
+    world.now_ms += 10_000;
+    let (mut lookup, step) = world.start(request(&[]));
+    assert!(matches!(step, Step::Sync));
+    let sent_ms = world.now_ms;
+    world.now_ms += 5_000;
+    let asked = world.engine.view.query("here");
+    let delta = JournalDelta {
+        log_id: LogId::new("log").unwrap(),
+        head: 0,
+        floor_soft: 0,
+        floor_hard: 0,
+        until: 0,
+        purges: vec![],
+    };
+    world.engine.sync_succeeded(&asked, &delta, sent_ms);
+    let step = lookup.step(&mut world.engine, Event::Synced, world.now_ms);
+    assert_eq!(brief(world.finish(&mut lookup, step)), got(Phase::Hit, "v1"));
+    world.journal = None;
+    world.now_ms += 10_000;
+    assert_ne!(world.get().phase, Phase::Hit, "but not for those who come later");
 }
 
 #[test]
@@ -467,6 +498,23 @@ fn many_requests_for_a_soft_purged_key_refresh_it_once() {
         refreshes += usize::from(answer.behind().refresh.is_some());
     }
     assert_eq!(refreshes, 1);
+}
+
+#[test]
+fn what_a_soft_purge_made_stale_can_be_refreshed_before_anybody_asks() {
+    let mut world = warm();
+    assert!(world.engine.softly_purged(100, 10).is_empty());
+    world.purge(1, PurgeMode::Soft, &["a"]);
+    world.sync();
+    let entries = world.engine.softly_purged(100, 10);
+    assert_eq!(entries.len(), 1);
+    world.serve("v2", 1, FRESH);
+    let mut ahead = Lookup::ahead(&mut world.engine, &entries[0], world.now_ms).expect("granted");
+    assert!(Lookup::ahead(&mut world.engine, &entries[0], world.now_ms).is_none(), "once is enough");
+    let step = ahead.step(&mut world.engine, Event::Start, world.now_ms);
+    world.finish(&mut ahead, step);
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v2"));
+    assert!(world.engine.softly_purged(100, 10).is_empty());
 }
 
 #[test]

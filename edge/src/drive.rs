@@ -3,7 +3,7 @@
 use crate::isolate::{self, Body, now_ms};
 use crate::js::{self, ReadError};
 use crate::origin_fetch::{self, OriginRequest};
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use crate::{colo_cache, journal_client, kv};
 use futures_channel::oneshot;
 use js_sys::Uint8Array;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use surrogate_cache::engine::{StorePlan, Stored};
 use surrogate_cache::lookup::{Behind, Tier};
-use surrogate_cache::{Answer, Entry, Event, Lookup, Reason, Step};
+use surrogate_cache::{Answer, Entry, Event, Fields, Lookup, Reason, Step};
 use worker::{Context, Delay, Env};
 
 /// A stored body that brings nothing for so long is given up.
@@ -37,7 +37,40 @@ impl Call {
 
     fn sync_claimed(&self) {
         let call = self.clone();
-        self.context.wait_until(async move { journal_client::sync(&call.env, &call.location).await });
+        self.context.wait_until(async move {
+            let known = isolate::with(|isolate| isolate.engine.view.applied());
+            journal_client::sync(&call.env, &call.location).await;
+            if isolate::with(|isolate| isolate.engine.view.applied()) != known {
+                refresh_ahead(&call).await;
+            }
+        });
+    }
+}
+
+/// How many entries are looked at, and how many refreshed, when purges were learnt of.
+const AHEAD_SCAN_MAX: usize = 2_000;
+const AHEAD_MAX: usize = 16;
+
+/// Refreshes what memory holds of softly purged pages, so that the next viewer need not be the one who gets the old
+/// one. Only for the API's shared documents: they depend on nothing but their key.
+async fn refresh_ahead(call: &Call) {
+    if call.settings.mode != Mode::Gateway {
+        return;
+    }
+    let lookups = isolate::with(|isolate| {
+        let engine = &mut isolate.engine;
+        let entries = engine.softly_purged(AHEAD_SCAN_MAX, AHEAD_MAX);
+        entries.iter().filter_map(|entry| Lookup::ahead(engine, entry, now_ms())).collect::<Vec<_>>()
+    });
+    for lookup in lookups.unwrap_or_default() {
+        let target = lookup.key().strip_prefix("GET ").unwrap_or_default();
+        let origin = OriginRequest {
+            url: format!("{}{target}", call.settings.origin_url),
+            is_head: false,
+            fields: Fields::new(),
+            timeout_ms: call.settings.origin_timeout_ms,
+        };
+        refresh_behind(call, &origin, lookup).await;
     }
 }
 
