@@ -258,7 +258,8 @@ impl PurgeJournal {
             int(committed_at_ms.min(kv_schemas::SEQ_MAX)),
             int(now_ms()),
         ];
-        self.run("INSERT INTO purge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
+        // Replacing heals a row whose head could not be noted, on a disk that was full for a moment.
+        self.run("INSERT OR REPLACE INTO purge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
         self.run("UPDATE meta SET head = ?", vec![int(seq)])
     }
 

@@ -113,7 +113,7 @@ enum ScopeArg {
 enum CliError {
     #[error(transparent)]
     Key(#[from] keys::KeyError),
-    #[error("cannot open the database {0}: {1}")]
+    #[error("cannot open the database {0}: {1}; does its folder exist, and may this user write there?")]
     Open(PathBuf, origin::error::StoreError),
     #[error(transparent)]
     Import(#[from] import::ImportError),
