@@ -85,11 +85,12 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
         Ok(prepared) => prepared,
         Err(problem) => return fail(&problem, Reason::RequestDirective),
     };
+    let key = request.key.clone();
     let Some(outcome) = drive::answer(call, &origin, Lookup::new(request)).await else {
         let problem = Problem::new(500, "edge-failed", "The edge could not serve this request");
         return fail(&problem, Reason::OriginFailed);
     };
-    respond_to(call, &origin, outcome, is_head, debug)
+    respond_to(call, &origin, outcome, &key, Shape { is_head, debug, ..Shape::default() })
 }
 
 fn authorize_debug(call: &Call, token: &str) -> Result<EdgeClaims, Problem> {
@@ -139,27 +140,28 @@ fn respond_to(
     call: &Call,
     origin: &OriginRequest,
     outcome: Outcome,
-    is_head: bool,
-    debug: bool,
+    key: &str,
+    shape: Shape,
 ) -> Result<web_sys::Response, JsValue> {
     let Outcome { answer, response } = outcome;
     isolate::count(answer.status().phase);
     match answer {
         Answer::Stored { entry, not_modified, age_ms, status, behind } => {
-            let shape = Shape { is_head, not_modified, debug, as_of: false };
+            let shape = Shape { not_modified, ..shape };
             let answer = respond::stored(&entry, age_ms, &status, &shape)?;
             let stored = (!behind.write.is_empty()).then(|| Rc::new(Stored { entry, marker: None }));
             drive::do_behind(call, origin, behind, stored);
             Ok(answer)
         }
-        Answer::Forwarded { not_modified, status, store, behind, .. } => {
+        Answer::Forwarded { head, not_modified, status, store, behind } => {
             let Some(response) = response else {
                 return fail(&Problem::new(500, "edge-failed", "Origin's answer was lost"), Reason::OriginFailed);
             };
-            let shape = Shape { is_head, not_modified, debug, as_of: false };
-            let wanted = !is_head && !not_modified;
+            let shape = Shape { not_modified, ..shape };
+            let wanted = !shape.is_head && !not_modified;
             let body = drive::split_for_store(call, origin, &response, store, wanted, behind);
-            respond::forwarded(&response, body.as_ref().map(AsRef::as_ref), &status, &shape)
+            let origin_ms = head.response_time_ms.saturating_sub(head.request_time_ms);
+            respond::forwarded(&response, body.as_ref().map(AsRef::as_ref), &status, &shape, key, origin_ms)
         }
         Answer::Failed { http_status, slug, title, status, behind } => {
             drive::do_behind(call, origin, behind, None);
@@ -178,6 +180,7 @@ async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Resp
     let init: &web_sys::RequestInit = call.request.unchecked_ref();
     let copy = web_sys::Request::new_with_str_and_init(&url, init)?;
     copy.headers().append("via", VIA)?;
+    let sent_ms = now_ms();
     let response = match js::send(&copy, call.settings.origin_timeout_ms).await {
         Ok(response) => response,
         Err(error) => {
@@ -195,7 +198,8 @@ async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Resp
         invalidate(call, target);
     }
     let shape = Shape { is_head: method == "HEAD", as_of: true, ..Shape::default() };
-    respond::forwarded(&response, response.body().as_ref().map(AsRef::as_ref), &status, &shape)
+    let origin_ms = now_ms().saturating_sub(sent_ms);
+    respond::forwarded(&response, response.body().as_ref().map(AsRef::as_ref), &status, &shape, "", origin_ms)
 }
 
 /// RFC 9110 section 9.2.1.

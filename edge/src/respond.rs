@@ -46,6 +46,23 @@ fn new_response(body: &JsValue, init: &web_sys::ResponseInit) -> Result<web_sys:
     AnyResponse::new(body, init).map(|response| response.unchecked_into())
 }
 
+/// Our member of `Cache-Status`, with the cache key (RFC 9211 section 2.7) for debug tokens.
+fn rendered(status: &CacheStatus, shape: &Shape, key: &str) -> String {
+    let mut text = status.render(NAME);
+    if shape.debug {
+        text.push_str("; key=\"");
+        // A Structured Field string is printable ASCII, with quotes and backslashes escaped.
+        for c in key.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }) {
+            if matches!(c, '"' | '\\') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text.push('"');
+    }
+    text
+}
+
 /// A stored answer.
 pub fn stored(
     entry: &Entry<Body>,
@@ -61,7 +78,7 @@ pub fn stored(
         }
     }
     headers.set("age", &(age_ms / 1000).to_string())?;
-    headers.append(CACHE_STATUS, &status.render(NAME))?;
+    headers.append(CACHE_STATUS, &rendered(status, shape, &entry.key))?;
     if shape.debug
         && let Some(as_of) = &entry.as_of
     {
@@ -77,12 +94,14 @@ pub fn stored(
     build(Some(entry.body.0.as_ref()), entry.head.status, &headers)
 }
 
-/// Origin's answer on its way through, with this body in place of its own.
+/// Origin's answer on its way through, with this body in place of its own. `origin_ms`: how long its head took.
 pub fn forwarded(
     response: &web_sys::Response,
     body: Option<&JsValue>,
     status: &CacheStatus,
     shape: &Shape,
+    key: &str,
+    origin_ms: u64,
 ) -> Result<web_sys::Response, JsValue> {
     let init = web_sys::ResponseInit::new();
     init.set_status(if shape.not_modified { 304 } else { response.status() });
@@ -106,7 +125,8 @@ pub fn forwarded(
         headers.delete("content-length")?;
         headers.delete("content-type")?;
     }
-    headers.append(CACHE_STATUS, &status.render(NAME))?;
+    headers.append("server-timing", &format!("origin;dur={origin_ms}"))?;
+    headers.append(CACHE_STATUS, &rendered(status, shape, key))?;
     Ok(answer)
 }
 

@@ -108,13 +108,7 @@ fn npm_packages() -> Result<()> {
         }
         let mut npm = Command::new("npm");
         npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(root());
-        let result = step("installing npm packages", &logs().join("npm.log"), &mut npm);
-        if result.is_err() {
-            return said(format!(
-                "npm could not install the packages; if there is no network, connect and start again (output: {})",
-                logs().join("npm.log").display()
-            ));
-        }
+        step("installing npm packages", &logs().join("npm.log"), &mut npm)?;
         std::fs::write(&stamp, wanted).doing("cannot note what npm installed")?;
     }
     let node = output(Command::new("node").arg("--version").env("PATH", path())).unwrap_or_default();

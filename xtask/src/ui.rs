@@ -50,10 +50,32 @@ pub fn step(what: &str, log: &Path, command: &mut Command) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    for line in tail(log, 25) {
+    let end = tail(log, 25);
+    for line in &end {
         eprintln!("    | {line}");
     }
-    said(format!("{what} failed; the whole output is in {}", log.display()))
+    let mend = if end.iter().any(|line| speaks_of_network(line)) {
+        "there seems to be no network; connect and start again"
+    } else {
+        "the lines above say why"
+    };
+    said(format!("{what} failed: {mend} (whole output: {})", log.display()))
+}
+
+/// What cargo, npm and rustup say when they cannot reach anything.
+fn speaks_of_network(line: &str) -> bool {
+    const SIGNS: [&str; 8] = [
+        "could not resolve",
+        "couldn't resolve",
+        "name resolution",
+        "enotfound",
+        "eai_again",
+        "failed to connect",
+        "network",
+        "error trying to connect",
+    ];
+    let line = line.to_lowercase();
+    SIGNS.iter().any(|sign| line.contains(sign))
 }
 
 /// The last lines of a file.

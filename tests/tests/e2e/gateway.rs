@@ -169,6 +169,7 @@ async fn surrogate_fields_are_shown_to_a_debug_token_alone() {
     let shown = debug(sign(&stack.key, edge_claims(Scope::Debug, None), 60)).await;
     assert_eq!(shown.header("surrogate-key"), Some("title:heat"), "{shown:?}");
     assert!(shown.header("surrogate-as-of").is_some());
+    assert!(shown.cache().contains("key=\"GET /v1/titles/heat\""), "{shown:?}");
     assert_eq!(debug(sign(&stack.key, edge_claims(Scope::Metrics, None), 60)).await.problem(), "token-scope");
     assert_eq!(debug("nonsense".into()).await.problem(), "token-refused");
 }

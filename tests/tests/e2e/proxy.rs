@@ -167,6 +167,30 @@ async fn entries_outlive_the_edge_and_are_still_fenced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_kv_alone_kept_a_restarted_edge_finds_its_entries_and_they_are_still_fenced() {
+    let mut proxy = Proxy::start().await;
+    for path in ["/kept", "/purged"] {
+        proxy.upstream.answer(path, &[FRESH, ("surrogate-key", &path[1..])], "1");
+        proxy.get(path).await;
+    }
+    tokio::time::sleep(LEASE_OVER).await;
+    proxy.purged(r#"{"keys":["purged"],"mode":"soft"}"#).await;
+    proxy.fleet.kill_edge(0);
+    proxy.fleet.kill_global();
+    let colo = proxy.fleet.state().join("cache-edge-1");
+    std::fs::remove_dir_all(&colo).unwrap();
+    std::fs::create_dir(&colo).unwrap();
+    proxy.fleet.start_global().unwrap();
+    proxy.fleet.start_edge(0).unwrap();
+    let kept = proxy.get("/kept").await;
+    assert!(kept.cache().contains("hit kv"), "{kept:?}");
+    assert_eq!(proxy.upstream.count("/kept"), 1);
+    proxy.upstream.answer("/purged", &[FRESH, ("surrogate-key", "purged")], "2");
+    let purged = proxy.get("/purged").await;
+    assert!(purged.body == "2" && purged.cache().contains("purged-soft"), "{purged:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_location_finds_entries_in_kv_and_learns_of_the_same_purges() {
     let proxy = Proxy::with_edges(2).await;
     proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "1");

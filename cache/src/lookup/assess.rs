@@ -1,0 +1,102 @@
+//! Whether an entry may be answered now: the freshness rule, RFC 9111, and what the client demands, in one place.
+use super::Lookup;
+use crate::engine::{Engine, LogOwner};
+use crate::entry::Entry;
+use crate::phase::Reason;
+use crate::view::{Cause, Knowledge, Verdict};
+
+/// What may be done with an entry now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Fresh,
+    Stale {
+        reason: Reason,
+        /// May be answered at once while it is refreshed.
+        at_once: bool,
+        /// May be answered if origin fails.
+        on_error: bool,
+    },
+    /// Must not be answered; `validate` tells whether origin may be asked to confirm it.
+    Dead {
+        reason: Reason,
+        validate: bool,
+    },
+}
+
+impl<B: Clone> Lookup<B> {
+    /// Whether the view can be relied on for this request: it is within its bound, or was confirmed by a question
+    /// that was asked after the request came. A slow answer of the journal makes it no worse.
+    pub(super) fn knows(&self, engine: &Engine<B>, now_ms: u64) -> bool {
+        engine.knowledge(now_ms) != Knowledge::Unknown || self.came_before(engine.view.confirmed_ms())
+    }
+
+    pub(super) fn came_before(&self, then_ms: Option<u64>) -> bool {
+        matches!((self.arrived_ms, then_ms), (Some(arrived_ms), Some(then_ms)) if arrived_ms <= then_ms)
+    }
+
+    /// Whether the client demands a state this view has not heard of. Where answers are stamped with the view's own
+    /// state, only a sync can bring one that satisfies it.
+    pub(super) fn is_ahead_of(&self, engine: &Engine<B>) -> bool {
+        let Some(min) = self.request.min_as_of.as_ref() else { return false };
+        engine.config.log_owner == LogOwner::Journal && !engine.view.newest().is_some_and(|newest| newest.covers(min))
+    }
+
+    /// Whether an entry may be answered now, and how.
+    pub(super) fn assess(&self, engine: &Engine<B>, entry: &Entry<B>, now_ms: u64) -> Use {
+        let bound_ms = engine.config.bound_ms;
+        let of_request_time = |ms: u64| now_ms.checked_sub(ms).is_some_and(|age_ms| age_ms <= bound_ms);
+        let confirmed =
+            entry.origin_confirmed_ms.is_some_and(of_request_time) || self.came_before(entry.origin_confirmed_ms);
+        let known = self.knows(engine, now_ms);
+        let wanted = &self.request.directives;
+        let policy = &entry.policy;
+
+        let purged = match engine.view.judge(entry.as_of.as_ref(), &entry.keys) {
+            Verdict::Hard(Cause::OtherLog) => return Use::Dead { reason: Reason::OtherLog, validate: false },
+            Verdict::Hard(Cause::Floor) => return Use::Dead { reason: Reason::BelowFloor, validate: false },
+            Verdict::Hard(_) => return Use::Dead { reason: Reason::PurgedHard, validate: false },
+            Verdict::Clear => None,
+            // Origin itself confirmed it to this isolate within the bound: that is as good as the journal's word.
+            Verdict::Soft(Cause::NoAsOf | Cause::NoLog) if confirmed => None,
+            Verdict::Soft(Cause::NoAsOf) => Some(Reason::NoAsOf),
+            Verdict::Soft(Cause::NoLog) => Some(Reason::JournalUnreachable),
+            Verdict::Soft(Cause::Floor) => Some(Reason::BelowFloor),
+            Verdict::Soft(_) => Some(Reason::PurgedSoft),
+        };
+        if let Some(min) = &self.request.min_as_of
+            && !entry.as_of.as_ref().is_some_and(|as_of| as_of.covers(min))
+        {
+            return Use::Dead { reason: Reason::MinAsOf, validate: true };
+        }
+
+        let age_ms = policy.age_ms(now_ms);
+        let seconds = |s: u64| s.saturating_mul(1000);
+        // RFC 9111 section 5.2.1: what the client demands on top.
+        let refused = wanted.no_cache
+            || wanted.max_age_s.is_some_and(|max| age_ms > seconds(max))
+            || wanted.min_fresh_s.is_some_and(|min| policy.lifetime_ms < age_ms.saturating_add(seconds(min)));
+        let expired = !policy.is_fresh(now_ms);
+        let unproven = !known && !confirmed;
+
+        let reason = match (purged, unproven) {
+            (Some(reason), _) => Some(reason),
+            (None, true) => Some(Reason::JournalUnreachable),
+            (None, false) if policy.no_cache => Some(Reason::MustValidate),
+            (None, false) if expired => Some(Reason::Expired),
+            (None, false) if refused => Some(Reason::RequestDirective),
+            (None, false) => None,
+        };
+        let Some(reason) = reason else { return Use::Fresh };
+
+        let staleness_ms = policy.staleness_ms(now_ms);
+        let within = |window_ms: u64| window_ms > 0 && staleness_ms <= window_ms;
+        let max_stale = wanted.max_stale_s.is_some_and(|max| purged.is_none() && staleness_ms <= seconds(max));
+        // RFC 5861 section 3 and RFC 9111 section 4.2.4. With the purge state unknown, a stale answer is for errors
+        // only: origin is asked first.
+        let at_once =
+            !policy.forbids_stale && !refused && !unproven && (within(policy.stale_while_revalidate_ms) || max_stale);
+        let on_error_ms = policy.stale_if_error_ms.max(seconds(wanted.stale_if_error_s.unwrap_or(0)));
+        let on_error = !policy.forbids_stale && within(on_error_ms);
+        Use::Stale { reason, at_once, on_error }
+    }
+}

@@ -1,0 +1,326 @@
+//! The lookup: one request's way through memory, the location's cache, KV and origin, as a state machine.
+//!
+//! [`Lookup::step`] yields what is to be done next; the caller does it and feeds the result back. The machine holds
+//! no reference to the engine between steps, performs nothing, and every path ends in an [`Answer`] with a phase.
+//! `steps` is what it speaks, `assess` judges entries, `origin` deals with origin's answers.
+mod assess;
+mod origin;
+mod steps;
+
+pub use steps::{Answer, Behind, Event, Fetch, Request, Step, Tier};
+
+use crate::conditional::is_not_modified;
+use crate::directives::RequestDirectives;
+use crate::engine::Engine;
+use crate::entry::Entry;
+use crate::fields::Fields;
+use crate::fills::{Claim, Ticket};
+use crate::phase::{CacheStatus, Phase, Reason};
+use crate::vary::variant_key;
+use crate::view::Knowledge;
+use assess::Use;
+use kv_schemas::AsOf;
+use std::sync::Arc;
+
+#[derive(Debug)]
+struct Candidate<B> {
+    entry: Arc<Entry<B>>,
+    on_error: bool,
+    validate: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Start,
+    Sync,
+    /// Another request syncs.
+    AwaitSync,
+    /// Another request fills.
+    AwaitFill,
+    Read(Tier),
+    Fetch,
+    Done,
+}
+
+/// One request on its way.
+#[derive(Debug)]
+pub struct Lookup<B> {
+    request: Request,
+    /// A refresh behind an answer: it never answers stale, and nobody reads what it answers.
+    is_refresh: bool,
+    state: State,
+    best: Option<Candidate<B>>,
+    reason: Reason,
+    read_key: String,
+    ticket: Option<Ticket>,
+    waited_ms: u64,
+    waited_for_fill: bool,
+    collapsed: bool,
+    /// When this request came; what was learnt later is as new as it can ask for, however long it then took.
+    arrived_ms: Option<u64>,
+    seen_in_kv: Option<Arc<Entry<B>>>,
+    /// State of the view when origin was asked.
+    sent_at: Option<AsOf>,
+    sent_validators: bool,
+    asked_again: bool,
+}
+
+/// Sleeps of a waiting request: short first, since most fills are.
+const WAIT_MS: [u64; 6] = [2, 4, 8, 12, 20, 25];
+
+impl<B: Clone> Lookup<B> {
+    pub fn new(request: Request) -> Self {
+        Self {
+            read_key: request.key.clone(),
+            request,
+            is_refresh: false,
+            state: State::Start,
+            best: None,
+            reason: Reason::NotStored,
+            ticket: None,
+            waited_ms: 0,
+            waited_for_fill: false,
+            collapsed: false,
+            arrived_ms: None,
+            seen_in_kv: None,
+            sent_at: None,
+            sent_validators: false,
+            asked_again: false,
+        }
+    }
+
+    /// A refresh of an entry before anybody asks for it. `None` if it is being filled already.
+    pub fn ahead(engine: &mut Engine<B>, entry: &Arc<Entry<B>>, now_ms: u64) -> Option<Self> {
+        let request = Request {
+            key: entry.key.clone(),
+            is_head: false,
+            fields: Fields::new(),
+            directives: RequestDirectives::default(),
+            min_as_of: None,
+        };
+        match engine.fills.claim(&request.key, now_ms, engine.config.fill_hold_ms) {
+            Claim::Granted(ticket) => Some(Self::new(request).refresh(entry, ticket, Reason::PurgedSoft)),
+            Claim::Taken | Claim::Passing => None,
+        }
+    }
+
+    fn refresh(&self, entry: &Arc<Entry<B>>, ticket: Ticket, reason: Reason) -> Self {
+        let mut refresh = Self::new(Request { is_head: false, ..self.request.clone() });
+        refresh.is_refresh = true;
+        refresh.ticket = Some(ticket);
+        refresh.reason = reason;
+        refresh.read_key = entry.key.clone();
+        refresh.best = Some(Candidate { entry: Arc::clone(entry), on_error: true, validate: true });
+        refresh
+    }
+
+    pub fn key(&self) -> &str {
+        &self.request.key
+    }
+
+    /// Goes on with what happened. `now_ms` is this isolate's clock.
+    pub fn step(&mut self, engine: &mut Engine<B>, event: Event<B>, now_ms: u64) -> Step<B> {
+        self.arrived_ms.get_or_insert(now_ms);
+        match (self.state, event) {
+            (State::Start, Event::Start) if self.is_refresh => self.read(Tier::Colo),
+            (State::Start, Event::Start) => self.begin(engine, now_ms),
+            (State::Sync, Event::Synced) => self.recall(engine, now_ms),
+            // However long the wait was, the view must be as current as at the start.
+            (State::AwaitSync | State::AwaitFill, Event::Waited) => self.begin(engine, now_ms),
+            (State::Read(tier), Event::Read(found)) => self.found(engine, tier, found, now_ms),
+            (State::Fetch, Event::Origin(head)) => self.origin_answered(engine, head, now_ms),
+            (State::Fetch, Event::OriginFailed) => self.origin_failed(engine, now_ms),
+            // An event that does not fit the state is the caller's mistake; it must not take the isolate down.
+            _ => self.fail(engine, 500, "lookup-out-of-order", "The lookup was driven out of order", now_ms),
+        }
+    }
+
+    /// The request is given up: whoever waits for its fill need not.
+    pub fn cancel(&mut self, engine: &mut Engine<B>) {
+        if let Some(ticket) = self.ticket.take() {
+            engine.fills.release(&self.request.key, ticket);
+        }
+    }
+
+    fn begin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
+        if self.is_ahead_of(engine) || !self.knows(engine, now_ms) {
+            if engine.claim_sync(now_ms) {
+                self.state = State::Sync;
+                return Step::Sync;
+            }
+            if engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms {
+                return self.wait(State::AwaitSync);
+            }
+        }
+        self.recall(engine, now_ms)
+    }
+
+    fn wait(&mut self, state: State) -> Step<B> {
+        let step = usize::try_from(self.waited_ms / 8).unwrap_or(usize::MAX).min(WAIT_MS.len().saturating_sub(1));
+        let ms = WAIT_MS.get(step).copied().unwrap_or(25);
+        self.waited_ms = self.waited_ms.saturating_add(ms);
+        self.waited_for_fill |= state == State::AwaitFill;
+        self.state = state;
+        Step::Wait { ms }
+    }
+
+    /// The memory tier, and what follows from it.
+    fn recall(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
+        self.read_key.clone_from(&self.request.key);
+        let mut held = engine.recall(&self.request.key);
+        if let Some(marker) = held.take_if(|entry| entry.is_marker()) {
+            self.read_key = variant_key(&self.request.key, &marker.varies_on, &self.request.fields);
+            held = engine.recall(&self.read_key);
+            self.note(if held.is_some() { Reason::NotStored } else { Reason::OtherVariant });
+        }
+        if let Some(entry) = held {
+            self.collapsed = self.waited_for_fill;
+            if let Some(answer) = self.consider(engine, Tier::Memory, entry, now_ms) {
+                return answer;
+            }
+        }
+        if self.request.directives.only_if_cached {
+            return self.read(Tier::Colo);
+        }
+        // A request with credentials gets an answer of its own: waiting for another's would only delay it. A
+        // demanded state is not what others wait for either.
+        let alone =
+            self.request.is_head || self.request.min_as_of.is_some() || self.request.fields.has("authorization");
+        if alone {
+            return self.read(Tier::Colo);
+        }
+        match engine.fills.claim(&self.request.key, now_ms, engine.config.fill_hold_ms) {
+            Claim::Granted(ticket) => {
+                self.ticket = Some(ticket);
+                self.read(Tier::Colo)
+            }
+            Claim::Taken if self.waited_ms < engine.config.fill_wait_ms => self.wait(State::AwaitFill),
+            Claim::Taken => self.fetch(engine),
+            Claim::Passing => {
+                self.note(Reason::Uncacheable);
+                self.fetch(engine)
+            }
+        }
+    }
+
+    fn note(&mut self, reason: Reason) {
+        self.reason = reason;
+    }
+
+    fn read(&mut self, tier: Tier) -> Step<B> {
+        self.state = State::Read(tier);
+        Step::Read { tier, key: self.read_key.clone() }
+    }
+
+    fn found(&mut self, engine: &mut Engine<B>, tier: Tier, found: Option<Entry<B>>, now_ms: u64) -> Step<B> {
+        // Two keys may share a hash, and bytes may be anybody's: only an entry that names this key is one.
+        let found = found.filter(|entry| entry.key == self.read_key);
+        let at_primary = self.read_key == self.request.key;
+        if let Some(marker) = found.as_ref().filter(|entry| entry.is_marker()) {
+            if at_primary {
+                self.read_key = variant_key(&self.request.key, &marker.varies_on, &self.request.fields);
+                engine.keep(Arc::new(marker.clone()));
+                self.note(Reason::OtherVariant);
+                return self.read(tier);
+            }
+        } else if let Some(entry) = found {
+            let entry = Arc::new(entry);
+            if tier == Tier::Kv {
+                self.seen_in_kv = Some(Arc::clone(&entry));
+            }
+            if let Some(answer) = self.consider(engine, tier, entry, now_ms) {
+                return answer;
+            }
+        }
+        if tier == Tier::Colo {
+            return self.read(Tier::Kv);
+        }
+        if self.request.directives.only_if_cached {
+            // RFC 9111 section 5.2.1.7: "either respond using a stored response [...] or respond with a 504 (Gateway
+            // Timeout) status code."
+            return self.fail(
+                engine,
+                504,
+                "only-if-cached",
+                "Nothing usable is stored and only-if-cached was asked",
+                now_ms,
+            );
+        }
+        self.fetch(engine)
+    }
+
+    /// Looks at an entry from a tier: an answer, or a candidate for later.
+    fn consider(&mut self, engine: &mut Engine<B>, tier: Tier, entry: Arc<Entry<B>>, now_ms: u64) -> Option<Step<B>> {
+        let usable = self.assess(engine, &entry, now_ms);
+        if tier != Tier::Memory && !matches!(usable, Use::Dead { .. }) {
+            engine.keep(Arc::clone(&entry));
+        }
+        let (reason, at_once, on_error, validate) = match usable {
+            Use::Fresh => {
+                self.give_back(engine);
+                let mut behind = self.behind(engine, now_ms);
+                if tier == Tier::Kv {
+                    behind.write.push(Tier::Colo);
+                }
+                let status = CacheStatus { tier: Some(tier.as_str()), ..CacheStatus::new(Phase::Hit) };
+                return Some(self.answer_stored(entry, status, behind, now_ms));
+            }
+            Use::Stale { reason, at_once, on_error } => (reason, at_once, on_error, true),
+            Use::Dead { reason, validate } => (reason, false, false, validate),
+        };
+        self.note(reason);
+        let better = self.best.as_ref().is_none_or(|best| entry.is_newer_than(&best.entry));
+        if at_once && !self.is_refresh {
+            let mut behind = self.behind(engine, now_ms);
+            let ticket = self.ticket.take().or_else(|| {
+                match engine.fills.claim(&self.request.key, now_ms, engine.config.fill_hold_ms) {
+                    Claim::Granted(ticket) => Some(ticket),
+                    Claim::Taken | Claim::Passing => None,
+                }
+            });
+            behind.refresh = ticket.map(|ticket| self.refresh(&entry, ticket, reason));
+            let status =
+                CacheStatus { tier: Some(tier.as_str()), reason: Some(reason), ..CacheStatus::new(Phase::Stale) };
+            return Some(self.answer_stored(entry, status, behind, now_ms));
+        }
+        if better {
+            self.best = Some(Candidate { entry, on_error, validate });
+        }
+        None
+    }
+
+    fn give_back(&mut self, engine: &mut Engine<B>) {
+        if let Some(ticket) = self.ticket.take() {
+            engine.fills.release(&self.request.key, ticket);
+        }
+    }
+
+    /// What follows the answer. Past the lease that is a sync, if none is under way.
+    fn behind(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Behind<B> {
+        let sync = engine.knowledge(now_ms) != Knowledge::Leased && engine.claim_sync(now_ms);
+        Behind { sync, seen_in_kv: self.seen_in_kv.take(), ..Behind::default() }
+    }
+
+    fn answer_stored(&mut self, entry: Arc<Entry<B>>, status: CacheStatus, behind: Behind<B>, now_ms: u64) -> Step<B> {
+        self.state = State::Done;
+        let not_modified = entry.head.status == 200 && is_not_modified(&self.request.fields, &entry.head.fields);
+        let status = CacheStatus { ttl_s: Some(entry.policy.ttl_s(now_ms)), collapsed: self.collapsed, ..status };
+        let age_ms = entry.policy.age_ms(now_ms);
+        Step::Answer(Box::new(Answer::Stored { entry, not_modified, age_ms, status, behind }))
+    }
+
+    fn fail(
+        &mut self,
+        engine: &mut Engine<B>,
+        http_status: u16,
+        slug: &'static str,
+        title: &'static str,
+        now_ms: u64,
+    ) -> Step<B> {
+        self.give_back(engine);
+        self.state = State::Done;
+        let status = CacheStatus { reason: Some(self.reason), ..CacheStatus::new(Phase::Failed) };
+        let behind = self.behind(engine, now_ms);
+        Step::Answer(Box::new(Answer::Failed { http_status, slug, title, status, behind }))
+    }
+}

@@ -1,0 +1,127 @@
+//! What a lookup and its caller say to each other: requests, steps, events, answers.
+use super::Lookup;
+use crate::directives::RequestDirectives;
+use crate::engine::StorePlan;
+use crate::entry::Entry;
+use crate::fields::Fields;
+use crate::phase::CacheStatus;
+use crate::policy::ResponseHead;
+use kv_schemas::AsOf;
+use std::sync::Arc;
+
+/// A GET or HEAD that may be answered from the cache.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The cache key: normalised, bounded, and made of nothing a stranger could fragment or poison it with.
+    pub key: String,
+    pub is_head: bool,
+    pub fields: Fields,
+    /// What the client may demand of the cache; empty where clients have no say.
+    pub directives: RequestDirectives,
+    /// The answer must be at least this new.
+    pub min_as_of: Option<AsOf>,
+}
+
+/// A tier outside the isolate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Memory,
+    Colo,
+    Kv,
+}
+
+impl Tier {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Colo => "colo",
+            Self::Kv => "kv",
+        }
+    }
+}
+
+/// What the caller is to do next.
+#[derive(Debug)]
+pub enum Step<B> {
+    /// Ask the journal, tell the engine the outcome, then feed [`Event::Synced`].
+    Sync,
+    /// Sleep, then feed [`Event::Waited`].
+    Wait {
+        ms: u64,
+    },
+    /// Read an entry from a tier (never `Memory`), then feed [`Event::Read`].
+    Read {
+        tier: Tier,
+        key: String,
+    },
+    /// Ask origin, then feed [`Event::Origin`] or [`Event::OriginFailed`].
+    Fetch(Fetch),
+    Answer(Box<Answer<B>>),
+}
+
+/// How origin is to be asked: the client's request with these changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Validators of what is stored; the client's own are not sent.
+    pub validators: Vec<(String, String)>,
+    pub min_as_of: Option<AsOf>,
+}
+
+#[derive(Debug)]
+pub enum Event<B> {
+    Start,
+    Synced,
+    Waited,
+    Read(Option<Entry<B>>),
+    Origin(ResponseHead),
+    OriginFailed,
+}
+
+/// What is to be done after the answer has gone out.
+#[derive(Debug)]
+pub struct Behind<B> {
+    /// Drive this lookup to its end.
+    pub refresh: Option<Lookup<B>>,
+    /// The sync is claimed: ask the journal.
+    pub sync: bool,
+    /// Write the answered entry to these tiers.
+    pub write: Vec<Tier>,
+    /// What KV held, if it was read: a writer compares before it overwrites.
+    pub seen_in_kv: Option<Arc<Entry<B>>>,
+}
+
+impl<B> Default for Behind<B> {
+    fn default() -> Self {
+        Self { refresh: None, sync: false, write: Vec::new(), seen_in_kv: None }
+    }
+}
+
+#[derive(Debug)]
+pub enum Answer<B> {
+    /// A stored answer.
+    Stored { entry: Arc<Entry<B>>, not_modified: bool, age_ms: u64, status: CacheStatus, behind: Behind<B> },
+    /// Origin's answer, whose body the caller still holds; with a plan it is stored on the way.
+    Forwarded {
+        head: ResponseHead,
+        not_modified: bool,
+        status: CacheStatus,
+        store: Option<Box<StorePlan>>,
+        behind: Behind<B>,
+    },
+    /// No answer could be had.
+    Failed { http_status: u16, slug: &'static str, title: &'static str, status: CacheStatus, behind: Behind<B> },
+}
+
+impl<B> Answer<B> {
+    pub fn status(&self) -> &CacheStatus {
+        match self {
+            Self::Stored { status, .. } | Self::Forwarded { status, .. } | Self::Failed { status, .. } => status,
+        }
+    }
+
+    pub fn behind(&mut self) -> &mut Behind<B> {
+        match self {
+            Self::Stored { behind, .. } | Self::Forwarded { behind, .. } | Self::Failed { behind, .. } => behind,
+        }
+    }
+}
