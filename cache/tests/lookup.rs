@@ -258,6 +258,20 @@ fn past_the_bound_the_sync_comes_first() {
 }
 
 #[test]
+fn a_soft_purge_learnt_of_late_is_fetched_and_not_shown_stale_once_more() {
+    let mut world = warm();
+    world.now_ms += 30_000;
+    world.purge(1, PurgeMode::Soft, &["a"]);
+    world.serve("v2", 1, FRESH);
+    let result = world.get();
+    assert_eq!((result.phase, result.reason, result.body), (Phase::Expired, Some(Reason::PurgedSoft), Some("v2")));
+    world.purge(2, PurgeMode::Soft, &["a"]);
+    world.now_ms += 2_000;
+    world.origin = None;
+    assert_eq!(brief(world.get()), got(Phase::StaleError, "v2"), "unless origin fails");
+}
+
+#[test]
 fn an_object_with_two_keys_goes_with_either() {
     for key in ["a", "b"] {
         let mut world = warm();

@@ -93,8 +93,14 @@ impl<B: Clone> Lookup<B> {
         let max_stale = wanted.max_stale_s.is_some_and(|max| purged.is_none() && staleness_ms <= seconds(max));
         // RFC 5861 section 3 and RFC 9111 section 4.2.4. With the purge state unknown, a stale answer is for errors
         // only: origin is asked first.
-        let at_once =
-            !policy.forbids_stale && !refused && !unproven && (within(policy.stale_while_revalidate_ms) || max_stale);
+        // A purge this very request had to wait for may be old: then the page is fetched, and not the old one shown
+        // once more. So nobody sees it later than the view's bound and one refresh after the edit.
+        let late = self.known_before.is_some_and(|seq| engine.view.youngest_purge(&entry.keys) > seq);
+        let at_once = !policy.forbids_stale
+            && !refused
+            && !unproven
+            && !(purged.is_some() && late)
+            && (within(policy.stale_while_revalidate_ms) || max_stale);
         let on_error_ms = policy.stale_if_error_ms.max(seconds(wanted.stale_if_error_s.unwrap_or(0)));
         let on_error = !policy.forbids_stale && within(on_error_ms);
         Use::Stale { reason, at_once, on_error }

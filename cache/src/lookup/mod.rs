@@ -19,7 +19,7 @@ use crate::phase::{CacheStatus, Phase, Reason};
 use crate::vary::variant_key;
 use crate::view::Knowledge;
 use assess::Use;
-use kv_schemas::AsOf;
+use kv_schemas::{AsOf, Seq};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub struct Lookup<B> {
     collapsed: bool,
     /// When this request came; what was learnt later is as new as it can ask for, however long it then took.
     arrived_ms: Option<u64>,
+    /// What the view contained before this request had to wait for a sync.
+    known_before: Option<Seq>,
     seen_in_kv: Option<Arc<Entry<B>>>,
     /// State of the view when origin was asked.
     sent_at: Option<AsOf>,
@@ -82,6 +84,7 @@ impl<B: Clone> Lookup<B> {
             waited_for_fill: false,
             collapsed: false,
             arrived_ms: None,
+            known_before: None,
             seen_in_kv: None,
             sent_at: None,
             sent_validators: false,
@@ -144,6 +147,7 @@ impl<B: Clone> Lookup<B> {
 
     fn begin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
         if self.is_ahead_of(engine) || !self.knows(engine, now_ms) {
+            self.known_before.get_or_insert(engine.view.applied());
             if engine.claim_sync(now_ms) {
                 self.state = State::Sync;
                 return Step::Sync;

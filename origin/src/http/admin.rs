@@ -1,7 +1,7 @@
 //! The admin API: editors write here. Each write commits its purge in its transaction and answers with the state it
 //! made (`Surrogate-As-Of`), which a reader can demand (`Min-As-Of`).
 use super::conditional::{names, version_etag};
-use super::extract::{Params, Segment};
+use super::extract::{Params, Segment, Whole};
 use super::guard::Staff;
 use super::{ApiResult, App};
 use crate::catalog::keys;
@@ -13,7 +13,6 @@ use crate::store::{LoggedPurge, Write};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -36,20 +35,15 @@ pub fn routes() -> Router<App> {
         .route("/internal/purges", get(pull_purges))
 }
 
-type Body = Result<Bytes, BytesRejection>;
-
 /// The body as JSON, in one of the media types the call takes.
-fn json_body(headers: &HeaderMap, body: Body, types: &[&str]) -> Result<Value, Problem> {
+fn json_body(headers: &HeaderMap, body: Result<Bytes, Problem>, types: &[&str]) -> Result<Value, Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if !types.contains(&given.as_str()) {
         return Err(Problem::new(415, "media-type", "The body's media type is not taken here")
             .detail(format!("send Content-Type: {}", types.join(" or "))));
     }
-    let bytes = body.map_err(|_| {
-        Problem::new(413, "body-too-large", "The body is larger than one call may be")
-            .detail(format!("at most {} bytes", super::BODY_BYTES_MAX))
-    })?;
+    let bytes = body?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Problem::new(400, "json-invalid", "The body is not JSON").detail(error.to_string()))
 }
@@ -179,7 +173,7 @@ async fn read_title(State(app): State<App>, staff: Staff, Segment(id): Segment) 
     Ok(written(StatusCode::OK, &snapshot.as_of, Some(&title)))
 }
 
-async fn create_title(State(app): State<App>, staff: Staff, headers: HeaderMap, body: Body) -> ApiResult {
+async fn create_title(State(app): State<App>, staff: Staff, headers: HeaderMap, Whole(body): Whole) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
     let value = json_body(&headers, body, &["application/json"])?;
     let input = validate::title(&value).map_err(validate::refused)?;
@@ -209,7 +203,7 @@ async fn put_title(
     Segment(id): Segment,
     Params(query): Params<WriteQuery>,
     headers: HeaderMap,
-    body: Body,
+    Whole(body): Whole,
 ) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
     check_title_id(&id)?;
@@ -244,7 +238,7 @@ async fn patch_title(
     Segment(id): Segment,
     Params(query): Params<WriteQuery>,
     headers: HeaderMap,
-    body: Body,
+    Whole(body): Whole,
 ) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
     check_title_id(&id)?;
@@ -322,7 +316,7 @@ async fn list_titles(State(app): State<App>, staff: Staff, Params(query): Params
     Ok(private_json(StatusCode::OK, &Titles { items, next_cursor }))
 }
 
-async fn create_purge(State(app): State<App>, staff: Staff, headers: HeaderMap, body: Body) -> ApiResult {
+async fn create_purge(State(app): State<App>, staff: Staff, headers: HeaderMap, Whole(body): Whole) -> ApiResult {
     #[derive(Serialize)]
     struct Created {
         seq: u64,

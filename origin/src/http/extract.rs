@@ -1,9 +1,45 @@
 //! Extractors whose refusals are problem+json like every other error here.
 use crate::error::ApiError;
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use http_body_util::BodyExt;
 use kv_schemas::Problem;
 use serde::de::DeserializeOwned;
+
+/// A body that is too large is read on for so many bytes and dropped, so that the refusal reaches a client that is
+/// still sending; answered in the middle, it would see a broken connection instead.
+const DRAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The whole body, or why there is none.
+pub struct Whole(pub Result<Bytes, Problem>);
+
+impl<S: Send + Sync> FromRequest<S> for Whole {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
+        let mut body = request.into_body();
+        let mut whole = Vec::new();
+        let mut read = 0usize;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return Ok(Self(Err(Problem::new(400, "body-broken", "The body ended before its end"))));
+            };
+            let data = frame.into_data().unwrap_or_default();
+            read = read.saturating_add(data.len());
+            if read <= super::BODY_BYTES_MAX {
+                whole.extend_from_slice(&data);
+            } else if read > DRAINED_BYTES_MAX {
+                break;
+            }
+        }
+        if read <= super::BODY_BYTES_MAX {
+            return Ok(Self(Ok(whole.into())));
+        }
+        Ok(Self(Err(Problem::new(413, "body-too-large", "The body is larger than one call may be")
+            .detail(format!("at most {} bytes", super::BODY_BYTES_MAX)))))
+    }
+}
 
 /// Query parameters.
 pub struct Params<T>(pub T);

@@ -54,7 +54,6 @@ pub fn router(app: App, roles: &[Role]) -> Router {
         .method_not_allowed_fallback(|| async {
             problem_response(&Problem::new(405, "method-not-allowed", "This path does not take this method"))
         })
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(observe))
         .with_state(app)
 }

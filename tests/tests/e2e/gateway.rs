@@ -1,7 +1,7 @@
 //! The catalogue from the edge: reads, writes, and what a write does to reads.
 use e2e::eventually;
 use e2e::http::{ask, get, send};
-use e2e::stack::{Stack, edge_claims, sign};
+use e2e::stack::{LEASE_OVER, Stack, edge_claims, sign};
 use kv_schemas::claims::Scope;
 use reqwest::Method;
 use serde_json::json;
@@ -60,6 +60,29 @@ async fn a_write_is_visible_at_every_edge_after_its_purge() {
         for page in pages {
             let url = format!("{}{page}", stack.fleet.url(edge));
             eventually(&url, || async { get(&url).await.body.contains("Heat II").then_some(()) }).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_bound_an_edit_shows_at_the_first_look_at_every_location() {
+    let stack = Stack::with_edges(3).await;
+    for edge in 0..3 {
+        get(format!("{}/v1/home", stack.fleet.url(edge))).await;
+    }
+    for n in 0..3 {
+        let name = format!("Heat {n}");
+        let patched = stack.admin(Method::PATCH, "/admin/v1/titles/heat", Some(json!({"name": name}))).await;
+        let seq = patched.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap().to_string();
+        eventually("accepted", || async {
+            let receipt = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json();
+            (receipt["state"] == "accepted").then_some(())
+        })
+        .await;
+        tokio::time::sleep(LEASE_OVER).await;
+        for edge in 0..3 {
+            let home = get(format!("{}/v1/home", stack.fleet.url(edge))).await;
+            assert!(home.body.contains(&name), "location {edge}: {home:?}");
         }
     }
 }
