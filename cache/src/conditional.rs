@@ -1,6 +1,7 @@
 //! Conditional requests: whether a client's validators match what is stored (RFC 9110 section 13).
 use crate::fields::Fields;
-use crate::policy::parse_date_ms;
+use crate::policy::ResponseHead;
+use crate::date::parse_date_ms;
 
 /// RFC 9110 section 8.8.3.2: weak comparison looks at the opaque tags alone.
 fn weakly_equal(a: &str, b: &str) -> bool {
@@ -25,27 +26,64 @@ pub fn entity_tags(list: &str) -> Vec<&str> {
     tags
 }
 
-/// Whether a GET or HEAD with these fields is answered 304 by a stored 200.
-pub fn is_not_modified(request: &Fields, stored: &Fields) -> bool {
+/// RFC 9110 section 8.8.3.2: strong comparison wants both tags strong and equal.
+pub fn strongly_equal(a: &str, b: &str) -> bool {
+    let is_strong = |tag: &str| tag.starts_with('"') && tag.ends_with('"') && tag.len() > 1;
+    is_strong(a.trim()) && a.trim() == b.trim()
+}
+
+/// RFC 9110 section 13.1.5: whether a `Range` counts for this answer. Without `If-Range` it does; with one it must
+/// match strongly, or else the whole is wanted.
+pub fn range_counts(request: &Fields, stored: &ResponseHead) -> bool {
+    let Some(validator) = request.joined("if-range") else { return true };
+    if validator.contains('"') {
+        return stored.fields.get("etag").is_some_and(|etag| strongly_equal(&validator, etag));
+    }
+    // "A valid HTTP-date [...] exact match"; a date that may have seen two changes in its second is weak (section
+    // 8.8.2.2), which a minute between it and Date rules out.
+    let is_same = stored.fields.get("last-modified").is_some_and(|modified| modified.trim() == validator.trim());
+    match (stored.date_ms("last-modified"), stored.date_ms("date")) {
+        (Some(modified_ms), Some(date_ms)) => is_same && date_ms >= modified_ms.saturating_add(60_000),
+        _ => false,
+    }
+}
+
+/// Whether a GET or HEAD with these fields is answered 304 by this 200.
+pub fn is_not_modified(request: &Fields, stored: &ResponseHead) -> bool {
     // Section 13.1.3: "A recipient MUST ignore If-Modified-Since if the request contains an If-None-Match header
     // field".
     if let Some(list) = request.joined("if-none-match") {
         if list.trim() == "*" {
             return true;
         }
-        let Some(etag) = stored.get("etag") else { return false };
+        let Some(etag) = stored.fields.get("etag") else { return false };
         return entity_tags(&list).into_iter().any(|tag| weakly_equal(tag, etag.trim()));
     }
     // "A recipient MUST ignore the If-Modified-Since header field if the received field value is not a valid
     // HTTP-date, the field value has more than one member".
-    let since = request.joined("if-modified-since").and_then(|value| parse_date_ms(&value));
-    let modified = stored.get("last-modified").or(stored.get("date")).and_then(parse_date_ms);
-    matches!((since, modified), (Some(since), Some(modified)) if modified <= since)
+    let read = |value: String| parse_date_ms(&value, stored.response_time_ms);
+    let Some(since_ms) = request.joined("if-modified-since").and_then(read) else { return false };
+    // RFC 9111 section 4.3.2: Last-Modified, else Date, else when it was received, "earlier or equal to the
+    // conditional timestamp".
+    let modified_ms = match stored.fields.get("last-modified") {
+        Some(_) => stored.date_ms("last-modified"),
+        None => Some(stored.date_ms("date").unwrap_or(stored.response_time_ms)),
+    };
+    modified_ms.is_some_and(|modified_ms| modified_ms <= since_ms)
 }
 
 /// Fields that make a request conditional or partial: the cache sends its own.
 pub const CONDITIONAL: [&str; 6] =
     ["if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"];
+
+/// RFC 9111 section 4.3.5: whether the answer to a HEAD speaks of the stored body. Lengths alone prove nothing here: a
+/// purge must not be undone by an answer that names no validator.
+pub fn head_speaks_of(head: &Fields, stored: &Fields, body_bytes: u64) -> bool {
+    let same = |name: &str| head.get(name).map(|value| stored.get(name) == Some(value));
+    let validators = [same("etag"), same("last-modified")];
+    let length = head.get("content-length").is_none_or(|length| length.trim().parse() == Ok(body_bytes));
+    length && validators.contains(&Some(true)) && !validators.contains(&Some(false))
+}
 
 /// RFC 9111 section 4.3.1: the validators a stored answer brings into the request that revalidates it.
 pub fn validators(stored: &Fields) -> Vec<(String, String)> {
@@ -71,8 +109,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn head(fields: &[(&str, &str)]) -> ResponseHead {
+        let then_ms = 784_111_777_000;
+        let fields = fields.iter().copied().collect();
+        ResponseHead { status: 200, fields, request_time_ms: then_ms, response_time_ms: then_ms }
+    }
+
     fn matches(request: &[(&str, &str)], stored: &[(&str, &str)]) -> bool {
-        is_not_modified(&request.iter().copied().collect(), &stored.iter().copied().collect())
+        is_not_modified(&request.iter().copied().collect(), &head(stored))
     }
 
     #[test]
@@ -95,6 +139,38 @@ mod tests {
         assert!(!matches(&[("if-modified-since", "Sun, 06 Nov 1994 08:49:36 GMT")], &stored));
         assert!(!matches(&[("if-modified-since", "yesterday")], &stored));
         assert!(!matches(&[since, ("if-none-match", "\"b\"")], &stored));
+        assert!(matches(&[since], &[]), "received at that very time");
+        assert!(matches(&[since], &[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]));
+        assert!(!matches(&[since], &[("date", "Sun, 06 Nov 1994 08:49:38 GMT")]));
+        assert!(!matches(&[since], &[("last-modified", "some day")]));
+    }
+
+    #[test]
+    fn a_range_counts_only_if_the_clients_part_is_of_the_same_body() {
+        let counts = |if_range: &str, stored: &[(&str, &str)]| {
+            range_counts(&[("if-range", if_range)].into_iter().collect(), &head(stored))
+        };
+        assert!(range_counts(&Fields::new(), &head(&[])));
+        assert!(counts("\"a\"", &[("etag", "\"a\"")]));
+        assert!(!counts("\"b\"", &[("etag", "\"a\"")]) && !counts("\"a\"", &[]));
+        assert!(!counts("W/\"a\"", &[("etag", "W/\"a\"")]), "weak tags say nothing of bytes");
+        let (modified, minute) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:37 GMT");
+        assert!(counts(modified, &[("last-modified", modified), ("date", minute)]));
+        assert!(!counts(modified, &[("last-modified", modified), ("date", modified)]), "weak within the minute");
+        assert!(!counts(modified, &[("last-modified", modified)]) && !counts(modified, &[("date", minute)]));
+    }
+
+    #[test]
+    fn a_head_speaks_of_the_body_only_with_a_validator() {
+        let speaks = |head: &[(&str, &str)]| {
+            let stored = [("etag", "\"a\""), ("last-modified", "x")].into_iter().collect();
+            head_speaks_of(&head.iter().copied().collect(), &stored, 3)
+        };
+        assert!(speaks(&[("etag", "\"a\""), ("content-length", "3")]) && speaks(&[("last-modified", "x")]));
+        for other in [&[("etag", "\"b\"")][..], &[("etag", "\"a\""), ("content-length", "4")], &[], &[("content-length", "3")]] {
+            assert!(!speaks(other), "{other:?}");
+        }
+        assert!(!speaks(&[("etag", "\"a\""), ("last-modified", "y")]));
     }
 
     #[test]

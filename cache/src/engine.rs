@@ -1,12 +1,11 @@
 //! The state of one isolate: journal view, memory tier, fill marks. Plain data; whoever holds it must not hold it
 //! across an await.
-use crate::entry::Entry;
+use crate::entry::{Entry, Stamp};
 use crate::fills::{Fills, Ticket};
 use crate::phase::Reason;
-use crate::policy::ResponseHead;
+use crate::policy::{ResponseHead, Rules};
 use crate::view::{Applied, Cause, JournalView, Knowledge, Verdict};
 use kv_schemas::journal::{JournalDelta, JournalQuery};
-use kv_schemas::{AsOf, KeyHash};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use std::sync::Arc;
@@ -43,6 +42,7 @@ pub struct Config {
     pub pass_ms: u64,
     /// No tier keeps anything longer.
     pub retention_ms_max: u64,
+    pub rules: Rules,
 }
 
 impl Default for Config {
@@ -60,6 +60,7 @@ impl Default for Config {
             fill_hold_ms: 15_000,
             pass_ms: 1_000,
             retention_ms_max: 7 * 24 * 3600 * 1000,
+            rules: Rules::default(),
         }
     }
 }
@@ -83,14 +84,14 @@ struct SyncGate {
 /// What a fill needs to become an entry once its body is complete.
 #[derive(Clone, Debug)]
 pub struct StorePlan {
-    /// Key of the entry: the request's, or that of the variant.
-    pub key: String,
+    /// Its key is the request's, that of the variant, or that of the part.
+    pub(crate) stamp: Stamp,
     /// Key the fill mark stands under.
     pub(crate) primary: String,
     pub(crate) head: ResponseHead,
-    pub(crate) as_of: Option<AsOf>,
-    pub(crate) keys: Vec<KeyHash>,
     pub(crate) varies_on: Vec<String>,
+    /// Memory keeps the entry under this key as well.
+    pub(crate) language_key: Option<String>,
     pub(crate) ticket: Option<Ticket>,
     pub body_bytes_max: u64,
 }
@@ -101,6 +102,13 @@ pub struct Stored<B> {
     pub entry: Arc<Entry<B>>,
     /// Tells tiers which request fields select; to be written before the entry.
     pub marker: Option<Arc<Entry<B>>>,
+}
+
+impl<B> Stored<B> {
+    /// What is to be written to the tiers below, in this order. Parts stay in memory.
+    pub fn for_tiers(&self) -> impl Iterator<Item = &Arc<Entry<B>>> {
+        self.marker.iter().chain([&self.entry]).filter(|entry| entry.head.status != 206)
+    }
 }
 
 pub struct Engine<B> {
@@ -197,8 +205,11 @@ impl<B: Clone> Engine<B> {
     /// The body of a fill is complete: the entry goes to memory, and comes back for the tiers below.
     pub fn complete(&mut self, plan: StorePlan, body: B, body_bytes: u64) -> Stored<B> {
         let confirmed_ms = plan.head.request_time_ms;
-        let mut entry = Entry::new(plan.key, plan.head, plan.as_of, plan.keys, body, body_bytes);
+        let mut entry = Entry::new(plan.stamp, plan.head, self.config.rules, body, body_bytes);
         entry.origin_confirmed_ms = Some(confirmed_ms);
+        if let Some(key) = plan.language_key {
+            self.keep(Arc::new(Entry { key, ..entry.clone() }));
+        }
         let marker = (!plan.varies_on.is_empty()).then(|| {
             let mut marker = entry.clone();
             marker.key.clone_from(&plan.primary);

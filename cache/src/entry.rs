@@ -1,10 +1,19 @@
 //! An entry in memory: the stored head, what was computed from it once, and a handle to the body.
 use crate::fields::Fields;
-use crate::policy::{Policy, ResponseHead};
+use crate::policy::{Policy, ResponseHead, Rules};
+use crate::range::ContentRange;
 use kv_schemas::AsOf;
 use kv_schemas::entry::EntryHead;
 use kv_schemas::header::{CACHE_TAG, SURROGATE_KEY};
-use kv_schemas::surrogate_key::{KeyHash, SurrogateKeyError, hash_lists};
+use kv_schemas::surrogate_key::{KeyHash, SurrogateKeyError, hash_lists, url_key};
+
+/// What places an entry: its key, the state it was read at, and the hashes of its surrogate keys, sorted.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    pub key: String,
+    pub as_of: Option<AsOf>,
+    pub keys: Vec<KeyHash>,
+}
 
 /// A stored answer. `B` is the caller's body: bytes natively, a JavaScript buffer in the Worker.
 #[derive(Clone, Debug)]
@@ -24,14 +33,36 @@ pub struct Entry<B> {
     pub origin_confirmed_ms: Option<u64>,
 }
 
-/// Hashes of the surrogate keys an answer names.
-pub fn surrogate_keys(fields: &Fields) -> Result<Vec<KeyHash>, SurrogateKeyError> {
-    hash_lists(fields.joined(SURROGATE_KEY).as_deref(), fields.joined(CACHE_TAG).as_deref())
+/// Hashes of the surrogate keys an answer can be purged by: those it names, and that of its URL.
+pub fn surrogate_keys(key: &str, fields: &Fields) -> Result<Vec<KeyHash>, SurrogateKeyError> {
+    let mut keys = hash_lists(fields.joined(SURROGATE_KEY).as_deref(), fields.joined(CACHE_TAG).as_deref())?;
+    let url = url_key(target_of(key)).hash();
+    if let Err(place) = keys.binary_search(&url) {
+        keys.insert(place, url);
+    }
+    Ok(keys)
+}
+
+/// The key of the answer to a GET of this path with its query.
+pub fn key_of(target: &str) -> String {
+    format!("GET {target}")
+}
+
+/// The path with its query a key stands for; variants and parts carry more lines.
+pub fn target_of(key: &str) -> &str {
+    let line = key.split('\n').next().unwrap_or_default();
+    line.strip_prefix("GET ").unwrap_or(line)
+}
+
+/// Where the one part of an answer that is not held whole is kept. No field has an empty name, so no variant is here.
+pub fn part_key(key: &str) -> String {
+    format!("{key}\n:part")
 }
 
 impl<B> Entry<B> {
-    pub fn new(key: String, head: ResponseHead, as_of: Option<AsOf>, keys: Vec<KeyHash>, body: B, bytes: u64) -> Self {
-        let policy = Policy::of(&head);
+    pub fn new(stamp: Stamp, head: ResponseHead, rules: Rules, body: B, bytes: u64) -> Self {
+        let Stamp { key, as_of, keys } = stamp;
+        let policy = Policy::of(&head, rules);
         Self {
             key,
             head,
@@ -46,16 +77,17 @@ impl<B> Entry<B> {
     }
 
     /// An entry as it was read from a tier. Keys that do not parse were never stored: such bytes are not ours.
-    pub fn from_stored(head: EntryHead, body: B) -> Option<Self> {
+    pub fn from_stored(head: EntryHead, rules: Rules, body: B) -> Option<Self> {
         let fields = Fields::from_lower(head.headers);
-        let keys = surrogate_keys(&fields).ok()?;
+        let keys = surrogate_keys(&head.key, &fields).ok()?;
         let response = ResponseHead {
             status: head.status,
             fields,
             request_time_ms: head.request_time_ms,
             response_time_ms: head.response_time_ms,
         };
-        let mut entry = Self::new(head.key, response, head.as_of, keys, body, head.body_bytes);
+        let stamp = Stamp { key: head.key, as_of: head.as_of, keys };
+        let mut entry = Self::new(stamp, response, rules, body, head.body_bytes);
         entry.varies_on = head.varies_on;
         Some(entry)
     }
@@ -76,6 +108,11 @@ impl<B> Entry<B> {
 
     pub fn is_marker(&self) -> bool {
         !self.varies_on.is_empty()
+    }
+
+    /// Which bytes of the whole it holds, if it is a part. Parts live in memory alone.
+    pub fn part(&self) -> Option<ContentRange> {
+        if self.head.status == 206 { ContentRange::of(&self.head.fields) } else { None }
     }
 
     /// Whether this entry should replace `other`: a later state of the same log, or the same state read later.

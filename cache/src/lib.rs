@@ -18,7 +18,9 @@
 )]
 
 pub mod conditional;
+pub mod date;
 pub mod directives;
+pub mod encoding;
 pub mod engine;
 pub mod entry;
 pub mod fields;
@@ -27,6 +29,7 @@ pub mod intake;
 pub mod lookup;
 pub mod phase;
 pub mod policy;
+pub mod range;
 mod targeted;
 pub mod vary;
 pub mod view;
@@ -36,4 +39,5 @@ pub use entry::Entry;
 pub use fields::Fields;
 pub use lookup::{Answer, Event, Lookup, Request, Step};
 pub use phase::{Phase, Reason};
+pub use policy::Rules;
 pub use view::JournalView;

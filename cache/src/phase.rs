@@ -78,8 +78,12 @@ pub enum Reason {
     MustValidate,
     /// The request's method is not served from caches.
     Method,
-    /// A range was asked for and nothing is stored.
+    /// A part is held, and it is not all that was asked for.
+    Part,
+    /// The answer to a range that is neither the whole nor one part that can be kept.
     Range,
+    /// The request's preconditions guard a write; they are origin's business.
+    Precondition,
     /// The route is never cached.
     Route,
     /// The key proved uncacheable a moment ago.
@@ -124,7 +128,9 @@ impl Reason {
             Self::RequestDirective => "request-directive",
             Self::MustValidate => "must-validate",
             Self::Method => "method",
+            Self::Part => "part",
             Self::Range => "range",
+            Self::Precondition => "precondition",
             Self::Route => "route",
             Self::Uncacheable => "uncacheable",
             Self::NoStore => "no-store",
@@ -153,7 +159,8 @@ impl Reason {
             | Self::MustValidate => "stale",
             Self::RequestDirective | Self::MinAsOf => "request",
             Self::Method => "method",
-            Self::Route | Self::Uncacheable | Self::Range => "bypass",
+            Self::Route | Self::Uncacheable | Self::Precondition => "bypass",
+            Self::Part => "partial",
             _ => "uri-miss",
         }
     }

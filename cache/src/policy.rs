@@ -1,4 +1,5 @@
 //! What RFC 9111 lets a shared cache do with one answer: store it or not, and for how long it is fresh.
+use crate::date::parse_date_ms;
 use crate::directives::ResponseDirectives;
 use crate::fields::Fields;
 use crate::phase::Reason;
@@ -21,6 +22,13 @@ pub struct ResponseHead {
     pub response_time_ms: u64,
 }
 
+impl ResponseHead {
+    /// A date field, read as of when the answer came.
+    pub fn date_ms(&self, name: &str) -> Option<u64> {
+        self.fields.get(name).and_then(|value| parse_date_ms(value, self.response_time_ms))
+    }
+}
+
 /// How long an answer may be used. All in milliseconds, by the edge's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -35,23 +43,32 @@ pub struct Policy {
     response_time_ms: u64,
 }
 
-/// RFC 9110 section 5.6.7: an HTTP date in any of its three forms, in milliseconds since 1970.
-pub fn parse_date_ms(value: &str) -> Option<u64> {
-    let date = httpdate::parse_http_date(value.trim()).ok()?;
-    let since = date.duration_since(std::time::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_millis()).ok()
+/// What RFC 9111 leaves to the cache, and an operator may switch on. Both are off by default: what an origin did not
+/// say is not guessed, and a session is not shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Section 4.2.2: a lifetime from `Last-Modified` where the answer gives none.
+    pub heuristic_freshness: bool,
+    /// Section 7.3: answers with `Set-Cookie` are stored if nothing else forbids it.
+    pub store_set_cookie: bool,
 }
+
+/// Section 4.2.2: "A typical setting of this fraction might be 10%."
+const HEURISTIC_DIVISOR: u64 = 10;
+/// No guess lasts longer.
+const HEURISTIC_MS_MAX: u64 = 24 * 3600 * MS_PER_S;
 
 fn seconds_ms(seconds: u64) -> u64 {
     seconds.saturating_mul(MS_PER_S)
 }
 
 impl Policy {
-    pub fn of(head: &ResponseHead) -> Self {
+    pub fn of(head: &ResponseHead, rules: Rules) -> Self {
         let (directives, targeted) = ResponseDirectives::of(&head.fields);
-        let date_ms = head.fields.get("date").and_then(parse_date_ms).unwrap_or(head.response_time_ms);
+        let date_ms = head.date_ms("date").unwrap_or(head.response_time_ms);
+        let heuristic = || heuristic_ms(head, &directives, date_ms).filter(|_| rules.heuristic_freshness && !targeted);
         Self {
-            lifetime_ms: lifetime_ms(head, &directives, targeted, date_ms).unwrap_or(0),
+            lifetime_ms: lifetime_ms(head, &directives, targeted, date_ms).or_else(heuristic).unwrap_or(0),
             stale_while_revalidate_ms: seconds_ms(directives.stale_while_revalidate_s.unwrap_or(0)),
             stale_if_error_ms: seconds_ms(directives.stale_if_error_s.unwrap_or(0)),
             forbids_stale: directives.forbids_stale(),
@@ -99,7 +116,17 @@ fn lifetime_ms(head: &ResponseHead, directives: &ResponseDirectives, targeted: b
     // Section 5.3: "A cache recipient MUST interpret invalid date formats, especially the value '0', as representing
     // a time in the past (i.e., 'already expired')." Several Expires lines are invalid as well.
     let expires = head.fields.joined("expires")?;
-    Some(parse_date_ms(&expires).unwrap_or(0).saturating_sub(date_ms))
+    Some(parse_date_ms(&expires, head.response_time_ms).unwrap_or(0).saturating_sub(date_ms))
+}
+
+/// RFC 9111 section 4.2.2: "a cache MAY assign a heuristic expiration time when an explicit time is not specified",
+/// for status codes that are heuristically cacheable or answers marked `public`.
+fn heuristic_ms(head: &ResponseHead, directives: &ResponseDirectives, date_ms: u64) -> Option<u64> {
+    if !HEURISTICALLY_CACHEABLE.contains(&head.status) && !directives.public {
+        return None;
+    }
+    let unchanged_ms = date_ms.saturating_sub(head.date_ms("last-modified")?);
+    Some((unchanged_ms / HEURISTIC_DIVISOR).min(HEURISTIC_MS_MAX))
 }
 
 /// RFC 9111 section 4.2.3.
@@ -115,11 +142,23 @@ fn corrected_initial_age_ms(head: &ResponseHead, date_ms: u64) -> u64 {
     apparent_age_ms.max(corrected_age_ms)
 }
 
-/// RFC 9111 section 3: whether a shared cache may store this answer to a GET, and why not.
-pub fn check_storable(request: &Fields, request_no_store: bool, head: &ResponseHead) -> Result<(), Reason> {
+/// Whether the answer itself says how long it is fresh.
+pub fn has_explicit_freshness(head: &ResponseHead) -> bool {
     let (directives, targeted) = ResponseDirectives::of(&head.fields);
-    // "the response status code is final", and ranges or switched protocols are not kept.
-    if head.status < 200 || head.status == 206 || head.status == 304 {
+    directives.s_maxage_s.or(directives.max_age_s).is_some() || (!targeted && head.fields.has("expires"))
+}
+
+/// RFC 9111 section 3: whether a shared cache may store this answer to a GET, and why not. A 206 is judged like any
+/// other; whether it is of use is `range`'s business.
+pub fn check_storable(
+    request: &Fields,
+    request_no_store: bool,
+    head: &ResponseHead,
+    rules: Rules,
+) -> Result<(), Reason> {
+    let (directives, _) = ResponseDirectives::of(&head.fields);
+    // "the response status code is final"; a 304 speaks of another answer.
+    if head.status < 200 || head.status == 304 {
         return Err(Reason::Status);
     }
     let understood = UNDERSTOOD.contains(&head.status);
@@ -145,25 +184,25 @@ pub fn check_storable(request: &Fields, request_no_store: bool, head: &ResponseH
     if request.has("authorization") && !shareable {
         return Err(Reason::Authorization);
     }
-    // Section 7.3 warns of Set-Cookie on shared answers. One viewer's session must not reach another, so such an
-    // answer is kept out unless origin strips the field itself.
+    // Section 7.3: "The Set-Cookie response header field does not inhibit caching". Yet one viewer's session must not
+    // reach another because an origin forgot a directive: such an answer is kept out unless origin names the field in
+    // no-cache or private, or the operator knows better.
     let stripped = |name: &str| directives.no_cache_fields.iter().chain(&directives.private_fields).any(|f| f == name);
-    if head.fields.has("set-cookie") && !stripped("set-cookie") {
+    if head.fields.has("set-cookie") && !stripped("set-cookie") && !rules.store_set_cookie {
         return Err(Reason::SetCookie);
     }
     if head.fields.joined("vary").is_some_and(|vary| vary.split(',').any(|name| name.trim() == "*")) {
         return Err(Reason::Vary);
     }
-    let explicit =
-        directives.s_maxage_s.or(directives.max_age_s).is_some() || (!targeted && head.fields.has("expires"));
+    let explicit = has_explicit_freshness(head);
     let validator = head.fields.has("etag") || head.fields.has("last-modified");
     // "the response contains at least one of: public, Expires, max-age, s-maxage, [...] a status code that is
-    // defined as heuristically cacheable". Heuristic freshness is off: without a validator such an entry is no use.
+    // defined as heuristically cacheable". Of the latter, without a validator the entry would be of no use.
     let by_default = (HEURISTICALLY_CACHEABLE.contains(&head.status) || directives.public) && validator;
     if !explicit && !by_default {
         return Err(Reason::NoFreshness);
     }
-    let policy = Policy::of(head);
+    let policy = Policy::of(head, rules);
     let dead_on_arrival = policy.retention_ms() <= policy.age_ms(head.response_time_ms);
     if dead_on_arrival && !validator {
         return Err(Reason::NoFreshness);
@@ -187,12 +226,15 @@ pub fn fields_to_store(fields: &Fields) -> Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     const T_MS: u64 = 1_700_000_000_000;
 
     fn head(status: u16, fields: &[(&str, &str)]) -> ResponseHead {
         ResponseHead { status, fields: fields.iter().copied().collect(), request_time_ms: T_MS, response_time_ms: T_MS }
+    }
+
+    fn policy(head: &ResponseHead) -> Policy {
+        Policy::of(head, Rules::default())
     }
 
     fn date(offset_s: i64) -> String {
@@ -215,7 +257,7 @@ mod tests {
             (&[("cdn-cache-control", "stale-if-error=7"), ("expires", &later)], 0),
         ];
         for (fields, seconds) in table {
-            assert_eq!(Policy::of(&head(200, fields)).lifetime_ms, seconds * 1000, "{fields:?}");
+            assert_eq!(policy(&head(200, fields)).lifetime_ms, seconds * 1000, "{fields:?}");
         }
     }
 
@@ -224,18 +266,18 @@ mod tests {
         let early = date(-30);
         let mut slow = head(200, &[("cache-control", "max-age=60"), ("age", "10")]);
         slow.request_time_ms = T_MS - 2000;
-        assert_eq!(Policy::of(&slow).age_ms(T_MS + 1000), 13_000);
+        assert_eq!(policy(&slow).age_ms(T_MS + 1000), 13_000);
         let apparent = head(200, &[("cache-control", "max-age=60"), ("age", "10"), ("date", &early)]);
-        assert_eq!(Policy::of(&apparent).age_ms(T_MS), 30_000);
+        assert_eq!(policy(&apparent).age_ms(T_MS), 30_000);
         for odd in ["-5", "x", "", "1.5"] {
-            assert_eq!(Policy::of(&head(200, &[("age", odd)])).age_ms(T_MS), 0, "{odd:?}");
+            assert_eq!(policy(&head(200, &[("age", odd)])).age_ms(T_MS), 0, "{odd:?}");
         }
-        assert_eq!(Policy::of(&head(200, &[("age", "7, 5")])).age_ms(T_MS), 7000);
+        assert_eq!(policy(&head(200, &[("age", "7, 5")])).age_ms(T_MS), 7000);
     }
 
     #[test]
     fn freshness_ends_when_age_reaches_lifetime() {
-        let policy = Policy::of(&head(200, &[("cache-control", "max-age=10")]));
+        let policy = policy(&head(200, &[("cache-control", "max-age=10")]));
         assert!(policy.is_fresh(T_MS + 9_999) && !policy.is_fresh(T_MS + 10_000));
         assert_eq!((policy.ttl_s(T_MS), policy.ttl_s(T_MS + 11_000)), (10, -1));
         assert!(policy.is_fresh(T_MS - 5000), "a clock that went back gives no age below zero");
@@ -262,7 +304,7 @@ mod tests {
             (&plain, 200, &[cc("max-age=5"), ("set-cookie", "a=b")], Err(Reason::SetCookie)),
             (&plain, 200, &[cc("max-age=5, no-cache=\"set-cookie\""), ("set-cookie", "a=b")], Ok(())),
             (&plain, 200, &[cc("max-age=5"), ("vary", "a, *")], Err(Reason::Vary)),
-            (&plain, 206, &[cc("max-age=5")], Err(Reason::Status)),
+            (&plain, 304, &[cc("max-age=5")], Err(Reason::Status)),
             (&plain, 500, &[etag], Err(Reason::NoFreshness)),
             (&plain, 404, &[cc("max-age=5")], Ok(())),
             (&auth, 200, &[cc("max-age=5")], Err(Reason::Authorization)),
@@ -270,9 +312,15 @@ mod tests {
             (&auth, 200, &[cc("s-maxage=5")], Ok(())),
         ];
         for (request, status, fields, expected) in table {
-            assert_eq!(check_storable(request, false, &head(status, fields)), expected, "{status} {fields:?}");
+            assert_eq!(check_storable(request, false, &head(status, fields), Rules::default()), expected, "{status} {fields:?}");
         }
-        assert_eq!(check_storable(&plain, true, &head(200, &[cc("max-age=5")])), Err(Reason::NoStore));
+        let stored = |no_store, fields: &[(&str, &str)], rules| {
+            check_storable(&plain, no_store, &head(200, fields), rules)
+        };
+        assert_eq!(stored(true, &[cc("max-age=5")], Rules::default()), Err(Reason::NoStore));
+        let cookies = Rules { store_set_cookie: true, ..Rules::default() };
+        assert_eq!(stored(false, &[cc("max-age=5"), ("set-cookie", "a=b")], cookies), Ok(()));
+        assert_eq!(stored(false, &[cc("private"), ("set-cookie", "a=b")], cookies), Err(Reason::Private));
     }
 
     #[test]
@@ -292,10 +340,27 @@ mod tests {
         assert_eq!(names, ["cache-control", "x-c"]);
     }
 
-    proptest! {
-        #[test]
-        fn any_date_is_read_or_refused(value in ".{0,60}") {
-            parse_date_ms(&value);
+    #[test]
+    fn a_lifetime_is_guessed_only_where_it_is_allowed_and_nothing_was_said() {
+        let (old, older, now) = (date(-1000), date(-100 * 24 * 3600), date(0));
+        let guess = Rules { heuristic_freshness: true, ..Rules::default() };
+        let lm = ("last-modified", old.as_str());
+        let table: [(u16, &[(&str, &str)], u64); 8] = [
+            (200, &[lm, ("date", &now)], 100),
+            (200, &[lm], 100),
+            (404, &[lm], 100),
+            (200, &[("last-modified", &older)], 24 * 3600),
+            (200, &[lm, ("cache-control", "max-age=5")], 5),
+            (200, &[lm, ("expires", "0")], 0),
+            (503, &[lm], 0),
+            (503, &[lm, ("cache-control", "public")], 100),
+        ];
+        for (status, fields, seconds) in table {
+            let head = head(status, fields);
+            assert_eq!(Policy::of(&head, guess).lifetime_ms, seconds * 1000, "{status} {fields:?}");
+            if !has_explicit_freshness(&head) {
+                assert_eq!(policy(&head).lifetime_ms, 0, "off by default");
+            }
         }
     }
 }

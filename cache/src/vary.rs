@@ -26,23 +26,100 @@ pub fn selecting_fields(response: &Fields) -> Option<Vec<String>> {
 
 /// The key of the variant these request fields select.
 ///
-/// RFC 9111 section 4.1: fields match if they can be made equal by white space or by joining lines; absent matches
-/// only absent. Values are length-prefixed, so that no client can write a value that reads as two.
+/// RFC 9111 section 4.1: fields match if they can be made equal by "adding or removing whitespace", by "combining
+/// multiple header field lines" and by "normalizing both header field values in a way that is known to have identical
+/// semantics"; absent matches only absent. A value is length-prefixed and a normalised one has another mark, so that no
+/// client can write a value that reads as two, or as what another one normalises to.
 pub fn variant_key(primary: &str, varies_on: &[String], request: &Fields) -> String {
     use std::fmt::Write;
     let mut key = String::from(primary);
     for name in varies_on {
-        match request.joined(name) {
-            None => {
-                let _ = write!(key, "\n{name}:-");
-            }
-            Some(value) => {
+        let value = request.joined(name);
+        let ranges = value.as_deref().filter(|_| name == LANGUAGE).and_then(language_ranges);
+        let _ = match (value, ranges) {
+            (None, _) => write!(key, "\n{name}:-"),
+            (_, Some(ranges)) => write!(key, "\n{name}={}", rendered(&ranges)),
+            (Some(value), None) => {
                 let value = value.split(',').map(str::trim).collect::<Vec<_>>().join(",");
-                let _ = write!(key, "\n{name}:{}:{value}", value.len());
+                write!(key, "\n{name}:{}:{value}", value.len())
             }
-        }
+        };
     }
     key
+}
+
+const LANGUAGE: &str = "accept-language";
+
+/// A language range in lower case, and its weight in thousandths.
+type LanguageRange = (String, u16);
+
+/// `Accept-Language` (RFC 9110 section 12.5.4) as a set: most wanted first, then by name, since the order of ranges of
+/// one weight carries no meaning that can be relied on. `None` if it does not parse.
+fn language_ranges(value: &str) -> Option<Vec<LanguageRange>> {
+    let mut ranges: Vec<LanguageRange> = Vec::new();
+    for member in value.split(',').map(str::trim).filter(|member| !member.is_empty()) {
+        let (range, weight) = member.split_once(';').map_or((member, None), |(range, weight)| (range, Some(weight)));
+        let range = range.trim().to_ascii_lowercase();
+        let legal = !range.is_empty() && range.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'*');
+        let weight = weight.map_or(Some(1000), thousandths)?;
+        if !legal {
+            return None;
+        }
+        let after = |other: &LanguageRange| (1000_u16.saturating_sub(other.1), &other.0) < (1000_u16.saturating_sub(weight), &range);
+        let place = ranges.partition_point(after);
+        if ranges.get(place).is_none_or(|other| *other != (range.clone(), weight)) {
+            ranges.insert(place, (range, weight));
+        }
+    }
+    (!ranges.is_empty()).then_some(ranges)
+}
+
+/// A `weight` (RFC 9110 section 12.4.2): at most three decimals, at most 1.
+fn thousandths(weight: &str) -> Option<u16> {
+    let (name, value) = weight.trim().split_once('=')?;
+    let (whole, decimals) = value.trim().split_once('.').unwrap_or((value.trim(), ""));
+    let legal = name.trim().eq_ignore_ascii_case("q")
+        && matches!(whole, "0" | "1")
+        && decimals.len() <= 3
+        && decimals.bytes().all(|b| b.is_ascii_digit());
+    if !legal {
+        return None;
+    }
+    let decimals: u16 = format!("{decimals:0<3}").parse().ok()?;
+    let whole: u16 = if whole == "1" { 1000 } else { 0 };
+    whole.checked_add(decimals).filter(|weight| *weight <= 1000)
+}
+
+fn rendered(ranges: &[LanguageRange]) -> String {
+    let members = ranges.iter().map(|(range, weight)| if *weight == 1000 { range.clone() } else { format!("{range};{weight}") });
+    members.collect::<Vec<_>>().join(",")
+}
+
+/// Where an answer in one language is found by whoever wants that language most.
+///
+/// RFC 9111 section 4.1 lets a known mechanism for ranking preference choose among stored answers: whoever names one
+/// language above all others gets the answer whose `Content-Language` it is, whatever else was wanted when it was made.
+fn language_key(primary: &str, varies_on: &[String], request: &Fields, language: &str) -> Option<String> {
+    if !varies_on.iter().any(|name| name == LANGUAGE) {
+        return None;
+    }
+    let others: Vec<String> = varies_on.iter().filter(|name| *name != LANGUAGE).cloned().collect();
+    Some(format!("{}\ncontent-language={language}", variant_key(primary, &others, request)))
+}
+
+/// The key an answer in a single language is also kept under.
+pub fn content_language_key(primary: &str, varies_on: &[String], request: &Fields, response: &Fields) -> Option<String> {
+    let language = response.joined("content-language")?.trim().to_ascii_lowercase();
+    let is_single = !language.is_empty() && language.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if is_single { language_key(primary, varies_on, request, &language) } else { None }
+}
+
+/// The key under which an answer in the one language a request wants most would be found.
+pub fn wanted_language_key(primary: &str, varies_on: &[String], request: &Fields) -> Option<String> {
+    let ranges = language_ranges(&request.joined(LANGUAGE)?)?;
+    let (first, weight) = ranges.first()?;
+    let is_alone = *weight > 0 && ranges.get(1).is_none_or(|(_, next)| next < weight) && !first.contains('*');
+    if is_alone { language_key(primary, varies_on, request, first) } else { None }
 }
 
 #[cfg(test)]
@@ -68,5 +145,51 @@ mod tests {
         assert_ne!(key(&[("a", "1")]), key(&[("a", "2")]));
         assert_ne!(key(&[]), key(&[("a", "")]));
         assert_ne!(key(&[("a", "-")]), key(&[]));
+    }
+
+    fn language(value: &str) -> String {
+        variant_key("k", &["accept-language".to_string()], &[("accept-language", value)].into_iter().collect())
+    }
+
+    #[test]
+    fn languages_are_a_weighted_set_without_case_or_order() {
+        for same in ["de, en", "EN ,de", "de;q=1, en;q=1.000", "en,,de,de"] {
+            assert_eq!(language(same), language("en, de"), "{same:?}");
+        }
+        assert_ne!(language("en;500"), language("en;q=0.5"), "no value reads as what another one normalises to");
+        assert_ne!(language("=de,en"), language("en, de"));
+        for other in ["en", "en, de;q=0.5", "en;q=0.5, de", "en, de, fr", "en-GB, de", "en, de;q=2", "en de", "\u{e9}"] {
+            assert_ne!(language(other), language("en, de"), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_the_one_language_wanted_most_is_found_whatever_else_was_wanted() {
+        let on = vec!["accept-language".to_string(), "x".to_string()];
+        let wanted = |value: &str| {
+            wanted_language_key("k", &on, &[("accept-language", value), ("x", "1")].into_iter().collect())
+        };
+        let made = |language: &str, x: &str| {
+            let request = [("accept-language", "en, de"), ("x", x)].into_iter().collect();
+            content_language_key("k", &on, &request, &[("content-language", language)].into_iter().collect())
+        };
+        assert_eq!(wanted("fr;q=0.5, DE;q=1.0"), made("de", "1"));
+        assert!(made("de", "1").is_some());
+        assert_ne!(wanted("de"), made("de", "2"), "other fields still select");
+        for undecided in ["de, en", "*", "de;q=0", "de-*", "", "de;q=x"] {
+            assert_eq!(wanted(undecided), None, "{undecided:?}");
+        }
+        assert_eq!(made("de, en", "1"), None, "two languages at once are not the one");
+        assert_eq!(wanted_language_key("k", &["x".to_string()], &[("accept-language", "de")].into_iter().collect()), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_language_list_is_read(value in ".{0,60}", likely in "([a-z]{2}(-[A-Z]{2})?(;q=[01](\\.[0-9]{0,3})?)?, ?){0,5}") {
+            for value in [&value, &likely] {
+                language(value);
+                wanted_language_key("k", &["accept-language".to_string()], &[("accept-language", value.as_str())].into_iter().collect());
+            }
+        }
     }
 }

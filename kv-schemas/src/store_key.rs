@@ -1,16 +1,16 @@
 //! The grammar of keys in KV and in the location's cache.
 //!
 //! ```text
-//! kv-key    = "e1:" base64url(SHA-256(cache-key))        ; 46 bytes, platform limit 512
-//! colo-url  = "https://entry.cache.internal/e1/" base64url(SHA-256(cache-key))
+//! kv-key    = "e2:" base64url(SHA-256(cache-key))        ; 46 bytes, platform limit 512
+//! colo-url  = "https://entry.cache.internal/e2/" base64url(SHA-256(cache-key))
 //! ```
 //! The version in the prefix moves with the entry format, so that two releases never read each other's bytes. The
 //! cache key stands in full inside the entry, where the reader compares it.
 use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
-pub const KV_PREFIX: &str = "e1:";
-pub const COLO_PREFIX: &str = "https://entry.cache.internal/e1/";
+pub const KV_PREFIX: &str = "e2:";
+pub const COLO_PREFIX: &str = "https://entry.cache.internal/e2/";
 
 fn digest(cache_key: &str) -> String {
     Base64UrlUnpadded::encode_string(&Sha256::digest(cache_key.as_bytes()))

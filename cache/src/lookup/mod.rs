@@ -7,16 +7,20 @@ mod assess;
 mod origin;
 mod steps;
 
-pub use steps::{Answer, Behind, Event, Fetch, Request, Step, Tier};
+pub use origin::plan_written;
+pub use steps::{Answer, Behind, Event, Fetch, Request, Show, Step, Tier};
 
-use crate::conditional::is_not_modified;
+use crate::conditional::{is_not_modified, range_counts};
 use crate::directives::RequestDirectives;
 use crate::engine::Engine;
-use crate::entry::Entry;
+use crate::encoding;
+use crate::entry::{Entry, part_key};
 use crate::fields::Fields;
 use crate::fills::{Claim, Ticket};
 use crate::phase::{CacheStatus, Phase, Reason};
-use crate::vary::variant_key;
+use crate::policy::ResponseHead;
+use crate::range::{self, ByteRange};
+use crate::vary::{variant_key, wanted_language_key};
 use crate::view::Knowledge;
 use assess::Use;
 use kv_schemas::{AsOf, Seq};
@@ -39,6 +43,7 @@ enum State {
     AwaitFill,
     Read(Tier),
     Fetch,
+    Join,
     Done,
 }
 
@@ -46,6 +51,8 @@ enum State {
 #[derive(Debug)]
 pub struct Lookup<B> {
     request: Request,
+    /// The one range that is wanted, if it is one the cache can cut.
+    range: Option<ByteRange>,
     /// A refresh behind an answer: it never answers stale, and nobody reads what it answers.
     is_refresh: bool,
     state: State,
@@ -65,6 +72,10 @@ pub struct Lookup<B> {
     sent_at: Option<AsOf>,
     sent_validators: bool,
     asked_again: bool,
+    /// The beginning of the wanted answer, if that is all that is held.
+    beginning: Option<Arc<Entry<B>>>,
+    /// Origin's answer with the rest of it.
+    rest: Option<ResponseHead>,
 }
 
 /// Sleeps of a waiting request: short first, since most fills are.
@@ -72,9 +83,13 @@ const WAIT_MS: [u64; 6] = [2, 4, 8, 12, 20, 25];
 
 impl<B: Clone> Lookup<B> {
     pub fn new(request: Request) -> Self {
+        // RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a request method that is
+        // unrecognized or for which range handling is not defined": GET alone.
+        let range = request.fields.get("range").filter(|_| !request.is_head).and_then(range::parse);
         Self {
             read_key: request.key.clone(),
             request,
+            range,
             is_refresh: false,
             state: State::Start,
             best: None,
@@ -89,6 +104,8 @@ impl<B: Clone> Lookup<B> {
             sent_at: None,
             sent_validators: false,
             asked_again: false,
+            beginning: None,
+            rest: None,
         }
     }
 
@@ -110,6 +127,8 @@ impl<B: Clone> Lookup<B> {
     fn refresh(&self, entry: &Arc<Entry<B>>, ticket: Ticket, reason: Reason) -> Self {
         let mut refresh = Self::new(Request { is_head: false, ..self.request.clone() });
         refresh.is_refresh = true;
+        refresh.range = None;
+        refresh.request.fields.retain(|name| name != "range" && name != "if-range");
         refresh.ticket = Some(ticket);
         refresh.reason = reason;
         refresh.read_key = entry.key.clone();
@@ -133,6 +152,7 @@ impl<B: Clone> Lookup<B> {
             (State::Read(tier), Event::Read(found)) => self.found(engine, tier, found, now_ms),
             (State::Fetch, Event::Origin(head)) => self.origin_answered(engine, head, now_ms),
             (State::Fetch, Event::OriginFailed) => self.origin_failed(engine, now_ms),
+            (State::Join, Event::Joined(body)) => self.joined(engine, body, now_ms),
             // An event that does not fit the state is the caller's mistake; it must not take the isolate down.
             _ => self.fail(engine, 500, "lookup-out-of-order", "The lookup was driven out of order", now_ms),
         }
@@ -174,7 +194,7 @@ impl<B: Clone> Lookup<B> {
         let mut held = engine.recall(&self.request.key);
         if let Some(marker) = held.take_if(|entry| entry.is_marker()) {
             self.read_key = variant_key(&self.request.key, &marker.varies_on, &self.request.fields);
-            held = engine.recall(&self.read_key);
+            held = engine.recall(&self.read_key).or_else(|| self.in_wanted_language(engine, &marker, now_ms));
             self.note(if held.is_some() { Reason::NotStored } else { Reason::OtherVariant });
         }
         if let Some(entry) = held {
@@ -183,13 +203,17 @@ impl<B: Clone> Lookup<B> {
                 return answer;
             }
         }
+        if let Some(answer) = self.recall_part(engine, now_ms) {
+            return answer;
+        }
         if self.request.directives.only_if_cached {
             return self.read(Tier::Colo);
         }
         // A request with credentials gets an answer of its own: waiting for another's would only delay it. A
-        // demanded state is not what others wait for either.
-        let alone =
-            self.request.is_head || self.request.min_as_of.is_some() || self.request.fields.has("authorization");
+        // demanded state or a range is not what others wait for either.
+        let alone = self.request.is_head
+            || self.request.min_as_of.is_some()
+            || ["authorization", "range"].iter().any(|name| self.request.fields.has(name));
         if alone {
             return self.read(Tier::Colo);
         }
@@ -205,6 +229,36 @@ impl<B: Clone> Lookup<B> {
                 self.fetch(engine)
             }
         }
+    }
+
+    /// The answer in the one language the request wants most, if it is fresh: otherwise the request's own variant is
+    /// what there is to revalidate.
+    fn in_wanted_language(&self, engine: &Engine<B>, marker: &Entry<B>, now_ms: u64) -> Option<Arc<Entry<B>>> {
+        let key = wanted_language_key(&self.request.key, &marker.varies_on, &self.request.fields)?;
+        engine.recall(&key).filter(|entry| self.assess(engine, entry, now_ms) == Use::Fresh)
+    }
+
+    /// Looks for a part in memory: it answers a range that lies within it, and is the beginning of a whole.
+    fn recall_part(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Option<Step<B>> {
+        if self.best.is_some() || self.request.is_head {
+            return None;
+        }
+        let entry = engine.recall(&part_key(&self.request.key))?;
+        if self.assess(engine, &entry, now_ms) != Use::Fresh {
+            return None;
+        }
+        let part = entry.part()?;
+        self.note(Reason::Part);
+        if let Some(range) = self.range.filter(|_| range_counts(&self.request.fields, &entry.head)) {
+            let cut = range::cut_part(range, part, entry.body_bytes)?;
+            let behind = self.behind(engine, now_ms);
+            let status = CacheStatus { tier: Some(Tier::Memory.as_str()), ..CacheStatus::new(Phase::Hit) };
+            return Some(self.answer_shown(entry, Show::Range(cut), status, behind, now_ms));
+        }
+        // RFC 9111 section 3.3: "unless the response has been made complete" it answers nothing else.
+        let is_beginning = part.first == 0 && part.complete.is_some_and(|complete| complete > entry.body_bytes);
+        self.beginning = Some(entry).filter(|_| is_beginning && !self.request.fields.has("range"));
+        None
     }
 
     fn note(&mut self, reason: Reason) {
@@ -306,11 +360,38 @@ impl<B: Clone> Lookup<B> {
     }
 
     fn answer_stored(&mut self, entry: Arc<Entry<B>>, status: CacheStatus, behind: Behind<B>, now_ms: u64) -> Step<B> {
+        let show = self.shown(&entry);
+        self.answer_shown(entry, show, status, behind, now_ms)
+    }
+
+    /// RFC 9110 section 13.2.2: the client's validators come first, then its range.
+    fn shown(&self, entry: &Entry<B>) -> Show {
+        if entry.head.status != 200 {
+            return Show::Whole;
+        }
+        if is_not_modified(&self.request.fields, &entry.head) {
+            return Show::NotModified;
+        }
+        // A range speaks of the body as it is sent: unpacked on the way, its places are not known.
+        let as_stored = !encoding::is_packed(&entry.head.fields) || encoding::takes_packed(&self.request.fields);
+        match self.range.filter(|_| as_stored && range_counts(&self.request.fields, &entry.head)) {
+            Some(range) => Show::Range(range::cut_whole(range, entry.body_bytes)),
+            None => Show::Whole,
+        }
+    }
+
+    fn answer_shown(
+        &mut self,
+        entry: Arc<Entry<B>>,
+        show: Show,
+        status: CacheStatus,
+        behind: Behind<B>,
+        now_ms: u64,
+    ) -> Step<B> {
         self.state = State::Done;
-        let not_modified = entry.head.status == 200 && is_not_modified(&self.request.fields, &entry.head.fields);
         let status = CacheStatus { ttl_s: Some(entry.policy.ttl_s(now_ms)), collapsed: self.collapsed, ..status };
         let age_ms = entry.policy.age_ms(now_ms);
-        Step::Answer(Box::new(Answer::Stored { entry, not_modified, age_ms, status, behind }))
+        Step::Answer(Box::new(Answer::Stored { entry, show, age_ms, status, behind }))
     }
 
     fn fail(

@@ -1,13 +1,14 @@
 //! Asking origin, and what its answer means: stored, confirmed, refused, or replaced by what is stored.
 use super::assess::Use;
-use super::{Answer, Fetch, Lookup, State, Step, Tier};
-use crate::conditional::{is_not_modified, update_stored, validators};
+use super::{Answer, Fetch, Lookup, Request, State, Step, Tier};
+use crate::conditional::{head_speaks_of, is_not_modified, strongly_equal, update_stored, validators};
 use crate::engine::{Engine, LogOwner, StorePlan};
-use crate::entry::{Entry, surrogate_keys};
+use crate::entry::{Entry, Stamp, part_key, surrogate_keys};
 use crate::fields::Fields;
 use crate::phase::{CacheStatus, Phase, Reason};
-use crate::policy::{ResponseHead, check_storable, fields_to_store};
-use crate::vary::{selecting_fields, variant_key};
+use crate::policy::{ResponseHead, check_storable, fields_to_store, has_explicit_freshness};
+use crate::range::ContentRange;
+use crate::vary::{content_language_key, selecting_fields, variant_key};
 use crate::view::{Cause, Verdict};
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::{AsOf, KeyHash};
@@ -18,10 +19,36 @@ impl<B: Clone> Lookup<B> {
         self.state = State::Fetch;
         self.sent_at = engine.view.newest();
         let candidate = self.best.as_ref().filter(|best| best.validate && !self.request.is_head);
-        let validators = candidate.map(|best| validators(&best.entry.head.fields)).unwrap_or_default();
-        self.sent_validators = !validators.is_empty();
+        let mut fields = candidate.map(|best| validators(&best.entry.head.fields)).unwrap_or_default();
+        self.sent_validators = !fields.is_empty();
+        if self.best.is_none() {
+            fields = self.range_fields();
+        }
         let known = self.best.as_ref().map_or(&[][..], |best| &best.entry.keys);
-        Step::Fetch(Fetch { validators, min_as_of: self.demand(engine, known) })
+        Step::Fetch(Fetch { fields, min_as_of: self.demand(engine, known) })
+    }
+
+    /// With nothing stored that could be confirmed: the client's range as it came, or the rest of what is held.
+    fn range_fields(&self) -> Vec<(String, String)> {
+        if let Some(beginning) = &self.beginning {
+            // RFC 9111 section 3.3: "A cache MAY complete a stored incomplete response by making a subsequent range
+            // request". Without a strong tag If-Range has nothing to hold, and only a whole answer is of use.
+            let rest = ("range".to_string(), format!("bytes={}-", beginning.body_bytes));
+            let etag = beginning.head.fields.get("etag").filter(|etag| strongly_equal(etag, etag));
+            return [rest].into_iter().chain(etag.map(|etag| ("if-range".to_string(), etag.to_string()))).collect();
+        }
+        let client = |name: &str| self.request.fields.joined(name).map(|value| (name.to_string(), value));
+        match client("range").filter(|_| !self.request.is_head) {
+            Some(range) => [range].into_iter().chain(client("if-range")).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Asks for the whole, without what was hoped to be of use.
+    fn fetch_whole(&mut self, engine: &mut Engine<B>) -> Step<B> {
+        self.beginning = None;
+        self.rest = None;
+        self.fetch(engine)
     }
 
     /// What origin must at least have seen: the purges that made this fetch necessary, and what the client demands.
@@ -57,7 +84,21 @@ impl<B: Clone> Lookup<B> {
             };
             return self.revalidated(engine, &candidate.entry, head, now_ms);
         }
-        let keys = surrogate_keys(&head.fields);
+        if let Some(beginning) = self.beginning.clone()
+            && matches!(head.status, 206 | 416)
+        {
+            return self.rest_answered(engine, &beginning, head);
+        }
+        let freshened = self.best.as_ref().filter(|best| {
+            self.request.is_head
+                && head.status == 200
+                && best.validate
+                && head_speaks_of(&head.fields, &best.entry.head.fields, best.entry.body_bytes)
+        });
+        if let Some(old) = freshened.map(|best| Arc::clone(&best.entry)) {
+            return self.revalidated(engine, &old, head, now_ms);
+        }
+        let keys = surrogate_keys(&self.request.key, &head.fields);
         let as_of = self.as_of(engine, &head.fields);
         if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms) {
             return step;
@@ -105,7 +146,8 @@ impl<B: Clone> Lookup<B> {
         self.sent_validators = false;
         self.sent_at = engine.view.newest();
         let min_as_of = self.demand(engine, keys);
-        Some(Step::Fetch(Fetch { validators: Vec::new(), min_as_of }))
+        let fields = self.range_fields();
+        Some(Step::Fetch(Fetch { fields, min_as_of }))
     }
 
     /// RFC 9111 section 4.3.4: origin confirmed what is stored, and its state moves forward without a body.
@@ -117,16 +159,19 @@ impl<B: Clone> Lookup<B> {
         now_ms: u64,
     ) -> Step<B> {
         let as_of = self.as_of(engine, &update.fields);
+        let answered = update.status;
         let fields = update_stored(&old.head.fields, &update.fields);
-        let keys = surrogate_keys(&fields).unwrap_or_default();
+        let keys = surrogate_keys(&old.key, &fields).unwrap_or_default();
         if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), &keys, now_ms) {
             return step;
         }
         let head = ResponseHead { status: old.head.status, fields, ..update };
-        let storable = check_storable(&self.request.fields, self.request.directives.no_store, &head);
+        let rules = engine.config.rules;
+        let storable = check_storable(&self.request.fields, self.request.directives.no_store, &head, rules);
         let stored = storable.and_then(|()| as_of.as_ref().map(|_| ()).map_err(|reason| *reason));
         let confirmed_ms = head.request_time_ms;
-        let mut entry = Entry::new(old.key.clone(), head, as_of.ok().flatten(), keys, old.body.clone(), old.body_bytes);
+        let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys };
+        let mut entry = Entry::new(stamp, head, rules, old.body.clone(), old.body_bytes);
         entry.origin_confirmed_ms = Some(confirmed_ms);
         let entry = Arc::new(entry);
         let mut behind = self.behind(engine, now_ms);
@@ -137,7 +182,7 @@ impl<B: Clone> Lookup<B> {
         self.give_back(engine);
         let status = CacheStatus {
             reason: Some(self.reason),
-            fwd_status: Some(304),
+            fwd_status: Some(answered),
             stored: Some(stored),
             ..CacheStatus::new(Phase::Revalidated)
         };
@@ -154,7 +199,7 @@ impl<B: Clone> Lookup<B> {
     ) -> Step<B> {
         let phase = match self.reason {
             Reason::Uncacheable => Phase::Bypass,
-            Reason::NotStored | Reason::OtherVariant => Phase::Miss,
+            Reason::NotStored | Reason::OtherVariant | Reason::Part => Phase::Miss,
             _ => Phase::Expired,
         };
         let planned = self.plan(engine, &head, keys, as_of);
@@ -173,7 +218,7 @@ impl<B: Clone> Lookup<B> {
             }
         };
         self.state = State::Done;
-        let not_modified = head.status == 200 && is_not_modified(&self.request.fields, &head.fields);
+        let not_modified = head.status == 200 && is_not_modified(&self.request.fields, &head);
         Step::Answer(Box::new(Answer::Forwarded {
             head,
             not_modified,
@@ -204,26 +249,69 @@ impl<B: Clone> Lookup<B> {
         if self.request.is_head {
             return Err(Reason::Method);
         }
-        check_storable(&self.request.fields, self.request.directives.no_store, head)?;
-        let keys = keys.ok_or(Reason::BadSurrogate)?;
-        let as_of = as_of?;
-        let varies_on = selecting_fields(&head.fields).ok_or(Reason::Vary)?;
-        let length = head.fields.get("content-length").and_then(|length| length.parse::<u64>().ok());
-        if length.is_some_and(|bytes| bytes > engine.config.body_bytes_max) {
-            return Err(Reason::TooLarge);
+        let mut plan = plan(engine, &self.request, head, keys, as_of)?;
+        plan.ticket = self.ticket.take();
+        Ok(plan)
+    }
+
+    /// Origin's answer to the request for the rest. RFC 9110 section 15.3.7.3: parts are combined only "if they all
+    /// share the same strong validator".
+    fn rest_answered(&mut self, engine: &mut Engine<B>, beginning: &Arc<Entry<B>>, head: ResponseHead) -> Step<B> {
+        let etag = |fields: &Fields| fields.get("etag").map(str::to_string).unwrap_or_default();
+        let is_same = strongly_equal(&etag(&beginning.head.fields), &etag(&head.fields));
+        let whole = beginning.part().and_then(|part| part.complete);
+        let rest = ContentRange::of(&head.fields).filter(|rest| {
+            head.status == 206
+                && rest.first == beginning.body_bytes
+                && rest.complete == whole
+                && rest.complete.is_some_and(|complete| complete == rest.last.saturating_add(1))
+        });
+        let bytes = whole.unwrap_or(u64::MAX);
+        if rest.is_none() || !is_same || bytes > engine.config.body_bytes_max {
+            return self.fetch_whole(engine);
         }
-        let key = variant_key(&self.request.key, &varies_on, &self.request.fields);
-        let head = ResponseHead { fields: fields_to_store(&head.fields), ..head.clone() };
-        Ok(StorePlan {
-            key,
-            primary: self.request.key.clone(),
-            head,
-            as_of,
-            keys,
-            varies_on,
-            ticket: self.ticket.take(),
-            body_bytes_max: engine.config.body_bytes_max,
-        })
+        self.state = State::Join;
+        self.rest = Some(head);
+        Step::Join { stored: Arc::clone(beginning), rest_bytes_max: bytes.saturating_sub(beginning.body_bytes) }
+    }
+
+    /// The two parts are one body now: it is stored and answered as what it is, a 200.
+    pub(super) fn joined(&mut self, engine: &mut Engine<B>, body: Option<(B, u64)>, now_ms: u64) -> Step<B> {
+        let (beginning, rest) = (self.beginning.take(), self.rest.take());
+        let (Some(beginning), Some(rest), Some((body, bytes))) = (beginning, rest, body) else {
+            return self.fetch_whole(engine);
+        };
+        if beginning.part().and_then(|part| part.complete) != Some(bytes) {
+            return self.fetch_whole(engine);
+        }
+        // RFC 9111 section 3.4: "it MUST [...] use other header fields provided in the new response [...] to replace
+        // all instances of the corresponding header fields in the stored response."
+        let mut fields = update_stored(&beginning.head.fields, &rest.fields);
+        fields.remove("content-range");
+        let keys = surrogate_keys(&self.request.key, &fields);
+        let as_of = self.as_of(engine, &rest.fields);
+        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms) {
+            return step;
+        }
+        let head = ResponseHead { status: 200, fields, ..rest };
+        let mut status =
+            CacheStatus { reason: Some(Reason::Part), fwd_status: Some(206), ..CacheStatus::new(Phase::Miss) };
+        let mut behind = self.behind(engine, now_ms);
+        let entry = match self.plan(engine, &head, keys.ok(), as_of) {
+            Ok(plan) => {
+                engine.forget(&part_key(&self.request.key));
+                status.stored = Some(Ok(()));
+                behind.write = vec![Tier::Colo, Tier::Kv];
+                engine.complete(plan, body, bytes).entry
+            }
+            Err(reason) => {
+                self.give_back(engine);
+                status.stored = Some(Err(reason));
+                let stamp = Stamp { key: self.request.key.clone(), as_of: None, keys: Vec::new() };
+                Arc::new(Entry::new(stamp, head, engine.config.rules, body, bytes))
+            }
+        };
+        self.answer_stored(entry, status, behind, now_ms)
     }
 
     pub(super) fn origin_failed(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
@@ -250,4 +338,65 @@ impl<B: Clone> Lookup<B> {
         let behind = self.behind(engine, now_ms);
         Some(self.answer_stored(entry, status, behind, now_ms))
     }
+}
+
+/// RFC 9111 section 3: how an answer is to be stored, or why it is not.
+fn plan<B>(
+    engine: &Engine<B>,
+    request: &Request,
+    head: &ResponseHead,
+    keys: Option<Vec<KeyHash>>,
+    as_of: Result<Option<AsOf>, Reason>,
+) -> Result<StorePlan, Reason> {
+    check_storable(&request.fields, request.directives.no_store, head, engine.config.rules)?;
+    let keys = keys.ok_or(Reason::BadSurrogate)?;
+    let as_of = as_of?;
+    let varies_on = selecting_fields(&head.fields).ok_or(Reason::Vary)?;
+    let length = head.fields.get("content-length").and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|bytes| bytes > engine.config.body_bytes_max) {
+        return Err(Reason::TooLarge);
+    }
+    let key = if head.status == 206 {
+        // Section 3.3 forbids to keep a part without understanding its Content-Range. Nor are parts kept for each
+        // variant: a URL has one.
+        let is_part = ContentRange::of(&head.fields).is_some() && has_explicit_freshness(head);
+        if !is_part || !varies_on.is_empty() {
+            return Err(Reason::Range);
+        }
+        part_key(&request.key)
+    } else if request.fields.has("range") && head.status != 200 {
+        // An error about a range says nothing of the whole.
+        return Err(Reason::Range);
+    } else {
+        variant_key(&request.key, &varies_on, &request.fields)
+    };
+    let language_key = content_language_key(&request.key, &varies_on, &request.fields, &head.fields);
+    let head = ResponseHead { fields: fields_to_store(&head.fields), ..head.clone() };
+    Ok(StorePlan {
+        stamp: Stamp { key, as_of, keys },
+        primary: request.key.clone(),
+        head,
+        varies_on,
+        language_key,
+        ticket: None,
+        body_bytes_max: engine.config.body_bytes_max,
+    })
+}
+
+/// RFC 9110 section 9.3.3: an answer to a POST may be stored "when they include explicit freshness information [...] and
+/// a Content-Location header field that has the same value as the POST's target URI", and answers later GETs.
+///
+/// `as_of` is the state after the purge the POST itself caused; the caller knows that no other purge lies between it
+/// and the state the POST was sent at.
+pub fn plan_written<B>(
+    engine: &Engine<B>,
+    request: &Request,
+    head: &ResponseHead,
+    as_of: AsOf,
+) -> Result<StorePlan, Reason> {
+    if !matches!(head.status, 200..=299) || head.status == 206 || !has_explicit_freshness(head) {
+        return Err(Reason::Method);
+    }
+    let keys = surrogate_keys(&request.key, &head.fields).ok();
+    plan(engine, request, head, keys, Ok(Some(as_of)))
 }

@@ -6,6 +6,7 @@ use crate::entry::Entry;
 use crate::fields::Fields;
 use crate::phase::CacheStatus;
 use crate::policy::ResponseHead;
+use crate::range::Cut;
 use kv_schemas::AsOf;
 use std::sync::Arc;
 
@@ -56,14 +57,20 @@ pub enum Step<B> {
     },
     /// Ask origin, then feed [`Event::Origin`] or [`Event::OriginFailed`].
     Fetch(Fetch),
+    /// Read the body of origin's answer to its end, at most so many bytes, put the stored one before it, and feed
+    /// [`Event::Joined`].
+    Join {
+        stored: Arc<Entry<B>>,
+        rest_bytes_max: u64,
+    },
     Answer(Box<Answer<B>>),
 }
 
 /// How origin is to be asked: the client's request with these changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
-    /// Validators of what is stored; the client's own are not sent.
-    pub validators: Vec<(String, String)>,
+    /// Conditional and range fields of the cache's own; the client's are not sent.
+    pub fields: Vec<(String, String)>,
     pub min_as_of: Option<AsOf>,
 }
 
@@ -75,6 +82,8 @@ pub enum Event<B> {
     Read(Option<Entry<B>>),
     Origin(ResponseHead),
     OriginFailed,
+    /// The joined body and its length; `None` if the rest broke off or was too long.
+    Joined(Option<(B, u64)>),
 }
 
 /// What is to be done after the answer has gone out.
@@ -96,10 +105,20 @@ impl<B> Default for Behind<B> {
     }
 }
 
+/// What of a stored answer goes to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    Whole,
+    /// 304: the client has it.
+    NotModified,
+    /// 206, or 416 if no byte of the range exists.
+    Range(Cut),
+}
+
 #[derive(Debug)]
 pub enum Answer<B> {
     /// A stored answer.
-    Stored { entry: Arc<Entry<B>>, not_modified: bool, age_ms: u64, status: CacheStatus, behind: Behind<B> },
+    Stored { entry: Arc<Entry<B>>, show: Show, age_ms: u64, status: CacheStatus, behind: Behind<B> },
     /// Origin's answer, whose body the caller still holds; with a plan it is stored on the way.
     Forwarded {
         head: ResponseHead,
