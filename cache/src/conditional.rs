@@ -91,10 +91,18 @@ pub fn validators(stored: &Fields) -> Vec<(String, String)> {
     pair("etag", "if-none-match").into_iter().chain(pair("last-modified", "if-modified-since")).collect()
 }
 
-/// RFC 9111 section 3.2: a 304's fields replace the stored ones, but for those that describe the stored body.
+/// RFC 9111 section 4.3.4: a 304 with a strong validator speaks of the stored answers that have it, and if "none of the
+/// initial set contains at least one of the same strong validators, then the cache MUST NOT use the new response to
+/// update any stored responses".
+pub fn not_modified_speaks_of(not_modified: &Fields, stored: &Fields) -> bool {
+    let Some(etag) = not_modified.get("etag").filter(|etag| strongly_equal(etag, etag)) else { return true };
+    stored.get("etag").is_some_and(|stored| strongly_equal(stored, etag))
+}
+
+/// RFC 9111 section 3.2: a 304's fields replace the stored ones, but for those "necessary to ensure integrity of the
+/// stored response": its bytes are kept in the coding and of the length they came in.
 pub fn update_stored(stored: &Fields, not_modified: &Fields) -> Fields {
-    const OF_THE_BODY: [&str; 5] =
-        ["content-encoding", "content-type", "content-range", "content-length", "transfer-encoding"];
+    const OF_THE_BODY: [&str; 4] = ["content-encoding", "content-range", "content-length", "transfer-encoding"];
     let update = crate::policy::fields_to_store(not_modified);
     let mut merged = stored.clone();
     merged.retain(|name| OF_THE_BODY.contains(&name) || !update.has(name));
@@ -174,17 +182,28 @@ mod tests {
     }
 
     #[test]
+    fn a_304_with_another_strong_tag_speaks_of_another_answer() {
+        let speaks = |etag: &str| {
+            let stored = [("etag", "\"a\"")].into_iter().collect();
+            not_modified_speaks_of(&[("etag", etag)].into_iter().collect(), &stored)
+        };
+        assert!(speaks("\"a\"") && speaks("W/\"a\"") && !speaks("\"b\""));
+        assert!(not_modified_speaks_of(&Fields::new(), &Fields::new()));
+        assert!(!not_modified_speaks_of(&[("etag", "\"b\"")].into_iter().collect(), &Fields::new()));
+    }
+
+    #[test]
     fn a_304_updates_all_but_what_describes_the_body() {
         let stored: Fields =
-            [("etag", "\"a\""), ("content-type", "text/plain"), ("x", "1"), ("y", "1")].into_iter().collect();
+            [("etag", "\"a\""), ("content-encoding", "gzip"), ("x", "1"), ("y", "1")].into_iter().collect();
         let update: Fields =
-            [("etag", "\"a\""), ("content-type", "text/html"), ("x", "2"), ("connection", "z"), ("z", "9")]
+            [("etag", "\"a\""), ("content-encoding", "br"), ("x", "2"), ("connection", "z"), ("z", "9")]
                 .into_iter()
                 .collect();
         let merged = update_stored(&stored, &update);
         assert_eq!(
-            (merged.get("content-type"), merged.get("x"), merged.get("y"), merged.get("z")),
-            (Some("text/plain"), Some("2"), Some("1"), None)
+            (merged.get("content-encoding"), merged.get("x"), merged.get("y"), merged.get("z")),
+            (Some("gzip"), Some("2"), Some("1"), None)
         );
     }
 

@@ -4,6 +4,7 @@
 //! in the way that stores or serves less.
 use crate::fields::Fields;
 use crate::targeted::{Value, dictionary};
+use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_CONTROL};
 
 /// RFC 9111 section 1.2.2: a larger number of seconds counts as this one.
 pub const DELTA_S_MAX: u64 = 2_147_483_648;
@@ -149,12 +150,30 @@ impl ResponseDirectives {
         }
     }
 
-    /// The directives that hold for this cache: the targeted field if it is usable, else `Cache-Control`.
-    /// The flag tells whether it was the targeted one, which also outranks `Expires`.
+    /// Reads `Surrogate-Control` (W3C Note "Edge Architecture Specification", 2001), what networks understood before RFC
+    /// 9213: a lifetime or `no-store`. Directives with a parameter are meant for a named surrogate, which is none of
+    /// ours. `None` if it says neither.
+    pub fn from_surrogate_control(value: &str) -> Option<Self> {
+        let mut read = Self::default();
+        for (name, argument) in members(value).filter(|member| !member.contains(';')).map(directive) {
+            // "max-age=60+10": the second number extends the use of a stale answer.
+            let seconds = argument.as_deref().map(|argument| argument.split('+').next().unwrap_or(argument));
+            if matches!(name.as_str(), "max-age" | "no-store") {
+                read.take(&name, seconds);
+            }
+        }
+        (read != Self::default()).then_some(read)
+    }
+
+    /// The directives that hold for this cache. RFC 9213 section 2.2 has each cache keep a list of targeted fields, of
+    /// which the first usable one counts; here `CDN-Cache-Control`, then `Surrogate-Control`, then `Cache-Control`. The
+    /// flag tells whether it was a targeted one, which also outranks `Expires`.
     pub fn of(fields: &Fields) -> (Self, bool) {
-        let targeted = fields.joined(kv_schemas::header::CDN_CACHE_CONTROL);
-        if let Some(read) = targeted.as_deref().and_then(Self::from_targeted) {
-            return (read, true);
+        let read = |name: &str, read: fn(&str) -> Option<Self>| fields.joined(name).as_deref().and_then(read);
+        let targeted = read(CDN_CACHE_CONTROL, Self::from_targeted)
+            .or_else(|| read(SURROGATE_CONTROL, Self::from_surrogate_control));
+        if let Some(targeted) = targeted {
+            return (targeted, true);
         }
         (Self::from_cache_control(&fields.joined("cache-control").unwrap_or_default()), false)
     }
@@ -266,6 +285,24 @@ mod tests {
         let fields: Fields = [("cache-control", "no-store"), ("cdn-cache-control", "max-age=9")].into_iter().collect();
         let (read, targeted) = ResponseDirectives::of(&fields);
         assert!(targeted && !read.no_store && read.max_age_s == Some(9));
+    }
+
+    #[test]
+    fn surrogate_control_is_read_where_nothing_newer_is() {
+        let read = |value| ResponseDirectives::from_surrogate_control(value);
+        assert_eq!(read("content=\"ESI/1.0\", MAX-AGE=60+10").unwrap().max_age_s, Some(60));
+        assert!(read("no-store").unwrap().no_store);
+        for none in ["", "foo", "max-age=60;not-for-you", "private"] {
+            assert_eq!(read(none), None, "{none:?}");
+        }
+        let fields: Fields =
+            [("surrogate-control", "max-age=9"), ("cdn-cache-control", "max-age=5"), ("cache-control", "no-store")]
+                .into_iter()
+                .collect();
+        assert_eq!(ResponseDirectives::of(&fields).0.max_age_s, Some(5));
+        let fields: Fields =
+            [("surrogate-control", "max-age=9"), ("cache-control", "no-store")].into_iter().collect();
+        assert_eq!(ResponseDirectives::of(&fields).0.max_age_s, Some(9));
     }
 
     #[test]

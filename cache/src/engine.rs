@@ -6,6 +6,7 @@ use crate::phase::Reason;
 use crate::policy::{ResponseHead, Rules};
 use crate::view::{Applied, Cause, JournalView, Knowledge, Verdict};
 use kv_schemas::journal::{JournalDelta, JournalQuery};
+use kv_schemas::KeyHash;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use std::sync::Arc;
@@ -94,6 +95,13 @@ pub struct StorePlan {
     pub(crate) language_key: Option<String>,
     pub(crate) ticket: Option<Ticket>,
     pub body_bytes_max: u64,
+}
+
+impl StorePlan {
+    /// Hashes of the surrogate keys.
+    pub fn keys(&self) -> &[KeyHash] {
+        &self.stamp.keys
+    }
 }
 
 /// What was stored, for the tiers below.

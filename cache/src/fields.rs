@@ -7,6 +7,8 @@
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
+    pub const NONE: Self = Self(Vec::new());
+
     pub fn new() -> Self {
         Self::default()
     }

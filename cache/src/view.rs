@@ -185,7 +185,7 @@ impl JournalView {
         self.floor_soft = self.floor_soft.max(delta.floor_soft);
         self.floor_hard = self.floor_hard.max(delta.floor_hard);
         for purge in &delta.purges {
-            self.take(purge.seq, purge.mode, purge.all, purge.keys.iter().map(|key| key.0));
+            self.take(purge.seq, purge.mode, purge.all, purge.keys.iter().map(|key| *key));
         }
         self.applied = self.applied.max(delta.until);
         if delta.until < delta.head {
@@ -266,10 +266,10 @@ impl JournalView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kv_schemas::journal::{DeltaPurge, HexHash};
+    use kv_schemas::journal::DeltaPurge;
 
     fn purge(seq: Seq, mode: PurgeMode, keys: &[u64]) -> DeltaPurge {
-        DeltaPurge { seq, mode, all: keys.is_empty(), keys: keys.iter().map(|key| HexHash(*key)).collect() }
+        DeltaPurge { seq, mode, all: keys.is_empty(), keys: keys.to_vec() }
     }
 
     fn delta(log: &str, head: Seq, purges: Vec<DeltaPurge>) -> JournalDelta {

@@ -296,3 +296,16 @@ fn a_guessed_lifetime_is_used_where_the_operator_allows_it() {
         assert_eq!(world.get().phase, phase);
     }
 }
+
+#[test]
+fn a_304_about_another_answer_is_used_once_and_changes_nothing() {
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("v1", 0, &[("cache-control", "max-age=1"), ("etag", "\"a\"")]);
+    world.get();
+    world.now_ms += 5_000;
+    world.serve("", 0, &[("cache-control", "max-age=60"), ("etag", "\"b\"")]);
+    world.origin.as_mut().unwrap().0 = 304;
+    for _ in 0..2 {
+        assert_eq!(brief(world.get()), (Phase::Revalidated, Some("v1")), "the next request asks again");
+    }
+}

@@ -3,21 +3,40 @@ use crate::entry_bytes;
 use crate::isolate::Body;
 use js_sys::Uint8Array;
 use kv_schemas::store_key::colo_url;
-use surrogate_cache::Entry;
+use surrogate_cache::{Entry, Rules};
+use js_sys::Promise;
+use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use worker::Cache;
 
-pub async fn read(key: &str) -> Option<Entry<Body>> {
-    let response = Cache::default().get(colo_url(key), true).await.ok()??;
-    let response: web_sys::Response = response.into();
+#[wasm_bindgen]
+extern "C" {
+    type Cache;
+    /// `caches.default`, which the type of the standard's `CacheStorage` does not have.
+    #[wasm_bindgen(thread_local_v2, js_namespace = caches, js_name = default)]
+    static CACHE: Cache;
+    #[wasm_bindgen(method, catch, js_name = match)]
+    fn get(this: &Cache, url: &str) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn put(this: &Cache, url: &str, response: &web_sys::Response) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = delete)]
+    fn remove(this: &Cache, url: &str) -> Result<Promise, JsValue>;
+}
+
+pub async fn read(key: &str, rules: Rules) -> Option<Entry<Body>> {
+    let found = CACHE.with(|cache| cache.get(&colo_url(key))).ok()?;
+    let response: web_sys::Response = JsFuture::from(found).await.ok()?.dyn_into().ok()?;
     let buffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
-    entry_bytes::decode(&Uint8Array::new(&buffer))
+    entry_bytes::decode(&Uint8Array::new(&buffer), rules)
 }
 
 pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
     let Some(response) = response(entry, retention_ms_max) else { return };
-    if let Err(error) = Cache::default().put(colo_url(&entry.key), response.into()).await {
-        worker::console_warn!("colo cache: {error}");
+    let written = match CACHE.with(|cache| cache.put(&colo_url(&entry.key), &response)) {
+        Ok(promise) => JsFuture::from(promise).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
+        worker::console_warn!("colo cache: {}", crate::js::text_of(&error));
     }
 }
 
@@ -33,5 +52,7 @@ fn response(entry: &Entry<Body>, retention_ms_max: u64) -> Option<web_sys::Respo
 }
 
 pub async fn delete(key: &str) {
-    let _ = Cache::default().delete(colo_url(key), true).await;
+    if let Ok(promise) = CACHE.with(|cache| cache.remove(&colo_url(key))) {
+        let _ = JsFuture::from(promise).await;
+    }
 }

@@ -103,6 +103,7 @@ pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -
 }
 
 async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, first: Step<Body>) -> Option<Outcome> {
+    let rules = call.settings.engine.rules;
     let mut step = first;
     let mut response: Option<web_sys::Response> = None;
     loop {
@@ -116,9 +117,13 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
                 Event::Waited
             }
             Step::Read { tier, key } => Event::Read(match tier {
-                Tier::Kv => kv::read(&call.env, &key).await,
-                Tier::Colo | Tier::Memory => colo_cache::read(&key).await,
+                Tier::Kv => kv::read(&call.env, &key, rules).await,
+                Tier::Colo | Tier::Memory => colo_cache::read(&key, rules).await,
             }),
+            Step::Join { stored, rest_bytes_max } => {
+                let rest = response.take().and_then(|response| response.body());
+                Event::Joined(join(&stored.body, rest, rest_bytes_max).await)
+            }
             Step::Fetch(fetch) => {
                 discard(response.take().and_then(|response| response.body()));
                 match origin_fetch::send(origin, &fetch).await {
@@ -141,6 +146,16 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
         };
         step = isolate::with(|isolate| lookup.step(&mut isolate.engine, event, now_ms()))?;
     }
+}
+
+/// The stored beginning of a body and the rest of it, as one.
+async fn join(beginning: &Body, rest: Option<web_sys::ReadableStream>, bytes_max: u64) -> Option<(Body, u64)> {
+    let rest = js::read_all(&rest?, bytes_max, BODY_IDLE_MS).await.ok()?;
+    let whole = Uint8Array::new_with_length(beginning.0.length().checked_add(rest.length())?);
+    whole.set(&beginning.0, 0);
+    whole.set(&rest, beginning.0.length());
+    let bytes = u64::from(whole.length());
+    Some((Body(whole), bytes))
 }
 
 /// Lets go of a body nobody reads: unread, it would hold one of the request's few connections.
@@ -215,8 +230,7 @@ async fn store_body(
 
 async fn write_tiers(call: &Call, stored: &Stored<Body>, tiers: &[Tier], seen_in_kv: Option<&Entry<Body>>) {
     let retention_ms_max = call.settings.engine.retention_ms_max;
-    let entries = stored.marker.iter().chain([&stored.entry]);
-    for entry in entries {
+    for entry in stored.for_tiers() {
         if tiers.contains(&Tier::Colo) {
             colo_cache::write(entry, retention_ms_max).await;
         }

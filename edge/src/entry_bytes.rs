@@ -2,7 +2,7 @@
 use crate::isolate::Body;
 use js_sys::Uint8Array;
 use kv_schemas::entry::{EntryHead, PREFIX_BYTES};
-use surrogate_cache::Entry;
+use surrogate_cache::{Entry, Rules};
 
 /// The entry as one buffer; `None` if its head is longer than readers accept.
 pub fn encode(entry: &Entry<Body>) -> Option<Uint8Array> {
@@ -19,11 +19,11 @@ pub fn encode(entry: &Entry<Body>) -> Option<Uint8Array> {
 }
 
 /// The entry these bytes hold; `None` for anything that is not a whole entry of this version.
-pub fn decode(whole: &Uint8Array) -> Option<Entry<Body>> {
+pub fn decode(whole: &Uint8Array, rules: Rules) -> Option<Entry<Body>> {
     let prefix = u32::try_from(PREFIX_BYTES).ok()?;
     let head_bytes = EntryHead::head_bytes(&whole.subarray(0, prefix).to_vec()).ok()?;
     let body_at = prefix.checked_add(u32::try_from(head_bytes).ok()?)?;
     let body_bytes = whole.length().checked_sub(body_at)?;
     let head = EntryHead::decode(&whole.subarray(prefix, body_at).to_vec(), u64::from(body_bytes)).ok()?;
-    Entry::from_stored(head, Body(whole.subarray(body_at, whole.length())))
+    Entry::from_stored(head, rules, Body(whole.subarray(body_at, whole.length())))
 }

@@ -1,10 +1,23 @@
 //! What the isolate asks the purge journal: everything after the state it has, until it has it all.
 use crate::isolate::{self, now_ms};
 use crate::js;
-use kv_schemas::journal::{JournalDelta, JournalQuery};
+use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery};
+use kv_schemas::{AsOf, KeyHash, PurgeAck, PurgeRequest};
+use js_sys::Uint8Array;
 use surrogate_cache::view::Applied;
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::prelude::*;
 use worker::{Env, console_warn};
+
+#[wasm_bindgen]
+extern "C" {
+    type Namespace;
+    #[wasm_bindgen(method, catch, js_name = getByName)]
+    fn get_by_name(this: &Namespace, name: &str) -> Result<Stub, JsValue>;
+
+    type Stub;
+    #[wasm_bindgen(method, catch)]
+    fn fetch(this: &Stub, request: &web_sys::Request) -> Result<js_sys::Promise, JsValue>;
+}
 
 /// One journal for all: purges have one order.
 pub const JOURNAL_NAME: &str = "global";
@@ -12,26 +25,25 @@ pub const JOURNAL_NAME: &str = "global";
 const PAGES_MAX: usize = 50;
 
 /// Calls the journal object.
-pub async fn call(env: &Env, path: &str, body: &str, ms: u64) -> Result<web_sys::Response, js::CallError> {
-    let refused = |error: worker::Error| js::CallError::Refused(error.to_string());
-    let refused_js = |error: JsValue| js::CallError::Refused(js::text_of(&error));
-    let stub = env.durable_object("JOURNAL").map_err(refused)?.get_by_name(JOURNAL_NAME).map_err(refused)?;
+async fn post(env: &Env, path: &str, body: &JsValue, ms: u64) -> Result<web_sys::Response, js::CallError> {
+    let unbound = || js::CallError::Refused("JOURNAL is not bound".into());
+    let namespace: Namespace = js::binding(env, "JOURNAL").ok_or_else(unbound)?.unchecked_into();
+    let stub = namespace.get_by_name(JOURNAL_NAME).map_err(js::refused)?;
     let init = web_sys::RequestInit::new();
     init.set_method("POST");
-    init.set_body(&JsValue::from_str(body));
+    init.set_body(body);
     let request = web_sys::Request::new_with_str_and_init(&format!("https://journal.internal{path}"), &init);
-    let request = request.map_err(refused_js)?;
-    let call = stub.fetch_with_request(request.into());
-    let delay = worker::Delay::from(std::time::Duration::from_millis(ms));
-    futures_util::pin_mut!(call, delay);
-    match futures_util::future::select(call, delay).await {
-        futures_util::future::Either::Left((answer, _)) => Ok(answer.map_err(refused)?.into()),
-        futures_util::future::Either::Right(_) => Err(js::CallError::Timeout),
-    }
+    let call = stub.fetch(&request.map_err(js::refused)?).map_err(js::refused)?;
+    Ok(js::within(call, ms).await?.unchecked_into())
+}
+
+/// Calls the journal object with JSON.
+pub async fn call(env: &Env, path: &str, json: &str, ms: u64) -> Result<web_sys::Response, js::CallError> {
+    post(env, path, &JsValue::from_str(json), ms).await
 }
 
 pub async fn text(response: &web_sys::Response, ms: u64) -> Result<String, js::CallError> {
-    let promise = response.text().map_err(|error| js::CallError::Refused(js::text_of(&error)))?;
+    let promise = response.text().map_err(js::refused)?;
     let value = js::within(promise, ms).await?;
     value.as_string().ok_or(js::CallError::Refused("the answer is no text".into()))
 }
@@ -59,14 +71,42 @@ pub async fn sync(env: &Env, location: &str) {
     isolate::with(|isolate| isolate.engine.sync_failed(now_ms()));
 }
 
-async fn ask(env: &Env, query: &JournalQuery, timeout_ms: u64) -> Result<JournalDelta, js::CallError> {
+/// Asks the journal, which numbers its purges itself, to take one. The state it made.
+pub async fn append(env: &Env, purge: &PurgeRequest) -> Result<AsOf, js::CallError> {
+    let timeout_ms = isolate::with(|isolate| isolate.engine.config.sync_timeout_ms).unwrap_or(1_000);
     let refused = |error: serde_json::Error| js::CallError::Refused(error.to_string());
-    let body = serde_json::to_string(query).map_err(refused)?;
-    let response = call(env, "/sync", &body, timeout_ms).await?;
+    let body = serde_json::to_string(purge).map_err(refused)?;
+    let response = call(env, "/append", &body, timeout_ms).await?;
+    let answer = text(&response, timeout_ms).await?;
+    if response.status() != 200 {
+        return Err(js::CallError::Refused(answer));
+    }
+    let ack: PurgeAck = serde_json::from_slice(answer.as_bytes()).map_err(refused)?;
+    Ok(AsOf::new(ack.log_id, ack.next_seq.saturating_sub(1)))
+}
+
+/// Whether of all purges after one state and before another, none is of these keys. No answer is no.
+pub async fn is_only_purge(env: &Env, after: &AsOf, own: &AsOf, keys: &[KeyHash]) -> bool {
+    let query = JournalQuery { log_id: Some(after.log_id.clone()), since: after.seq, location: String::new() };
+    let Ok(delta) = ask(env, &query, 1_000).await else { return false };
+    let touches = |purge: &DeltaPurge| purge.all || purge.keys.iter().any(|key| keys.contains(key));
+    delta.log_id == after.log_id
+        && own.log_id == after.log_id
+        && delta.until >= own.seq
+        // Told in detail from the very next one on: no part of it was answered as a floor.
+        && delta.purges.first().is_some_and(|first| first.seq == after.seq.saturating_add(1))
+        && !delta.purges.iter().any(|purge| purge.seq < own.seq && touches(purge))
+}
+
+async fn ask(env: &Env, query: &JournalQuery, timeout_ms: u64) -> Result<JournalDelta, js::CallError> {
+    let body = Uint8Array::from(query.encode().as_slice());
+    let response = post(env, "/sync", &body, timeout_ms).await?;
     if response.status() != 200 {
         return Err(js::CallError::Refused(format!("status {}", response.status())));
     }
-    serde_json::from_slice(text(&response, timeout_ms).await?.as_bytes()).map_err(refused)
+    let buffer = js::within(response.array_buffer().map_err(js::refused)?, timeout_ms).await?;
+    let delta = JournalDelta::decode(&Uint8Array::new(&buffer).to_vec());
+    delta.ok_or_else(|| js::CallError::Refused("an answer of another version".into()))
 }
 
 /// The location an isolate runs at: the platform's name for it, or what the settings say.

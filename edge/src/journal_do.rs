@@ -4,61 +4,98 @@
 //! `purge_intake`. It is reachable from this Worker alone. One call's statements run without an await between them,
 //! so the platform commits them together or not at all.
 use crate::isolate::now_ms;
-use kv_schemas::journal::{DeltaPurge, HexHash, JournalDelta, JournalQuery};
+use crate::{js, route};
+use js_sys::{Array, Uint8Array};
+use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery};
 use kv_schemas::surrogate_key::SurrogateKey;
-use kv_schemas::{LogId, Problem, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq};
+use kv_schemas::{KeyHash, LogId, Problem, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq};
 use serde::de::DeserializeOwned;
 use surrogate_cache::intake::{Intake, JournalHead, decide};
-use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, SqlStorageValue, State, durable_object};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use worker::Env;
 
 /// Purges kept in detail; older ones are forgotten into the floors.
 const PURGES_KEPT: Seq = 20_000;
 /// Forgetting happens in steps of this many, not one by one.
 const FORGET_STEP: Seq = 2_000;
 /// Purges and keys in one answer to an isolate.
-const PAGE_PURGES: i64 = 1_000;
+const PAGE_PURGES: usize = 1_000;
 const PAGE_KEYS: usize = 20_000;
 /// What an isolate that knows nothing yet is told in detail; the rest it gets as floors.
 const COLD_PURGES: Seq = 2_000;
 
-#[durable_object(fetch)]
+#[wasm_bindgen]
+extern "C" {
+    type State;
+    #[wasm_bindgen(method, getter)]
+    fn storage(this: &State) -> Storage;
+
+    type Storage;
+    #[wasm_bindgen(method, getter)]
+    fn sql(this: &Storage) -> Sql;
+
+    type Sql;
+    #[wasm_bindgen(method, catch, variadic)]
+    fn exec(this: &Sql, query: &str, bindings: Vec<JsValue>) -> Result<Cursor, JsValue>;
+
+    type Cursor;
+    /// Rows as arrays of columns.
+    #[wasm_bindgen(method, catch)]
+    fn raw(this: &Cursor) -> Result<JsValue, JsValue>;
+}
+
+#[wasm_bindgen]
 pub struct PurgeJournal {
-    sql: SqlStorage,
+    sql: Sql,
     numbers_itself: bool,
 }
 
-impl DurableObject for PurgeJournal {
-    fn new(state: State, env: Env) -> Self {
-        let numbers_itself = env.var("PURGE_LOG").is_ok_and(|owner| owner.to_string() == "journal");
-        Self { sql: state.storage().sql(), numbers_itself }
+#[wasm_bindgen]
+impl PurgeJournal {
+    #[wasm_bindgen(constructor)]
+    pub fn new(state: JsValue, env: Env) -> Self {
+        let owner = js::binding(&env, "PURGE_LOG").and_then(|owner| owner.as_string());
+        Self { sql: state.unchecked_into::<State>().storage().sql(), numbers_itself: owner.as_deref() == Some("journal") }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let body = request.bytes().await?;
-        let answer = self.prepare().and_then(|()| match request.path().as_str() {
-            "/sync" => self.sync(&read(&body)?),
+    pub async fn fetch(&self, request: web_sys::Request) -> Result<web_sys::Response, JsValue> {
+        let url = request.url();
+        let body = JsFuture::from(request.array_buffer()?).await?;
+        let body = Uint8Array::new(&body).to_vec();
+        let (status, answer) = self.prepare().and_then(|()| match route::target_of(&url) {
+            "/sync" => match JournalQuery::decode(&body) {
+                Some(query) => self.sync(&query),
+                None => Ok(problem(Problem::new(400, "query-invalid", "The query is of another version"))),
+            },
             "/batch" => self.batch(&read(&body)?),
             "/append" => self.append(&read(&body)?),
             _ => Ok(problem(Problem::new(404, "not-found", "The journal has no such call"))),
-        });
-        let (status, json) = answer?;
-        Ok(Response::ok(json)?.with_status(status))
+        })?;
+        let init = web_sys::ResponseInit::new();
+        init.set_status(status);
+        web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&Uint8Array::from(answer.as_slice())), &init)
     }
 }
 
-type Answer = (u16, String);
+type Result<T, E = JsValue> = std::result::Result<T, E>;
+type Answer = (u16, Vec<u8>);
+
+fn refused(error: impl ToString) -> JsValue {
+    JsValue::from_str(&error.to_string())
+}
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    Ok(serde_json::from_slice(body)?)
+    serde_json::from_slice(body).map_err(refused)
 }
 
 fn problem(problem: Problem) -> Answer {
-    (problem.status, problem.to_json())
+    (problem.status, problem.to_json().into_bytes())
 }
 
-fn int(seq: Seq) -> SqlStorageValue {
-    // Sequence numbers stay below 2^53.
-    SqlStorageValue::Integer(i64::try_from(seq).unwrap_or(i64::MAX))
+/// Sequence numbers stay below 2^53, where a double is exact.
+fn int(seq: Seq) -> JsValue {
+    JsValue::from_f64(seq as f64)
 }
 
 struct Meta {
@@ -75,44 +112,44 @@ struct Floors {
 }
 
 /// A row as SQLite gave it.
-struct Row(Vec<SqlStorageValue>);
+struct Row(Array);
 
 impl Row {
-    fn text(&self, column: usize) -> &str {
-        match self.0.get(column) {
-            Some(SqlStorageValue::String(text)) => text,
-            _ => "",
-        }
+    fn text(&self, column: u32) -> String {
+        self.0.get(column).as_string().unwrap_or_default()
     }
 
-    /// 0 for NULL. Sequence numbers are exact in either form, since they stay below 2^53.
-    fn seq(&self, column: usize) -> Seq {
-        match self.0.get(column) {
-            Some(SqlStorageValue::Integer(seq)) => Seq::try_from(*seq).unwrap_or(0),
-            Some(SqlStorageValue::Float(seq)) => *seq as Seq,
-            _ => 0,
-        }
+    /// Key hashes, eight bytes each.
+    fn hashes(&self, column: u32) -> Vec<KeyHash> {
+        let bytes = Uint8Array::new(&self.0.get(column)).to_vec();
+        bytes.as_chunks().0.iter().map(|hash| KeyHash::from_le_bytes(*hash)).collect()
+    }
+
+    /// 0 for NULL.
+    fn seq(&self, column: u32) -> Seq {
+        self.0.get(column).as_f64().unwrap_or_default() as Seq
     }
 }
 
 impl PurgeJournal {
-    fn run(&self, query: &str, bindings: Vec<SqlStorageValue>) -> Result<()> {
+    fn run(&self, query: &str, bindings: Vec<JsValue>) -> Result<()> {
         self.sql.exec(query, bindings).map(|_| ())
     }
 
-    fn rows(&self, query: &str, bindings: Vec<SqlStorageValue>) -> Result<Vec<Row>> {
-        self.sql.exec(query, bindings)?.raw().map(|row| row.map(Row)).collect()
+    fn rows(&self, query: &str, bindings: Vec<JsValue>) -> Result<Vec<Row>> {
+        let rows = Array::from(&self.sql.exec(query, bindings)?.raw()?);
+        Ok(rows.iter().map(|row| Row(row.unchecked_into())).collect())
     }
 
     fn prepare(&self) -> Result<()> {
         self.run(
-            "CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
+            "CREATE TABLE IF NOT EXISTS log (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
                head INTEGER NOT NULL, floor_soft INTEGER NOT NULL, floor_hard INTEGER NOT NULL)",
             vec![],
         )?;
         self.run(
-            "CREATE TABLE IF NOT EXISTS purge (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
-               hashes TEXT NOT NULL, keys TEXT NOT NULL, reason TEXT, actor TEXT, committed_at_ms INTEGER NOT NULL,
+            "CREATE TABLE IF NOT EXISTS purges (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
+               hashes BLOB NOT NULL, keys TEXT NOT NULL, reason TEXT, actor TEXT, committed_at_ms INTEGER NOT NULL,
                accepted_at_ms INTEGER NOT NULL)",
             vec![],
         )?;
@@ -124,16 +161,16 @@ impl PurgeJournal {
     }
 
     fn meta(&self) -> Result<Option<Meta>> {
-        let rows = self.rows("SELECT log_id, head, floor_soft, floor_hard FROM meta", vec![])?;
+        let rows = self.rows("SELECT log_id, head, floor_soft, floor_hard FROM log", vec![])?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let log_id = LogId::new(row.text(0)).map_err(|e| worker::Error::RustError(e.to_string()))?;
+        let log_id = LogId::new(row.text(0)).map_err(refused)?;
         Ok(Some(Meta { log_id, head: row.seq(1), floor_soft: row.seq(2), floor_hard: row.seq(3) }))
     }
 
     fn set_meta(&self, log_id: &str, head: Seq, floor_hard: Seq) -> Result<()> {
         self.run(
-            "INSERT OR REPLACE INTO meta (one, log_id, head, floor_soft, floor_hard) VALUES (1, ?, ?, 0, ?)",
-            vec![SqlStorageValue::String(log_id.into()), int(head), int(floor_hard)],
+            "INSERT OR REPLACE INTO log (one, log_id, head, floor_soft, floor_hard) VALUES (1, ?, ?, 0, ?)",
+            vec![JsValue::from_str(log_id), int(head), int(floor_hard)],
         )
     }
 
@@ -147,14 +184,14 @@ impl PurgeJournal {
         let since = if continues { query.since } else { meta.head.saturating_sub(COLD_PURGES) };
         let floors = if continues { Floors::default() } else { self.youngest_until(since)? };
         let rows = self.rows(
-            "SELECT seq, mode, whole, hashes FROM purge WHERE seq > ? ORDER BY seq LIMIT ?",
-            vec![int(since), SqlStorageValue::Integer(PAGE_PURGES)],
+            "SELECT seq, mode, whole, hashes FROM purges WHERE seq > ? ORDER BY seq LIMIT ?",
+            vec![int(since), JsValue::from_f64(PAGE_PURGES as f64)],
         )?;
         let mut purges: Vec<DeltaPurge> = Vec::with_capacity(rows.len());
         let mut keys_total: usize = 0;
-        let mut is_whole = i64::try_from(rows.len()).is_ok_and(|count| count < PAGE_PURGES);
+        let mut is_whole = rows.len() < PAGE_PURGES;
         for row in rows {
-            let keys: Vec<HexHash> = read(row.text(3).as_bytes())?;
+            let keys = row.hashes(3);
             keys_total = keys_total.saturating_add(keys.len());
             if keys_total > PAGE_KEYS && !purges.is_empty() {
                 is_whole = false;
@@ -172,14 +209,14 @@ impl PurgeJournal {
             until: if is_whole { meta.head } else { last },
             purges,
         };
-        Ok((200, serde_json::to_string(&delta)?))
+        Ok((200, delta.encode()))
     }
 
     /// The youngest soft and hard purge up to `seq`: floors for whoever is not told about them one by one.
     fn youngest_until(&self, seq: Seq) -> Result<Floors> {
         let rows = self.rows(
             "SELECT max(CASE WHEN mode = 'soft' THEN seq END) AS soft, max(CASE WHEN mode = 'hard' THEN seq END) AS hard
-               FROM purge WHERE seq <= ?",
+               FROM purges WHERE seq <= ?",
             vec![int(seq)],
         )?;
         Ok(rows.first().map(|row| Floors { soft: row.seq(0), hard: row.seq(1) }).unwrap_or_default())
@@ -195,7 +232,7 @@ impl PurgeJournal {
         let held = meta.as_ref().map(|meta| JournalHead { log_id: meta.log_id.clone(), head: meta.head });
         let retired = self.rows(
             "SELECT 1 AS one FROM retired WHERE log_id = ?",
-            vec![SqlStorageValue::String(batch.log_id.as_str().into())],
+            vec![JsValue::from_str(batch.log_id.as_str())],
         )?;
         let from_index = match decide(held.as_ref(), !retired.is_empty(), batch) {
             Intake::Retired => {
@@ -206,10 +243,10 @@ impl PurgeJournal {
             Intake::Append { from_index } => from_index,
             Intake::Adopt { head } => {
                 if let Some(meta) = &meta {
-                    let old = SqlStorageValue::String(meta.log_id.as_str().into());
+                    let old = JsValue::from_str(meta.log_id.as_str());
                     self.run("INSERT OR IGNORE INTO retired (log_id) VALUES (?)", vec![old])?;
                 }
-                self.run("DELETE FROM purge", vec![])?;
+                self.run("DELETE FROM purges", vec![])?;
                 self.set_meta(batch.log_id.as_str(), head, head)?;
                 0
             }
@@ -244,29 +281,29 @@ impl PurgeJournal {
         (reason, actor): (Option<&str>, Option<&str>),
         committed_at_ms: u64,
     ) -> Result<()> {
-        let hashes: Vec<HexHash> = keys.iter().map(|key| HexHash(key.hash())).collect();
-        let text = |value: &str| SqlStorageValue::String(value.into());
-        let note = |value: Option<&str>| value.map_or(SqlStorageValue::Null, text);
+        let hashes: Vec<u8> = keys.iter().flat_map(|key| key.hash().to_le_bytes()).collect();
+        let text = JsValue::from_str;
+        let note = |value: Option<&str>| value.map_or(JsValue::NULL, text);
         let bindings = vec![
             int(seq),
             text(mode.as_str()),
-            SqlStorageValue::Integer(i64::from(all)),
-            text(&serde_json::to_string(&hashes)?),
-            text(&serde_json::to_string(keys)?),
+            JsValue::from_f64(if all { 1.0 } else { 0.0 }),
+            Uint8Array::from(hashes.as_slice()).into(),
+            text(&serde_json::to_string(keys).map_err(refused)?),
             note(reason),
             note(actor),
             int(committed_at_ms.min(kv_schemas::SEQ_MAX)),
             int(now_ms()),
         ];
         // Replacing heals a row whose head could not be noted, on a disk that was full for a moment.
-        self.run("INSERT OR REPLACE INTO purge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
-        self.run("UPDATE meta SET head = ?", vec![int(seq)])
+        self.run("INSERT OR REPLACE INTO purges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
+        self.run("UPDATE log SET head = ?", vec![int(seq)])
     }
 
     /// Keeps the log bounded: what is dropped raises the floors, so that nothing is forgotten silently.
     fn forget(&self) -> Result<()> {
         let Some(meta) = self.meta()? else { return Ok(()) };
-        let rows = self.rows("SELECT min(seq) FROM purge", vec![])?;
+        let rows = self.rows("SELECT min(seq) FROM purges", vec![])?;
         let oldest = rows.first().map_or(meta.head, |row| row.seq(0));
         if meta.head.saturating_sub(oldest) < PURGES_KEPT.saturating_add(FORGET_STEP) {
             return Ok(());
@@ -274,19 +311,19 @@ impl PurgeJournal {
         let until = meta.head.saturating_sub(PURGES_KEPT);
         let floors = self.youngest_until(until)?;
         self.run(
-            "UPDATE meta SET floor_soft = max(floor_soft, ?), floor_hard = max(floor_hard, ?)",
+            "UPDATE log SET floor_soft = max(floor_soft, ?), floor_hard = max(floor_hard, ?)",
             vec![int(floors.soft), int(floors.hard)],
         )?;
-        self.run("DELETE FROM purge WHERE seq <= ?", vec![int(until)])
+        self.run("DELETE FROM purges WHERE seq <= ?", vec![int(until)])
     }
 
     fn ack(&self, accepted: usize) -> Result<Answer> {
-        let meta = self.meta()?.ok_or_else(|| worker::Error::RustError("the journal has no log".into()))?;
+        let meta = self.meta()?.ok_or_else(|| refused("the journal has no log"))?;
         let ack = PurgeAck {
             log_id: meta.log_id,
             next_seq: meta.head.saturating_add(1),
             accepted: u32::try_from(accepted).unwrap_or(u32::MAX),
         };
-        Ok((200, serde_json::to_string(&ack)?))
+        Ok((200, serde_json::to_vec(&ack).map_err(refused)?))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use surrogate_cache::Fields;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use worker::Delay;
+use worker::{Delay, Env};
 
 #[wasm_bindgen]
 extern "C" {
@@ -14,6 +14,11 @@ extern "C" {
     /// `crypto.randomUUID()`.
     #[wasm_bindgen(js_namespace = crypto, js_name = randomUUID)]
     pub fn random_uuid() -> String;
+}
+
+/// What the operator bound under a name: a text, a namespace.
+pub fn binding(env: &Env, name: &str) -> Option<JsValue> {
+    js_sys::Reflect::get(env.as_ref(), &JsValue::from_str(name)).ok().filter(|value| !value.is_undefined())
 }
 
 /// Why a call to another party brought nothing.
@@ -50,28 +55,33 @@ pub async fn within(promise: Promise, ms: u64) -> Result<JsValue, CallError> {
     }
 }
 
-/// Sends a request, waiting at most `ms` for the head of the answer.
-pub async fn fetch(url: &str, init: &web_sys::RequestInit, ms: u64) -> Result<web_sys::Response, CallError> {
-    let request = web_sys::Request::new_with_str_and_init(url, init).map_err(refused)?;
-    send(&request, ms).await
-}
-
-fn refused(error: JsValue) -> CallError {
+pub fn refused(error: JsValue) -> CallError {
     CallError::Refused(text_of(&error))
 }
 
-/// Sends a request that is already built.
+/// Sends a request, waiting at most `ms` for the head of the answer. A coded body is not unpacked when it is read: what is
+/// stored and passed on is what origin sent, and its length is the one origin declared.
 pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Response, CallError> {
     let abort = web_sys::AbortController::new().map_err(refused)?;
     let init = web_sys::RequestInit::new();
     init.set_signal(Some(&abort.signal()));
     // The edge passes redirects on: following them would cache one URL under another's name.
     init.set_redirect(web_sys::RequestRedirect::Manual);
+    js_sys::Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
     let answer = within(global_fetch(request, &init).map_err(refused)?, ms).await;
     if matches!(answer, Err(CallError::Timeout)) {
         abort.abort();
     }
     Ok(answer?.unchecked_into())
+}
+
+/// RFC 9110 section 15: "Values outside the range 100..599 are invalid", and are to be taken for a server error. The
+/// platform cannot pass them on either.
+pub fn final_status(response: &web_sys::Response) -> Result<u16, CallError> {
+    match response.status() {
+        status @ 200..=599 => Ok(status),
+        status => Err(CallError::Refused(format!("an answer with status {status}"))),
+    }
 }
 
 /// All header fields, names in lower case.

@@ -6,7 +6,7 @@ use crate::entry_bytes;
 use crate::isolate::Body;
 use js_sys::{ArrayBuffer, Object, Promise, Reflect, Uint8Array};
 use kv_schemas::store_key::kv_key;
-use surrogate_cache::Entry;
+use surrogate_cache::{Entry, Rules};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::Env;
@@ -28,17 +28,14 @@ const READ_MS: u64 = 1_000;
 const TTL_S_MIN: u64 = 60;
 
 fn namespace(env: &Env) -> Option<KvNamespace> {
-    Reflect::get(env.as_ref(), &JsValue::from_str("CACHE_KV"))
-        .ok()
-        .filter(JsValue::is_object)
-        .map(JsCast::unchecked_into)
+    crate::js::binding(env, "CACHE_KV").filter(JsValue::is_object).map(JsCast::unchecked_into)
 }
 
-pub async fn read(env: &Env, key: &str) -> Option<Entry<Body>> {
+pub async fn read(env: &Env, key: &str, rules: Rules) -> Option<Entry<Body>> {
     let promise = namespace(env)?.get(&kv_key(key), "arrayBuffer").ok()?;
     let value = crate::js::within(promise, READ_MS).await.ok()?;
     let buffer: ArrayBuffer = value.dyn_into().ok()?;
-    entry_bytes::decode(&Uint8Array::new(&buffer))
+    entry_bytes::decode(&Uint8Array::new(&buffer), rules)
 }
 
 /// Writes an entry unless what was read there is newer. A write that KV refuses (more than one a second) is let be:

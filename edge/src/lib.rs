@@ -24,14 +24,22 @@ mod js;
 mod kv;
 mod ops;
 mod origin_fetch;
+mod pass;
 mod purge_intake;
 mod respond;
 mod route;
 mod settings;
 
-use worker::{Context, Env, event};
+use wasm_bindgen::prelude::*;
+use worker::{Context, Env};
 
-#[event(fetch)]
-async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
-    gateway::handle(request, env, context).await
+/// Called by the shim worker-build makes for each export of this name. Plain `wasm-bindgen` instead of the crate's
+/// `event` macro, whose error page alone brings its whole request and response types along.
+#[wasm_bindgen]
+pub async fn fetch(
+    request: web_sys::Request,
+    env: Env,
+    context: worker::worker_sys::Context,
+) -> Result<web_sys::Response, JsValue> {
+    gateway::handle(request, env, Context::new(context)).await
 }

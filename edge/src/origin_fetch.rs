@@ -22,14 +22,14 @@ pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHea
     let refused = |_| js::CallError::Refused("the request could not be built".into());
     let headers = web_sys::Headers::new().map_err(refused)?;
     for (name, value) in request.fields.iter() {
-        // The cache asks for the whole answer in one form: its own validators, no ranges, no encodings.
+        // The cache asks in its own words: its validators and ranges, and one coding for everybody.
         if !CONDITIONAL.contains(&name) && name != "host" && name != "min-as-of" && name != "accept-encoding" {
             headers.append(name, value).map_err(refused)?;
         }
     }
-    headers.set("accept-encoding", "identity").map_err(refused)?;
+    headers.set("accept-encoding", surrogate_cache::encoding::ASKED).map_err(refused)?;
     headers.append("via", VIA).map_err(refused)?;
-    for (name, value) in &fetch.validators {
+    for (name, value) in &fetch.fields {
         headers.set(name, value).map_err(refused)?;
     }
     if let Some(min) = &fetch.min_as_of {
@@ -39,9 +39,11 @@ pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHea
     init.set_method(if request.is_head { "HEAD" } else { "GET" });
     init.set_headers(&headers);
     let request_time_ms = now_ms();
-    let response = js::fetch(&request.url, &init, request.timeout_ms).await?;
+    let request_ = web_sys::Request::new_with_str_and_init(&request.url, &init).map_err(refused)?;
+    let response = js::send(&request_, request.timeout_ms).await?;
+    let status = js::final_status(&response)?;
     let head = ResponseHead {
-        status: response.status(),
+        status,
         fields: js::fields(&response.headers()),
         request_time_ms,
         response_time_ms: now_ms(),

@@ -1,11 +1,14 @@
 //! Answers to clients: which fields leave, and what the edge adds. `Surrogate-*` stays inside unless a debug token
 //! asks for it.
-use crate::isolate::Body;
+use crate::isolate::{self, Body};
 use kv_schemas::Problem;
-use kv_schemas::header::{CACHE_STATUS, PROBLEM_JSON, is_internal};
-use surrogate_cache::Entry;
+use kv_schemas::header::{CACHE_STATUS, CDN_CACHE_CONTROL, PROBLEM_JSON, SURROGATE_AS_OF, is_internal};
+use surrogate_cache::{Entry, Phase, Reason};
+use surrogate_cache::encoding::{is_packed, weakened};
+use surrogate_cache::lookup::Show;
 use surrogate_cache::phase::CacheStatus;
-use wasm_bindgen::JsValue;
+use surrogate_cache::range::Cut;
+use wasm_bindgen::{JsCast, JsValue};
 
 /// This cache's name in `Cache-Status`.
 pub const NAME: &str = "nextream-edge";
@@ -17,19 +20,35 @@ const OF_A_304: [&str; 7] = ["cache-control", "content-location", "date", "etag"
 #[derive(Clone, Copy, Default)]
 pub struct Shape {
     pub is_head: bool,
-    pub not_modified: bool,
     /// Keep every `Surrogate-*` field.
     pub debug: bool,
     /// Keep `Surrogate-As-Of`: whoever writes through the edge is told what to demand afterwards.
     pub as_of: bool,
+    /// Keep `CDN-Cache-Control`. RFC 9213 section 3.1: caches of this kind "will typically forward this header so that
+    /// downstream CDN caches can use it as well. However, they MAY remove it", as in front of one API's viewers.
+    pub cdn_policy: bool,
+    /// The client does not take the body's coding.
+    pub unpack: bool,
 }
 
-fn build(body: Option<&JsValue>, status: u16, headers: &web_sys::Headers) -> Result<web_sys::Response, JsValue> {
+impl Shape {
+    fn keeps(&self, name: &str) -> bool {
+        self.debug || !is_internal(name) || (self.cdn_policy && name == CDN_CACHE_CONTROL)
+    }
+}
+
+/// `coded`: the body's bytes are already what `Content-Encoding` says, so that the platform must not pack them again.
+fn build(
+    body: Option<&JsValue>,
+    status: u16,
+    headers: &web_sys::Headers,
+    coded: bool,
+) -> Result<web_sys::Response, JsValue> {
     let init = web_sys::ResponseInit::new();
     init.set_status(status);
     init.set_headers(headers);
     let body = body.filter(|_| !matches!(status, 101 | 204 | 205 | 304));
-    new_response(body.unwrap_or(&JsValue::NULL), &init)
+    new_response(body.unwrap_or(&JsValue::NULL), &init, coded)
 }
 
 #[wasm_bindgen::prelude::wasm_bindgen]
@@ -39,10 +58,51 @@ extern "C" {
     type AnyResponse;
     #[wasm_bindgen(constructor, catch, js_class = "Response")]
     fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<AnyResponse, JsValue>;
+
+    type DecompressionStream;
+    #[wasm_bindgen(constructor, catch)]
+    fn new(format: &str) -> Result<DecompressionStream, JsValue>;
+
+    type Pipeable;
+    #[wasm_bindgen(method, catch, js_name = pipeThrough)]
+    fn pipe_through(this: &Pipeable, through: &DecompressionStream) -> Result<JsValue, JsValue>;
 }
 
-fn new_response(body: &JsValue, init: &web_sys::ResponseInit) -> Result<web_sys::Response, JsValue> {
-    use wasm_bindgen::JsCast;
+/// A gzipped body as a stream of what it holds.
+fn unpacked(body: &JsValue) -> Result<JsValue, JsValue> {
+    let stream = match body.dyn_ref::<web_sys::ReadableStream>() {
+        Some(stream) => stream.clone(),
+        None => {
+            let whole = new_response(body, &web_sys::ResponseInit::new(), false)?;
+            whole.body().ok_or(JsValue::NULL)?
+        }
+    };
+    stream.unchecked_ref::<Pipeable>().pipe_through(&DecompressionStream::new("gzip")?)
+}
+
+/// What the fields say of a body that is unpacked on its way out.
+fn describe_unpacked(headers: &web_sys::Headers) -> Result<(), JsValue> {
+    headers.delete("content-encoding")?;
+    headers.delete("content-length")?;
+    if let Some(etag) = headers.get("etag")? {
+        headers.set("etag", &weakened(&etag))?;
+    }
+    Ok(())
+}
+
+/// RFC 9110 section 12.5.5: caches behind this one have to know that the coding was chosen.
+fn say_that_coding_varies(headers: &web_sys::Headers) -> Result<(), JsValue> {
+    let vary = headers.get("vary")?.unwrap_or_default().to_ascii_lowercase();
+    if !vary.split(',').any(|name| matches!(name.trim(), "accept-encoding" | "*")) {
+        headers.append("vary", "accept-encoding")?;
+    }
+    Ok(())
+}
+
+fn new_response(body: &JsValue, init: &web_sys::ResponseInit, coded: bool) -> Result<web_sys::Response, JsValue> {
+    if coded {
+        js_sys::Reflect::set(init, &"encodeBody".into(), &"manual".into())?;
+    }
     AnyResponse::new(body, init).map(|response| response.unchecked_into())
 }
 
@@ -63,17 +123,18 @@ fn rendered(status: &CacheStatus, shape: &Shape, key: &str) -> String {
     text
 }
 
-/// A stored answer.
+/// A stored answer, or what of it the client is to have.
 pub fn stored(
     entry: &Entry<Body>,
+    show: &Show,
     age_ms: u64,
     status: &CacheStatus,
     shape: &Shape,
 ) -> Result<web_sys::Response, JsValue> {
     let headers = web_sys::Headers::new()?;
+    let not_modified = *show == Show::NotModified;
     for (name, value) in entry.head.fields.iter() {
-        let leaves = (shape.debug || !is_internal(name)) && (!shape.not_modified || OF_A_304.contains(&name));
-        if leaves {
+        if shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)) {
             headers.append(name, value)?;
         }
     }
@@ -84,50 +145,88 @@ pub fn stored(
     {
         headers.set(kv_schemas::header::SURROGATE_AS_OF, &as_of.to_string())?;
     }
-    if shape.not_modified {
-        return build(None, 304, &headers);
+    let coded = entry.head.fields.has("content-encoding");
+    if is_packed(&entry.head.fields) {
+        say_that_coding_varies(&headers)?;
     }
-    if shape.is_head {
-        headers.set("content-length", &entry.body_bytes.to_string())?;
-        return build(None, entry.head.status, &headers);
+    if shape.unpack {
+        describe_unpacked(&headers)?;
     }
-    build(Some(entry.body.0.as_ref()), entry.head.status, &headers)
+    match show {
+        Show::NotModified => build(None, 304, &headers, false),
+        Show::Range(Cut::Unsatisfiable { content_range }) => {
+            headers.set("content-range", content_range)?;
+            build(None, 416, &headers, false)
+        }
+        Show::Range(Cut::Bytes { offset, length, content_range }) => {
+            headers.set("content-range", content_range)?;
+            // Bodies are far below 4 GiB: an isolate has 128 MB.
+            let place = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            let bytes = entry.body.0.subarray(place(*offset), place(offset.saturating_add(*length)));
+            build(Some(bytes.as_ref()), 206, &headers, coded)
+        }
+        Show::Whole if shape.is_head => {
+            if !shape.unpack {
+                headers.set("content-length", &entry.body_bytes.to_string())?;
+            }
+            build(None, entry.head.status, &headers, coded && !shape.unpack)
+        }
+        Show::Whole if shape.unpack => {
+            let body = unpacked(entry.body.0.as_ref())?;
+            build(Some(&body), entry.head.status, &headers, false)
+        }
+        Show::Whole => build(Some(entry.body.0.as_ref()), entry.head.status, &headers, coded),
+    }
 }
 
-/// Origin's answer on its way through, with this body in place of its own. `origin_ms`: how long its head took.
-pub fn forwarded(
-    response: &web_sys::Response,
-    body: Option<&JsValue>,
-    status: &CacheStatus,
-    shape: &Shape,
-    key: &str,
-    origin_ms: u64,
-) -> Result<web_sys::Response, JsValue> {
+/// Origin's answer on its way through, with this body in place of its own.
+pub struct Forwarded<'a> {
+    pub response: &'a web_sys::Response,
+    pub body: Option<&'a JsValue>,
+    /// The body's bytes are as `Content-Encoding` says.
+    pub coded: bool,
+    /// The client has it already: 304.
+    pub not_modified: bool,
+    pub key: &'a str,
+    /// How long origin's head took.
+    pub origin_ms: u64,
+}
+
+pub fn forwarded(from: &Forwarded<'_>, status: &CacheStatus, shape: &Shape) -> Result<web_sys::Response, JsValue> {
+    let response = from.response;
     let init = web_sys::ResponseInit::new();
-    init.set_status(if shape.not_modified { 304 } else { response.status() });
-    init.set_status_text(&if shape.not_modified { "Not Modified".into() } else { response.status_text() });
-    init.set_headers(&response.headers());
-    let has_body = !shape.not_modified && !shape.is_head && !matches!(response.status(), 101 | 204 | 205 | 304);
-    let answer = new_response(body.filter(|_| has_body).unwrap_or(&JsValue::NULL), &init)?;
-    let headers = answer.headers();
-    if !shape.debug {
-        for name in ["surrogate-key", "cache-tag", "surrogate-control", "cdn-cache-control"] {
+    let not_modified = from.not_modified;
+    init.set_status(if not_modified { 304 } else { response.status() });
+    init.set_status_text(&if not_modified { "Not Modified".into() } else { response.status_text() });
+    let headers = web_sys::Headers::new_with_headers(&response.headers())?;
+    for name in ["surrogate-key", "cache-tag", "surrogate-control", CDN_CACHE_CONTROL, SURROGATE_AS_OF] {
+        if !(shape.keeps(name) || (shape.as_of && name == SURROGATE_AS_OF)) {
             headers.delete(name)?;
-        }
-        if !shape.as_of {
-            headers.delete("surrogate-as-of")?;
         }
     }
     for name in ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"] {
         headers.delete(name)?;
     }
-    if shape.not_modified {
+    let has_body = !not_modified && !shape.is_head && !matches!(response.status(), 101 | 204 | 205 | 304);
+    let body = from.body.filter(|_| has_body);
+    let mut coded = from.coded && headers.has("content-encoding")?;
+    if coded {
+        say_that_coding_varies(&headers)?;
+    }
+    let mut unpacked_body = None;
+    if shape.unpack {
+        coded = false;
+        describe_unpacked(&headers)?;
+        unpacked_body = body.map(unpacked).transpose()?;
+    }
+    if not_modified {
         headers.delete("content-length")?;
         headers.delete("content-type")?;
     }
-    headers.append("server-timing", &format!("origin;dur={origin_ms}"))?;
-    headers.append(CACHE_STATUS, &rendered(status, shape, key))?;
-    Ok(answer)
+    headers.append("server-timing", &format!("origin;dur={}", from.origin_ms))?;
+    headers.append(CACHE_STATUS, &rendered(status, shape, from.key))?;
+    init.set_headers(&headers);
+    new_response(unpacked_body.as_ref().or(body).unwrap_or(&JsValue::NULL), &init, coded)
 }
 
 /// An RFC 9457 error of the edge's own.
@@ -144,7 +243,14 @@ pub fn problem(problem: &Problem, status: Option<&CacheStatus>) -> Result<web_sy
     if let Some(status) = status {
         headers.set(CACHE_STATUS, &status.render(NAME))?;
     }
-    build(Some(&JsValue::from_str(&problem.to_json())), problem.status, &headers)
+    build(Some(&JsValue::from_str(&problem.to_json())), problem.status, &headers, false)
+}
+
+/// A request that got no answer from cache or origin, and is counted so.
+pub fn fail(problem_: &Problem, reason: Reason) -> Result<web_sys::Response, JsValue> {
+    isolate::count(Phase::Failed);
+    let status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Failed) };
+    problem(problem_, Some(&status))
 }
 
 /// A small JSON document of the edge's own.
@@ -157,7 +263,7 @@ pub fn plain(status: u16, content_type: &str, text: &str) -> web_sys::Response {
         let headers = web_sys::Headers::new()?;
         headers.set("content-type", content_type)?;
         headers.set("cache-control", "no-store")?;
-        build(Some(&JsValue::from_str(text)), status, &headers)
+        build(Some(&JsValue::from_str(text)), status, &headers, false)
     };
     make().unwrap_or_else(|_: JsValue| web_sys::Response::error())
 }

@@ -1,6 +1,6 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
-use surrogate_cache::{Config, LogOwner};
+use surrogate_cache::{Config, LogOwner, Rules};
 use tokens::KeySet;
 use worker::Env;
 
@@ -25,7 +25,7 @@ pub struct Settings {
 }
 
 fn text(env: &Env, name: &str) -> Option<String> {
-    let value = env.var(name).ok()?.to_string();
+    let value = crate::js::binding(env, name)?.as_string()?;
     let value = value.trim();
     (!value.is_empty()).then(|| value.to_string())
 }
@@ -34,6 +34,14 @@ fn number(env: &Env, name: &str, default: u64) -> Result<u64, String> {
     match text(env, name) {
         None => Ok(default),
         Some(value) => value.parse().map_err(|_| format!("{name} must be a whole number, not '{value}'")),
+    }
+}
+
+fn switch(env: &Env, name: &str) -> Result<bool, String> {
+    match text(env, name).as_deref() {
+        None | Some("off") => Ok(false),
+        Some("on") => Ok(true),
+        Some(other) => Err(format!("{name} must be on or off, not '{other}'")),
     }
 }
 
@@ -69,6 +77,10 @@ impl Settings {
             bound_ms,
             memory_bytes_max: number(env, "MEMORY_BYTES_MAX", default.memory_bytes_max)?,
             body_bytes_max: number(env, "BODY_BYTES_MAX", default.body_bytes_max)?,
+            rules: Rules {
+                heuristic_freshness: switch(env, "HEURISTIC_FRESHNESS")?,
+                store_set_cookie: switch(env, "STORE_SET_COOKIE")?,
+            },
             ..default
         };
         let origin_timeout_ms = number(env, "ORIGIN_TIMEOUT_MS", 10_000)?;

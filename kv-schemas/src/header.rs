@@ -8,7 +8,7 @@ pub const MIN_AS_OF: &str = "min-as-of";
 pub const SURROGATE_KEY: &str = "surrogate-key";
 /// The same, comma-separated, as other networks write it.
 pub const CACHE_TAG: &str = "cache-tag";
-/// Older surrogate protocol; read by nobody here, never passed on.
+/// The edge's policy as networks wrote it before RFC 9213; never passed on.
 pub const SURROGATE_CONTROL: &str = "surrogate-control";
 /// RFC 9213: the edge's own policy.
 pub const CDN_CACHE_CONTROL: &str = "cdn-cache-control";

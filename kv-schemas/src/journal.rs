@@ -1,14 +1,21 @@
-//! What isolates and the purge journal say to each other.
+//! What isolates and the purge journal say to each other, once a lease from every location.
+//!
+//! ```text
+//! query = text log_id (empty: none) | number since | text location
+//! delta = text log_id | number head | number floor_soft | number floor_hard | number until
+//!       | number purges_count | ( number seq | number flags | number keys_count | hash* )*
+//! flags = 1 if hard | 2 if all
+//! ```
+//! Numbers, texts and hashes as in [`crate::wire`].
 use crate::as_of::{LogId, Seq};
 use crate::purge::PurgeMode;
 use crate::surrogate_key::KeyHash;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::wire::{Reader, put_number, put_text};
 
 /// What an isolate asks the journal: everything after the state it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalQuery {
     /// The log the isolate knows; another one, or none, makes `since` meaningless.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_id: Option<LogId>,
     /// The highest `seq` this isolate has applied. Reported, it is also the receipt of its location.
     pub since: Seq,
@@ -17,7 +24,7 @@ pub struct JournalQuery {
 }
 
 /// The journal's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalDelta {
     pub log_id: LogId,
     /// Highest `seq` the journal holds.
@@ -32,31 +39,116 @@ pub struct JournalDelta {
 }
 
 /// One purge as isolates need it: hashes in place of keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeltaPurge {
     pub seq: Seq,
     pub mode: PurgeMode,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<HexHash>,
+    pub keys: Vec<KeyHash>,
 }
 
-/// A key hash as JSON carries it: 16 hex digits, since JSON numbers are exact only below 2^53.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HexHash(pub KeyHash);
+const HARD: u64 = 1;
+const ALL: u64 = 2;
 
-impl Serialize for HexHash {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{:016x}", self.0))
+impl JournalQuery {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_text(&mut bytes, self.log_id.as_ref().map_or("", LogId::as_str));
+        put_number(&mut bytes, self.since);
+        put_text(&mut bytes, &self.location);
+        bytes
+    }
+
+    /// `None`: not what this version writes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let log_id = match reader.text()? {
+            "" => None,
+            text => Some(LogId::new(text).ok()?),
+        };
+        let query = Self { log_id, since: reader.number()?, location: reader.text()?.to_string() };
+        reader.end()?;
+        Some(query)
     }
 }
 
-impl<'de> Deserialize<'de> for HexHash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let hex = text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        let hash = if hex { KeyHash::from_str_radix(&text, 16).ok() } else { None };
-        hash.map(Self).ok_or_else(|| serde::de::Error::custom("a key hash is 16 lower-case hex digits"))
+impl JournalDelta {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_text(&mut bytes, self.log_id.as_str());
+        for number in [self.head, self.floor_soft, self.floor_hard, self.until, self.purges.len() as u64] {
+            put_number(&mut bytes, number);
+        }
+        for purge in &self.purges {
+            let hard = if purge.mode == PurgeMode::Hard { HARD } else { 0 };
+            let all = if purge.all { ALL } else { 0 };
+            for number in [purge.seq, hard | all, purge.keys.len() as u64] {
+                put_number(&mut bytes, number);
+            }
+            for key in &purge.keys {
+                bytes.extend_from_slice(&key.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// `None`: not what this version writes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let log_id = LogId::new(reader.text()?).ok()?;
+        let (head, floor_soft, floor_hard, until) =
+            (reader.number()?, reader.number()?, reader.number()?, reader.number()?);
+        let mut purges = Vec::new();
+        for _ in 0..reader.number()? {
+            let (seq, flags) = (reader.number()?, reader.number()?);
+            if flags > HARD | ALL {
+                return None;
+            }
+            let mut keys = Vec::new();
+            for _ in 0..reader.number()? {
+                keys.push(reader.hash()?);
+            }
+            let mode = if flags & HARD == 0 { PurgeMode::Soft } else { PurgeMode::Hard };
+            purges.push(DeltaPurge { seq, mode, all: flags & ALL != 0, keys });
+        }
+        reader.end()?;
+        Some(Self { log_id, head, floor_soft, floor_hard, until, purges })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn delta() -> JournalDelta {
+        let purges = vec![
+            DeltaPurge { seq: 7, mode: PurgeMode::Soft, all: false, keys: vec![1, u64::MAX] },
+            DeltaPurge { seq: 8, mode: PurgeMode::Hard, all: true, keys: vec![] },
+        ];
+        JournalDelta { log_id: LogId::new("log").unwrap(), head: 300, floor_soft: 2, floor_hard: 1, until: 8, purges }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_every_truncation_noticed() {
+        let bytes = delta().encode();
+        assert_eq!(JournalDelta::decode(&bytes), Some(delta()));
+        let query = JournalQuery { log_id: None, since: 3, location: "FRA".into() };
+        assert_eq!(JournalQuery::decode(&query.encode()), Some(query.clone()));
+        for end in 0..bytes.len() {
+            assert_eq!(JournalDelta::decode(&bytes[..end]), None, "cut at {end}");
+        }
+        for end in 0..query.encode().len() {
+            assert_eq!(JournalQuery::decode(&query.encode()[..end]), None, "cut at {end}");
+        }
+        assert_eq!(JournalDelta::decode(&[bytes, vec![0]].concat()), None, "too long");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            JournalDelta::decode(&bytes);
+            JournalQuery::decode(&bytes);
+        }
     }
 }

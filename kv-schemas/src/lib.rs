@@ -24,6 +24,7 @@ pub mod problem;
 pub mod purge;
 pub mod store_key;
 pub mod surrogate_key;
+mod wire;
 
 pub use as_of::{AsOf, LogId, SEQ_MAX, Seq};
 pub use problem::Problem;

@@ -5,7 +5,7 @@ use kv_schemas::claims::{
     AUDIENCE_ADMIN, AUDIENCE_EDGE, AdminClaims, EdgeClaims, ISSUER, Scope, StaffRole, body_digest,
 };
 use kv_schemas::entry::EntryHead;
-use kv_schemas::journal::{DeltaPurge, HexHash, JournalDelta, JournalQuery};
+use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery};
 use kv_schemas::store_key::{colo_url, kv_key};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey};
@@ -26,6 +26,10 @@ fn same(name: &str, text: &str) {
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert_eq!(text, golden.trim_end(), "{name} is not as it was; a change here is a new version of the format");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn schema(name: &str) -> jsonschema::Validator {
@@ -90,12 +94,14 @@ fn purges_travel_as_agreed() {
 
 #[test]
 fn the_journal_speaks_as_agreed() {
-    check("journal_query", &JournalQuery { log_id: Some(log_id()), since: 6, location: "FRA".into() });
+    let query = JournalQuery { log_id: Some(log_id()), since: 6, location: "FRA".into() };
+    same("journal_query.hex", &hex(&query.encode()));
     let purges = vec![
-        DeltaPurge { seq: 7, mode: PurgeMode::Soft, all: false, keys: vec![HexHash(key("home").hash())] },
+        DeltaPurge { seq: 7, mode: PurgeMode::Soft, all: false, keys: vec![key("home").hash()] },
         DeltaPurge { seq: 8, mode: PurgeMode::Hard, all: true, keys: vec![] },
     ];
-    check("journal_delta", &JournalDelta { log_id: log_id(), head: 8, floor_soft: 0, floor_hard: 3, until: 8, purges });
+    let delta = JournalDelta { log_id: log_id(), head: 8, floor_soft: 0, floor_hard: 3, until: 8, purges };
+    same("journal_delta.hex", &hex(&delta.encode()));
 }
 
 #[test]
@@ -103,8 +109,7 @@ fn entries_are_stored_as_agreed() {
     check("entry_meta", &head().meta());
     let mut bytes = head().encode().unwrap();
     bytes.extend_from_slice(b"{}");
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    same("entry.hex", &hex);
+    same("entry.hex", &hex(&bytes));
     assert_eq!(EntryHead::split(&bytes).unwrap(), (head(), &b"{}"[..]));
 }
 

@@ -2,6 +2,7 @@
 //! all go through [`fleet`] and [`origin`].
 #![forbid(unsafe_code)]
 
+pub mod conformance;
 pub mod dev;
 pub mod fleet;
 pub mod origin;

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Doing, Result, dev, proxy, setup, test, ui::say};
+use xtask::{Doing, Result, conformance, dev, proxy, setup, test, ui::say};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's commands")]
@@ -18,6 +18,8 @@ enum Command {
     Dev(dev::Dev),
     /// Starts the edge alone, as a caching reverse proxy in front of any HTTP origin.
     Edge(proxy::Edge),
+    /// Runs the public HTTP caching suite against the edge.
+    Conformance(conformance::Conformance),
     /// Runs everything that CI runs.
     Test(test::Test),
     /// Installs what this machine lacks.
@@ -46,6 +48,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Dev(dev) => dev.run(),
         Command::Edge(edge) => edge.run(),
+        Command::Conformance(conformance) => conformance.run(),
         Command::Test(test) => test.run(),
         Command::Setup => setup::all(),
         Command::BuildEdge => {

@@ -3,6 +3,7 @@ use crate::dev::{lock_state, ports, stop_flag};
 use crate::fleet::{Fleet, Mode, Options};
 use crate::process::check_port;
 use crate::ui::say;
+use crate::workerd::Vars;
 use crate::{Doing, Error, Result, said, setup};
 use clap::Args;
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope};
@@ -25,6 +26,12 @@ pub struct Edge {
     /// How long an edge relies on what it knows of purges, in milliseconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     lease_ms: Option<u64>,
+    /// Guess a lifetime from Last-Modified where an answer gives none (RFC 9111 section 4.2.2).
+    #[arg(long)]
+    heuristic_freshness: bool,
+    /// Store answers that set cookies, if nothing else forbids it (RFC 9111 section 7.3).
+    #[arg(long)]
+    store_set_cookie: bool,
     /// Folder to keep entries and purges in; without it they are gone at the end.
     #[arg(long)]
     state: Option<PathBuf>,
@@ -57,6 +64,12 @@ pub fn purge_token(key: &SigningKey, now_s: u64) -> Result<String> {
     key.sign(claims, now_s, TOKEN_LIFETIME_S).map_err(|error| Error::Said(format!("cannot sign a token: {error}")))
 }
 
+/// The Worker's switches, as it reads them.
+pub fn vars(heuristic_freshness: bool, store_set_cookie: bool) -> Vars {
+    let switches = [("HEURISTIC_FRESHNESS", heuristic_freshness), ("STORE_SET_COOKIE", store_set_cookie)];
+    switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name.to_string(), "on".to_string())).collect()
+}
+
 impl Edge {
     pub fn run(self) -> Result<()> {
         let upstream = self.upstream.trim_end_matches('/').to_string();
@@ -84,7 +97,7 @@ impl Edge {
             origin_url: upstream,
             token_keys: public,
             lease_ms: self.lease_ms,
-            vars: Vec::new(),
+            vars: vars(self.heuristic_freshness, self.store_set_cookie),
             tied: true,
         })?;
         let token = purge_token(&key, now_s())?;

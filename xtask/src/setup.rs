@@ -99,18 +99,7 @@ pub fn path() -> std::ffi::OsString {
 }
 
 fn npm_packages() -> Result<()> {
-    let lock = root().join("package-lock.json");
-    let wanted = std::fs::read(&lock).doing(format!("cannot read {}", lock.display()))?;
-    let stamp = root().join("node_modules/.installed-from");
-    if std::fs::read(&stamp).ok() != Some(wanted.clone()) {
-        if output(Command::new("npm").arg("--version")).is_none() {
-            return said("npm does not run; install Node with npm, any version from 18 (nodejs.org)");
-        }
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(root());
-        step("installing npm packages", &logs().join("npm.log"), &mut npm)?;
-        std::fs::write(&stamp, wanted).doing("cannot note what npm installed")?;
-    }
+    npm_install(&root(), "installing npm packages")?;
     let node = output(Command::new("node").arg("--version").env("PATH", path())).unwrap_or_default();
     let mut numbers = node.trim_start_matches('v').split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < NODE_MIN {
@@ -118,6 +107,23 @@ fn npm_packages() -> Result<()> {
             "wrangler needs Node {}.{} or later and found {node:?}; there is no packaged Node for this system, so install one (nodejs.org)",
             NODE_MIN.0, NODE_MIN.1
         ));
+    }
+    Ok(())
+}
+
+/// Installs a folder's npm packages, unless they were installed from the same lock file.
+pub fn npm_install(folder: &Path, what: &str) -> Result<()> {
+    let lock = folder.join("package-lock.json");
+    let wanted = std::fs::read(&lock).doing(format!("cannot read {}", lock.display()))?;
+    let stamp = folder.join("node_modules/.installed-from");
+    if std::fs::read(&stamp).ok() != Some(wanted.clone()) {
+        if output(Command::new("npm").arg("--version")).is_none() {
+            return said("npm does not run; install Node with npm, any version from 18 (nodejs.org)");
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(folder);
+        step(what, &logs().join("npm.log"), &mut npm)?;
+        std::fs::write(&stamp, wanted).doing("cannot note what npm installed")?;
     }
     Ok(())
 }
@@ -201,7 +207,8 @@ fn strip_names(wasm: &Path) -> Result<()> {
     let stripped = wasm.with_extension("stripped");
     let mut strip = node_command("wasm-opt");
     // Optimised once more: functions that differ in name only can be one now.
-    strip.arg(wasm).args(["-Oz", "--strip-debug", "--strip-producers", "-o"]).arg(&stripped);
+    // The lowest kilobyte is the far end of the stack, where no static lies: offsets may be folded.
+    strip.arg(wasm).args(["-Oz", "--low-memory-unused", "--strip-debug", "--strip-producers", "-o"]).arg(&stripped);
     for feature in ["mutable-globals", "sign-ext", "nontrapping-float-to-int", "bulk-memory", "multivalue"]
         .into_iter()
         .chain(["reference-types", "exception-handling"])

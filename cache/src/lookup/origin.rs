@@ -1,7 +1,9 @@
 //! Asking origin, and what its answer means: stored, confirmed, refused, or replaced by what is stored.
 use super::assess::Use;
 use super::{Answer, Fetch, Lookup, Request, State, Step, Tier};
-use crate::conditional::{head_speaks_of, is_not_modified, strongly_equal, update_stored, validators};
+use crate::conditional::{
+    head_speaks_of, is_not_modified, not_modified_speaks_of, strongly_equal, update_stored, validators,
+};
 use crate::engine::{Engine, LogOwner, StorePlan};
 use crate::entry::{Entry, Stamp, part_key, surrogate_keys};
 use crate::fields::Fields;
@@ -82,6 +84,9 @@ impl<B: Clone> Lookup<B> {
                     now_ms,
                 );
             };
+            if !not_modified_speaks_of(&head.fields, &candidate.entry.head.fields) {
+                return self.confirmed_for_once(engine, candidate.entry, now_ms);
+            }
             return self.revalidated(engine, &candidate.entry, head, now_ms);
         }
         if let Some(beginning) = self.beginning.clone()
@@ -186,6 +191,24 @@ impl<B: Clone> Lookup<B> {
             stored: Some(stored),
             ..CacheStatus::new(Phase::Revalidated)
         };
+        self.answer_stored(entry, status, behind, now_ms)
+    }
+
+    /// Origin says that what is stored may be used, and speaks of another answer: it is used for this request, and
+    /// nothing is learnt for the next.
+    fn confirmed_for_once(&mut self, engine: &mut Engine<B>, entry: Arc<Entry<B>>, now_ms: u64) -> Step<B> {
+        if let Use::Dead { .. } = self.assess(engine, &entry, now_ms) {
+            // Purged meanwhile: nothing is left to confirm.
+            return self.fetch_whole(engine);
+        }
+        self.give_back(engine);
+        let status = CacheStatus {
+            reason: Some(self.reason),
+            fwd_status: Some(304),
+            stored: Some(Err(Reason::OtherVariant)),
+            ..CacheStatus::new(Phase::Revalidated)
+        };
+        let behind = self.behind(engine, now_ms);
         self.answer_stored(entry, status, behind, now_ms)
     }
 

@@ -131,10 +131,21 @@ pub enum Answer<B> {
     Failed { http_status: u16, slug: &'static str, title: &'static str, status: CacheStatus, behind: Behind<B> },
 }
 
+static NO_FIELDS: Fields = Fields::NONE;
+
 impl<B> Answer<B> {
     pub fn status(&self) -> &CacheStatus {
         match self {
             Self::Stored { status, .. } | Self::Forwarded { status, .. } | Self::Failed { status, .. } => status,
+        }
+    }
+
+    /// The fields of the answer that is shown; none of an error of the cache's own.
+    pub fn fields(&self) -> &Fields {
+        match self {
+            Self::Stored { entry, .. } => &entry.head.fields,
+            Self::Forwarded { head, .. } => &head.fields,
+            Self::Failed { .. } => &NO_FIELDS,
         }
     }
 

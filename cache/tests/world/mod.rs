@@ -1,7 +1,7 @@
 //! A small world that drives the lookup machine: a clock, one location's cache, KV, an origin and a journal, each a
 //! variable.
 #![allow(dead_code, reason = "each test file uses its part")]
-use kv_schemas::journal::{DeltaPurge, HexHash, JournalDelta};
+use kv_schemas::journal::{DeltaPurge, JournalDelta};
 use kv_schemas::surrogate_key::hash;
 use kv_schemas::{LogId, PurgeMode, Seq};
 use std::collections::HashMap;
@@ -72,7 +72,7 @@ impl World {
     }
 
     pub fn purge(&mut self, seq: Seq, mode: PurgeMode, keys: &[&str]) {
-        let keys: Vec<_> = keys.iter().map(|key| HexHash(hash(key))).collect();
+        let keys: Vec<_> = keys.iter().map(|key| hash(key)).collect();
         let all = keys.is_empty();
         self.journal.as_mut().unwrap().push(DeltaPurge { seq, mode, all, keys });
     }

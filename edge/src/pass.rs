@@ -1,0 +1,152 @@
+//! To origin and back: any method, any body. A write that succeeds makes what is stored at its URLs invalid, here and at
+//! every location, by a purge of those URLs; so a fill that was under way cannot bring the old answer back.
+use crate::drive::{self, Call};
+use crate::isolate::{self, now_ms};
+use crate::origin_fetch::{OriginRequest, VIA};
+use crate::respond::{self, Forwarded, Shape};
+use crate::settings::Mode;
+use crate::{colo_cache, journal_client, js, kv, route};
+use kv_schemas::surrogate_key::url_key;
+use kv_schemas::{AsOf, Problem, PurgeMode, PurgeRequest};
+use surrogate_cache::directives::RequestDirectives;
+use surrogate_cache::engine::StorePlan;
+use surrogate_cache::entry::key_of;
+use surrogate_cache::fields::remove_hop_by_hop;
+use surrogate_cache::lookup::{Behind, plan_written};
+use surrogate_cache::phase::CacheStatus;
+use surrogate_cache::policy::ResponseHead;
+use surrogate_cache::{Fields, LogOwner, Phase, Reason, Request, encoding};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_name = URL)]
+    type Url;
+    #[wasm_bindgen(constructor, catch, js_class = "URL")]
+    fn new(url: &str, base: &str) -> Result<Url, JsValue>;
+    #[wasm_bindgen(method, getter)]
+    fn origin(this: &Url) -> String;
+    #[wasm_bindgen(method, getter)]
+    fn href(this: &Url) -> String;
+}
+
+pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Response, JsValue> {
+    let method = call.request.method();
+    let reason = if matches!(method.as_str(), "GET" | "HEAD") { reason } else { Reason::Method };
+    let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
+    let url = format!("{}{target}", call.settings.origin_url);
+    // `new Request(url, request)` takes method, fields and the unread body along.
+    let init: &web_sys::RequestInit = call.request.unchecked_ref();
+    let copy = web_sys::Request::new_with_str_and_init(&url, init)?;
+    copy.headers().append("via", VIA)?;
+    let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
+    let request_time_ms = now_ms();
+    let answer = js::send(&copy, call.settings.origin_timeout_ms).await;
+    let response = match answer.and_then(|response| js::final_status(&response).map(|_| response)) {
+        Ok(response) => response,
+        Err(error) => {
+            worker::console_warn!("origin {url}: {}", error.text());
+            let (code, slug) = match error {
+                js::CallError::Timeout => (504, "origin-timeout"),
+                js::CallError::Refused(_) => (502, "origin-unreachable"),
+            };
+            return respond::fail(&Problem::new(code, slug, "The origin did not answer"), Reason::OriginFailed);
+        }
+    };
+    let response_time_ms = now_ms();
+    status.fwd_status = Some(response.status());
+    isolate::count(Phase::Bypass);
+    let mut store = None;
+    // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
+    // response to an unsafe request method".
+    if !is_safe(&method) && response.status() < 400 && call.settings.engine.log_owner == LogOwner::Journal {
+        let fields = js::fields(&response.headers());
+        let landed = invalidate(call, &method, &url, target, &fields).await;
+        if let ("POST", Some(sent_at), Some(landed)) = (method.as_str(), sent_at, landed) {
+            let head = ResponseHead { status: response.status(), fields, request_time_ms, response_time_ms };
+            store = plan_post(call, &url, target, &head, &sent_at, landed).await;
+        }
+    }
+    status.stored = store.is_some().then_some(Ok(()));
+    let is_head = method == "HEAD";
+    let origin = OriginRequest { url, is_head, fields: Fields::new(), timeout_ms: call.settings.origin_timeout_ms };
+    let body = drive::split_for_store(call, &origin, &response, store, !is_head, Behind::default());
+    let shape =
+        Shape { is_head, as_of: true, cdn_policy: call.settings.mode == Mode::Proxy, ..Shape::default() };
+    let forwarded = Forwarded {
+        response: &response,
+        body: body.as_ref().map(AsRef::as_ref),
+        coded: true,
+        not_modified: false,
+        key: "",
+        origin_ms: response_time_ms.saturating_sub(request_time_ms),
+    };
+    respond::forwarded(&forwarded, &status, &shape)
+}
+
+/// RFC 9110 section 9.2.1.
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+}
+
+/// The path with its query of a URI origin names, if it is one of this site. RFC 9111 section 4.4: "a cache MUST NOT
+/// trigger an invalidation [...] if the origin [...] of the URI to be invalidated differs from the origin of the target
+/// URI". Origin may know the site by its own name or by the edge's.
+fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
+    let named = Url::new(reference, url).ok()?;
+    let is_ours = |base: &str| Url::new(base, base).is_ok_and(|base| base.origin() == named.origin());
+    let ours = is_ours(url) || is_ours(&call.request.url());
+    ours.then(|| route::target_of(&named.href()).to_string())
+}
+
+/// Purges the URLs a write touched. The state the purge made, or nothing if the journal cannot be reached.
+async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: &Fields) -> Option<AsOf> {
+    let mut targets = vec![target.to_string()];
+    for name in ["location", "content-location"] {
+        targets.extend(fields.get(name).and_then(|reference| same_site(call, url, reference)));
+    }
+    let keys = targets.iter().map(|target| url_key(target)).collect();
+    let reason = Some(format!("{method} through the edge"));
+    let purge = PurgeRequest { keys, all: false, mode: PurgeMode::Hard, reason };
+    match journal_client::append(&call.env, &purge).await {
+        Ok(state) => {
+            // Known here before the writer has the answer.
+            journal_client::sync(&call.env, &call.location).await;
+            Some(state)
+        }
+        Err(error) => {
+            worker::console_warn!("journal: {}; invalidating at this location alone", error.text());
+            for key in targets.iter().map(|target| key_of(target)) {
+                isolate::with(|isolate| isolate.engine.forget(&key));
+                colo_cache::delete(&key).await;
+                kv::delete(&call.env, &key).await;
+            }
+            None
+        }
+    }
+}
+
+/// Whether and how the answer to a POST is stored for later GETs: if it is the new content of its own URL, and nothing
+/// else purged it meanwhile.
+async fn plan_post(
+    call: &Call,
+    url: &str,
+    target: &str,
+    head: &ResponseHead,
+    sent_at: &AsOf,
+    landed: AsOf,
+) -> Option<Box<StorePlan>> {
+    let of_itself = same_site(call, url, head.fields.get("content-location")?)? == target;
+    let storable_coding = !head.fields.has("content-encoding") || encoding::is_packed(&head.fields);
+    if !of_itself || !storable_coding {
+        return None;
+    }
+    let mut fields = js::fields(&call.request.headers());
+    remove_hop_by_hop(&mut fields);
+    let directives = RequestDirectives::of(&fields);
+    let request = Request { key: key_of(target), is_head: false, fields, directives, min_as_of: None };
+    let planned = isolate::with(|isolate| plan_written(&isolate.engine, &request, head, landed.clone()));
+    let plan = planned?.ok()?;
+    let alone = journal_client::is_only_purge(&call.env, sent_at, &landed, plan.keys()).await;
+    alone.then(|| Box::new(plan))
+}
