@@ -1,7 +1,7 @@
 //! Conditional requests: whether a client's validators match what is stored (RFC 9110 section 13).
+use crate::date::parse_date_ms;
 use crate::fields::Fields;
 use crate::policy::ResponseHead;
-use crate::date::parse_date_ms;
 
 /// RFC 9110 section 8.8.3.2: weak comparison looks at the opaque tags alone.
 fn weakly_equal(a: &str, b: &str) -> bool {
@@ -175,7 +175,9 @@ mod tests {
             head_speaks_of(&head.iter().copied().collect(), &stored, 3)
         };
         assert!(speaks(&[("etag", "\"a\""), ("content-length", "3")]) && speaks(&[("last-modified", "x")]));
-        for other in [&[("etag", "\"b\"")][..], &[("etag", "\"a\""), ("content-length", "4")], &[], &[("content-length", "3")]] {
+        for other in
+            [&[("etag", "\"b\"")][..], &[("etag", "\"a\""), ("content-length", "4")], &[], &[("content-length", "3")]]
+        {
             assert!(!speaks(other), "{other:?}");
         }
         assert!(!speaks(&[("etag", "\"a\""), ("last-modified", "y")]));

@@ -40,7 +40,8 @@ pub fn parse_date_ms(value: &str, now_ms: u64) -> Option<u64> {
         let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
         let time = parts.next()?;
         let zone = parts.next()?;
-        return (zone == "gmt" && parts.next().is_none()).then(|| at(number(year, 4)?, month, number(day, 2)?, time))?;
+        return (zone == "gmt" && parts.next().is_none())
+            .then(|| at(number(year, 4)?, month, number(day, 2)?, time))?;
     }
     let (month, rest) = rest.split_once(' ')?;
     let (day, rest) = rest.strip_prefix(' ').unwrap_or(rest).split_once(' ')?;
@@ -67,8 +68,7 @@ fn full_year(two_digits: u64, now_ms: u64) -> Option<u64> {
 fn at(year: u64, month: &str, day: u64, time: &str) -> Option<u64> {
     let month = u64::try_from(MONTHS.iter().position(|name| *name == month)?).ok()?;
     let mut parts = time.split(':');
-    let (hour, minute, second) =
-        (number(parts.next()?, 2)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    let (hour, minute, second) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
     let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days_in_month = match month {
         1 if is_leap => 29,
@@ -87,11 +87,8 @@ fn at(year: u64, month: &str, day: u64, time: &str) -> Option<u64> {
         return None;
     }
     // Years begin in March here, so that the leap day is the last day of one.
-    let (year, month) = if month < 2 {
-        (year.checked_sub(1)?, month.checked_add(10)?)
-    } else {
-        (year, month.checked_sub(2)?)
-    };
+    let (year, month) =
+        if month < 2 { (year.checked_sub(1)?, month.checked_add(10)?) } else { (year, month.checked_sub(2)?) };
     let leap_days = (year / 4).checked_sub(year / 100)?.checked_add(year / 400)?;
     let day_of_year = month.checked_mul(153)?.checked_add(2)?.checked_div(5)?.checked_add(day)?.checked_sub(1)?;
     // 719,468 days lie between the first of March of year 0 and 1970.

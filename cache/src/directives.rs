@@ -107,8 +107,7 @@ impl ResponseDirectives {
         for (key, value) in members {
             // RFC 9213 section 2.1 takes types from the directives' own definitions: a lifetime is an Integer. One of
             // another type is an error like any other, and the field is ignored.
-            let is_lifetime =
-                matches!(key, "max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error");
+            let is_lifetime = matches!(key, "max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error");
             if is_lifetime && !matches!(value, Value::Integer(seconds) if seconds >= 0) {
                 return None;
             }
@@ -275,7 +274,18 @@ mod tests {
         assert_eq!(read("max-age=60, stale-if-error=5").unwrap().stale_if_error_s, Some(5));
         assert!(read("no-store").unwrap().no_store);
         assert!(!read("no-store=?0").unwrap().no_store);
-        for ignored in ["max-age=\"60\"", "max-age=6.5", "max-age", "max-age=-1", "", "max-age=60,", "Max-Age=60", "max-age=;", "=", "max-age=60 public"] {
+        for ignored in [
+            "max-age=\"60\"",
+            "max-age=6.5",
+            "max-age",
+            "max-age=-1",
+            "",
+            "max-age=60,",
+            "Max-Age=60",
+            "max-age=;",
+            "=",
+            "max-age=60 public",
+        ] {
             assert_eq!(read(ignored), None, "{ignored:?}");
         }
     }
@@ -300,8 +310,7 @@ mod tests {
                 .into_iter()
                 .collect();
         assert_eq!(ResponseDirectives::of(&fields).0.max_age_s, Some(5));
-        let fields: Fields =
-            [("surrogate-control", "max-age=9"), ("cache-control", "no-store")].into_iter().collect();
+        let fields: Fields = [("surrogate-control", "max-age=9"), ("cache-control", "no-store")].into_iter().collect();
         assert_eq!(ResponseDirectives::of(&fields).0.max_age_s, Some(9));
     }
 

@@ -312,11 +312,14 @@ mod tests {
             (&auth, 200, &[cc("s-maxage=5")], Ok(())),
         ];
         for (request, status, fields, expected) in table {
-            assert_eq!(check_storable(request, false, &head(status, fields), Rules::default()), expected, "{status} {fields:?}");
+            assert_eq!(
+                check_storable(request, false, &head(status, fields), Rules::default()),
+                expected,
+                "{status} {fields:?}"
+            );
         }
-        let stored = |no_store, fields: &[(&str, &str)], rules| {
-            check_storable(&plain, no_store, &head(200, fields), rules)
-        };
+        let stored =
+            |no_store, fields: &[(&str, &str)], rules| check_storable(&plain, no_store, &head(200, fields), rules);
         assert_eq!(stored(true, &[cc("max-age=5")], Rules::default()), Err(Reason::NoStore));
         let cookies = Rules { store_set_cookie: true, ..Rules::default() };
         assert_eq!(stored(false, &[cc("max-age=5"), ("set-cookie", "a=b")], cookies), Ok(()));

@@ -170,7 +170,16 @@ mod tests {
     fn content_ranges_that_contradict_themselves_are_refused() {
         assert_eq!(ContentRange::parse("bytes 4-9/10"), Some(ContentRange { first: 4, last: 9, complete: Some(10) }));
         assert_eq!(ContentRange::parse("bytes 0-0/*"), Some(ContentRange { first: 0, last: 0, complete: None }));
-        for bad in ["bytes 9-4/10", "bytes 4-10/10", "bytes */10", "items 0-1/2", "bytes 0-1", "bytes=0-1/2", "", "bytes 0-1/2, bytes 3-4/5"] {
+        for bad in [
+            "bytes 9-4/10",
+            "bytes 4-10/10",
+            "bytes */10",
+            "items 0-1/2",
+            "bytes 0-1",
+            "bytes=0-1/2",
+            "",
+            "bytes 0-1/2, bytes 3-4/5",
+        ] {
             assert_eq!(ContentRange::parse(bad), None, "{bad:?}");
         }
     }

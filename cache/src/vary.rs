@@ -65,7 +65,9 @@ fn language_ranges(value: &str) -> Option<Vec<LanguageRange>> {
         if !legal {
             return None;
         }
-        let after = |other: &LanguageRange| (1000_u16.saturating_sub(other.1), &other.0) < (1000_u16.saturating_sub(weight), &range);
+        let after = |other: &LanguageRange| {
+            (1000_u16.saturating_sub(other.1), &other.0) < (1000_u16.saturating_sub(weight), &range)
+        };
         let place = ranges.partition_point(after);
         if ranges.get(place).is_none_or(|other| *other != (range.clone(), weight)) {
             ranges.insert(place, (range, weight));
@@ -91,7 +93,8 @@ fn thousandths(weight: &str) -> Option<u16> {
 }
 
 fn rendered(ranges: &[LanguageRange]) -> String {
-    let members = ranges.iter().map(|(range, weight)| if *weight == 1000 { range.clone() } else { format!("{range};{weight}") });
+    let members =
+        ranges.iter().map(|(range, weight)| if *weight == 1000 { range.clone() } else { format!("{range};{weight}") });
     members.collect::<Vec<_>>().join(",")
 }
 
@@ -108,7 +111,12 @@ fn language_key(primary: &str, varies_on: &[String], request: &Fields, language:
 }
 
 /// The key an answer in a single language is also kept under.
-pub fn content_language_key(primary: &str, varies_on: &[String], request: &Fields, response: &Fields) -> Option<String> {
+pub fn content_language_key(
+    primary: &str,
+    varies_on: &[String],
+    request: &Fields,
+    response: &Fields,
+) -> Option<String> {
     let language = response.joined("content-language")?.trim().to_ascii_lowercase();
     let is_single = !language.is_empty() && language.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if is_single { language_key(primary, varies_on, request, &language) } else { None }
@@ -158,7 +166,8 @@ mod tests {
         }
         assert_ne!(language("en;500"), language("en;q=0.5"), "no value reads as what another one normalises to");
         assert_ne!(language("=de,en"), language("en, de"));
-        for other in ["en", "en, de;q=0.5", "en;q=0.5, de", "en, de, fr", "en-GB, de", "en, de;q=2", "en de", "\u{e9}"] {
+        for other in ["en", "en, de;q=0.5", "en;q=0.5, de", "en, de, fr", "en-GB, de", "en, de;q=2", "en de", "\u{e9}"]
+        {
             assert_ne!(language(other), language("en, de"), "{other:?}");
         }
     }
@@ -180,7 +189,10 @@ mod tests {
             assert_eq!(wanted(undecided), None, "{undecided:?}");
         }
         assert_eq!(made("de, en", "1"), None, "two languages at once are not the one");
-        assert_eq!(wanted_language_key("k", &["x".to_string()], &[("accept-language", "de")].into_iter().collect()), None);
+        assert_eq!(
+            wanted_language_key("k", &["x".to_string()], &[("accept-language", "de")].into_iter().collect()),
+            None
+        );
     }
 
     proptest::proptest! {

@@ -185,7 +185,7 @@ impl JournalView {
         self.floor_soft = self.floor_soft.max(delta.floor_soft);
         self.floor_hard = self.floor_hard.max(delta.floor_hard);
         for purge in &delta.purges {
-            self.take(purge.seq, purge.mode, purge.all, purge.keys.iter().map(|key| *key));
+            self.take(purge.seq, purge.mode, purge.all, purge.keys.iter().copied());
         }
         self.applied = self.applied.max(delta.until);
         if delta.until < delta.head {

@@ -309,3 +309,15 @@ fn a_304_about_another_answer_is_used_once_and_changes_nothing() {
         assert_eq!(brief(world.get()), (Phase::Revalidated, Some("v1")), "the next request asks again");
     }
 }
+
+#[test]
+fn a_stale_answer_in_the_wanted_language_is_not_what_is_revalidated_for_another_request() {
+    let mut world = World::new(LogOwner::Origin);
+    let fields =
+        [("cache-control", "max-age=1"), ("vary", "accept-language"), ("content-language", "de"), ("etag", "\"a\"")];
+    world.serve("deutsch", 0, &fields);
+    world.ask(request(&[("accept-language", "en, de")]));
+    world.now_ms += 5_000;
+    world.ask(request(&[("accept-language", "fr;q=0.5, de")]));
+    assert!(world.fetches[1].fields.is_empty(), "{:?}", world.fetches[1]);
+}

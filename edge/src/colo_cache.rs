@@ -1,10 +1,10 @@
 //! The location's tier: the Cache API. Its entries are shared by the isolates of one location and by nobody else.
 use crate::entry_bytes;
 use crate::isolate::Body;
+use js_sys::Promise;
 use js_sys::Uint8Array;
 use kv_schemas::store_key::colo_url;
 use surrogate_cache::{Entry, Rules};
-use js_sys::Promise;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 

@@ -1,9 +1,9 @@
 //! What the isolate asks the purge journal: everything after the state it has, until it has it all.
 use crate::isolate::{self, now_ms};
 use crate::js;
+use js_sys::Uint8Array;
 use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery};
 use kv_schemas::{AsOf, KeyHash, PurgeAck, PurgeRequest};
-use js_sys::Uint8Array;
 use surrogate_cache::view::Applied;
 use wasm_bindgen::prelude::*;
 use worker::{Env, console_warn};

@@ -56,7 +56,10 @@ impl PurgeJournal {
     #[wasm_bindgen(constructor)]
     pub fn new(state: JsValue, env: Env) -> Self {
         let owner = js::binding(&env, "PURGE_LOG").and_then(|owner| owner.as_string());
-        Self { sql: state.unchecked_into::<State>().storage().sql(), numbers_itself: owner.as_deref() == Some("journal") }
+        Self {
+            sql: state.unchecked_into::<State>().storage().sql(),
+            numbers_itself: owner.as_deref() == Some("journal"),
+        }
     }
 
     pub async fn fetch(&self, request: web_sys::Request) -> Result<web_sys::Response, JsValue> {
@@ -230,10 +233,8 @@ impl PurgeJournal {
         }
         let meta = self.meta()?;
         let held = meta.as_ref().map(|meta| JournalHead { log_id: meta.log_id.clone(), head: meta.head });
-        let retired = self.rows(
-            "SELECT 1 AS one FROM retired WHERE log_id = ?",
-            vec![JsValue::from_str(batch.log_id.as_str())],
-        )?;
+        let retired =
+            self.rows("SELECT 1 AS one FROM retired WHERE log_id = ?", vec![JsValue::from_str(batch.log_id.as_str())])?;
         let from_index = match decide(held.as_ref(), !retired.is_empty(), batch) {
             Intake::Retired => {
                 let title = "This purge log was replaced by another; its purges are refused";

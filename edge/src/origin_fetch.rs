@@ -42,11 +42,7 @@ pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHea
     let request_ = web_sys::Request::new_with_str_and_init(&request.url, &init).map_err(refused)?;
     let response = js::send(&request_, request.timeout_ms).await?;
     let status = js::final_status(&response)?;
-    let head = ResponseHead {
-        status,
-        fields: js::fields(&response.headers()),
-        request_time_ms,
-        response_time_ms: now_ms(),
-    };
+    let head =
+        ResponseHead { status, fields: js::fields(&response.headers()), request_time_ms, response_time_ms: now_ms() };
     Ok((head, response))
 }

@@ -71,8 +71,7 @@ pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::
     let is_head = method == "HEAD";
     let origin = OriginRequest { url, is_head, fields: Fields::new(), timeout_ms: call.settings.origin_timeout_ms };
     let body = drive::split_for_store(call, &origin, &response, store, !is_head, Behind::default());
-    let shape =
-        Shape { is_head, as_of: true, cdn_policy: call.settings.mode == Mode::Proxy, ..Shape::default() };
+    let shape = Shape { is_head, as_of: true, cdn_policy: call.settings.mode == Mode::Proxy, ..Shape::default() };
     let forwarded = Forwarded {
         response: &response,
         body: body.as_ref().map(AsRef::as_ref),

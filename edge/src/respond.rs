@@ -3,11 +3,11 @@
 use crate::isolate::{self, Body};
 use kv_schemas::Problem;
 use kv_schemas::header::{CACHE_STATUS, CDN_CACHE_CONTROL, PROBLEM_JSON, SURROGATE_AS_OF, is_internal};
-use surrogate_cache::{Entry, Phase, Reason};
 use surrogate_cache::encoding::{is_packed, weakened};
 use surrogate_cache::lookup::Show;
 use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::range::Cut;
+use surrogate_cache::{Entry, Phase, Reason};
 use wasm_bindgen::{JsCast, JsValue};
 
 /// This cache's name in `Cache-Status`.

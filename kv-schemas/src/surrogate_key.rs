@@ -160,7 +160,10 @@ mod tests {
         assert_eq!(url_key("/v1/home").as_str(), "url:/v1/home");
         assert_eq!(url_key("/a?b=1,2").as_str(), "url:/a?b=1%2C2");
         for odd in ["/a b", "/\u{e9}", &"/x".repeat(1000)] {
-            assert!(url_key(odd).as_str().starts_with("url-sha256:") && check(url_key(odd).as_str()).is_ok(), "{odd:?}");
+            assert!(
+                url_key(odd).as_str().starts_with("url-sha256:") && check(url_key(odd).as_str()).is_ok(),
+                "{odd:?}"
+            );
         }
     }
 

@@ -47,7 +47,17 @@ impl Proxy {
 
     pub async fn with_edges(edges: usize) -> Self {
         let upstream = Upstream::start().await;
-        let gate = Gate::before(upstream.port).await;
+        let port = upstream.port;
+        Self::before(port, upstream, edges).await
+    }
+
+    /// In front of another origin; the upstream is idle.
+    pub async fn before_port(port: u16) -> Self {
+        Self::before(port, Upstream::start().await, 1).await
+    }
+
+    async fn before(port: u16, upstream: Upstream, edges: usize) -> Self {
+        let gate = Gate::before(port).await;
         let state = tempfile::tempdir().expect("no folder");
         let key = xtask::proxy::new_key("test").expect("no key");
         let options = Options {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 pub struct Script {
     pub status: u16,
     pub headers: Vec<(String, String)>,
-    pub body: String,
+    pub body: Bytes,
 }
 
 /// What was asked.
@@ -64,8 +64,12 @@ impl Upstream {
     }
 
     pub fn script(&self, path: &str, status: u16, headers: &[(&str, &str)], body: &str) {
+        self.bytes(path, status, headers, body.as_bytes());
+    }
+
+    pub fn bytes(&self, path: &str, status: u16, headers: &[(&str, &str)], body: &[u8]) {
         let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        self.inner().scripts.insert(path.into(), Script { status, headers, body: body.into() });
+        self.inner().scripts.insert(path.into(), Script { status, headers, body: Bytes::copy_from_slice(body) });
     }
 
     /// How often a path (without query) was asked for.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct Conformance {
     /// A checkout of the suite (github.com/http-tests/cache-tests, after `npm install` there); without it, the released
     /// version is installed from npm.
@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn lists_are_read_with_their_reasons() {
-        let text = "# x\n## Platform\n- `a`, `b`: the platform answers 501\n## Settings\n- `c`: off by default, see above\n";
+        let text =
+            "# x\n## Platform\n- `a`, `b`: the platform answers 501\n## Settings\n- `c`: off by default, see above\n";
         let read = known(text).unwrap();
         assert_eq!(read.always.iter().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(read.by_default.iter().collect::<Vec<_>>(), ["c"]);
@@ -232,9 +233,12 @@ mod tests {
 
     #[test]
     fn what_is_not_listed_may_not_fail_and_what_is_may_not_pass() {
-        let known =
-            Known { always: ["a".to_string()].into_iter().collect(), by_default: ["b".to_string()].into_iter().collect() };
-        let outcome = |id: &str, kind, passed| Outcome { id: id.into(), group: "g".into(), kind, passed, why: "w".into() };
+        let known = Known {
+            always: ["a".to_string()].into_iter().collect(),
+            by_default: ["b".to_string()].into_iter().collect(),
+        };
+        let outcome =
+            |id: &str, kind, passed| Outcome { id: id.into(), group: "g".into(), kind, passed, why: "w".into() };
         let count = |id, kind, passed, on| judge(&[outcome(id, kind, passed)], &known, on).len();
         assert_eq!(count("a", Kind::Required, false, true) + count("b", Kind::Optimal, false, false), 0);
         assert_eq!(count("b", Kind::Optimal, false, true), 1);

@@ -5,6 +5,7 @@
 pub mod conformance;
 pub mod dev;
 pub mod fleet;
+pub mod fuzz;
 pub mod origin;
 pub mod process;
 pub mod proxy;

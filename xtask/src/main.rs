@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Doing, Result, conformance, dev, proxy, setup, test, ui::say};
+use xtask::{Doing, Result, conformance, dev, fuzz, proxy, setup, test, ui::say};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's commands")]
@@ -20,6 +20,8 @@ enum Command {
     Edge(proxy::Edge),
     /// Runs the public HTTP caching suite against the edge.
     Conformance(conformance::Conformance),
+    /// Fuzzes every parser that reads what strangers send.
+    Fuzz(fuzz::Fuzz),
     /// Runs everything that CI runs.
     Test(test::Test),
     /// Installs what this machine lacks.
@@ -49,6 +51,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev(dev) => dev.run(),
         Command::Edge(edge) => edge.run(),
         Command::Conformance(conformance) => conformance.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Test(test) => test.run(),
         Command::Setup => setup::all(),
         Command::BuildEdge => {

@@ -73,7 +73,7 @@ fn program(package: &str) -> PathBuf {
     cargo_bin().join(package.trim_end_matches("-cli"))
 }
 
-fn cargo_tool(package: &str, version: &str) -> Result<()> {
+pub fn cargo_tool(package: &str, version: &str) -> Result<()> {
     let installed = output(Command::new(program(package)).arg("--version"));
     if installed.is_some_and(|line| line.split_whitespace().any(|word| word == version)) {
         return Ok(());
@@ -85,6 +85,19 @@ fn cargo_tool(package: &str, version: &str) -> Result<()> {
     // Not in the project's target folder: it must not be rebuilt with the project's flags, nor deleted with it.
     cargo.args(["install", "--locked", &spec]).env_remove("CARGO_TARGET_DIR").current_dir(std::env::temp_dir());
     step(&format!("installing {package}"), &log, &mut cargo)
+}
+
+/// The C++ compiler libFuzzer is built with.
+pub fn cpp() -> Result<()> {
+    if output(Command::new("c++").arg("--version")).is_some() {
+        return Ok(());
+    }
+    if output(Command::new("apt-get").arg("--version")).is_none() {
+        return said("a C++ compiler (c++) is needed and not on PATH");
+    }
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--yes", "--no-install-recommends", "g++"]).env("DEBIAN_FRONTEND", "noninteractive");
+    step("installing a C++ compiler", &logs().join("apt.log"), &mut apt)
 }
 
 pub fn node_bin() -> PathBuf {

@@ -1,4 +1,6 @@
 //! `cargo xtask test`: everything CI runs, step by step.
+use crate::conformance::Conformance;
+use crate::fuzz::Fuzz;
 use crate::ui::{say, step};
 use crate::{Result, root, said, setup};
 use clap::{Args, ValueEnum};
@@ -25,9 +27,15 @@ enum Step {
     Build,
     /// The real processes.
     EndToEnd,
+    /// The public HTTP caching suite.
+    Conformance,
+    /// A moment of fuzzing for each parser; `cargo xtask fuzz` is the long form.
+    Fuzz,
 }
 
-const STEPS: [Step; 4] = [Step::Lint, Step::Build, Step::Unit, Step::EndToEnd];
+const STEPS: [Step; 6] = [Step::Lint, Step::Build, Step::Unit, Step::EndToEnd, Step::Conformance, Step::Fuzz];
+
+const FUZZ_S: u64 = 5;
 
 impl Test {
     pub fn run(self) -> Result<()> {
@@ -43,6 +51,8 @@ impl Test {
                     Step::Unit => tests(&["--workspace", "--exclude", "e2e"])?,
                     Step::Build => build()?,
                     Step::EndToEnd => end_to_end()?,
+                    Step::Conformance => Conformance::default().run()?,
+                    Step::Fuzz => Fuzz::for_seconds(FUZZ_S).run()?,
                 }
             }
         }

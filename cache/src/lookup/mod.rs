@@ -12,8 +12,8 @@ pub use steps::{Answer, Behind, Event, Fetch, Request, Show, Step, Tier};
 
 use crate::conditional::{is_not_modified, range_counts};
 use crate::directives::RequestDirectives;
-use crate::engine::Engine;
 use crate::encoding;
+use crate::engine::Engine;
 use crate::entry::{Entry, part_key};
 use crate::fields::Fields;
 use crate::fills::{Claim, Ticket};

@@ -1,7 +1,9 @@
 //! The end-to-end suite: one binary, one module a subject. Each test has processes and folders of its own.
+mod bodies;
 mod faults;
 mod gateway;
 mod intake;
 mod malformed;
 mod proxy;
+mod rules;
 mod sample;

@@ -1,0 +1,102 @@
+//! An origin below HTTP: it sends the very bytes it is told, waits where it is told, and hangs up when it is told.
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+#[derive(Clone, Debug)]
+pub enum Act {
+    Send(Vec<u8>),
+    /// Until [`Raw::go_on`].
+    Wait,
+    /// Ends the connection in the middle of whatever was sent.
+    HangUp,
+}
+
+/// The head of an answer, and what follows.
+pub fn head(text: &str) -> Act {
+    Act::Send(format!("{}\r\n\r\n", text.replace('\n', "\r\n")).into_bytes())
+}
+
+pub fn body(text: &str) -> Act {
+    Act::Send(text.as_bytes().to_vec())
+}
+
+type Scripts = Arc<Mutex<HashMap<String, Vec<Act>>>>;
+
+pub struct Raw {
+    pub port: u16,
+    scripts: Scripts,
+    asked: Arc<Mutex<Vec<String>>>,
+    go: Arc<watch::Sender<bool>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Raw {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("cannot listen");
+        let port = listener.local_addr().expect("no address").port();
+        let (scripts, asked) = (Scripts::default(), Arc::<Mutex<Vec<String>>>::default());
+        let go = Arc::new(watch::channel(false).0);
+        let (scripts_, asked_, go_) = (Arc::clone(&scripts), Arc::clone(&asked), Arc::clone(&go));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&scripts_), Arc::clone(&asked_), go_.subscribe()));
+            }
+        });
+        Self { port, scripts, asked, go, task }
+    }
+
+    /// From now on, `path` is answered so, on a connection that then ends.
+    pub fn script(&self, path: &str, acts: Vec<Act>) {
+        self.scripts.lock().expect("poisoned").insert(path.into(), acts);
+    }
+
+    pub fn go_on(&self, go: bool) {
+        self.go.send_replace(go);
+    }
+
+    pub fn count(&self, path: &str) -> usize {
+        self.asked.lock().expect("poisoned").iter().filter(|asked| *asked == path).count()
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, scripts: Scripts, asked: Arc<Mutex<Vec<String>>>, mut go: watch::Receiver<bool>) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut buffer).await {
+            Ok(read @ 1..) => request.extend_from_slice(&buffer[..read]),
+            _ => return,
+        }
+    }
+    let text = String::from_utf8_lossy(&request);
+    let path = text.split(' ').nth(1).unwrap_or_default().to_string();
+    asked.lock().expect("poisoned").push(path.clone());
+    let acts = scripts.lock().expect("poisoned").get(&path).cloned().unwrap_or_default();
+    for act in acts {
+        let sent = match act {
+            Act::Send(bytes) => stream.write_all(&bytes).await.and(stream.flush().await),
+            Act::Wait => {
+                let _ = go.wait_for(|go| *go).await;
+                Ok(())
+            }
+            Act::HangUp => {
+                // A reset, so that nobody can take it for a proper end.
+                let _ = stream.set_zero_linger();
+                return;
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+    let _ = stream.shutdown().await;
+}

@@ -1,0 +1,140 @@
+//! Bodies on their way: streamed, broken off, too large, packed.
+use e2e::http::{ask, send};
+use e2e::raw::{Act, Raw, body, head};
+use e2e::stack::{LEASE_OVER, Proxy};
+use reqwest::Method;
+use std::io::{Read, Write};
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=600");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_has_the_beginning_before_origin_has_sent_the_end() {
+    let raw = Raw::start().await;
+    let proxy = Proxy::before_port(raw.port).await;
+    let answer = head("HTTP/1.1 200 OK\ncontent-length: 11\ncache-control: max-age=60");
+    raw.script("/slow", vec![answer, body("begin"), Act::Wait, body(",  end")]);
+    let mut response = ask(Method::GET, proxy.url("/slow")).send().await.unwrap();
+    let mut seen = String::new();
+    while seen.len() < 5 {
+        let chunk = response.chunk().await.unwrap().expect("the beginning comes");
+        seen.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert_eq!(seen, "begin", "origin has not sent more, and waits");
+    raw.go_on(true);
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        seen.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert_eq!(seen, "begin,  end");
+    let stored = e2e::eventually("the whole is stored", || async {
+        Some(proxy.get("/slow").await).filter(e2e::http::Got::is_hit)
+    })
+    .await;
+    assert_eq!((stored.body.as_str(), raw.count("/slow")), ("begin,  end", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_is_never_stored_as_whole() {
+    let raw = Raw::start().await;
+    let proxy = Proxy::before_port(raw.port).await;
+    let table = [
+        ("/short", vec![head("HTTP/1.1 200 OK\ncontent-length: 100\ncache-control: max-age=60"), body("half")]),
+        (
+            "/reset",
+            vec![head("HTTP/1.1 200 OK\ncontent-length: 100\ncache-control: max-age=60"), body("half"), Act::HangUp],
+        ),
+        (
+            "/chunked",
+            vec![head("HTTP/1.1 200 OK\ntransfer-encoding: chunked\ncache-control: max-age=60"), body("4\r\nhalf\r\n")],
+        ),
+        (
+            "/part",
+            vec![
+                head(
+                    "HTTP/1.1 206 Partial Content\ncontent-range: bytes 0-99/200\ncontent-length: 100\ncache-control: max-age=60",
+                ),
+                body("half"),
+            ],
+        ),
+    ];
+    for (path, acts) in table {
+        raw.script(path, acts);
+        for asked in 1..=2 {
+            let request = ask(Method::GET, proxy.url(path)).header("range", "bytes=0-99");
+            let request = if path == "/part" { request } else { ask(Method::GET, proxy.url(path)) };
+            let response = request.send().await.unwrap();
+            let read = response.bytes().await;
+            assert!(read.is_err(), "{path}: the client must see that it is not whole: {read:?}");
+            tokio::time::sleep(LEASE_OVER).await;
+            assert_eq!(raw.count(path), asked, "{path}: nothing was stored, so origin is asked each time");
+        }
+        raw.script(path, vec![head("HTTP/1.1 200 OK\ncontent-length: 5\ncache-control: max-age=60"), body("whole")]);
+        assert_eq!(proxy.get(path).await.body, "whole", "{path}: nor does the failure stay");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_a_length_over_the_limit_passes_whole_and_unstored() {
+    let raw = Raw::start().await;
+    let proxy = Proxy::before_port(raw.port).await;
+    // More than the eight MiB an entry may have, and nothing says so beforehand.
+    let part = "x".repeat(1_000_000);
+    let mut acts = vec![head("HTTP/1.1 200 OK\nconnection: close\ncache-control: max-age=60")];
+    acts.extend((0..9).map(|_| body(&part)));
+    raw.script("/endless", acts);
+    for asked in 1..=2 {
+        assert_eq!(proxy.get("/endless").await.body.len(), 9_000_000);
+        tokio::time::sleep(LEASE_OVER).await;
+        assert_eq!(raw.count("/endless"), asked);
+    }
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(text.as_bytes()).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn unpacked(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_packed_body_serves_those_who_take_it_and_those_who_do_not() {
+    let proxy = Proxy::start().await;
+    let text = "the same words, ".repeat(200);
+    let fields = [
+        FRESH,
+        ("content-encoding", "gzip"),
+        ("vary", "accept-encoding"),
+        ("etag", "\"a\""),
+        ("content-type", "text/plain"),
+    ];
+    proxy.upstream.bytes("/packed", 200, &fields, &packed(&text));
+    for round in 0..3 {
+        for accepted in [Some("gzip, br"), Some("br"), Some("identity"), Some("gzip;q=0"), None] {
+            let request = ask(Method::GET, proxy.url("/packed"));
+            let request =
+                accepted.map_or(request.try_clone().unwrap(), |value| request.header("accept-encoding", value));
+            let response = request.send().await.unwrap();
+            let field = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_string());
+            let takes = accepted == Some("gzip, br");
+            assert_eq!(field("content-encoding").as_deref(), takes.then_some("gzip"), "{accepted:?}");
+            assert_eq!(field("etag").as_deref(), Some(if takes { "\"a\"" } else { "W/\"a\"" }), "{accepted:?}");
+            assert!(field("vary").is_some_and(|vary| vary.contains("accept-encoding")), "{accepted:?}");
+            let bytes = response.bytes().await.unwrap();
+            let got = if takes { unpacked(&bytes) } else { String::from_utf8(bytes.to_vec()).unwrap() };
+            assert!(got == text, "round {round}, {accepted:?}: other words");
+        }
+    }
+    assert_eq!(proxy.upstream.count("/packed"), 1, "one URL, one stored body");
+    assert_eq!(proxy.upstream.last().headers["accept-encoding"], "gzip", "everybody asks in one form");
+    let range = ask(Method::GET, proxy.url("/packed")).header("range", "bytes=0-3");
+    let got = send(range.try_clone().unwrap()).await;
+    assert_eq!((got.status, got.body == text), (200, true), "places in what is unpacked on the way are not known");
+    let got = range.header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!((got.status().as_u16(), &got.bytes().await.unwrap()[..]), (206, &packed(&text)[..4]));
+    let conditional = ask(Method::GET, proxy.url("/packed")).header("if-none-match", "W/\"a\"");
+    assert_eq!(send(conditional).await.status, 304, "the weak tag comes back for the strong one");
+}
