@@ -113,9 +113,11 @@ pub struct Stored<B> {
 }
 
 impl<B> Stored<B> {
-    /// What is to be written to the tiers below, in this order. Parts stay in memory.
+    /// What is to be written to the tiers below, in this order. Parts stay in memory, and so does what was read at a
+    /// state nobody knows: it is good only for the isolate that origin gave it to.
     pub fn for_tiers(&self) -> impl Iterator<Item = &Arc<Entry<B>>> {
-        self.marker.iter().chain([&self.entry]).filter(|entry| entry.head.status != 206)
+        let entries = self.marker.iter().chain([&self.entry]);
+        entries.filter(|entry| entry.head.status != 206 && entry.as_of.is_some())
     }
 }
 
@@ -184,6 +186,18 @@ impl<B: Clone> Engine<B> {
     pub fn keep(&mut self, entry: Arc<Entry<B>>) {
         let superseded = self.memory.peek(&entry.key).is_some_and(|held| !entry.is_newer_than(held));
         if !superseded {
+            self.memory.insert(entry.key.clone(), entry);
+        }
+    }
+
+    /// Keeps an entry that may be answered as fresh now, in place of one that may not, unless that is of a later state:
+    /// times alone must not hold it off, since they are another clock's.
+    pub fn keep_fresh(&mut self, entry: Arc<Entry<B>>) {
+        let is_later = |held: &Arc<Entry<B>>| match (&held.as_of, &entry.as_of) {
+            (Some(held), Some(new)) => held.log_id == new.log_id && held.seq > new.seq,
+            _ => false,
+        };
+        if !self.memory.peek(&entry.key).is_some_and(is_later) {
             self.memory.insert(entry.key.clone(), entry);
         }
     }

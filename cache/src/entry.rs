@@ -115,11 +115,18 @@ impl<B> Entry<B> {
         if self.head.status == 206 { ContentRange::of(&self.head.fields) } else { None }
     }
 
-    /// Whether this entry should replace `other`: a later state of the same log, or the same state read later.
+    /// Whether this entry should replace `other`: a later state of the same log, else what origin gave to this very
+    /// isolate, else what says at which state it was read. Times of other isolates' clocks decide last: one that is
+    /// ahead would keep its entry for good.
     pub fn is_newer_than<C>(&self, other: &Entry<C>) -> bool {
         match (&self.as_of, &other.as_of) {
             (Some(a), Some(b)) if a.log_id == b.log_id && a.seq != b.seq => a.seq > b.seq,
-            _ => self.head.response_time_ms >= other.head.response_time_ms,
+            (ours, theirs) => {
+                let rank =
+                    |confirmed_ms: Option<u64>, as_of: &Option<AsOf>, at_ms| (confirmed_ms, as_of.is_some(), at_ms);
+                rank(self.origin_confirmed_ms, ours, self.head.response_time_ms)
+                    >= rank(other.origin_confirmed_ms, theirs, other.head.response_time_ms)
+            }
         }
     }
 

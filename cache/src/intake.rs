@@ -18,7 +18,8 @@ pub enum Intake {
     Append { from_index: usize },
     /// The batch begins after the next `seq` that is needed: take nothing, answer with what is needed.
     Gap,
-    /// Another log (or the first): forget all, hold `head` as the hard floor, then append everything.
+    /// Another log (or the first): forget all, hold `head` as the hard floor, then append everything. The log held so
+    /// far and those the batch says it replaces are retired.
     Adopt { head: Seq },
     /// The batch comes from a log that was replaced: refuse it, or a forgotten origin could purge the living one.
     Retired,
@@ -53,7 +54,7 @@ mod tests {
                 committed_at_ms: 0,
             })
             .collect();
-        PurgeBatch { log_id: LogId::new(log).unwrap(), first_seq, purges }
+        PurgeBatch { log_id: LogId::new(log).unwrap(), replaces: Vec::new(), first_seq, purges }
     }
 
     fn held(head: Seq) -> Option<JournalHead> {

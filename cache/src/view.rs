@@ -104,7 +104,15 @@ impl JournalView {
     /// No clocks are compared: the state the entry was read at stands against positions in the same log.
     pub fn judge(&self, as_of: Option<&AsOf>, keys: &[KeyHash]) -> Verdict {
         let Some(log_id) = &self.log_id else { return Verdict::Soft(Cause::NoLog) };
-        let Some(as_of) = as_of else { return Verdict::Soft(Cause::NoAsOf) };
+        let Some(as_of) = as_of else {
+            // Read before this isolate knew of any log: every hard purge it knows of may be younger.
+            let is_hard = |key| self.keys.get(key).is_some_and(|last: &Last| last.hard > 0);
+            return match keys.iter().any(is_hard) {
+                true => Verdict::Hard(Cause::Purged),
+                false if self.floor_hard > 0 => Verdict::Hard(Cause::Floor),
+                false => Verdict::Soft(Cause::NoAsOf),
+            };
+        };
         if as_of.log_id != *log_id {
             // A restored or replaced database: nothing is known of what its predecessor purged since.
             return Verdict::Hard(Cause::OtherLog);
@@ -322,6 +330,14 @@ mod tests {
         assert_eq!(judge(&view, "old:99", &[]), Verdict::Hard(Cause::OtherLog));
         assert_eq!(view.judge(None, &[]), Verdict::Soft(Cause::NoAsOf));
         assert_eq!(JournalView::new(9).judge(None, &[]), Verdict::Soft(Cause::NoLog));
+    }
+
+    #[test]
+    fn what_has_no_state_falls_to_every_hard_purge() {
+        let purged = view(vec![purge(1, Soft, &[1]), purge(2, Hard, &[2])]);
+        assert_eq!(purged.judge(None, &[1]), Verdict::Soft(Cause::NoAsOf));
+        assert_eq!(purged.judge(None, &[1, 2]), Verdict::Hard(Cause::Purged));
+        assert_eq!(view(vec![purge(1, Hard, &[])]).judge(None, &[1]), Verdict::Hard(Cause::Floor));
     }
 
     #[test]

@@ -243,8 +243,8 @@ impl PurgeJournal {
             Intake::Gap => batch.purges.len(),
             Intake::Append { from_index } => from_index,
             Intake::Adopt { head } => {
-                if let Some(meta) = &meta {
-                    let old = JsValue::from_str(meta.log_id.as_str());
+                for old in meta.iter().map(|meta| &meta.log_id).chain(&batch.replaces) {
+                    let old = JsValue::from_str(old.as_str());
                     self.run("INSERT OR IGNORE INTO retired (log_id) VALUES (?)", vec![old])?;
                 }
                 self.run("DELETE FROM purges", vec![])?;

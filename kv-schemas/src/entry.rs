@@ -9,8 +9,7 @@
 //!
 //! The head carries everything but the body, surrogate keys included, so that it may be as long as it must: KV
 //! metadata is limited to 1,024 bytes and holds only [`EntryMeta`]. A reader can cut the head off without touching the
-//! body. It is binary since every isolate reads it on every hit in a tier: the JSON it replaced was six times the code
-//! in the Worker.
+//! body.
 use crate::as_of::AsOf;
 use crate::wire::{Reader, put_number, put_text};
 use serde::{Deserialize, Serialize};

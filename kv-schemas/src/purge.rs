@@ -50,8 +50,10 @@ pub const NOTE_BYTES_MAX: usize = 500;
 pub const PURGES_PER_BATCH_MAX: usize = 1000;
 /// Surrogate keys in one batch, all purges together.
 pub const KEYS_PER_BATCH_MAX: usize = 10_000;
-/// Largest intake body, in bytes.
-pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Largest body of a purge or of a batch, in bytes: 1,000 keys of 1,024 bytes, each byte escaped in JSON, and room.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Former identities a batch may name.
+pub const REPLACED_LOGS_MAX: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PurgeError {
@@ -65,6 +67,8 @@ pub enum PurgeError {
     TooManyPurges,
     #[error("the purges of a batch carry consecutive seq, starting at first_seq, which is at least 1")]
     Order,
+    #[error("a batch names at most 16 logs that its own replaces, none of them itself")]
+    Replaces,
 }
 
 fn check_target(keys: &[SurrogateKey], all: bool) -> Result<(), PurgeError> {
@@ -114,6 +118,10 @@ pub struct Purge {
 #[serde(deny_unknown_fields)]
 pub struct PurgeBatch {
     pub log_id: LogId,
+    /// Identities this log had before, youngest first, at most 16: a batch of one of them that arrives late must not
+    /// take the living log's place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<LogId>,
     /// `seq` of the first purge in the batch; of an empty one, the `seq` the next purge will have.
     pub first_seq: Seq,
     pub purges: Vec<Purge>,
@@ -127,6 +135,9 @@ impl PurgeBatch {
         }
         if self.first_seq == 0 || self.first_seq > SEQ_MAX {
             return Err(PurgeError::Order);
+        }
+        if self.replaces.len() > REPLACED_LOGS_MAX || self.replaces.contains(&self.log_id) {
+            return Err(PurgeError::Replaces);
         }
         let mut seq = self.first_seq;
         for purge in &self.purges {
@@ -180,7 +191,7 @@ mod tests {
     }
 
     fn batch(first_seq: Seq, purges: Vec<Purge>) -> PurgeBatch {
-        PurgeBatch { log_id: LogId::new("log").unwrap(), first_seq, purges }
+        PurgeBatch { log_id: LogId::new("log").unwrap(), replaces: Vec::new(), first_seq, purges }
     }
 
     #[test]
@@ -192,6 +203,25 @@ mod tests {
         assert_eq!(batch(3, vec![purge(3), purge(3)]).check(), Err(PurgeError::Order));
         assert_eq!(batch(0, vec![]).check(), Err(PurgeError::Order));
         assert_eq!(batch(SEQ_MAX + 1, vec![]).check(), Err(PurgeError::Order));
+    }
+
+    #[test]
+    fn a_log_does_not_replace_itself_nor_very_many() {
+        let replacing = |ids: Vec<LogId>| PurgeBatch { replaces: ids, ..batch(1, vec![]) }.check();
+        let old: Vec<LogId> = (0..17).map(|n| LogId::new(format!("old-{n}")).unwrap()).collect();
+        assert_eq!(replacing(old[..16].to_vec()), Ok(()));
+        assert_eq!(replacing(old), Err(PurgeError::Replaces));
+        assert_eq!(replacing(vec![LogId::new("log").unwrap()]), Err(PurgeError::Replaces));
+    }
+
+    #[test]
+    fn the_largest_purge_there_can_be_fits_into_a_batch() {
+        let long = "\"".repeat(1024);
+        let keys = vec![key(&long); KEYS_PER_PURGE_MAX];
+        let note = Some("\u{1}".repeat(NOTE_BYTES_MAX));
+        let largest = Purge { keys, reason: note.clone(), actor: note, ..purge(SEQ_MAX) };
+        let bytes = serde_json::to_vec(&batch(SEQ_MAX, vec![largest])).unwrap().len();
+        assert!(bytes < BATCH_BYTES_MAX, "{bytes}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The binary forms' alphabet: what isolates exchange with KV, with their location's cache and with the journal. Each is
-//! read on every request in a tier or every lease, and read in JSON each would be a twentieth of the Worker.
+//! The binary forms' alphabet: what isolates exchange with KV, with their location's cache and with the journal. They
+//! are read on every request in a tier and every lease, and a JSON reader for each would be the larger and slower one.
 //!
 //! ```text
 //! number = unsigned LEB128, at most 64 bits

@@ -85,7 +85,8 @@ fn head() -> EntryHead {
 #[test]
 fn purges_travel_as_agreed() {
     let all = Purge { seq: 8, keys: vec![], all: true, mode: PurgeMode::Hard, reason: None, actor: None, ..purge() };
-    check("purge_batch", &PurgeBatch { log_id: log_id(), first_seq: 7, purges: vec![purge(), all] });
+    let replaces = vec![LogId::from_random(1)];
+    check("purge_batch", &PurgeBatch { log_id: log_id(), replaces, first_seq: 7, purges: vec![purge(), all] });
     check("purge_ack", &PurgeAck { log_id: log_id(), next_seq: 9, accepted: 2 });
     let request =
         PurgeRequest { keys: vec![key("home")], all: false, mode: PurgeMode::Soft, reason: Some("why".into()) };

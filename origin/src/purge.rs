@@ -6,13 +6,14 @@ use crate::error::StoreError;
 use crate::keys::{KeyError, Keys};
 use crate::store::Store;
 use kv_schemas::claims::{Scope, body_digest};
-use kv_schemas::{AsOf, PurgeAck, PurgeBatch, Seq};
+use kv_schemas::{AsOf, Purge, PurgeAck, PurgeBatch, Seq};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
 const BATCH_PURGES: u32 = 256;
 const BATCH_KEYS: usize = 5_000;
+const BATCH_BYTES: usize = 1024 * 1024;
 const TOKEN_LIFETIME_S: u64 = 60;
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Even with nothing to deliver, the journal is asked this often: it may have lost its state.
@@ -100,15 +101,10 @@ impl Dispatcher {
             // Not knowing what the journal needs, an empty batch at the end of the log asks for it.
             let first_seq = self.next_seq.unwrap_or(head.seq + 1).clamp(1, head.seq + 1);
             let mut purges = snapshot.purges_after(first_seq - 1, BATCH_PURGES).await?;
+            let replaces = snapshot.replaced_logs().await?;
             drop(snapshot);
-            let mut keys = 0;
-            let fits = purges.iter().take_while(|purge| {
-                keys += purge.keys.len();
-                keys <= BATCH_KEYS
-            });
-            let fits = fits.count().max(1);
-            purges.truncate(fits);
-            let batch = PurgeBatch { log_id: head.log_id.clone(), first_seq, purges };
+            purges.truncate(fitting(&purges));
+            let batch = PurgeBatch { log_id: head.log_id.clone(), replaces, first_seq, purges };
             let ack = self.send(&batch).await?;
             if ack.log_id != head.log_id {
                 return Err(DeliveryError::Refused {
@@ -174,6 +170,19 @@ impl Dispatcher {
         }
         Ok(serde_json::from_str(&body)?)
     }
+}
+
+/// How many of these purges go into one batch; at least one, which always fits by itself.
+fn fitting(purges: &[Purge]) -> usize {
+    let (mut keys, mut bytes) = (0, 0);
+    let fits = purges.iter().take_while(|purge| {
+        keys += purge.keys.len();
+        // In JSON a byte of a key becomes two at the most, one of a note six.
+        let notes = purge.reason.iter().chain(&purge.actor).map(String::len).sum::<usize>();
+        bytes += 200 + 6 * notes + purge.keys.iter().map(|key| 3 + 2 * key.as_str().len()).sum::<usize>();
+        keys <= BATCH_KEYS && bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
 }
 
 /// Between half and the whole of `backoff`, so that many do not come back at once.

@@ -57,7 +57,8 @@ impl<B: Clone> Lookup<B> {
             Verdict::Hard(_) => return Use::Dead { reason: Reason::PurgedHard, validate: false },
             Verdict::Clear => None,
             // Origin itself confirmed it to this isolate within the bound: that is as good as the journal's word.
-            Verdict::Soft(Cause::NoAsOf | Cause::NoLog) if confirmed => None,
+            Verdict::Soft(Cause::NoLog) if confirmed => None,
+            // The view may have learnt since of a purge that came after it.
             Verdict::Soft(Cause::NoAsOf) => Some(Reason::NoAsOf),
             Verdict::Soft(Cause::NoLog) => Some(Reason::JournalUnreachable),
             Verdict::Soft(Cause::Floor) => Some(Reason::BelowFloor),

@@ -310,8 +310,11 @@ impl<B: Clone> Lookup<B> {
     /// Looks at an entry from a tier: an answer, or a candidate for later.
     fn consider(&mut self, engine: &mut Engine<B>, tier: Tier, entry: Arc<Entry<B>>, now_ms: u64) -> Option<Step<B>> {
         let usable = self.assess(engine, &entry, now_ms);
-        if tier != Tier::Memory && !matches!(usable, Use::Dead { .. }) {
-            engine.keep(Arc::clone(&entry));
+        match usable {
+            _ if tier == Tier::Memory => {}
+            Use::Fresh => engine.keep_fresh(Arc::clone(&entry)),
+            Use::Stale { .. } => engine.keep(Arc::clone(&entry)),
+            Use::Dead { .. } => {}
         }
         let (reason, at_once, on_error, validate) = match usable {
             Use::Fresh => {

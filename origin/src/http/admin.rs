@@ -408,6 +408,11 @@ async fn pull_purges(State(app): State<App>, staff: Staff, Params(query): Params
     })?;
     let mut snapshot = app.store.snapshot().await?;
     let purges = snapshot.purges_after(since, LIMIT_MAX).await?;
-    let batch = PurgeBatch { log_id: snapshot.as_of.log_id.clone(), first_seq: since.saturating_add(1), purges };
+    let batch = PurgeBatch {
+        log_id: snapshot.as_of.log_id.clone(),
+        replaces: snapshot.replaced_logs().await?,
+        first_seq: since.saturating_add(1),
+        purges,
+    };
     Ok(private_json(StatusCode::OK, &batch))
 }

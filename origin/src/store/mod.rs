@@ -117,6 +117,11 @@ impl Store {
     /// numbers have been used before.
     pub async fn replace_log(&self) -> Result<AsOf, StoreError> {
         let mut write = self.write().await?;
+        sqlx::query("INSERT INTO replaced_log (log_id, replaced_at_ms) VALUES ($1, $2)")
+            .bind(write.log_id.as_str())
+            .bind(int_of(crate::now_ms()))
+            .execute(&mut *write.tx)
+            .await?;
         write.log_id = new_log_id()?;
         sqlx::query("UPDATE log_head SET log_id = $1").bind(write.log_id.as_str()).execute(&mut *write.tx).await?;
         write.purged = true;

@@ -3,7 +3,8 @@
 use super::titles::json;
 use super::{Snapshot, Store, Write, int_of, seq_of};
 use crate::error::StoreError;
-use kv_schemas::{AsOf, Purge, PurgeMode, Seq, SurrogateKey};
+use kv_schemas::purge::REPLACED_LOGS_MAX;
+use kv_schemas::{AsOf, LogId, Purge, PurgeMode, Seq, SurrogateKey};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -73,6 +74,19 @@ impl Snapshot {
             .fetch_all(&mut *self.tx)
             .await?;
         rows.iter().map(purge_of).collect()
+    }
+
+    /// Identities this log had before, youngest first.
+    pub async fn replaced_logs(&mut self) -> Result<Vec<LogId>, StoreError> {
+        let rows =
+            sqlx::query("SELECT log_id FROM replaced_log WHERE log_id <> $1 ORDER BY replaced_at_ms DESC LIMIT $2")
+                .bind(self.as_of.log_id.as_str())
+                .bind(i64::try_from(REPLACED_LOGS_MAX).unwrap_or(0))
+                .fetch_all(&mut *self.tx)
+                .await?;
+        let read =
+            |row: &SqliteRow| LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()));
+        rows.iter().map(read).collect()
     }
 
     /// The highest `seq` the edge's journal has confirmed of this log.

@@ -1,0 +1,101 @@
+//! What must hold, in the model's own terms: it knows every write, every purge and when each was heard of, and asks
+//! neither the view's maps nor the engine's clocks.
+use crate::DOC_KEYS;
+use crate::origin::{Commit, WriteId};
+use kv_schemas::{AsOf, LogId, PurgeMode, Seq};
+use std::collections::BTreeMap;
+
+/// Every log there was, with its purges from seq 1 on.
+#[derive(Default)]
+pub struct History {
+    logs: BTreeMap<LogId, Vec<Commit>>,
+}
+
+/// An answer as the model sees it.
+pub struct Served<'a> {
+    pub doc: usize,
+    pub content: WriteId,
+    pub as_of: Option<&'a AsOf>,
+    /// The log and the seq the isolate's view says it has applied.
+    pub view: Option<(&'a LogId, Seq)>,
+    /// True times: of the request, of now, of the last question to the journal that was answered, and of the last time
+    /// origin gave or confirmed the answer to this isolate.
+    pub arrived_ms: u64,
+    pub now_ms: u64,
+    pub journal_asked_ms: Option<u64>,
+    pub origin_asked_ms: Option<u64>,
+    pub bound_ms: u64,
+    pub is_fresh: bool,
+    pub is_stored: bool,
+    pub demanded: Option<&'a AsOf>,
+}
+
+impl History {
+    pub fn begin(&mut self, log_id: LogId, commits: Vec<Commit>) {
+        self.logs.insert(log_id, commits);
+    }
+
+    pub fn push(&mut self, log_id: &LogId, commit: Commit) {
+        self.logs.entry(log_id.clone()).or_default().push(commit);
+    }
+
+    /// The youngest purge of a document up to a state, and the newest write among them.
+    fn youngest(&self, log_id: &LogId, until: Seq, doc: usize, hard: bool) -> (Seq, WriteId) {
+        let commits = self.logs.get(log_id).map_or(&[][..], Vec::as_slice);
+        let until = commits.iter().take(until as usize).enumerate();
+        let touching = until.filter(|(_, commit)| commit.touches(doc) && (!hard || commit.mode == PurgeMode::Hard));
+        touching
+            .fold((0, 0), |(_, write), (index, commit)| (index as Seq + 1, commit.write.unwrap_or(write).max(write)))
+    }
+
+    /// What is wrong with an answer.
+    pub fn fault(&self, served: &Served<'_>) -> Option<String> {
+        let doc = served.doc;
+        let what = || {
+            format!("document {doc} (keys {:?}) with write {}, as of {:?}", DOC_KEYS[doc], served.content, served.as_of)
+        };
+        if let (true, Some((log_id, applied))) = (served.is_stored, served.view) {
+            let as_of = served.as_of.filter(|as_of| as_of.log_id == *log_id).map(|as_of| as_of.seq);
+            // What origin confirmed for this very request may be of a log this isolate has yet to hear of.
+            let confirmed = served.origin_asked_ms.is_some_and(|at| at >= served.arrived_ms);
+            if let Some(other) = served.as_of.filter(|as_of| as_of.log_id != *log_id && !confirmed) {
+                return Some(format!("{} was served although the view is of log {log_id} ({other})", what()));
+            }
+            let (hard, _) = self.youngest(log_id, applied, doc, true);
+            if as_of.is_some_and(|as_of| as_of < hard) {
+                return Some(format!("{} was served although its view contains the hard purge {hard}", what()));
+            }
+            let (any, write) = self.youngest(log_id, applied, doc, false);
+            if served.is_fresh && as_of.is_some_and(|as_of| as_of < any) {
+                return Some(format!("{} was served as fresh although its view contains purge {any}", what()));
+            }
+            // The stamp may lie; the content does not.
+            if served.is_fresh && served.content < write && !confirmed {
+                return Some(format!(
+                    "{} was served as fresh although its view contains the purge of write {write}",
+                    what()
+                ));
+            }
+        }
+        if served.is_fresh && served.is_stored {
+            let known_ms = served.journal_asked_ms.max(served.origin_asked_ms);
+            let least_ms = served.arrived_ms.min(served.now_ms.saturating_sub(served.bound_ms));
+            if known_ms.is_none_or(|known_ms| known_ms < least_ms) {
+                return Some(format!(
+                    "{} was served as fresh with knowledge of {known_ms:?}, at {} for a request of {}, bound {} ms",
+                    what(),
+                    served.now_ms,
+                    served.arrived_ms,
+                    served.bound_ms
+                ));
+            }
+        }
+        if let Some(min) = served.demanded {
+            let (_, write) = self.youngest(&min.log_id, min.seq, doc, false);
+            if served.content < write {
+                return Some(format!("{} was served to a request that demands {min} (write {write})", what()));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,77 @@
+//! A deterministic world around the real engine. Everything that can happen to a fleet of edges happens here in an
+//! order one seed decides: requests begin and are cancelled, messages are lost, late and repeated, tiers lag, clocks
+//! differ by minutes, isolates come and go, the journal is unreachable or loses its storage, the database is restored.
+//!
+//! Real are the lookup machine, the journal view and the engine around them (`surrogate_cache`), and the journal's
+//! decision about batches. A model are the things around: origin and its replicas, the journal's table, colo caches, KV.
+//! After each answer [`check`] compares it with what the model knows to be true.
+mod check;
+mod journal;
+mod origin;
+mod world;
+
+use std::fmt;
+pub use surrogate_cache::LogOwner;
+
+/// Surrogate keys there are, and those of each document.
+pub(crate) const KEYS: usize = 8;
+pub(crate) const DOC_KEYS: [&[usize]; 6] = [&[0, 1], &[1, 2], &[2, 3, 4], &[5], &[5, 6], &[0, 6, 7]];
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub seed: u64,
+    pub locations: usize,
+    pub steps: usize,
+}
+
+/// What happened in one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub steps: u64,
+    pub requests: u64,
+    pub hits: u64,
+    pub stale: u64,
+    pub forwarded: u64,
+    pub failed: u64,
+    pub purges: u64,
+    pub faults: u64,
+}
+
+impl Stats {
+    pub fn add(&mut self, other: &Stats) {
+        let sum = |a: &mut u64, b: u64| *a += b;
+        sum(&mut self.steps, other.steps);
+        sum(&mut self.requests, other.requests);
+        sum(&mut self.hits, other.hits);
+        sum(&mut self.stale, other.stale);
+        sum(&mut self.forwarded, other.forwarded);
+        sum(&mut self.failed, other.failed);
+        sum(&mut self.purges, other.purges);
+        sum(&mut self.faults, other.faults);
+    }
+}
+
+/// An invariant that did not hold, and how it came to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub seed: u64,
+    pub locations: usize,
+    pub step: usize,
+    pub what: String,
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}, step {}: {}", self.seed, self.step, self.what)?;
+        for line in &self.trace {
+            writeln!(f, "    {line}")?;
+        }
+        write!(f, "again: cargo xtask simulate --seed {} --locations {}", self.seed, self.locations)
+    }
+}
+
+/// Runs one seed to its end.
+pub fn run(options: &Options) -> Result<Stats, Box<Violation>> {
+    world::World::new(options).run()
+}

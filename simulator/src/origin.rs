@@ -1,0 +1,121 @@
+//! The database: commits in one order, replicas that lag, backups that are restored.
+use crate::DOC_KEYS;
+use kv_schemas::purge::REPLACED_LOGS_MAX;
+use kv_schemas::surrogate_key::SurrogateKey;
+use kv_schemas::{AsOf, LogId, Purge, PurgeBatch, PurgeMode, Seq};
+
+/// Identifies what a write left behind; later writes have larger ones. 0: as it was at the beginning.
+pub type WriteId = u64;
+
+/// One row of the purge log, and the write it belongs to.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub keys: Vec<usize>,
+    pub all: bool,
+    pub mode: PurgeMode,
+    /// None: a purge by hand, which changes nothing.
+    pub write: Option<WriteId>,
+}
+
+impl Commit {
+    pub fn touches(&self, doc: usize) -> bool {
+        self.all || DOC_KEYS[doc].iter().any(|key| self.keys.contains(key))
+    }
+}
+
+pub fn key(index: usize) -> SurrogateKey {
+    SurrogateKey::new(format!("k{index}")).expect("a legal key")
+}
+
+fn log_id_of(era: u32) -> LogId {
+    LogId::new(format!("log-{era}")).expect("a legal id")
+}
+
+pub struct Database {
+    era: u32,
+    /// The purge of `commits[n]` has seq n + 1.
+    pub commits: Vec<Commit>,
+    /// How far each replica has come.
+    pub replicas: Vec<Seq>,
+    writes: WriteId,
+}
+
+impl Database {
+    pub fn new(replicas: usize) -> Self {
+        Self { era: 0, commits: Vec::new(), replicas: vec![0; replicas], writes: 0 }
+    }
+
+    pub fn log_id(&self) -> LogId {
+        log_id_of(self.era)
+    }
+
+    /// Identities the log had before. A restored database knows them: its backup carries the one it was made from.
+    pub fn past(&self) -> Vec<LogId> {
+        (0..self.era).rev().take(REPLACED_LOGS_MAX).map(log_id_of).collect()
+    }
+
+    pub fn batch(&self, first_seq: Seq, count: usize) -> PurgeBatch {
+        let purges = self.purges_from(first_seq, count);
+        PurgeBatch { log_id: self.log_id(), replaces: self.past(), first_seq, purges }
+    }
+
+    pub fn head(&self) -> Seq {
+        self.commits.len() as Seq
+    }
+
+    pub fn commit(&mut self, keys: Vec<usize>, all: bool, mode: PurgeMode, is_write: bool) -> Option<WriteId> {
+        let write = is_write.then(|| {
+            self.writes += 1;
+            self.writes
+        });
+        self.commits.push(Commit { keys, all, mode, write });
+        write
+    }
+
+    /// What a document holds in a state.
+    pub fn content(&self, doc: usize, seq: Seq) -> WriteId {
+        let until = self.commits.iter().take(seq as usize).rev();
+        until.filter(|commit| commit.touches(doc)).find_map(|commit| commit.write).unwrap_or(0)
+    }
+
+    /// A state a reader may be given: any replica's, or the primary's if none has what is demanded. `None`: not even
+    /// that has it.
+    pub fn read_at(&self, random: &mut fastrand::Rng, demanded: Option<&AsOf>) -> Option<Seq> {
+        let least = match demanded {
+            None => 0,
+            Some(min) if min.log_id == self.log_id() => min.seq,
+            Some(_) => return None,
+        };
+        let mut able: Vec<Seq> = self.replicas.iter().copied().filter(|seq| *seq >= least).collect();
+        able.extend((self.head() >= least).then_some(self.head()));
+        random.choice(able)
+    }
+
+    /// An older backup takes the database's place, with a log of its own.
+    pub fn restore(&mut self, to: Seq) {
+        self.era += 1;
+        self.commits.truncate(to as usize);
+        for replica in &mut self.replicas {
+            *replica = (*replica).min(to);
+        }
+    }
+
+    /// The log gets another identity, the data stay.
+    pub fn replace_log(&mut self) {
+        self.era += 1;
+    }
+
+    fn purges_from(&self, first: Seq, count: usize) -> Vec<Purge> {
+        let rows = self.commits.iter().enumerate().skip(first.saturating_sub(1) as usize).take(count);
+        rows.map(|(index, commit)| Purge {
+            seq: index as Seq + 1,
+            keys: commit.keys.iter().map(|index| key(*index)).collect(),
+            all: commit.all,
+            mode: commit.mode,
+            reason: None,
+            actor: None,
+            committed_at_ms: 0,
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,27 @@
+//! Many seeds, no violation.
+use simulator::{Options, Stats, run};
+
+const SEEDS: u64 = 10_000;
+const STEPS: usize = 120;
+
+#[test]
+fn a_million_steps_of_ten_thousand_seeds_break_no_rule() {
+    let mut total = Stats::default();
+    for seed in 0..SEEDS {
+        let locations = 1 + (seed % 4) as usize;
+        match run(&Options { seed, locations, steps: STEPS }) {
+            Ok(stats) => total.add(&stats),
+            Err(violation) => panic!("{violation}"),
+        }
+    }
+    println!("{total:?}");
+    assert!(total.steps >= 1_000_000);
+    // A world in which nothing happens breaks no rule either.
+    assert!(total.hits > 50_000 && total.stale > 5_000 && total.purges > 50_000 && total.faults > 20_000, "{total:?}");
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let options = Options { seed: 7, locations: 3, steps: 400 };
+    assert_eq!(run(&options), run(&options));
+}
