@@ -167,6 +167,7 @@ impl World {
             Some(what) => Err(Box::new(Violation {
                 seed: self.options.seed,
                 locations: self.options.locations,
+                steps: self.options.steps,
                 step,
                 what,
                 trace: self.trace.drain(..).collect(),
@@ -644,7 +645,11 @@ impl World {
             return;
         }
         let head = self.database.head();
-        let first_seq = self.next_seq.unwrap_or(head + 1).clamp(1, head + 1);
+        let mut first_seq = self.next_seq.unwrap_or(head + 1).clamp(1, head + 1);
+        if self.fails(5) {
+            // A second dispatcher, or one that came back with an old belief.
+            first_seq = self.random.u64(1..=head + 1);
+        }
         let count = self.random.usize(1..5);
         self.batches.push_back(self.database.batch(first_seq, count));
     }

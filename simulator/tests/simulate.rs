@@ -1,15 +1,13 @@
 //! Many seeds, no violation.
-use simulator::{Options, Stats, run};
+use simulator::{Options, STEPS, Stats, locations_of, run};
 
 const SEEDS: u64 = 10_000;
-const STEPS: usize = 120;
 
 #[test]
 fn a_million_steps_of_ten_thousand_seeds_break_no_rule() {
     let mut total = Stats::default();
     for seed in 0..SEEDS {
-        let locations = 1 + (seed % 4) as usize;
-        match run(&Options { seed, locations, steps: STEPS }) {
+        match run(&Options { seed, locations: locations_of(seed), steps: STEPS }) {
             Ok(stats) => total.add(&stats),
             Err(violation) => panic!("{violation}"),
         }

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Doing, Result, conformance, dev, fuzz, proxy, setup, test, ui::say};
+use xtask::{Doing, Result, conformance, dev, fuzz, proxy, root, said, setup, test, ui::say};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's commands")]
@@ -22,6 +22,11 @@ enum Command {
     Conformance(conformance::Conformance),
     /// Fuzzes every parser that reads what strangers send.
     Fuzz(fuzz::Fuzz),
+    /// Runs the engine in a deterministic world of faults: `--seed S --seeds N --locations N --steps N`.
+    Simulate {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Runs everything that CI runs.
     Test(test::Test),
     /// Installs what this machine lacks.
@@ -52,6 +57,14 @@ fn run(command: Command) -> Result<()> {
         Command::Edge(edge) => edge.run(),
         Command::Conformance(conformance) => conformance.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
+        Command::Simulate { arguments } => {
+            let mut cargo = std::process::Command::new("cargo");
+            cargo.args(["run", "--quiet", "--package", "simulator", "--"]).args(arguments).current_dir(root());
+            match cargo.status().doing("cannot start cargo")?.success() {
+                true => Ok(()),
+                false => said("the simulation did not end well; see above"),
+            }
+        }
         Command::Test(test) => test.run(),
         Command::Setup => setup::all(),
         Command::BuildEdge => {

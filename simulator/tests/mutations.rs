@@ -1,0 +1,171 @@
+//! The proof that the simulator can fail: copies of the engine, each with one mistake others have made or we might, are
+//! built and run until a seed finds the mistake. A mistake that no longer fits the source is an error too.
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+struct Mutation {
+    name: &'static str,
+    /// File, what stands there once, and what stands there instead.
+    edits: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const MUTATIONS: [Mutation; 11] = [
+    Mutation {
+        name: "an answer is stamped when it is stored, not when its request was sent",
+        edits: &[("cache/src/lookup/origin.rs", "_ => Ok(self.sent_at.clone()),", "_ => Ok(engine.view.newest()),")],
+    },
+    Mutation {
+        name: "purges are compared when an answer is stored, not when it is served",
+        edits: &[
+            (
+                "cache/src/lookup/assess.rs",
+                "match engine.view.judge(entry.as_of.as_ref(), &entry.keys) {",
+                "match (if engine.view.log_id().is_some() { Verdict::Clear } else { Verdict::Soft(Cause::NoLog) }) {",
+            ),
+            (
+                "cache/src/engine.rs",
+                "    pub fn keep(&mut self, entry: Arc<Entry<B>>) {\n",
+                "    pub fn keep(&mut self, entry: Arc<Entry<B>>) {\n        if self.view.judge(entry.as_of.as_ref(), &entry.keys) != Verdict::Clear {\n            return;\n        }\n",
+            ),
+        ],
+    },
+    Mutation {
+        name: "what is known of purges never grows too old (fail open)",
+        edits: &[("cache/src/view.rs", "            _ => Knowledge::Unknown,", "            _ => Knowledge::Aging,")],
+    },
+    Mutation {
+        name: "what does not fit into the view is forgotten",
+        edits: &[(
+            "cache/src/view.rs",
+            "        (self.floor_soft, self.floor_hard) = (soft, hard);\n",
+            "        let _ = (soft, hard);\n",
+        )],
+    },
+    Mutation {
+        name: "a forgotten hard purge counts as a soft one",
+        edits: &[(
+            "cache/src/view.rs",
+            "            hard = hard.max(last.hard);",
+            "            soft = soft.max(last.hard);",
+        )],
+    },
+    Mutation {
+        name: "another log's states are compared with this one's",
+        edits: &[(
+            "cache/src/view.rs",
+            "        if as_of.log_id != *log_id {",
+            "        if as_of.log_id != *log_id && as_of.seq == u64::MAX {",
+        )],
+    },
+    Mutation {
+        name: "the state origin names is not believed",
+        edits: &[(
+            "cache/src/lookup/origin.rs",
+            "(LogOwner::Origin, Some(text)) =>",
+            "(LogOwner::Origin, Some(text)) if text.is_empty() =>",
+        )],
+    },
+    Mutation {
+        name: "the journal takes a batch that leaves a gap",
+        edits: &[(
+            "cache/src/intake.rs",
+            "    if before_first > held.head {",
+            "    if before_first > held.head.saturating_mul(1_000) {",
+        )],
+    },
+    Mutation {
+        name: "a part of the journal's answer counts as all of it",
+        edits: &[(
+            "cache/src/view.rs",
+            "        if delta.until < delta.head {",
+            "        if delta.until > delta.head {",
+        )],
+    },
+    Mutation {
+        name: "an answer without a state is as good as one with",
+        edits: &[(
+            "cache/src/lookup/assess.rs",
+            "Verdict::Soft(Cause::NoAsOf) => Some(Reason::NoAsOf),",
+            "Verdict::Soft(Cause::NoAsOf) => None,",
+        )],
+    },
+    Mutation {
+        name: "what a client demands is not looked at",
+        edits: &[(
+            "cache/src/lookup/assess.rs",
+            "if let Some(min) = &self.request.min_as_of\n",
+            "if let Some(min) = self.request.min_as_of.as_ref().filter(|_| known && !known)\n",
+        )],
+    },
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for item in std::fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        let target = to.join(item.file_name());
+        if item.file_type().unwrap().is_dir() {
+            copy(&item.path(), &target);
+        } else {
+            std::fs::copy(item.path(), target).unwrap();
+        }
+    }
+}
+
+/// A workspace of the engine and the simulator alone.
+fn workspace(into: &Path) {
+    let _ = std::fs::remove_dir_all(into);
+    for folder in ["cache", "kv-schemas", "simulator"] {
+        copy(&root().join(folder), &into.join(folder));
+    }
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let members = manifest.lines().find(|line| line.starts_with("members = ")).unwrap();
+    let manifest = manifest.replace(members, r#"members = ["cache", "kv-schemas", "simulator"]"#);
+    std::fs::write(into.join("Cargo.toml"), manifest).unwrap();
+    std::fs::copy(root().join("Cargo.lock"), into.join("Cargo.lock")).unwrap();
+}
+
+/// Builds the workspace, runs seeds until one fails, and returns what was printed with whether it went well.
+fn simulate(workspace: &Path, target: &Path) -> (bool, String) {
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(arguments).args(["--quiet", "--offline", "--package", "simulator"]);
+        // A mutation leaves names unused.
+        cargo.env("CARGO_TARGET_DIR", target).env("RUSTFLAGS", "--cap-lints allow").current_dir(workspace);
+        cargo.output().unwrap()
+    };
+    let built = cargo(&["build"]);
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let ran = Command::new(target.join("debug/simulator")).args(["--seeds", "10000"]).output().unwrap();
+    (ran.status.success(), String::from_utf8_lossy(&ran.stdout).into_owned())
+}
+
+#[test]
+fn every_mistake_in_the_rule_is_found_by_some_seed() {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("mutations");
+    let copy = target.join("workspace");
+    workspace(&copy);
+    let (is_clean, printed) = simulate(&copy, &target);
+    assert!(is_clean, "without a mutation: {printed}");
+    let mut missed = Vec::new();
+    for mutation in &MUTATIONS {
+        for (file, from, to) in mutation.edits {
+            let text = std::fs::read_to_string(root().join(file)).unwrap();
+            assert_eq!(text.matches(from).count(), 1, "{}: {file} does not have once: {from}", mutation.name);
+            std::fs::write(copy.join(file), text.replace(from, to)).unwrap();
+        }
+        let (is_clean, printed) = simulate(&copy, &target);
+        println!("{}: {}", mutation.name, printed.lines().next().unwrap_or_default());
+        if is_clean {
+            missed.push(mutation.name);
+        }
+        for (file, _, _) in mutation.edits {
+            std::fs::copy(root().join(file), copy.join(file)).unwrap();
+        }
+    }
+    assert!(missed.is_empty(), "no seed found: {missed:?}");
+}
