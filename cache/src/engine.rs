@@ -6,7 +6,7 @@ use crate::phase::Reason;
 use crate::policy::{ResponseHead, Rules};
 use crate::view::{Applied, Cause, JournalView, Knowledge, Verdict};
 use kv_schemas::KeyHash;
-use kv_schemas::journal::{JournalDelta, JournalQuery};
+use kv_schemas::journal::{JournalDelta, JournalQuery, SharedSync};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Config {
     pub lease_ms: u64,
     /// How old the view may be before nothing counts as fresh by it.
     pub bound_ms: u64,
+    /// How long after a soft purge the old copy may be answered at once, on top of its own stale-while-revalidate.
+    pub soft_window_ms_max: u64,
     /// How long one sync may take before another request tries.
     pub sync_timeout_ms: u64,
     pub view_keys_max: usize,
@@ -52,6 +54,7 @@ impl Default for Config {
             log_owner: LogOwner::Origin,
             lease_ms: 1_000,
             bound_ms: 1_500,
+            soft_window_ms_max: u64::MAX,
             sync_timeout_ms: 1_000,
             view_keys_max: 65_536,
             memory_bytes_max: 32 * 1024 * 1024,
@@ -66,12 +69,15 @@ impl Default for Config {
     }
 }
 
+/// The cache is bounded by weight alone, so the share of one entry is the least that any weighs.
 #[derive(Clone)]
-struct Weight;
+struct Weight {
+    least: u64,
+}
 
 impl<B> Weighter<String, Arc<Entry<B>>> for Weight {
     fn weight(&self, _key: &String, entry: &Arc<Entry<B>>) -> u64 {
-        entry.weight()
+        entry.weight().max(self.least)
     }
 }
 
@@ -129,12 +135,14 @@ pub struct Engine<B> {
     sync: SyncGate,
 }
 
-impl<B: Clone> Engine<B> {
+impl<B: Clone + Default> Engine<B> {
     pub fn new(config: Config) -> Self {
+        let entries = u64::try_from(config.memory_entries_max).unwrap_or(u64::MAX);
+        let weight = Weight { least: config.memory_bytes_max.checked_div(entries).unwrap_or(0) };
         Self {
             view: JournalView::new(config.view_keys_max),
             fills: Fills::default(),
-            memory: Cache::with_weighter(config.memory_entries_max, config.memory_bytes_max, Weight),
+            memory: Cache::with_weighter(config.memory_entries_max, config.memory_bytes_max, weight),
             sync: SyncGate::default(),
             config,
         }
@@ -163,13 +171,29 @@ impl<B: Clone> Engine<B> {
         self.sync.running_until_ms.is_some_and(|until_ms| now_ms < until_ms)
     }
 
-    /// Takes over the journal's answer. [`Applied::Partial`]: ask on, the claim still holds.
+    /// Takes over the journal's answer to a question of `sent_ms`. [`Applied::Partial`]: ask on, the claim still holds.
     pub fn sync_succeeded(&mut self, asked: &JournalQuery, delta: &JournalDelta, sent_ms: u64) -> Applied {
         let applied = self.view.apply(asked, delta, sent_ms);
+        self.view.set_anchor(delta.clock, sent_ms);
         if applied != Applied::Partial {
             self.sync = SyncGate::default();
         }
         applied
+    }
+
+    /// Takes over what the journal told another isolate of this location, if it is within the lease and newer than what
+    /// is known. Whether it was; then the sync has ended.
+    pub fn sync_shared(&mut self, shared: &SharedSync, now_ms: u64) -> bool {
+        let is_new = |told_ms: &u64| {
+            now_ms.saturating_sub(*told_ms) <= self.config.lease_ms
+                && self.view.confirmed_ms().is_none_or(|confirmed_ms| confirmed_ms < *told_ms)
+        };
+        let Some(told_ms) = self.view.told_at(shared.delta.clock, now_ms).filter(is_new) else { return false };
+        if self.view.apply(&shared.asked, &shared.delta, told_ms) != Applied::Complete {
+            return false;
+        }
+        self.sync = SyncGate::default();
+        true
     }
 
     /// The journal did not answer: pause, so that an outage costs one attempt a lease and not one a request.
@@ -233,11 +257,8 @@ impl<B: Clone> Engine<B> {
             self.keep(Arc::new(Entry { key, ..entry.clone() }));
         }
         let marker = (!plan.varies_on.is_empty()).then(|| {
-            let mut marker = entry.clone();
-            marker.key.clone_from(&plan.primary);
-            marker.varies_on = plan.varies_on;
-            marker.body_bytes = 0;
-            Arc::new(marker)
+            let (key, varies_on) = (plan.primary.clone(), plan.varies_on);
+            Arc::new(Entry { key, varies_on, body: B::default(), body_bytes: 0, ..entry.clone() })
         });
         if let Some(ticket) = plan.ticket {
             self.fills.release(&plan.primary, ticket);

@@ -6,10 +6,18 @@
 use std::collections::HashMap;
 
 /// Marks of one isolate.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Fills {
     marks: HashMap<String, Mark>,
     tickets: u64,
+    /// At so many marks the ended ones are swept.
+    sweep_at: usize,
+}
+
+impl Default for Fills {
+    fn default() -> Self {
+        Self { marks: HashMap::new(), tickets: 0, sweep_at: SWEEP_AT }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +47,10 @@ pub enum Claim {
     Passing,
 }
 
-/// More marks than this, and the ended ones are swept.
-const SWEEP_AT: usize = 1024;
+/// The first sweep; each waits until there are twice as many marks as were left by the one before.
+const SWEEP_AT: usize = 1_024;
+/// So many keys are filled at once, and whoever wants another goes on alone.
+const MARKS_MAX: usize = 16_384;
 
 impl Fills {
     pub fn claim(&mut self, key: &str, now_ms: u64, hold_ms: u64) -> Claim {
@@ -49,10 +59,14 @@ impl Fills {
             Some(Mark::Passing { until_ms }) if now_ms < *until_ms => return Claim::Passing,
             _ => {}
         }
-        if self.marks.len() >= SWEEP_AT {
+        if self.marks.len() >= self.sweep_at {
             self.marks.retain(|_, mark| match mark {
                 Mark::Filling { until_ms, .. } | Mark::Passing { until_ms } => now_ms < *until_ms,
             });
+            self.sweep_at = self.marks.len().saturating_mul(2).clamp(SWEEP_AT, MARKS_MAX);
+            if self.marks.len() >= MARKS_MAX {
+                return Claim::Passing;
+            }
         }
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = Ticket(self.tickets);
@@ -106,6 +120,18 @@ mod tests {
         assert!(fills.is_filling("k", 150), "a mark is cleared by its holder only");
         fills.release("k", second);
         assert!(fills.is_empty());
+    }
+
+    #[test]
+    fn marks_are_bounded_and_swept_when_they_end() {
+        let mut fills = Fills::default();
+        for n in 0..MARKS_MAX {
+            assert!(matches!(fills.claim(&n.to_string(), 0, 100), Claim::Granted(_)), "{n}");
+        }
+        assert_eq!(fills.claim("one more", 50, 100), Claim::Passing);
+        assert_eq!(fills.len(), MARKS_MAX);
+        assert!(matches!(fills.claim("one more", 100, 100), Claim::Granted(_)));
+        assert_eq!(fills.len(), 1);
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub struct JournalHead {
     pub log_id: LogId,
     /// Highest `seq` held.
     pub head: Seq,
+    /// The mark of that purge; 0: it has none.
+    pub mark: u64,
 }
 
 /// What to do with a batch.
@@ -21,6 +23,9 @@ pub enum Intake {
     /// Another log (or the first): forget all, hold `head` as the hard floor, then append everything. The log held so
     /// far and those the batch says it replaces are retired.
     Adopt { head: Seq },
+    /// The batch continues another history of this log: its database was put back and has used numbers again. The log
+    /// needs a new identity.
+    Forked,
     /// The batch comes from a log that was replaced: refuse it, or a forgotten origin could purge the living one.
     Retired,
 }
@@ -34,6 +39,14 @@ pub fn decide(held: Option<&JournalHead>, is_retired: bool, batch: &PurgeBatch) 
         return Intake::Gap;
     }
     let known = usize::try_from(held.head.saturating_sub(before_first)).unwrap_or(usize::MAX);
+    // The batch's word on the youngest purge held, if it speaks of it.
+    let mark = match known.checked_sub(1) {
+        None => Some(batch.after_mark),
+        Some(index) => batch.purges.get(index).map(|purge| purge.mark),
+    };
+    if mark.is_some_and(|mark| mark != held.mark && mark != 0 && held.mark != 0) {
+        return Intake::Forked;
+    }
     Intake::Append { from_index: known.min(batch.purges.len()) }
 }
 
@@ -52,13 +65,20 @@ mod tests {
                 reason: None,
                 actor: None,
                 committed_at_ms: 0,
+                mark: 1_000 + seq,
             })
             .collect();
-        PurgeBatch { log_id: LogId::new(log).unwrap(), replaces: Vec::new(), first_seq, purges }
+        PurgeBatch {
+            log_id: LogId::new(log).unwrap(),
+            replaces: Vec::new(),
+            first_seq,
+            after_mark: 999 + first_seq,
+            purges,
+        }
     }
 
     fn held(head: Seq) -> Option<JournalHead> {
-        Some(JournalHead { log_id: LogId::new("log").unwrap(), head })
+        Some(JournalHead { log_id: LogId::new("log").unwrap(), head, mark: 1_000 + head })
     }
 
     #[test]
@@ -75,6 +95,24 @@ mod tests {
         for (batch, expected) in table {
             assert_eq!(decide(held(5).as_ref(), false, &batch), expected, "{} {}", batch.first_seq, batch.purges.len());
         }
+    }
+
+    #[test]
+    fn a_history_that_used_the_numbers_again_is_noticed() {
+        let other = JournalHead { mark: 7, ..held(5).unwrap() };
+        for (batch, expected) in [
+            (batch("log", 6, 1), Intake::Forked),
+            (batch("log", 6, 0), Intake::Forked),
+            (batch("log", 4, 2), Intake::Forked),
+            (batch("log", 4, 4), Intake::Forked),
+            // It says nothing of purge 5; the next one will.
+            (batch("log", 1, 2), Intake::Append { from_index: 2 }),
+            (batch("log", 7, 1), Intake::Gap),
+        ] {
+            assert_eq!(decide(Some(&other), false, &batch), expected, "{} {}", batch.first_seq, batch.purges.len());
+        }
+        let unmarked = JournalHead { mark: 0, ..other };
+        assert_eq!(decide(Some(&unmarked), false, &batch("log", 6, 1)), Intake::Append { from_index: 0 });
     }
 
     #[test]

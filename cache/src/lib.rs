@@ -30,6 +30,7 @@ pub mod lookup;
 pub mod phase;
 pub mod policy;
 pub mod range;
+pub mod receipts;
 mod targeted;
 pub mod vary;
 pub mod view;

@@ -2,9 +2,9 @@
 //! the details are forgotten. The freshness rule lives here, in [`JournalView::judge`].
 //!
 //! The view is bounded. What does not fit raises a floor, so forgetting can only purge too much.
-use kv_schemas::journal::{JournalDelta, JournalQuery};
+use kv_schemas::journal::{JournalClock, JournalDelta, JournalQuery};
 use kv_schemas::{AsOf, KeyHash, LogId, PurgeMode, Seq};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Keys are hashes already.
@@ -25,11 +25,50 @@ impl Hasher for Identity {
     }
 }
 
+/// The youngest purges of a key, or of everything.
 #[derive(Clone, Copy, Debug, Default)]
 struct Last {
     soft: Seq,
+    /// The soft purge before that: tells an entry which only the youngest one hit from one that was stale before.
+    soft_before: Seq,
     hard: Seq,
 }
+
+impl Last {
+    fn take(&mut self, seq: Seq, mode: PurgeMode) {
+        match mode {
+            PurgeMode::Hard => self.hard = self.hard.max(seq),
+            PurgeMode::Soft if seq > self.soft => (self.soft_before, self.soft) = (self.soft, seq),
+            PurgeMode::Soft if seq < self.soft => self.soft_before = self.soft_before.max(seq),
+            PurgeMode::Soft => {}
+        }
+    }
+
+    /// The oldest soft purge this entry has not seen, as far as is known: 0 is "long ago".
+    fn unseen(&self, as_of: Seq) -> Option<Seq> {
+        (self.soft > as_of).then_some(if self.soft_before > as_of { 0 } else { self.soft })
+    }
+}
+
+/// Up to where the log was learnt at once, and since when it was not known: the purges in between are younger than that.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    applied: Seq,
+    since_ms: u64,
+}
+
+/// Steps that are remembered; purges before them count as old.
+const STEPS_MAX: usize = 128;
+
+/// What this isolate's clock said when the journal's said something: by it the journal's later times are told here.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    journal: JournalClock,
+    sent_ms: u64,
+}
+
+/// Clocks drift apart; an anchor is good for so long.
+const ANCHOR_MS_MAX: u64 = 60_000;
 
 /// What the log says about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +118,13 @@ pub enum Applied {
 pub struct JournalView {
     log_id: Option<LogId>,
     applied: Seq,
-    floor_soft: Seq,
-    floor_hard: Seq,
+    /// Below it purges are forgotten, or everything was purged.
+    floor: Last,
     keys: HashMap<KeyHash, Last, BuildHasherDefault<Identity>>,
     keys_max: usize,
     confirmed_ms: Option<u64>,
+    steps: VecDeque<Step>,
+    anchor: Option<Anchor>,
 }
 
 impl JournalView {
@@ -91,11 +132,12 @@ impl JournalView {
         Self {
             log_id: None,
             applied: 0,
-            floor_soft: 0,
-            floor_hard: 0,
+            floor: Last::default(),
             keys: HashMap::default(),
             keys_max: keys_max.max(4),
             confirmed_ms: None,
+            steps: VecDeque::new(),
+            anchor: None,
         }
     }
 
@@ -109,7 +151,7 @@ impl JournalView {
             let is_hard = |key| self.keys.get(key).is_some_and(|last: &Last| last.hard > 0);
             return match keys.iter().any(is_hard) {
                 true => Verdict::Hard(Cause::Purged),
-                false if self.floor_hard > 0 => Verdict::Hard(Cause::Floor),
+                false if self.floor.hard > 0 => Verdict::Hard(Cause::Floor),
                 false => Verdict::Soft(Cause::NoAsOf),
             };
         };
@@ -117,10 +159,10 @@ impl JournalView {
             // A restored or replaced database: nothing is known of what its predecessor purged since.
             return Verdict::Hard(Cause::OtherLog);
         }
-        if as_of.seq < self.floor_hard {
+        if as_of.seq < self.floor.hard {
             return Verdict::Hard(Cause::Floor);
         }
-        let mut soft = as_of.seq < self.floor_soft;
+        let mut soft = as_of.seq < self.floor.soft;
         let by_floor = soft;
         for last in keys.iter().filter_map(|key| self.keys.get(key)) {
             if last.hard > as_of.seq {
@@ -137,8 +179,21 @@ impl JournalView {
 
     /// The youngest purge known of these keys: what a refill has to be newer than.
     pub fn youngest_purge(&self, keys: &[KeyHash]) -> Seq {
-        let floors = self.floor_soft.max(self.floor_hard);
-        keys.iter().filter_map(|key| self.keys.get(key)).fold(floors, |max, last| max.max(last.soft).max(last.hard))
+        self.lasts(keys).fold(0, |max, last| max.max(last.soft).max(last.hard))
+    }
+
+    fn lasts<'a>(&'a self, keys: &'a [KeyHash]) -> impl Iterator<Item = &'a Last> {
+        keys.iter().filter_map(|key| self.keys.get(key)).chain([&self.floor])
+    }
+
+    /// How long ago an entry read at `as_of` was softly purged, at the most: its purges are younger than the time the
+    /// journal was last asked before they were learnt. `None`: no soft purge of it is known.
+    pub fn purged_ms_ago(&self, as_of: Seq, keys: &[KeyHash], now_ms: u64) -> Option<u64> {
+        let oldest = self.lasts(keys).filter_map(|last| last.unseen(as_of)).min()?;
+        let first = self.steps.partition_point(|step| step.applied < oldest);
+        let is_remembered = first > 0 || (self.steps.len() < STEPS_MAX && oldest > 0);
+        let step = self.steps.get(first).filter(|_| is_remembered);
+        Some(step.map_or(u64::MAX, |step| now_ms.saturating_sub(step.since_ms)))
     }
 
     /// The newest state this view contains: what an answer without `Surrogate-As-Of` is stamped with when its
@@ -173,6 +228,8 @@ impl JournalView {
         if self.confirmed_ms.is_some_and(|confirmed_ms| sent_ms < confirmed_ms && self.applied > asked.since) {
             return Applied::Ignored;
         }
+        // What is learnt now is younger than what was asked last; of another log nothing is known.
+        let (before, mut known_ms) = (self.applied, self.confirmed_ms);
         let continues = self.log_id.as_ref() == Some(&delta.log_id) && asked.log_id.as_ref() == Some(&delta.log_id);
         if !continues {
             if self.log_id != asked.log_id {
@@ -181,54 +238,70 @@ impl JournalView {
             // Another log: purge everything. Entries of the old one are refused by their log id, what the new one
             // did before the journal heard of it by its floors.
             self.reset(delta);
+            known_ms = None;
         } else if delta.head < self.applied {
             // The journal went back in time. What this view knows beyond it cannot be told from what will be
             // numbered anew: everything read up to here is purged.
             let known = self.applied;
             self.reset(delta);
-            self.floor_hard = self.floor_hard.max(known);
+            known_ms = None;
+            self.floor.take(known, PurgeMode::Hard);
         } else if asked.since > self.applied {
             return Applied::Ignored;
         }
-        self.floor_soft = self.floor_soft.max(delta.floor_soft);
-        self.floor_hard = self.floor_hard.max(delta.floor_hard);
+        self.floor.take(delta.floor_soft, PurgeMode::Soft);
+        self.floor.take(delta.floor_hard, PurgeMode::Hard);
         for purge in &delta.purges {
             self.take(purge.seq, purge.mode, purge.all, purge.keys.iter().copied());
         }
         self.applied = self.applied.max(delta.until);
+        if self.applied != before {
+            if self.steps.len() >= STEPS_MAX {
+                self.steps.pop_front();
+            }
+            self.steps.push_back(Step { applied: self.applied, since_ms: known_ms.unwrap_or(0) });
+        }
         if delta.until < delta.head {
             return Applied::Partial;
         }
-        self.confirmed_ms = Some(self.confirmed_ms.map_or(sent_ms, |earlier| earlier.max(sent_ms)));
-        if self.confirmed_ms.is_some_and(|confirmed_ms| confirmed_ms > sent_ms) {
-            // The clock went back between two syncs; the later question counts.
-            self.confirmed_ms = Some(sent_ms);
-        }
+        // A clock that went back between two questions: the later question counts.
+        self.confirmed_ms = Some(sent_ms);
         Applied::Complete
+    }
+
+    /// The journal itself answered a question of `sent_ms`.
+    pub fn set_anchor(&mut self, journal: JournalClock, sent_ms: u64) {
+        self.anchor = Some(Anchor { journal, sent_ms });
+    }
+
+    /// When, by this isolate's clock, the journal was at that time of its own; at the earliest. `None` if that cannot be
+    /// told: another start of the object, or too long since this isolate last asked it.
+    ///
+    /// No two machines' clocks are compared: the journal's time is taken from the journal's, this isolate's from its own.
+    pub fn told_at(&self, journal: JournalClock, now_ms: u64) -> Option<u64> {
+        let anchor = self.anchor.filter(|anchor| {
+            let age_ms = now_ms.checked_sub(anchor.sent_ms);
+            anchor.journal.epoch == journal.epoch && age_ms.is_some_and(|age_ms| age_ms <= ANCHOR_MS_MAX)
+        })?;
+        let later_ms = journal.at_ms.checked_sub(anchor.journal.at_ms)?;
+        anchor.sent_ms.checked_add(later_ms).filter(|at_ms| *at_ms <= now_ms)
     }
 
     fn reset(&mut self, delta: &JournalDelta) {
         self.log_id = Some(delta.log_id.clone());
         self.applied = 0;
-        self.floor_soft = 0;
-        self.floor_hard = 0;
+        self.floor = Last::default();
         self.keys.clear();
         self.confirmed_ms = None;
+        self.steps.clear();
     }
 
     fn take(&mut self, seq: Seq, mode: PurgeMode, all: bool, keys: impl Iterator<Item = KeyHash>) {
         if all {
-            match mode {
-                PurgeMode::Soft => self.floor_soft = self.floor_soft.max(seq),
-                PurgeMode::Hard => self.floor_hard = self.floor_hard.max(seq),
-            }
+            self.floor.take(seq, mode);
         }
         for key in keys {
-            let last = self.keys.entry(key).or_default();
-            match mode {
-                PurgeMode::Soft => last.soft = last.soft.max(seq),
-                PurgeMode::Hard => last.hard = last.hard.max(seq),
-            }
+            self.keys.entry(key).or_default().take(seq, mode);
             if self.keys.len() > self.keys_max {
                 self.forget_oldest();
             }
@@ -241,7 +314,7 @@ impl JournalView {
         let mut seqs: Vec<Seq> = self.keys.values().map(|last| last.soft.max(last.hard)).collect();
         seqs.sort_unstable();
         let limit = seqs.get(seqs.len() / 2).copied().unwrap_or(0);
-        let (mut soft, mut hard) = (self.floor_soft, self.floor_hard);
+        let (mut soft, mut hard) = (0, 0);
         self.keys.retain(|_, last| {
             if last.soft.max(last.hard) > limit {
                 return true;
@@ -250,7 +323,8 @@ impl JournalView {
             hard = hard.max(last.hard);
             false
         });
-        (self.floor_soft, self.floor_hard) = (soft, hard);
+        self.floor.take(soft, PurgeMode::Soft);
+        self.floor.take(hard, PurgeMode::Hard);
     }
 
     pub fn log_id(&self) -> Option<&LogId> {
@@ -282,7 +356,8 @@ mod tests {
 
     fn delta(log: &str, head: Seq, purges: Vec<DeltaPurge>) -> JournalDelta {
         let log_id = LogId::new(log).unwrap();
-        JournalDelta { log_id, head, floor_soft: 0, floor_hard: 0, until: head, purges }
+        let clock = JournalClock { epoch: 1, at_ms: 0 };
+        JournalDelta { log_id, clock, head, floor_soft: 0, floor_hard: 0, until: head, purges }
     }
 
     fn synced(view: &mut JournalView, delta: &JournalDelta, now_ms: u64) -> Applied {
@@ -393,6 +468,39 @@ mod tests {
         assert!(matches!(judge(&view, "log:0", &[1000]), Verdict::Hard(_)), "a hard purge stays hard");
         assert_eq!(judge(&view, "log:1", &[1000]), Verdict::Soft(Cause::Floor), "and only below it");
         assert_eq!(judge(&view, "log:40", &[1, 40]), Verdict::Clear);
+    }
+
+    #[test]
+    fn a_purge_is_as_old_as_the_last_question_before_it() {
+        let mut view = JournalView::new(100);
+        synced(&mut view, &delta("log", 3, vec![purge(3, Soft, &[1])]), 1_000);
+        assert_eq!(view.purged_ms_ago(2, &[1], 1_010), Some(1_010), "since the beginning of time");
+        assert_eq!(view.purged_ms_ago(3, &[1], 1_010), None);
+        synced(&mut view, &delta("log", 4, vec![purge(4, Soft, &[1])]), 2_000);
+        assert_eq!(view.purged_ms_ago(3, &[1], 2_010), Some(1_010), "it may have come right after 1,000");
+        assert_eq!(view.purged_ms_ago(2, &[1], 2_010), Some(u64::MAX), "an entry that missed two was stale before");
+        synced(&mut view, &delta("log", 5, vec![purge(5, Soft, &[])]), 3_000);
+        assert_eq!(view.purged_ms_ago(4, &[9], 3_010), Some(1_010));
+        assert_eq!(view.purged_ms_ago(3, &[1], 3_010), Some(2_010), "the oldest it has not seen");
+        for n in 0..200 {
+            synced(&mut view, &delta("log", 6 + n, vec![purge(6 + n, Soft, &[2])]), 4_000 + n);
+        }
+        assert_eq!(view.purged_ms_ago(4, &[9], 4_200), Some(u64::MAX), "forgotten is old");
+        assert_eq!(view.purged_ms_ago(204, &[2], 4_200), Some(2));
+    }
+
+    #[test]
+    fn another_isolates_answer_is_dated_by_the_journals_own_clock() {
+        let clock = |epoch, at_ms| JournalClock { epoch, at_ms };
+        let mut view = JournalView::new(4);
+        assert_eq!(view.told_at(clock(1, 500), 10_000), None);
+        view.set_anchor(clock(1, 500), 10_000);
+        assert_eq!(view.told_at(clock(1, 900), 10_450), Some(10_400));
+        assert_eq!(view.told_at(clock(1, 900), 10_300), None, "a time to come");
+        assert_eq!(view.told_at(clock(1, 400), 10_450), None, "before this isolate asked");
+        assert_eq!(view.told_at(clock(2, 900), 10_450), None, "another start of the journal");
+        assert_eq!(view.told_at(clock(1, 60_500), 70_000), Some(70_000));
+        assert_eq!(view.told_at(clock(1, 60_500), 70_001), None, "clocks drift");
     }
 
     #[test]

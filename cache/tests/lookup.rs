@@ -1,7 +1,7 @@
 //! The lookup machine: tiers, purges, coalescing, failures. One fact a test.
 mod world;
 
-use kv_schemas::journal::JournalDelta;
+use kv_schemas::journal::{JournalClock, JournalDelta};
 use kv_schemas::{LogId, PurgeMode};
 use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::{Event, Fields, LogOwner, Lookup, Phase, Reason, Step};
@@ -252,7 +252,7 @@ fn a_wait_longer_than_the_bound_syncs_again_and_still_needs_one_fill() {
     assert_eq!(brief(world.take(*answer)), got(Phase::Miss, body));
     world.now_ms += 1100;
     let step = waiting.step(&mut world.engine, Event::Waited, world.now_ms);
-    assert!(matches!(step, Step::Sync), "{step:?}");
+    assert!(matches!(step, Step::Sync { .. }), "{step:?}");
     assert_eq!(brief(world.finish(&mut waiting, step)), got(Phase::Hit, body));
     assert_eq!(world.fetches.len(), 1);
 }
@@ -262,12 +262,13 @@ fn a_slow_answer_of_the_journal_is_good_for_whoever_was_there_when_it_was_asked(
     let mut world = warm();
     world.now_ms += 10_000;
     let (mut lookup, step) = world.start(request(&[]));
-    assert!(matches!(step, Step::Sync));
+    assert!(matches!(step, Step::Sync { .. }));
     let sent_ms = world.now_ms;
     world.now_ms += 5_000;
     let asked = world.engine.view.query("here");
     let delta = JournalDelta {
         log_id: LogId::new("log").unwrap(),
+        clock: JournalClock { epoch: 1, at_ms: 0 },
         head: 0,
         floor_soft: 0,
         floor_hard: 0,

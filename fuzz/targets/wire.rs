@@ -2,7 +2,7 @@
 #![no_main]
 use kv_schemas::AsOf;
 use kv_schemas::entry::EntryHead;
-use kv_schemas::journal::{JournalDelta, JournalQuery};
+use kv_schemas::journal::{JournalDelta, JournalQuery, SharedSync};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,6 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Some(delta) = JournalDelta::decode(bytes) {
         assert_eq!(JournalDelta::decode(&delta.encode()), Some(delta));
+    }
+    if let Some(shared) = SharedSync::decode(bytes) {
+        assert_eq!(SharedSync::decode(&shared.encode()), Some(shared));
     }
     if let Some(query) = JournalQuery::decode(bytes) {
         assert_eq!(JournalQuery::decode(&query.encode()), Some(query));

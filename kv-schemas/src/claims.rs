@@ -20,6 +20,8 @@ pub enum Scope {
     PurgeBatch,
     /// Purges by hand at an edge that keeps its own log.
     PurgeRequest,
+    /// Reading how far purges have come.
+    PurgeReceipt,
     /// Seeing `Surrogate-*` on answers.
     Debug,
     /// Reading metrics and detailed health.

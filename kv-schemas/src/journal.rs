@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! query = text log_id (empty: none) | number since | text location
-//! delta = text log_id | number head | number floor_soft | number floor_hard | number until
-//!       | number purges_count | ( number seq | number flags | number keys_count | hash* )*
+//! delta = text log_id | number epoch | number at_ms | number head | number floor_soft | number floor_hard
+//!       | number until | number purges_count | ( number seq | number flags | number keys_count | hash* )*
 //! flags = 1 if hard | 2 if all
+//! shared = query | delta
 //! ```
 //! Numbers, texts and hashes as in [`crate::wire`].
 use crate::as_of::{LogId, Seq};
@@ -23,10 +24,20 @@ pub struct JournalQuery {
     pub location: String,
 }
 
+/// When the journal spoke, by its own clock. Only times of one epoch are compared, and only with each other: an isolate
+/// that asked once knows by them how old an answer is that another isolate of its location was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalClock {
+    /// Random, made when the object starts.
+    pub epoch: u64,
+    pub at_ms: u64,
+}
+
 /// The journal's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalDelta {
     pub log_id: LogId,
+    pub clock: JournalClock,
     /// Highest `seq` the journal holds.
     pub head: Seq,
     /// Entries read below this state count as softly purged: details below it are forgotten.
@@ -47,6 +58,27 @@ pub struct DeltaPurge {
     pub keys: Vec<KeyHash>,
 }
 
+/// An answer of the journal as isolates of one location share it, with the question it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedSync {
+    pub asked: JournalQuery,
+    pub delta: JournalDelta,
+}
+
+impl SharedSync {
+    pub fn encode(&self) -> Vec<u8> {
+        [self.asked.encode(), self.delta.encode()].concat()
+    }
+
+    /// `None`: not what this version writes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let shared = Self { asked: JournalQuery::read(&mut reader)?, delta: JournalDelta::read(&mut reader)? };
+        reader.end()?;
+        Some(shared)
+    }
+}
+
 const HARD: u64 = 1;
 const ALL: u64 = 2;
 
@@ -62,13 +94,17 @@ impl JournalQuery {
     /// `None`: not what this version writes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
+        let query = Self::read(&mut reader)?;
+        reader.end()?;
+        Some(query)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let log_id = match reader.text()? {
             "" => None,
             text => Some(LogId::new(text).ok()?),
         };
-        let query = Self { log_id, since: reader.number()?, location: reader.text()?.to_string() };
-        reader.end()?;
-        Some(query)
+        Some(Self { log_id, since: reader.number()?, location: reader.text()?.to_string() })
     }
 }
 
@@ -76,7 +112,9 @@ impl JournalDelta {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         put_text(&mut bytes, self.log_id.as_str());
-        for number in [self.head, self.floor_soft, self.floor_hard, self.until, self.purges.len() as u64] {
+        let JournalClock { epoch, at_ms } = self.clock;
+        let count = self.purges.len() as u64;
+        for number in [epoch, at_ms, self.head, self.floor_soft, self.floor_hard, self.until, count] {
             put_number(&mut bytes, number);
         }
         for purge in &self.purges {
@@ -95,7 +133,14 @@ impl JournalDelta {
     /// `None`: not what this version writes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
+        let delta = Self::read(&mut reader)?;
+        reader.end()?;
+        Some(delta)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let log_id = LogId::new(reader.text()?).ok()?;
+        let clock = JournalClock { epoch: reader.number()?, at_ms: reader.number()? };
         let (head, floor_soft, floor_hard, until) =
             (reader.number()?, reader.number()?, reader.number()?, reader.number()?);
         let mut purges = Vec::new();
@@ -111,8 +156,7 @@ impl JournalDelta {
             let mode = if flags & HARD == 0 { PurgeMode::Soft } else { PurgeMode::Hard };
             purges.push(DeltaPurge { seq, mode, all: flags & ALL != 0, keys });
         }
-        reader.end()?;
-        Some(Self { log_id, head, floor_soft, floor_hard, until, purges })
+        Some(Self { log_id, clock, head, floor_soft, floor_hard, until, purges })
     }
 }
 
@@ -126,7 +170,9 @@ mod tests {
             DeltaPurge { seq: 7, mode: PurgeMode::Soft, all: false, keys: vec![1, u64::MAX] },
             DeltaPurge { seq: 8, mode: PurgeMode::Hard, all: true, keys: vec![] },
         ];
-        JournalDelta { log_id: LogId::new("log").unwrap(), head: 300, floor_soft: 2, floor_hard: 1, until: 8, purges }
+        let clock = JournalClock { epoch: u64::MAX, at_ms: 1_700_000_000_000 };
+        let log_id = LogId::new("log").unwrap();
+        JournalDelta { log_id, clock, head: 300, floor_soft: 2, floor_hard: 1, until: 8, purges }
     }
 
     #[test]
@@ -142,6 +188,12 @@ mod tests {
             assert_eq!(JournalQuery::decode(&query.encode()[..end]), None, "cut at {end}");
         }
         assert_eq!(JournalDelta::decode(&[bytes, vec![0]].concat()), None, "too long");
+        let shared = SharedSync { asked: query, delta: delta() };
+        let bytes = shared.encode();
+        assert_eq!(SharedSync::decode(&bytes), Some(shared));
+        for end in 0..bytes.len() {
+            assert_eq!(SharedSync::decode(&bytes[..end]), None, "cut at {end}");
+        }
     }
 
     proptest! {
@@ -149,6 +201,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             JournalDelta::decode(&bytes);
             JournalQuery::decode(&bytes);
+            SharedSync::decode(&bytes);
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod header;
 pub mod journal;
 pub mod problem;
 pub mod purge;
+pub mod receipt;
 pub mod store_key;
 pub mod surrogate_key;
 mod wire;

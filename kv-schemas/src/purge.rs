@@ -67,6 +67,8 @@ pub enum PurgeError {
     TooManyPurges,
     #[error("the purges of a batch carry consecutive seq, starting at first_seq, which is at least 1")]
     Order,
+    #[error("marks are below 2^53")]
+    Mark,
     #[error("a batch names at most 16 logs that its own replaces, none of them itself")]
     Replaces,
 }
@@ -111,6 +113,14 @@ pub struct Purge {
     pub actor: Option<String>,
     /// When the write committed, by origin's clock, in milliseconds since 1970. For people and lag figures; no rule reads it.
     pub committed_at_ms: u64,
+    /// A random number of this row, below 2^53; 0: it has none. It tells one history of a log from another that used
+    /// the same numbers, as a database put back from a file copy does.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mark: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `POST /__edge/purges` from origin's dispatcher. Empty `purges` announce the log and ask for `next_seq`.
@@ -124,6 +134,9 @@ pub struct PurgeBatch {
     pub replaces: Vec<LogId>,
     /// `seq` of the first purge in the batch; of an empty one, the `seq` the next purge will have.
     pub first_seq: Seq,
+    /// The mark of the purge before `first_seq`; 0: there is none, or it has none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_mark: u64,
     pub purges: Vec<Purge>,
 }
 
@@ -138,6 +151,9 @@ impl PurgeBatch {
         }
         if self.replaces.len() > REPLACED_LOGS_MAX || self.replaces.contains(&self.log_id) {
             return Err(PurgeError::Replaces);
+        }
+        if self.after_mark > SEQ_MAX || self.purges.iter().any(|purge| purge.mark > SEQ_MAX) {
+            return Err(PurgeError::Mark);
         }
         let mut seq = self.first_seq;
         for purge in &self.purges {
@@ -187,11 +203,12 @@ mod tests {
             reason: None,
             actor: None,
             committed_at_ms: 0,
+            mark: 0,
         }
     }
 
     fn batch(first_seq: Seq, purges: Vec<Purge>) -> PurgeBatch {
-        PurgeBatch { log_id: LogId::new("log").unwrap(), replaces: Vec::new(), first_seq, purges }
+        PurgeBatch { log_id: LogId::new("log").unwrap(), replaces: Vec::new(), first_seq, after_mark: 0, purges }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use kv_schemas::claims::{
     AUDIENCE_ADMIN, AUDIENCE_EDGE, AdminClaims, EdgeClaims, ISSUER, Scope, StaffRole, body_digest,
 };
 use kv_schemas::entry::EntryHead;
-use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery};
-use kv_schemas::store_key::{colo_url, kv_key};
+use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery, SharedSync};
+use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url, kv_key};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey};
 use serde::Serialize;
@@ -63,6 +63,7 @@ fn purge() -> Purge {
         reason: Some("edit".into()),
         actor: Some("ada".into()),
         committed_at_ms: 1_700_000_000_000,
+        mark: 5,
     }
 }
 
@@ -86,7 +87,8 @@ fn head() -> EntryHead {
 fn purges_travel_as_agreed() {
     let all = Purge { seq: 8, keys: vec![], all: true, mode: PurgeMode::Hard, reason: None, actor: None, ..purge() };
     let replaces = vec![LogId::from_random(1)];
-    check("purge_batch", &PurgeBatch { log_id: log_id(), replaces, first_seq: 7, purges: vec![purge(), all] });
+    let batch = PurgeBatch { log_id: log_id(), replaces, first_seq: 7, after_mark: 4, purges: vec![purge(), all] };
+    check("purge_batch", &batch);
     check("purge_ack", &PurgeAck { log_id: log_id(), next_seq: 9, accepted: 2 });
     let request =
         PurgeRequest { keys: vec![key("home")], all: false, mode: PurgeMode::Soft, reason: Some("why".into()) };
@@ -101,8 +103,10 @@ fn the_journal_speaks_as_agreed() {
         DeltaPurge { seq: 7, mode: PurgeMode::Soft, all: false, keys: vec![key("home").hash()] },
         DeltaPurge { seq: 8, mode: PurgeMode::Hard, all: true, keys: vec![] },
     ];
-    let delta = JournalDelta { log_id: log_id(), head: 8, floor_soft: 0, floor_hard: 3, until: 8, purges };
+    let clock = JournalClock { epoch: 77, at_ms: 1_700_000_000_000 };
+    let delta = JournalDelta { log_id: log_id(), clock, head: 8, floor_soft: 0, floor_hard: 3, until: 8, purges };
     same("journal_delta.hex", &hex(&delta.encode()));
+    same("shared_sync.hex", &hex(&SharedSync { asked: query, delta }.encode()));
 }
 
 #[test]
@@ -119,6 +123,7 @@ fn keys_digests_and_states_are_written_as_agreed() {
     let lines = [
         format!("kv {}", kv_key("GET /v1/home")),
         format!("colo {}", colo_url("GET /v1/home")),
+        format!("shared-sync {SHARED_SYNC_URL}"),
         format!("hash {:016x}", key("title:heat-1995").hash()),
         format!("url {}", url_key("/v1/catalog?genre=a,b")),
         format!("url {}", url_key("/ä")),

@@ -25,7 +25,11 @@ pub struct Served<'a> {
     pub journal_asked_ms: Option<u64>,
     pub origin_asked_ms: Option<u64>,
     pub bound_ms: u64,
+    /// When the oldest purge that the answer has not seen was accepted by the journal.
+    pub purged_at_ms: Option<u64>,
     pub is_fresh: bool,
+    /// Answered at once, to be refreshed behind.
+    pub is_stale: bool,
     pub is_stored: bool,
     pub demanded: Option<&'a AsOf>,
 }
@@ -46,6 +50,14 @@ impl History {
         let touching = until.filter(|(_, commit)| commit.touches(doc) && (!hard || commit.mode == PurgeMode::Hard));
         touching
             .fold((0, 0), |(_, write), (index, commit)| (index as Seq + 1, commit.write.unwrap_or(write).max(write)))
+    }
+
+    /// The oldest purge of a document after a state.
+    pub fn oldest_after(&self, as_of: &AsOf, doc: usize) -> Option<Seq> {
+        let commits = self.logs.get(&as_of.log_id)?;
+        let first = usize::try_from(as_of.seq).unwrap_or(usize::MAX);
+        let place = commits.iter().skip(first).position(|commit| commit.touches(doc))?;
+        Some(as_of.seq + place as Seq + 1)
     }
 
     /// What is wrong with an answer.
@@ -89,6 +101,19 @@ impl History {
                     served.bound_ms
                 ));
             }
+        }
+        // However an entry is answered without asking: a purge it has not seen is younger than the bound.
+        if let Some(at_ms) = served.purged_at_ms
+            && (served.is_fresh || served.is_stale)
+            && at_ms < served.arrived_ms.min(served.now_ms.saturating_sub(served.bound_ms))
+        {
+            return Some(format!(
+                "{} was answered at {} to a request of {}, purged at {at_ms}, bound {} ms",
+                what(),
+                served.now_ms,
+                served.arrived_ms,
+                served.bound_ms
+            ));
         }
         if let Some(min) = served.demanded {
             let (_, write) = self.youngest(&min.log_id, min.seq, doc, false);

@@ -1,6 +1,7 @@
 //! The journal object: the decision about batches is the engine's own ([`decide`]); its table is a vector here.
-use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery};
+use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery};
 use kv_schemas::{LogId, PurgeAck, PurgeBatch, PurgeMode, Seq};
+use std::collections::HashMap;
 use surrogate_cache::intake::{Intake, JournalHead, decide};
 
 /// Small, so that floors, pages and cold starts all happen.
@@ -14,6 +15,7 @@ struct State {
     head: Seq,
     floor_soft: Seq,
     floor_hard: Seq,
+    mark: u64,
     purges: Vec<DeltaPurge>,
 }
 
@@ -22,6 +24,18 @@ pub struct Journal {
     state: Option<State>,
     retired: Vec<LogId>,
     lost: u32,
+    /// Its clock minus the true one, and which start of the object this is.
+    offset_ms: i64,
+    epoch: u64,
+    /// True times at which purges were accepted.
+    accepted: HashMap<(LogId, Seq), u64>,
+}
+
+/// What became of a batch.
+pub enum Took {
+    Ack(PurgeAck),
+    Retired,
+    Forked,
 }
 
 impl Journal {
@@ -40,30 +54,46 @@ impl Journal {
         self.lost += 1;
     }
 
-    pub fn batch(&mut self, batch: &PurgeBatch) -> Option<PurgeAck> {
-        let held = self.state.as_ref().map(|state| JournalHead { log_id: state.log_id.clone(), head: state.head });
+    /// The object is started anew, maybe on another machine.
+    pub fn restart(&mut self, offset_ms: i64) {
+        self.offset_ms = offset_ms;
+        self.epoch += 1;
+    }
+
+    /// When a purge was accepted, in true time.
+    pub fn accepted_ms(&self, log_id: &LogId, seq: Seq) -> Option<u64> {
+        self.accepted.get(&(log_id.clone(), seq)).copied()
+    }
+
+    pub fn batch(&mut self, batch: &PurgeBatch, now_ms: u64) -> Took {
+        let head = |state: &State| JournalHead { log_id: state.log_id.clone(), head: state.head, mark: state.mark };
+        let held = self.state.as_ref().map(head);
         let from_index = match decide(held.as_ref(), self.retired.contains(&batch.log_id), batch) {
-            Intake::Retired => return None,
+            Intake::Retired => return Took::Retired,
+            Intake::Forked => return Took::Forked,
             Intake::Gap => batch.purges.len(),
             Intake::Append { from_index } => from_index,
             Intake::Adopt { head } => {
                 self.retired.extend(self.state.take().map(|state| state.log_id));
                 self.retired.extend(batch.replaces.iter().cloned());
                 self.begin(batch.log_id.clone(), head);
+                if let Some(state) = &mut self.state {
+                    state.mark = batch.after_mark;
+                }
                 0
             }
         };
         let new = batch.purges.get(from_index..).unwrap_or(&[]);
         for purge in new {
             let keys = purge.keys.iter().map(|key| key.hash()).collect();
-            self.insert(DeltaPurge { seq: purge.seq, mode: purge.mode, all: purge.all, keys });
+            self.insert(DeltaPurge { seq: purge.seq, mode: purge.mode, all: purge.all, keys }, purge.mark, now_ms);
         }
-        let state = self.state.as_ref()?;
-        Some(PurgeAck { log_id: state.log_id.clone(), next_seq: state.head + 1, accepted: new.len() as u32 })
+        let (log_id, next_seq) = (self.log_id().cloned().expect("it was adopted"), self.head() + 1);
+        Took::Ack(PurgeAck { log_id, next_seq, accepted: new.len() as u32 })
     }
 
     fn begin(&mut self, log_id: LogId, head: Seq) {
-        self.state = Some(State { log_id, head, floor_soft: 0, floor_hard: head, purges: Vec::new() });
+        self.state = Some(State { log_id, head, floor_soft: 0, floor_hard: head, mark: 0, purges: Vec::new() });
     }
 
     /// A journal that numbers its purges itself begins a log when it is first asked.
@@ -73,16 +103,18 @@ impl Journal {
         }
     }
 
-    pub fn append(&mut self, keys: Vec<u64>, all: bool, mode: PurgeMode) -> Seq {
+    pub fn append(&mut self, keys: Vec<u64>, all: bool, mode: PurgeMode, now_ms: u64) -> Seq {
         self.own_log();
         let seq = self.head() + 1;
-        self.insert(DeltaPurge { seq, mode, all, keys });
+        self.insert(DeltaPurge { seq, mode, all, keys }, 0, now_ms);
         seq
     }
 
-    fn insert(&mut self, purge: DeltaPurge) {
+    fn insert(&mut self, purge: DeltaPurge, mark: u64, now_ms: u64) {
         let Some(state) = &mut self.state else { return };
+        self.accepted.insert((state.log_id.clone(), purge.seq), now_ms);
         state.head = purge.seq;
+        state.mark = mark;
         state.purges.push(purge);
         while state.purges.len() > PURGES_KEPT {
             let old = state.purges.remove(0);
@@ -92,7 +124,8 @@ impl Journal {
     }
 
     /// What an isolate lacks. `None`: no log has been announced yet.
-    pub fn sync(&self, query: &JournalQuery) -> Option<JournalDelta> {
+    pub fn sync(&self, query: &JournalQuery, now_ms: u64) -> Option<JournalDelta> {
+        let clock = JournalClock { epoch: self.epoch, at_ms: now_ms.saturating_add_signed(self.offset_ms) };
         let state = self.state.as_ref()?;
         let continues = query.log_id.as_ref() == Some(&state.log_id) && query.since <= state.head;
         let since = if continues { query.since } else { state.head.saturating_sub(COLD) };
@@ -106,6 +139,14 @@ impl Journal {
         let rest: Vec<&DeltaPurge> = state.purges.iter().filter(|purge| purge.seq > since).collect();
         let purges: Vec<DeltaPurge> = rest.iter().take(PAGE).map(|purge| (*purge).clone()).collect();
         let until = if rest.len() <= PAGE { state.head } else { purges.last().map_or(since, |purge| purge.seq) };
-        Some(JournalDelta { log_id: state.log_id.clone(), head: state.head, floor_soft, floor_hard, until, purges })
+        Some(JournalDelta {
+            log_id: state.log_id.clone(),
+            clock,
+            head: state.head,
+            floor_soft,
+            floor_hard,
+            until,
+            purges,
+        })
     }
 }

@@ -33,6 +33,8 @@ pub struct Stats {
     pub stale: u64,
     pub forwarded: u64,
     pub failed: u64,
+    /// Syncs that another isolate's answer made unnecessary.
+    pub shared: u64,
     pub purges: u64,
     pub faults: u64,
 }
@@ -46,6 +48,7 @@ impl Stats {
         sum(&mut self.stale, other.stale);
         sum(&mut self.forwarded, other.forwarded);
         sum(&mut self.failed, other.failed);
+        sum(&mut self.shared, other.shared);
         sum(&mut self.purges, other.purges);
         sum(&mut self.faults, other.faults);
     }

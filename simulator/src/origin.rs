@@ -15,6 +15,8 @@ pub struct Commit {
     pub mode: PurgeMode,
     /// None: a purge by hand, which changes nothing.
     pub write: Option<WriteId>,
+    /// The random number of its row.
+    pub mark: u64,
 }
 
 impl Commit {
@@ -38,11 +40,12 @@ pub struct Database {
     /// How far each replica has come.
     pub replicas: Vec<Seq>,
     writes: WriteId,
+    marks: u64,
 }
 
 impl Database {
     pub fn new(replicas: usize) -> Self {
-        Self { era: 0, commits: Vec::new(), replicas: vec![0; replicas], writes: 0 }
+        Self { era: 0, commits: Vec::new(), replicas: vec![0; replicas], writes: 0, marks: 0 }
     }
 
     pub fn log_id(&self) -> LogId {
@@ -56,7 +59,9 @@ impl Database {
 
     pub fn batch(&self, first_seq: Seq, count: usize) -> PurgeBatch {
         let purges = self.purges_from(first_seq, count);
-        PurgeBatch { log_id: self.log_id(), replaces: self.past(), first_seq, purges }
+        let before = first_seq.checked_sub(2).and_then(|index| self.commits.get(index as usize));
+        let after_mark = before.map_or(0, |commit| commit.mark);
+        PurgeBatch { log_id: self.log_id(), replaces: self.past(), first_seq, after_mark, purges }
     }
 
     pub fn head(&self) -> Seq {
@@ -68,7 +73,8 @@ impl Database {
             self.writes += 1;
             self.writes
         });
-        self.commits.push(Commit { keys, all, mode, write });
+        self.marks += 1;
+        self.commits.push(Commit { keys, all, mode, write, mark: self.marks });
         write
     }
 
@@ -91,9 +97,8 @@ impl Database {
         random.choice(able)
     }
 
-    /// An older backup takes the database's place, with a log of its own.
-    pub fn restore(&mut self, to: Seq) {
-        self.era += 1;
+    /// An older copy of the file takes the database's place, and nobody says so.
+    pub fn put_back(&mut self, to: Seq) {
         self.commits.truncate(to as usize);
         for replica in &mut self.replicas {
             *replica = (*replica).min(to);
@@ -115,6 +120,7 @@ impl Database {
             reason: None,
             actor: None,
             committed_at_ms: 0,
+            mark: commit.mark,
         })
         .collect()
     }

@@ -1,10 +1,10 @@
 //! The world: what there is, and one step of it.
 use crate::check::{History, Served};
-use crate::journal::Journal;
+use crate::journal::{Journal, Took};
 use crate::origin::{Commit, Database, WriteId, key};
 use crate::{DOC_KEYS, KEYS, Options, Stats, Violation};
-use kv_schemas::journal::{JournalDelta, JournalQuery};
-use kv_schemas::{AsOf, PurgeBatch, PurgeMode, Seq};
+use kv_schemas::journal::{JournalDelta, JournalQuery, SharedSync};
+use kv_schemas::{AsOf, LogId, PurgeBatch, PurgeMode, Seq};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use surrogate_cache::directives::RequestDirectives;
@@ -15,7 +15,7 @@ use surrogate_cache::view::Applied;
 use surrogate_cache::{Answer, Config, Engine, Entry, Event, Fields, LogOwner, Lookup, Phase, Reason, Request, Step};
 
 /// What a document held when it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Body {
     doc: usize,
     content: WriteId,
@@ -95,6 +95,10 @@ pub struct World {
     /// Batches on their way; they may arrive in any order, twice, or not at all.
     batches: VecDeque<PurgeBatch>,
     next_seq: Option<Seq>,
+    /// Logs whose numbers were used twice: nothing can be said of their states until they are replaced.
+    forked: Vec<LogId>,
+    /// What isolates of each location share, and when it was told, in true time.
+    shared: Vec<Option<(SharedSync, u64)>>,
     /// Purges of a journal that numbers itself, not sent yet: the writer does that after the write.
     unsent: Vec<Commit>,
     isolates: Vec<Isolate>,
@@ -125,6 +129,8 @@ impl World {
             history: History::default(),
             batches: VecDeque::new(),
             next_seq: None,
+            forked: Vec::new(),
+            shared: vec![None; options.locations],
             unsent: Vec::new(),
             isolates: Vec::new(),
             isolate_ids: 0,
@@ -205,6 +211,7 @@ impl World {
             log_owner: self.owner,
             lease_ms: CONFIG_LEASE_MS,
             bound_ms: CONFIG_BOUND_MS,
+            soft_window_ms_max: if self.owner == LogOwner::Origin { CONFIG_BOUND_MS } else { u64::MAX },
             sync_timeout_ms: 200,
             view_keys_max: if self.chance(50) { 4 } else { 64 },
             memory_entries_max: 32,
@@ -314,7 +321,7 @@ impl World {
     fn ask_journal(&mut self, place: usize) -> (JournalQuery, u64, Option<JournalDelta>) {
         let isolate = &self.isolates[place];
         let (query, id) = (isolate.engine.view.query("here"), isolate.id);
-        let delta = if self.journal_up && !self.fails(5) { self.journal.sync(&query) } else { None };
+        let delta = if self.journal_up && !self.fails(5) { self.journal.sync(&query, self.now_ms) } else { None };
         self.note(|_| match &delta {
             None => format!("isolate {id}: asks the journal from {}, in vain", query.since),
             Some(delta) => format!("isolate {id}: asks the journal from {}, which is at {}", query.since, delta.head),
@@ -333,14 +340,33 @@ impl World {
         let applied = isolate.engine.sync_succeeded(query, &delta, isolate.clock(sent_ms));
         if applied == Applied::Complete {
             isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(sent_ms));
+            // What the others of the location are told may be lost, or overwrite something newer.
+            self.shared[isolate.location] = Some((SharedSync { asked: query.clone(), delta }, sent_ms));
         }
         let (id, log) = (isolate.id, isolate.engine.view.newest());
         self.note(|_| format!("isolate {id}: hears the journal ({applied:?}), is at {log:?}"));
         applied == Applied::Partial
     }
 
+    /// Looks for what the journal told another isolate of this location.
+    fn take_shared(&mut self, place: usize) -> bool {
+        let isolate = &mut self.isolates[place];
+        let Some((shared, told_ms)) = self.shared[isolate.location].clone() else { return false };
+        if self.random.u32(0..100) < 10 || !isolate.engine.sync_shared(&shared, isolate.clock(self.now_ms)) {
+            return false;
+        }
+        isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(told_ms));
+        let (id, log) = (isolate.id, isolate.engine.view.newest());
+        self.stats.shared += 1;
+        self.note(|_| format!("isolate {id}: learns of its neighbour, is at {log:?}"));
+        true
+    }
+
     fn advance_sync(&mut self, place: usize, asked: Option<(JournalQuery, u64, Option<JournalDelta>)>) -> Option<Work> {
         let Some((query, sent_ms, delta)) = asked else {
+            if self.take_shared(place) {
+                return None;
+            }
             return Some(Work::Sync(Some(self.ask_journal(place))));
         };
         let known = self.isolates[place].engine.view.applied();
@@ -382,7 +408,8 @@ impl World {
     fn advance_lookup(&mut self, place: usize, mut asked: Asked, at: At) -> Option<Work> {
         let event = match at {
             At::Step(Step::Answer(_)) => return None,
-            At::Step(Step::Sync) => {
+            At::Step(Step::Sync { shared: true }) if self.take_shared(place) => Event::Synced,
+            At::Step(Step::Sync { .. }) => {
                 let (query, sent_ms, delta) = self.ask_journal(place);
                 return Some(Work::Lookup(asked, At::Synced(query, sent_ms, delta)));
             }
@@ -500,8 +527,7 @@ impl World {
                     _ => self.stats.forwarded += 1,
                 }
                 // What origin confirmed a moment ago is origin's answer, as a forwarded one is.
-                let is_fresh = status.phase == Phase::Hit;
-                self.check(place, &entry, doc, arrived_ms, demanded, is_fresh);
+                self.check(place, &entry, asked, status.phase);
                 self.note(|_| {
                     format!(
                         "isolate {id}: document {doc} answered: {} {:?}, {:?}",
@@ -530,9 +556,12 @@ impl World {
                         journal_asked_ms: None,
                         origin_asked_ms: None,
                         bound_ms: CONFIG_BOUND_MS,
+                        purged_at_ms: None,
                         is_fresh: false,
+                        is_stale: false,
                         is_stored: false,
-                        demanded: Some(min).filter(|min| min.log_id == self.database.log_id()),
+                        demanded: Some(min)
+                            .filter(|min| min.log_id == self.database.log_id() && !self.forked.contains(&min.log_id)),
                     };
                     let fault = self.history.fault(&served);
                     fault.into_iter().for_each(|fault| self.blame(fault));
@@ -559,31 +588,38 @@ impl World {
         }
     }
 
-    fn check(
-        &mut self,
-        place: usize,
-        entry: &Entry<Body>,
-        doc: usize,
-        arrived_ms: u64,
-        demanded: Option<&AsOf>,
-        is_fresh: bool,
-    ) {
+    fn check(&mut self, place: usize, entry: &Entry<Body>, asked: &Asked, phase: Phase) {
         let isolate = &self.isolates[place];
         let true_time = |clock: u64| clock.saturating_add_signed(-isolate.offset_ms);
         let view = &isolate.engine.view;
+        let logs = [view.log_id(), entry.as_of.as_ref().map(|as_of| &as_of.log_id)];
+        if logs.into_iter().flatten().any(|log_id| self.forked.contains(log_id)) {
+            return;
+        }
+        let origin_asked_ms = entry.origin_confirmed_ms.map(true_time);
+        let least_ms = asked.arrived_ms.min(self.now_ms.saturating_sub(CONFIG_BOUND_MS));
+        // Where the journal numbers, soft purges leave the old copy to stale-while-revalidate. And what a lagging replica
+        // confirmed a moment ago is its word against nobody's.
+        let is_bounded = self.owner == LogOwner::Origin && origin_asked_ms.is_none_or(|at_ms| at_ms < least_ms);
+        let as_of = entry.as_of.as_ref().filter(|_| is_bounded);
+        let unseen = as_of.and_then(|as_of| Some((&as_of.log_id, self.history.oldest_after(as_of, asked.doc)?)));
+        let doc = asked.doc;
         let served = Served {
             doc,
             content: entry.body.content,
             as_of: entry.as_of.as_ref(),
             view: view.log_id().map(|log_id| (log_id, view.applied())),
-            arrived_ms,
+            arrived_ms: asked.arrived_ms,
             now_ms: self.now_ms,
             journal_asked_ms: isolate.journal_asked_ms,
-            origin_asked_ms: entry.origin_confirmed_ms.map(true_time),
+            origin_asked_ms,
             bound_ms: CONFIG_BOUND_MS,
-            is_fresh,
+            purged_at_ms: unseen.and_then(|(log_id, seq)| self.journal.accepted_ms(log_id, seq)),
+            // What origin confirmed a moment ago is origin's answer, as a forwarded one is.
+            is_fresh: phase == Phase::Hit,
+            is_stale: phase == Phase::Stale,
             is_stored: true,
-            demanded,
+            demanded: asked.demanded.as_ref(),
         };
         if entry.body.doc != doc {
             self.blame(format!("document {doc} was answered with document {}", entry.body.doc));
@@ -619,9 +655,10 @@ impl World {
         let mode = if self.chance(30) { PurgeMode::Hard } else { PurgeMode::Soft };
         let is_write = !all && self.chance(70);
         let write = self.database.commit(keys.clone(), all, mode, is_write);
-        let commit = Commit { keys, all, mode, write };
+        let commit = Commit { keys, all, mode, write, mark: 0 };
         self.note(|world| format!("commit {}: {commit:?}", world.database.head()));
         match self.owner {
+            LogOwner::Origin if self.forked.contains(&self.database.log_id()) => {}
             LogOwner::Origin => self.history.push(&self.database.log_id(), commit),
             LogOwner::Journal => self.unsent.push(commit),
         }
@@ -655,24 +692,25 @@ impl World {
     }
 
     fn take_batch(&mut self, batch: &PurgeBatch) {
-        let ack = self.journal.batch(batch);
+        let took = self.journal.batch(batch, self.now_ms);
         self.note(|world| {
             format!("the journal takes {} from {}: at {}", batch.log_id, batch.first_seq, world.journal.head())
         });
         // The dispatcher hears of it, or not.
-        let Some(ack) = ack else { return };
-        if self.fails(10) || ack.log_id != self.database.log_id() {
+        if self.fails(10) || batch.log_id != self.database.log_id() {
             return;
         }
-        if ack.next_seq > self.database.head() + 1 {
-            self.database.replace_log();
-            self.history.begin(self.database.log_id(), self.database.commits.clone());
-            self.next_seq = None;
-            self.note(|world| {
-                format!("the log becomes {}: the edge knew more of it than the database", world.database.log_id())
-            });
-            return;
-        }
+        let ack = match took {
+            Took::Retired => return,
+            Took::Ack(ack) if ack.next_seq <= self.database.head() + 1 => ack,
+            Took::Ack(_) | Took::Forked => {
+                self.database.replace_log();
+                self.history.begin(self.database.log_id(), self.database.commits.clone());
+                self.next_seq = None;
+                let log_id = self.database.log_id();
+                return self.note(|_| format!("the log becomes {log_id}: its history is not the one the edge knows"));
+            }
+        };
         self.next_seq = Some(ack.next_seq);
     }
 
@@ -685,7 +723,7 @@ impl World {
         self.journal.own_log();
         let Some(log_id) = self.journal.log_id().cloned() else { return };
         let hashes = commit.keys.iter().map(|index| key(*index).hash()).collect();
-        let seq = self.journal.append(hashes, commit.all, commit.mode);
+        let seq = self.journal.append(hashes, commit.all, commit.mode, self.now_ms);
         self.note(|_| format!("the journal numbers a purge {seq}: {commit:?}"));
         self.history.push(&log_id, commit);
     }
@@ -722,8 +760,17 @@ impl World {
                     self.note(|_| format!("location {location} forgets its entries"));
                 }
             }
-            17 => {
+            17 if self.chance(50) => {
+                let offset_ms = self.random.i64(-600_000..600_000);
+                self.journal.restart(offset_ms);
+                self.note(|_| format!("the journal starts anew, its clock {offset_ms} ms off"));
+            }
+            // Both at once leave nobody who knows.
+            17 if !self.forked.contains(&self.database.log_id()) => {
                 self.journal.lose();
+                // A journal that holds nothing believes the first batch it gets: a late one is a second fault at once, and
+                // tokens let none be later than a minute.
+                self.batches.clear();
                 if self.owner == LogOwner::Journal {
                     self.journal.own_log();
                 }
@@ -731,9 +778,18 @@ impl World {
             }
             18 if self.owner == LogOwner::Origin => {
                 let to = self.random.u64(0..=self.database.head());
-                self.database.restore(to);
-                self.history.begin(self.database.log_id(), self.database.commits.clone());
+                let log_id = self.database.log_id();
+                let edge_knows_more = self.journal.log_id() == Some(&log_id) && self.journal.head() > to;
+                self.database.put_back(to);
                 self.next_seq = None;
+                if edge_knows_more {
+                    // A copied file that says nothing: the edge has to notice.
+                    self.forked.push(log_id);
+                    return self.note(|_| format!("the database is put back to {to}"));
+                }
+                // Restored as the manual says.
+                self.database.replace_log();
+                self.history.begin(self.database.log_id(), self.database.commits.clone());
                 self.note(|world| format!("the database is restored to {to}: {}", world.database.log_id()));
             }
             _ => self.pass_time(),
@@ -757,14 +813,14 @@ impl World {
                 LogOwner::Journal if self.unsent.is_empty() => break,
                 LogOwner::Journal => self.send_own(),
                 LogOwner::Origin => {
-                    let head = self.database.head();
-                    let is_there =
-                        self.journal.log_id() == Some(&self.database.log_id()) && self.journal.head() == head;
-                    if is_there && self.next_seq == Some(head + 1) {
+                    let end = self.database.head() + 1;
+                    let first_seq = self.next_seq.unwrap_or(end).clamp(1, end);
+                    self.take_batch(&self.database.batch(first_seq, 5));
+                    // Like the dispatcher, which asks once more when all is delivered.
+                    let is_there = self.journal.log_id() == Some(&self.database.log_id());
+                    if first_seq == end && self.next_seq == Some(end) && is_there {
                         break;
                     }
-                    let first_seq = self.next_seq.unwrap_or(head + 1).clamp(1, head + 1);
-                    self.take_batch(&self.database.batch(first_seq, 5));
                 }
             }
         }

@@ -23,7 +23,7 @@ pub(super) enum Use {
     },
 }
 
-impl<B: Clone> Lookup<B> {
+impl<B: Clone + Default> Lookup<B> {
     /// Whether the view can be relied on for this request: it is within its bound, or was confirmed by a question
     /// that was asked after the request came. A slow answer of the journal makes it no worse.
     pub(super) fn knows(&self, engine: &Engine<B>, now_ms: u64) -> bool {
@@ -93,14 +93,15 @@ impl<B: Clone> Lookup<B> {
         let within = |window_ms: u64| window_ms > 0 && staleness_ms <= window_ms;
         let max_stale = wanted.max_stale_s.is_some_and(|max| purged.is_none() && staleness_ms <= seconds(max));
         // RFC 5861 section 3 and RFC 9111 section 4.2.4. With the purge state unknown, a stale answer is for errors
-        // only: origin is asked first.
-        // A purge this very request had to wait for may be old: then the page is fetched, and not the old one shown
-        // once more. So nobody sees it later than the view's bound and one refresh after the edit.
-        let late = self.known_before.is_some_and(|seq| engine.view.youngest_purge(&entry.keys) > seq);
+        // only: origin is asked first. A soft purge makes stale from when it came, and that may be long ago for an
+        // entry from a tier, or for an isolate that was idle: then the page is fetched, and not the old one shown again.
+        let window_ms = policy.stale_while_revalidate_ms.min(engine.config.soft_window_ms_max);
+        let as_of = entry.as_of.as_ref().map_or(0, |as_of| as_of.seq);
+        let late = engine.view.purged_ms_ago(as_of, &entry.keys, now_ms).is_some_and(|ago_ms| ago_ms > window_ms);
         let at_once = !policy.forbids_stale
             && !refused
             && !unproven
-            && (purged.is_none() || !late)
+            && !(purged.is_some() && late)
             && (within(policy.stale_while_revalidate_ms) || max_stale);
         let on_error_ms = policy.stale_if_error_ms.max(seconds(wanted.stale_if_error_s.unwrap_or(0)));
         let on_error = !policy.forbids_stale && within(on_error_ms);

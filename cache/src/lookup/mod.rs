@@ -23,7 +23,7 @@ use crate::range::{self, ByteRange};
 use crate::vary::{variant_key, wanted_language_key};
 use crate::view::Knowledge;
 use assess::Use;
-use kv_schemas::{AsOf, Seq};
+use kv_schemas::AsOf;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -65,8 +65,6 @@ pub struct Lookup<B> {
     collapsed: bool,
     /// When this request came; what was learnt later is as new as it can ask for, however long it then took.
     arrived_ms: Option<u64>,
-    /// What the view contained before this request had to wait for a sync.
-    known_before: Option<Seq>,
     seen_in_kv: Option<Arc<Entry<B>>>,
     /// State of the view when origin was asked.
     sent_at: Option<AsOf>,
@@ -81,7 +79,7 @@ pub struct Lookup<B> {
 /// Sleeps of a waiting request: short first, since most fills are.
 const WAIT_MS: [u64; 6] = [2, 4, 8, 12, 20, 25];
 
-impl<B: Clone> Lookup<B> {
+impl<B: Clone + Default> Lookup<B> {
     pub fn new(request: Request) -> Self {
         // RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a request method that is
         // unrecognized or for which range handling is not defined": GET alone.
@@ -99,7 +97,6 @@ impl<B: Clone> Lookup<B> {
             waited_for_fill: false,
             collapsed: false,
             arrived_ms: None,
-            known_before: None,
             seen_in_kv: None,
             sent_at: None,
             sent_validators: false,
@@ -167,10 +164,9 @@ impl<B: Clone> Lookup<B> {
 
     fn begin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
         if self.is_ahead_of(engine) || !self.knows(engine, now_ms) {
-            self.known_before.get_or_insert(engine.view.applied());
             if engine.claim_sync(now_ms) {
                 self.state = State::Sync;
-                return Step::Sync;
+                return Step::Sync { shared: !self.is_ahead_of(engine) };
             }
             if engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms {
                 return self.wait(State::AwaitSync);

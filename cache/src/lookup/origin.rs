@@ -16,7 +16,7 @@ use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::{AsOf, KeyHash};
 use std::sync::Arc;
 
-impl<B: Clone> Lookup<B> {
+impl<B: Clone + Default> Lookup<B> {
     pub(super) fn fetch(&mut self, engine: &mut Engine<B>) -> Step<B> {
         self.state = State::Fetch;
         self.sent_at = engine.view.newest();

@@ -44,8 +44,11 @@ impl Tier {
 /// What the caller is to do next.
 #[derive(Debug)]
 pub enum Step<B> {
-    /// Ask the journal, tell the engine the outcome, then feed [`Event::Synced`].
-    Sync,
+    /// Ask the journal, tell the engine the outcome, then feed [`Event::Synced`]. With `shared`, what it told another
+    /// isolate of this location a moment ago will do.
+    Sync {
+        shared: bool,
+    },
     /// Sleep, then feed [`Event::Waited`].
     Wait {
         ms: u64,

@@ -1,7 +1,7 @@
 //! A small world that drives the lookup machine: a clock, one location's cache, KV, an origin and a journal, each a
 //! variable.
 #![allow(dead_code, reason = "each test file uses its part")]
-use kv_schemas::journal::{DeltaPurge, JournalDelta};
+use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta};
 use kv_schemas::surrogate_key::hash;
 use kv_schemas::{LogId, PurgeMode, Seq};
 use std::collections::HashMap;
@@ -46,7 +46,8 @@ pub struct Got {
 
 impl World {
     pub fn new(owner: LogOwner) -> Self {
-        let config = Config { log_owner: owner, lease_ms: 1000, bound_ms: 1500, ..Config::default() };
+        let config =
+            Config { log_owner: owner, lease_ms: 1000, bound_ms: 1500, soft_window_ms_max: 1500, ..Config::default() };
         Self {
             engine: Engine::new(config),
             now_ms: 1_700_000_000_000,
@@ -84,7 +85,15 @@ impl World {
         let head = purges.iter().map(|purge| purge.seq).max().unwrap_or(0);
         let purges = purges.iter().filter(|purge| purge.seq > asked.since).cloned().collect();
         let log_id = LogId::new(self.log).unwrap();
-        let delta = JournalDelta { log_id, head, floor_soft: 0, floor_hard: 0, until: head, purges };
+        let delta = JournalDelta {
+            log_id,
+            clock: JournalClock { epoch: 1, at_ms: 0 },
+            head,
+            floor_soft: 0,
+            floor_hard: 0,
+            until: head,
+            purges,
+        };
         self.engine.sync_succeeded(&asked, &delta, self.now_ms);
     }
 
@@ -98,7 +107,7 @@ impl World {
     pub fn until_fetch(&mut self, lookup: &mut Lookup<Body>, mut step: Step<Body>) -> Step<Body> {
         loop {
             let event = match step {
-                Step::Sync => {
+                Step::Sync { .. } => {
                     self.sync();
                     Event::Synced
                 }
