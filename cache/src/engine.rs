@@ -240,6 +240,12 @@ impl<B: Clone + Default> Engine<B> {
         self.memory.iter().take(scan_max).map(|(_, entry)| entry).filter(is_purged).take(limit).cloned().collect()
     }
 
+    /// How many entries in memory a purge would touch: of these keys, sorted, or all.
+    pub fn touched_by(&self, keys: &[KeyHash], all: bool) -> usize {
+        let is_touched = |entry: &Arc<Entry<B>>| all || entry.keys.iter().any(|key| keys.binary_search(key).is_ok());
+        self.memory.iter().filter(|(_, entry)| !entry.is_marker() && is_touched(entry)).count()
+    }
+
     pub fn memory_len(&self) -> usize {
         self.memory.len()
     }

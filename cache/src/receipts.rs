@@ -6,7 +6,7 @@
 //! accepted.
 use kv_schemas::receipt::{LocationReceipt, LocationState, Percentiles, PurgeState};
 use kv_schemas::{LogId, Seq};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Locations that are told apart. The platform has some 330.
 pub const LOCATIONS_MAX: usize = 1_024;
@@ -15,10 +15,15 @@ const STEPS_MAX: usize = 128;
 /// A location that has said nothing for so many bounds is silent.
 const SILENT_AFTER_BOUNDS: u64 = 3;
 
+/// A location's name on disk is renewed at most this often.
+const NOTED_MS: u64 = 3_600_000;
+
 #[derive(Debug, Default)]
 struct Location {
+    name: String,
     applied: Seq,
     heard_ms: Option<u64>,
+    noted_ms: Option<u64>,
     /// When it said how much, oldest first.
     steps: VecDeque<(Seq, u64)>,
 }
@@ -28,7 +33,8 @@ struct Location {
 pub struct Receipts {
     log_id: Option<LogId>,
     bound_ms: u64,
-    locations: BTreeMap<String, Location>,
+    /// In order of name. A few hundred: a sorted list is smaller than a map, and as good.
+    locations: Vec<Location>,
 }
 
 impl Receipts {
@@ -36,29 +42,36 @@ impl Receipts {
         Self { bound_ms, ..Self::default() }
     }
 
-    /// A location known from before the object started: silent until it speaks.
-    pub fn remember(&mut self, location: &str) {
-        if self.locations.len() < LOCATIONS_MAX {
-            self.locations.entry(location.into()).or_default();
-        }
+    fn entry(&mut self, name: &str) -> Option<&mut Location> {
+        let place = match self.locations.binary_search_by(|location| location.name.as_str().cmp(name)) {
+            Ok(place) => place,
+            Err(_) if self.locations.len() >= LOCATIONS_MAX => return None,
+            Err(place) => {
+                self.locations.insert(place, Location { name: name.into(), ..Location::default() });
+                place
+            }
+        };
+        self.locations.get_mut(place)
     }
 
-    /// A location asks and so says what it has of the log `asked`; the journal's own is `log_id`. Whether the location
-    /// is new to this account.
+    /// A location known from before the object started: silent until it speaks.
+    pub fn remember(&mut self, location: &str) {
+        let _ = self.entry(location);
+    }
+
+    /// A location asks and so says what it has of the log `asked`; the journal's own is `log_id`. Whether its name is to
+    /// be noted on disk, for [`Self::remember`].
     pub fn heard(&mut self, location: &str, asked: Option<&LogId>, applied: Seq, log_id: &LogId, now_ms: u64) -> bool {
         if self.log_id.as_ref() != Some(log_id) {
             self.log_id = Some(log_id.clone());
-            for location in self.locations.values_mut() {
-                *location = Location { heard_ms: location.heard_ms, ..Location::default() };
+            for location in &mut self.locations {
+                location.applied = 0;
+                location.steps.clear();
             }
         }
         // A new isolate knows no log yet, and says nothing of the location's others; neither does one that is behind.
         let applied = if asked == Some(log_id) { applied } else { 0 };
-        if !self.locations.contains_key(location) && self.locations.len() >= LOCATIONS_MAX {
-            return false;
-        }
-        let place = self.locations.entry(location.into()).or_default();
-        let is_new = place.heard_ms.is_none();
+        let Some(place) = self.entry(location) else { return false };
         place.heard_ms = Some(now_ms);
         if applied > place.applied {
             place.applied = applied;
@@ -67,14 +80,18 @@ impl Receipts {
             }
             place.steps.push_back((applied, now_ms));
         }
-        is_new
+        let is_due = place.noted_ms.is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= NOTED_MS);
+        if is_due {
+            place.noted_ms = Some(now_ms);
+        }
+        is_due
     }
 
     /// Where each location stands with a purge. `accepted_ms`: when it was accepted, if that is still known.
     pub fn locations(&self, seq: Seq, accepted_ms: Option<u64>, now_ms: u64) -> Vec<LocationReceipt> {
         let settled = accepted_ms.is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= self.bound_ms);
         let silent_ms = self.bound_ms.saturating_mul(SILENT_AFTER_BOUNDS);
-        let receipt = |(name, location): (&String, &Location)| {
+        let receipt = |location: &Location| {
             let heard_ms_ago = location.heard_ms.map(|at_ms| now_ms.saturating_sub(at_ms));
             let state = match heard_ms_ago {
                 Some(ago_ms) if ago_ms <= silent_ms => {
@@ -91,7 +108,13 @@ impl Receipts {
             let is_exact = first > 0 || location.steps.len() < STEPS_MAX;
             let said_ms = location.steps.get(first).filter(|_| is_exact).map(|(_, at_ms)| *at_ms);
             let lag_ms = said_ms.zip(accepted_ms).map(|(said_ms, at_ms)| said_ms.saturating_sub(at_ms));
-            LocationReceipt { location: name.clone(), state, applied_seq: location.applied, heard_ms_ago, lag_ms }
+            LocationReceipt {
+                location: location.name.clone(),
+                state,
+                applied_seq: location.applied,
+                heard_ms_ago,
+                lag_ms,
+            }
         };
         self.locations.iter().map(receipt).collect()
     }
@@ -101,7 +124,7 @@ impl Receipts {
         let silent_ms = self.bound_ms.saturating_mul(SILENT_AFTER_BOUNDS);
         let is_live =
             |location: &&Location| location.heard_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= silent_ms);
-        self.locations.values().filter(is_live).map(|location| location.applied).min().unwrap_or(0)
+        self.locations.iter().filter(is_live).map(|location| location.applied).min().unwrap_or(0)
     }
 }
 
@@ -138,9 +161,9 @@ mod tests {
     #[test]
     fn a_purge_is_applied_when_every_live_location_said_so_and_a_bound_has_passed() {
         let mut receipts = Receipts::new(150);
-        assert!(receipts.heard("a", Some(&log("l")), 4, &log("l"), 1_000));
+        receipts.heard("a", Some(&log("l")), 4, &log("l"), 1_000);
         receipts.heard("b", Some(&log("l")), 4, &log("l"), 1_000);
-        assert!(!receipts.heard("a", Some(&log("l")), 5, &log("l"), 1_050));
+        receipts.heard("a", Some(&log("l")), 5, &log("l"), 1_050);
         let (a, b) = ("a".to_string(), "b".to_string());
         use LocationState::{Applied, Pending};
         assert_eq!(states(&receipts, 5, 1_060), [(a.clone(), Pending, Some(50)), (b.clone(), Pending, None)]);
@@ -177,6 +200,13 @@ mod tests {
         assert_eq!(receipts.applied_everywhere(1_010), 9);
         receipts.heard("a", Some(&log("new")), 2, &log("new"), 1_020);
         assert_eq!(receipts.applied_everywhere(1_020), 2);
+    }
+
+    #[test]
+    fn a_name_is_noted_when_it_is_new_and_once_an_hour() {
+        let mut receipts = Receipts::new(100);
+        let mut heard = |now_ms| receipts.heard("a", None, 0, &log("l"), now_ms);
+        assert_eq!([heard(1_000), heard(2_000), heard(3_601_000)], [true, false, true]);
     }
 
     #[test]

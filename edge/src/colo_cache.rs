@@ -3,7 +3,8 @@ use crate::entry_bytes;
 use crate::isolate::Body;
 use js_sys::Promise;
 use js_sys::Uint8Array;
-use kv_schemas::store_key::colo_url;
+use kv_schemas::journal::SharedSync;
+use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url};
 use surrogate_cache::{Entry, Rules};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -40,15 +41,41 @@ pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
     }
 }
 
+/// What the journal told another isolate of this location, if that was a moment ago.
+pub async fn read_sync() -> Option<SharedSync> {
+    let found = CACHE.with(|cache| cache.get(SHARED_SYNC_URL)).ok()?;
+    let response: web_sys::Response = JsFuture::from(found).await.ok()?.dyn_into().ok()?;
+    let buffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
+    SharedSync::decode(&Uint8Array::new(&buffer).to_vec())
+}
+
+/// Shares what the journal told. A view that knew nothing asked for another answer than the others need.
+pub async fn write_sync(told: &SharedSync) {
+    if told.asked.log_id.is_none() {
+        return;
+    }
+    // Whoever reads it judges its age by the journal's clock; this only lets it go.
+    let Some(response) = bytes(&Uint8Array::from(told.encode().as_slice()), SYNC_KEPT_S) else { return };
+    if let Ok(promise) = CACHE.with(|cache| cache.put(SHARED_SYNC_URL, &response)) {
+        let _ = JsFuture::from(promise).await;
+    }
+}
+
+/// Longer than a lease is; the Cache API counts in seconds.
+const SYNC_KEPT_S: u64 = 60;
+
 fn response(entry: &Entry<Body>, retention_ms_max: u64) -> Option<web_sys::Response> {
     let value = entry_bytes::encode(entry)?;
-    let ttl_s = entry.policy.retention_ms().min(retention_ms_max).div_ceil(1000).max(1);
+    bytes(&value, entry.policy.retention_ms().min(retention_ms_max).div_ceil(1000).max(1))
+}
+
+fn bytes(value: &Uint8Array, ttl_s: u64) -> Option<web_sys::Response> {
     let headers = web_sys::Headers::new().ok()?;
     headers.set("content-type", "application/octet-stream").ok()?;
     headers.set("cache-control", &format!("max-age={ttl_s}")).ok()?;
     let init = web_sys::ResponseInit::new();
     init.set_headers(&headers);
-    web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&value), &init).ok()
+    web_sys::Response::new_with_opt_js_u8_array_and_init(Some(value), &init).ok()
 }
 
 pub async fn delete(key: &str) {

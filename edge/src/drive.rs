@@ -29,19 +29,43 @@ pub struct Call {
 
 impl Call {
     /// Brings the view up to the journal behind the answer, unless that is under way.
-    pub fn sync_behind(&self) {
+    pub fn sync_behind(&self, shared: bool) {
         if isolate::with(|isolate| isolate.engine.claim_sync(now_ms())) == Some(true) {
-            self.sync_claimed();
+            self.sync_claimed(shared);
         }
     }
 
-    fn sync_claimed(&self) {
+    fn sync_claimed(&self, shared: bool) {
         let call = self.clone();
         self.context.wait_until(async move {
-            let known = isolate::with(|isolate| isolate.engine.view.applied());
-            journal_client::sync(&call.env, &call.location).await;
-            if isolate::with(|isolate| isolate.engine.view.applied()) != known {
+            let known = isolate::with(|isolate| isolate.engine.view.newest());
+            call.sync(shared).await;
+            if isolate::with(|isolate| isolate.engine.view.newest()) != known {
                 refresh_ahead(&call).await;
+            }
+        });
+    }
+
+    /// The caller holds the engine's sync claim.
+    pub async fn sync(&self, shared: bool) {
+        if journal_client::sync(&self.env, &self.location, shared).await {
+            self.confirm_later();
+        }
+    }
+
+    /// A location says what it has when it next asks. If nobody comes meanwhile, it asks once more for that alone, so that
+    /// the receipt of a purge does not wait for a viewer.
+    fn confirm_later(&self) {
+        let call = self.clone();
+        let said = isolate::with(|isolate| (isolate.engine.view.confirmed_ms(), isolate.engine.config.lease_ms));
+        let Some((confirmed_ms, lease_ms)) = said else { return };
+        self.context.wait_until(async move {
+            Delay::from(Duration::from_millis(lease_ms)).await;
+            let is_due = isolate::with(|isolate| {
+                isolate.engine.view.confirmed_ms() == confirmed_ms && isolate.engine.claim_sync(now_ms())
+            });
+            if is_due == Some(true) {
+                journal_client::sync(&call.env, &call.location, false).await;
             }
         });
     }
@@ -108,8 +132,8 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
     let mut response: Option<web_sys::Response> = None;
     loop {
         let event = match step {
-            Step::Sync => {
-                journal_client::sync(&call.env, &call.location).await;
+            Step::Sync { shared } => {
+                call.sync(shared).await;
                 Event::Synced
             }
             Step::Wait { ms } => {
@@ -253,7 +277,7 @@ pub fn do_behind(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answ
 
 async fn perform(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answered: Option<Rc<Stored<Body>>>) {
     if behind.sync {
-        call.sync_claimed();
+        call.sync_claimed(true);
     }
     if let Some(stored) = answered {
         write_tiers(call, &stored, &behind.write, behind.seen_in_kv.as_deref()).await;
@@ -292,7 +316,7 @@ async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outco
         Answer::Failed { .. } => {}
     }
     if behind.sync {
-        journal_client::sync(&call.env, &call.location).await;
+        call.sync(true).await;
     }
     // A refresh's own refresh does not exist; a client's that left is not worth another fetch.
     let _ = (behind.refresh, origin);

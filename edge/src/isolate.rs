@@ -11,6 +11,13 @@ use worker::Env;
 #[derive(Clone)]
 pub struct Body(pub js_sys::Uint8Array);
 
+/// The body of what has none.
+impl Default for Body {
+    fn default() -> Self {
+        Self(js_sys::Uint8Array::new_with_length(0))
+    }
+}
+
 pub struct Isolate {
     pub settings: Rc<Settings>,
     pub engine: Engine<Body>,

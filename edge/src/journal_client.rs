@@ -1,9 +1,10 @@
 //! What the isolate asks the purge journal: everything after the state it has, until it has it all.
 use crate::isolate::{self, now_ms};
-use crate::js;
+use crate::{colo_cache, js};
 use js_sys::Uint8Array;
-use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery};
-use kv_schemas::{AsOf, KeyHash, PurgeAck, PurgeRequest};
+use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery, SharedSync};
+use kv_schemas::{AsOf, KeyHash, PurgeRequest};
 use surrogate_cache::view::Applied;
 use wasm_bindgen::prelude::*;
 use worker::{Env, console_warn};
@@ -48,8 +49,21 @@ pub async fn text(response: &web_sys::Response, ms: u64) -> Result<String, js::C
     value.as_string().ok_or(js::CallError::Refused("the answer is no text".into()))
 }
 
-/// Brings the view up to the journal. The caller holds the engine's sync claim; it is given back here.
-pub async fn sync(env: &Env, location: &str) {
+/// Brings the view up to the journal. The caller holds the engine's sync claim; it is given back here. With `shared`,
+/// what another isolate of this location was told within the lease will do. Whether the journal itself told news.
+pub async fn sync(env: &Env, location: &str, shared: bool) -> bool {
+    if shared
+        && let Some(told) = colo_cache::read_sync().await
+        && isolate::with(|isolate| isolate.engine.sync_shared(&told, now_ms())) == Some(true)
+    {
+        return false;
+    }
+    let known = isolate::with(|isolate| isolate.engine.view.newest());
+    sync_directly(env, location).await;
+    isolate::with(|isolate| isolate.engine.view.newest()) != known
+}
+
+async fn sync_directly(env: &Env, location: &str) {
     let timeout_ms = isolate::with(|isolate| isolate.engine.config.sync_timeout_ms).unwrap_or(1_000);
     for _ in 0..PAGES_MAX {
         let Some(query) = isolate::with(|isolate| isolate.engine.view.query(location)) else { return };
@@ -57,6 +71,9 @@ pub async fn sync(env: &Env, location: &str) {
         match ask(env, &query, timeout_ms).await {
             Ok(delta) => {
                 let applied = isolate::with(|isolate| isolate.engine.sync_succeeded(&query, &delta, sent_ms));
+                if applied == Some(Applied::Complete) {
+                    colo_cache::write_sync(&SharedSync { asked: query, delta }).await;
+                }
                 if applied != Some(Applied::Partial) {
                     return;
                 }
@@ -77,12 +94,11 @@ pub async fn append(env: &Env, purge: &PurgeRequest) -> Result<AsOf, js::CallErr
     let refused = |error: serde_json::Error| js::CallError::Refused(error.to_string());
     let body = serde_json::to_string(purge).map_err(refused)?;
     let response = call(env, "/append", &body, timeout_ms).await?;
-    let answer = text(&response, timeout_ms).await?;
-    if response.status() != 200 {
-        return Err(js::CallError::Refused(answer));
+    let state = response.headers().get(SURROGATE_AS_OF).ok().flatten().and_then(|state| state.parse().ok());
+    match state.filter(|_| response.status() == 200) {
+        Some(state) => Ok(state),
+        None => Err(js::CallError::Refused(text(&response, timeout_ms).await?)),
     }
-    let ack: PurgeAck = serde_json::from_slice(answer.as_bytes()).map_err(refused)?;
-    Ok(AsOf::new(ack.log_id, ack.next_seq.saturating_sub(1)))
 }
 
 /// Whether of all purges after one state and before another, none is of these keys. No answer is no.

@@ -4,26 +4,34 @@
 //! `purge_intake`. It is reachable from this Worker alone. One call's statements run without an await between them,
 //! so the platform commits them together or not at all.
 use crate::isolate::now_ms;
-use crate::{js, route};
+use crate::{js, route, settings};
 use js_sys::{Array, Uint8Array};
-use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery};
+use kv_schemas::as_of::parse_seq;
+use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery};
+use kv_schemas::receipt::{EdgeReceipt, JournalSummary, PurgeState};
 use kv_schemas::surrogate_key::SurrogateKey;
-use kv_schemas::{KeyHash, LogId, Problem, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq};
+use kv_schemas::{AsOf, KeyHash, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cell::{Cell, RefCell};
 use surrogate_cache::intake::{Intake, JournalHead, decide};
+use surrogate_cache::receipts::{Receipts, percentiles, state_of};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::Env;
 
 /// Purges kept in detail; older ones are forgotten into the floors.
 const PURGES_KEPT: Seq = 20_000;
-/// Forgetting happens in steps of this many, not one by one.
-const FORGET_STEP: Seq = 2_000;
+/// Whether there is something to forget is looked at once in so many purges.
+const FORGET_STEP: Seq = 1_000;
 /// Purges and keys in one answer to an isolate.
 const PAGE_PURGES: usize = 1_000;
 const PAGE_KEYS: usize = 20_000;
 /// What an isolate that knows nothing yet is told in detail; the rest it gets as floors.
 const COLD_PURGES: Seq = 2_000;
+/// A location not heard from for so long is forgotten.
+const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;
 
 #[wasm_bindgen]
 extern "C" {
@@ -49,6 +57,11 @@ extern "C" {
 pub struct PurgeJournal {
     sql: Sql,
     numbers_itself: bool,
+    bound_ms: u64,
+    /// Random: which start of the object this is.
+    epoch: u64,
+    is_prepared: Cell<bool>,
+    receipts: RefCell<Receipts>,
 }
 
 #[wasm_bindgen]
@@ -56,9 +69,14 @@ impl PurgeJournal {
     #[wasm_bindgen(constructor)]
     pub fn new(state: JsValue, env: Env) -> Self {
         let owner = js::binding(&env, "PURGE_LOG").and_then(|owner| owner.as_string());
+        let bound_ms = settings::lease_and_bound_ms(&env).map_or(1_500, |(_, bound_ms)| bound_ms);
         Self {
             sql: state.unchecked_into::<State>().storage().sql(),
             numbers_itself: owner.as_deref() == Some("journal"),
+            bound_ms,
+            epoch: js::random(),
+            is_prepared: Cell::new(false),
+            receipts: RefCell::new(Receipts::new(bound_ms)),
         }
     }
 
@@ -66,23 +84,42 @@ impl PurgeJournal {
         let url = request.url();
         let body = JsFuture::from(request.array_buffer()?).await?;
         let body = Uint8Array::new(&body).to_vec();
-        let (status, answer) = self.prepare().and_then(|()| match route::target_of(&url) {
+        let Answer { status, body, as_of } = self.prepare().and_then(|()| match route::target_of(&url) {
             "/sync" => match JournalQuery::decode(&body) {
                 Some(query) => self.sync(&query),
                 None => Ok(problem(Problem::new(400, "query-invalid", "The query is of another version"))),
             },
             "/batch" => self.batch(&read(&body)?),
             "/append" => self.append(&read(&body)?),
-            _ => Ok(problem(Problem::new(404, "not-found", "The journal has no such call"))),
+            "/summary" => self.summary(),
+            other => match other.strip_prefix("/receipt/").map(parse_seq) {
+                Some(Ok(seq)) => self.receipt(seq),
+                _ => Ok(problem(Problem::new(404, "not-found", "The journal has no such call"))),
+            },
         })?;
         let init = web_sys::ResponseInit::new();
         init.set_status(status);
-        web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&Uint8Array::from(answer.as_slice())), &init)
+        let response =
+            web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&Uint8Array::from(body.as_slice())), &init)?;
+        if let Some(as_of) = as_of {
+            response.headers().set(SURROGATE_AS_OF, &as_of.to_string())?;
+        }
+        Ok(response)
     }
 }
 
 type Result<T, E = JsValue> = std::result::Result<T, E>;
-type Answer = (u16, Vec<u8>);
+
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    /// The state an intake made: what a reader has to demand.
+    as_of: Option<AsOf>,
+}
+
+fn ok(body: Vec<u8>) -> Answer {
+    Answer { status: 200, body, as_of: None }
+}
 
 fn refused(error: impl ToString) -> JsValue {
     JsValue::from_str(&error.to_string())
@@ -92,8 +129,17 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(refused)
 }
 
+fn json(value: &impl Serialize) -> Result<Answer> {
+    Ok(ok(serde_json::to_vec(value).map_err(refused)?))
+}
+
+/// Before the first batch there is no log to speak of.
+fn no_log() -> Answer {
+    problem(Problem::new(503, "no-purge-log", "No purge log has been announced to this edge yet"))
+}
+
 fn problem(problem: Problem) -> Answer {
-    (problem.status, problem.to_json().into_bytes())
+    Answer { status: problem.status, body: problem.to_json().into_bytes(), as_of: None }
 }
 
 /// Sequence numbers stay below 2^53, where a double is exact.
@@ -106,6 +152,7 @@ struct Meta {
     head: Seq,
     floor_soft: Seq,
     floor_hard: Seq,
+    mark: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -145,49 +192,104 @@ impl PurgeJournal {
     }
 
     fn prepare(&self) -> Result<()> {
+        if self.is_prepared.get() {
+            return Ok(());
+        }
         self.run(
-            "CREATE TABLE IF NOT EXISTS log (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
-               head INTEGER NOT NULL, floor_soft INTEGER NOT NULL, floor_hard INTEGER NOT NULL)",
+            "CREATE TABLE IF NOT EXISTS purge_log (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
+               head INTEGER NOT NULL, mark INTEGER NOT NULL, floor_soft INTEGER NOT NULL, floor_hard INTEGER NOT NULL)",
             vec![],
         )?;
         self.run(
-            "CREATE TABLE IF NOT EXISTS purges (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
+            "CREATE TABLE IF NOT EXISTS purge (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
                hashes BLOB NOT NULL, keys TEXT NOT NULL, reason TEXT, actor TEXT, committed_at_ms INTEGER NOT NULL,
                accepted_at_ms INTEGER NOT NULL)",
             vec![],
         )?;
+        // Finds an earlier purge of the same keys, which a hard one makes superfluous.
+        self.run("CREATE INDEX IF NOT EXISTS purge_by_hashes ON purge (hashes) WHERE mode = 'hard'", vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS retired (log_id TEXT PRIMARY KEY)", vec![])?;
-        if self.numbers_itself && self.meta()?.is_none() {
-            self.set_meta(&crate::js::random_uuid(), 0, 0)?;
+        self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
+        self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
+        if let Ok(mut receipts) = self.receipts.try_borrow_mut() {
+            let rows = self.rows("SELECT name FROM location", vec![])?;
+            rows.iter().for_each(|row| receipts.remember(&row.text(0)));
         }
+        if self.numbers_itself && self.meta()?.is_none() {
+            self.set_meta(&js::random_uuid(), 0, 0)?;
+        }
+        self.is_prepared.set(true);
         Ok(())
     }
 
     fn meta(&self) -> Result<Option<Meta>> {
-        let rows = self.rows("SELECT log_id, head, floor_soft, floor_hard FROM log", vec![])?;
+        let rows = self.rows("SELECT log_id, head, floor_soft, floor_hard, mark FROM purge_log", vec![])?;
         let Some(row) = rows.first() else { return Ok(None) };
         let log_id = LogId::new(row.text(0)).map_err(refused)?;
-        Ok(Some(Meta { log_id, head: row.seq(1), floor_soft: row.seq(2), floor_hard: row.seq(3) }))
+        Ok(Some(Meta { log_id, head: row.seq(1), floor_soft: row.seq(2), floor_hard: row.seq(3), mark: row.seq(4) }))
     }
 
-    fn set_meta(&self, log_id: &str, head: Seq, floor_hard: Seq) -> Result<()> {
+    /// Begins a log: everything up to `head` counts as hard purged.
+    fn set_meta(&self, log_id: &str, head: Seq, mark: u64) -> Result<()> {
         self.run(
-            "INSERT OR REPLACE INTO log (one, log_id, head, floor_soft, floor_hard) VALUES (1, ?, ?, 0, ?)",
-            vec![JsValue::from_str(log_id), int(head), int(floor_hard)],
+            "INSERT OR REPLACE INTO purge_log (one, log_id, head, mark, floor_soft, floor_hard) VALUES (1, ?, ?, ?, 0, ?)",
+            vec![JsValue::from_str(log_id), int(head), int(mark), int(head)],
         )
+    }
+
+    /// Takes note of a location that asks, and of what it says it has.
+    fn hear(&self, query: &JournalQuery, log_id: &LogId) -> Result<()> {
+        // An isolate that asks about a single purge belongs to no account.
+        if query.location.is_empty() {
+            return Ok(());
+        }
+        let now_ms = now_ms();
+        let Ok(mut receipts) = self.receipts.try_borrow_mut() else { return Ok(()) };
+        if !receipts.heard(&query.location, query.log_id.as_ref(), query.since, log_id, now_ms) {
+            return Ok(());
+        }
+        let bindings = vec![JsValue::from_str(&query.location), int(now_ms)];
+        self.run("INSERT OR REPLACE INTO location (name, heard_at_ms) VALUES (?, ?)", bindings)
+    }
+
+    /// How far one purge has come.
+    fn receipt(&self, seq: Seq) -> Result<Answer> {
+        let Some(meta) = self.meta()? else { return Ok(no_log()) };
+        let rows = self.rows("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
+        let accepted_at_ms = rows.first().map(|row| row.seq(0));
+        let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
+        let locations = receipts.locations(seq, accepted_at_ms, now_ms());
+        let state = if seq > meta.head { PurgeState::Pending } else { state_of(&locations) };
+        let pending = kv_schemas::receipt::LocationState::Pending;
+        let laggards = locations.iter().filter(|one| one.state == pending).map(|one| one.location.clone()).collect();
+        let lag_ms = percentiles(&locations);
+        json(&EdgeReceipt { log_id: meta.log_id, seq, state, accepted_at_ms, locations, lag_ms, laggards })
+    }
+
+    /// Where the journal and the locations stand.
+    fn summary(&self) -> Result<Answer> {
+        let Some(meta) = self.meta()? else { return Ok(no_log()) };
+        // A purge counts as applied no earlier than one bound after it was accepted.
+        let settled = "SELECT seq FROM purge WHERE accepted_at_ms <= ? ORDER BY seq DESC LIMIT 1";
+        let settled = self.rows(settled, vec![int(now_ms().saturating_sub(self.bound_ms))])?;
+        let settled = settled.first().map_or(0, |row| row.seq(0));
+        let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
+        let applied_seq = receipts.applied_everywhere(now_ms()).min(settled);
+        let locations = receipts.locations(meta.head, None, now_ms());
+        json(&JournalSummary { log_id: meta.log_id, head: meta.head, applied_seq, locations })
     }
 
     /// What an isolate lacks.
     fn sync(&self, query: &JournalQuery) -> Result<Answer> {
-        let Some(meta) = self.meta()? else {
-            return Ok(problem(Problem::new(503, "no-purge-log", "No purge log has been announced to this edge yet")));
-        };
+        let Some(meta) = self.meta()? else { return Ok(no_log()) };
+        self.hear(query, &meta.log_id)?;
+        let clock = JournalClock { epoch: self.epoch, at_ms: now_ms() };
         // Another log, or a state this journal has not reached: from the beginning.
         let continues = query.log_id.as_ref() == Some(&meta.log_id) && query.since <= meta.head;
-        let since = if continues { query.since } else { meta.head.saturating_sub(COLD_PURGES) };
+        let since = if continues { query.since } else { self.seq_before_youngest(COLD_PURGES)? };
         let floors = if continues { Floors::default() } else { self.youngest_until(since)? };
         let rows = self.rows(
-            "SELECT seq, mode, whole, hashes FROM purges WHERE seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, mode, whole, hashes FROM purge WHERE seq > ? ORDER BY seq LIMIT ?",
             vec![int(since), JsValue::from_f64(PAGE_PURGES as f64)],
         )?;
         let mut purges: Vec<DeltaPurge> = Vec::with_capacity(rows.len());
@@ -206,20 +308,27 @@ impl PurgeJournal {
         let last = purges.last().map_or(since, |purge| purge.seq);
         let delta = JournalDelta {
             log_id: meta.log_id,
+            clock,
             head: meta.head,
             floor_soft: meta.floor_soft.max(floors.soft),
             floor_hard: meta.floor_hard.max(floors.hard),
             until: if is_whole { meta.head } else { last },
             purges,
         };
-        Ok((200, delta.encode()))
+        Ok(ok(delta.encode()))
+    }
+
+    /// The `seq` before which all but the youngest `count` purges lie; 0 if there are no more than that.
+    fn seq_before_youngest(&self, count: Seq) -> Result<Seq> {
+        let rows = self.rows("SELECT seq FROM purge ORDER BY seq DESC LIMIT 1 OFFSET ?", vec![int(count)])?;
+        Ok(rows.first().map_or(0, |row| row.seq(0)))
     }
 
     /// The youngest soft and hard purge up to `seq`: floors for whoever is not told about them one by one.
     fn youngest_until(&self, seq: Seq) -> Result<Floors> {
         let rows = self.rows(
             "SELECT max(CASE WHEN mode = 'soft' THEN seq END) AS soft, max(CASE WHEN mode = 'hard' THEN seq END) AS hard
-               FROM purges WHERE seq <= ?",
+               FROM purge WHERE seq <= ?",
             vec![int(seq)],
         )?;
         Ok(rows.first().map(|row| Floors { soft: row.seq(0), hard: row.seq(1) }).unwrap_or_default())
@@ -232,13 +341,19 @@ impl PurgeJournal {
             return Ok(problem(Problem::new(409, "log-not-from-origin", title)));
         }
         let meta = self.meta()?;
-        let held = meta.as_ref().map(|meta| JournalHead { log_id: meta.log_id.clone(), head: meta.head });
+        let held =
+            meta.as_ref().map(|meta| JournalHead { log_id: meta.log_id.clone(), head: meta.head, mark: meta.mark });
         let retired =
             self.rows("SELECT 1 AS one FROM retired WHERE log_id = ?", vec![JsValue::from_str(batch.log_id.as_str())])?;
         let from_index = match decide(held.as_ref(), !retired.is_empty(), batch) {
             Intake::Retired => {
                 let title = "This purge log was replaced by another; its purges are refused";
                 return Ok(problem(Problem::new(409, "log-retired", title)));
+            }
+            Intake::Forked => {
+                let title =
+                    "This purge log has used numbers twice: its database was put back; give the log a new identity";
+                return Ok(problem(Problem::new(409, "log-forked", title)));
             }
             Intake::Gap => batch.purges.len(),
             Intake::Append { from_index } => from_index,
@@ -247,17 +362,15 @@ impl PurgeJournal {
                     let old = JsValue::from_str(old.as_str());
                     self.run("INSERT OR IGNORE INTO retired (log_id) VALUES (?)", vec![old])?;
                 }
-                self.run("DELETE FROM purges", vec![])?;
-                self.set_meta(batch.log_id.as_str(), head, head)?;
+                self.run("DELETE FROM purge", vec![])?;
+                self.set_meta(batch.log_id.as_str(), head, batch.after_mark)?;
                 0
             }
         };
         let new = batch.purges.get(from_index..).unwrap_or(&[]);
         for purge in new {
-            let notes = (purge.reason.as_deref(), purge.actor.as_deref());
-            self.insert(purge.seq, &purge.keys, purge.all, purge.mode, notes, purge.committed_at_ms)?;
+            self.insert(purge)?;
         }
-        self.forget()?;
         self.ack(new.len())
     }
 
@@ -267,55 +380,50 @@ impl PurgeJournal {
             let title = "Purges of this edge come from its origin's log; purge there";
             return Ok(problem(Problem::new(409, "log-from-origin", title)));
         };
+        let PurgeRequest { keys, all, mode, reason } = request.clone();
         let seq = meta.head.saturating_add(1);
-        self.insert(seq, &request.keys, request.all, request.mode, (request.reason.as_deref(), None), now_ms())?;
-        self.forget()?;
+        self.insert(&Purge { seq, keys, all, mode, reason, actor: None, committed_at_ms: now_ms(), mark: 0 })?;
         self.ack(1)
     }
 
-    fn insert(
-        &self,
-        seq: Seq,
-        keys: &[SurrogateKey],
-        all: bool,
-        mode: PurgeMode,
-        (reason, actor): (Option<&str>, Option<&str>),
-        committed_at_ms: u64,
-    ) -> Result<()> {
-        let hashes: Vec<u8> = keys.iter().flat_map(|key| key.hash().to_le_bytes()).collect();
+    fn insert(&self, purge: &Purge) -> Result<()> {
+        let hashes: Vec<u8> = purge.keys.iter().flat_map(|key| key.hash().to_le_bytes()).collect();
+        let hashes: JsValue = Uint8Array::from(hashes.as_slice()).into();
         let text = JsValue::from_str;
-        let note = |value: Option<&str>| value.map_or(JsValue::NULL, text);
+        let note = |value: Option<&String>| value.map_or(JsValue::NULL, |value| text(value));
+        // Keys hold no space.
+        let keys: Vec<&str> = purge.keys.iter().map(SurrogateKey::as_str).collect();
         let bindings = vec![
-            int(seq),
-            text(mode.as_str()),
-            JsValue::from_f64(if all { 1.0 } else { 0.0 }),
-            Uint8Array::from(hashes.as_slice()).into(),
-            text(&serde_json::to_string(keys).map_err(refused)?),
-            note(reason),
-            note(actor),
-            int(committed_at_ms.min(kv_schemas::SEQ_MAX)),
+            int(purge.seq),
+            text(purge.mode.as_str()),
+            JsValue::from_f64(if purge.all { 1.0 } else { 0.0 }),
+            hashes.clone(),
+            text(&keys.join(" ")),
+            note(purge.reason.as_ref()),
+            note(purge.actor.as_ref()),
+            int(purge.committed_at_ms.min(kv_schemas::SEQ_MAX)),
             int(now_ms()),
         ];
         // Replacing heals a row whose head could not be noted, on a disk that was full for a moment.
-        self.run("INSERT OR REPLACE INTO purges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
-        self.run("UPDATE log SET head = ?", vec![int(seq)])
+        self.run("INSERT OR REPLACE INTO purge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
+        self.run("UPDATE purge_log SET head = ?, mark = ?", vec![int(purge.seq), int(purge.mark)])?;
+        if purge.mode == PurgeMode::Hard {
+            // The rule looks at the youngest alone. So a URL that is written every second does not crowd out the rest.
+            let earlier = "DELETE FROM purge WHERE mode = 'hard' AND hashes = ? AND seq < ?";
+            self.run(earlier, vec![hashes, int(purge.seq)])?;
+        }
+        if purge.seq.checked_rem(FORGET_STEP) == Some(0) { self.forget() } else { Ok(()) }
     }
 
     /// Keeps the log bounded: what is dropped raises the floors, so that nothing is forgotten silently.
     fn forget(&self) -> Result<()> {
-        let Some(meta) = self.meta()? else { return Ok(()) };
-        let rows = self.rows("SELECT min(seq) FROM purges", vec![])?;
-        let oldest = rows.first().map_or(meta.head, |row| row.seq(0));
-        if meta.head.saturating_sub(oldest) < PURGES_KEPT.saturating_add(FORGET_STEP) {
-            return Ok(());
-        }
-        let until = meta.head.saturating_sub(PURGES_KEPT);
+        let until = self.seq_before_youngest(PURGES_KEPT)?;
         let floors = self.youngest_until(until)?;
         self.run(
-            "UPDATE log SET floor_soft = max(floor_soft, ?), floor_hard = max(floor_hard, ?)",
+            "UPDATE purge_log SET floor_soft = max(floor_soft, ?), floor_hard = max(floor_hard, ?)",
             vec![int(floors.soft), int(floors.hard)],
         )?;
-        self.run("DELETE FROM purges WHERE seq <= ?", vec![int(until)])
+        self.run("DELETE FROM purge WHERE seq <= ?", vec![int(until)])
     }
 
     fn ack(&self, accepted: usize) -> Result<Answer> {
@@ -325,6 +433,6 @@ impl PurgeJournal {
             next_seq: meta.head.saturating_add(1),
             accepted: u32::try_from(accepted).unwrap_or(u32::MAX),
         };
-        Ok((200, serde_json::to_vec(&ack).map_err(refused)?))
+        Ok(Answer { as_of: Some(ack.as_of()), ..json(&ack)? })
     }
 }

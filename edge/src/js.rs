@@ -16,6 +16,12 @@ extern "C" {
     pub fn random_uuid() -> String;
 }
 
+/// A random number below 2^53: enough to tell starts apart and to spread waits, no secret.
+pub fn random() -> u64 {
+    // Above 0 and below 2^53, where a double is exact.
+    (js_sys::Math::random() * 9_007_199_254_740_991.0) as u64
+}
+
 /// What the operator bound under a name: a text, a namespace.
 pub fn binding(env: &Env, name: &str) -> Option<JsValue> {
     js_sys::Reflect::get(env.as_ref(), &JsValue::from_str(name)).ok().filter(|value| !value.is_undefined())

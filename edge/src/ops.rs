@@ -13,11 +13,13 @@ pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, Proble
     match path {
         "health" => Ok(health(call)),
         "metrics" => {
-            purge_intake::authorize(call, Scope::Metrics, TOKEN_LIFETIME_S_MAX)?;
+            purge_intake::authorize(call, &[Scope::Metrics], TOKEN_LIFETIME_S_MAX)?;
             Ok(metrics())
         }
-        "purges" => purge_intake::handle(call).await,
-        _ => Err(Problem::new(404, "not-found", "The edge has no such page")),
+        _ => match path.strip_prefix("purges").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            Some(rest) => purge_intake::handle(call, rest).await,
+            None => Err(Problem::new(404, "not-found", "The edge has no such page")),
+        },
     }
 }
 

@@ -110,7 +110,7 @@ async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: 
     match journal_client::append(&call.env, &purge).await {
         Ok(state) => {
             // Known here before the writer has the answer.
-            journal_client::sync(&call.env, &call.location).await;
+            call.sync(false).await;
             Some(state)
         }
         Err(error) => {

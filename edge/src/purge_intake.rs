@@ -1,4 +1,4 @@
-//! `POST /__edge/purges`: who may purge, and in what form.
+//! `/__edge/purges`: who may purge, and in what form; and who may see how far purges have come.
 //!
 //! Origin's dispatcher sends batches of its log, each signed with a short-lived token that carries the digest of the
 //! body. An edge that keeps its own log takes purges by keys with a longer-lived token instead. Nothing reaches the
@@ -6,9 +6,12 @@
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::{journal_client, respond};
+use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};
+use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::purge::BATCH_BYTES_MAX;
-use kv_schemas::{Problem, PurgeBatch, PurgeRequest};
+use kv_schemas::receipt::DryRun;
+use kv_schemas::{Problem, PurgeBatch, PurgeRequest, SurrogateKey};
 use surrogate_cache::LogOwner;
 use tokens::{Expect, TokenError};
 
@@ -18,8 +21,8 @@ pub const TOKEN_LIFETIME_S_MAX: u64 = 31 * 24 * 3600;
 const JOURNAL_MS: u64 = 5_000;
 const BODY_IDLE_MS: u64 = 5_000;
 
-/// Checks the bearer token of a call to `/__edge/*`.
-pub fn authorize(call: &Call, scope: Scope, lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
+/// Checks the bearer token of a call to `/__edge/*`, which must be of one of these scopes.
+pub fn authorize(call: &Call, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
     let header = call.request.headers().get("authorization").ok().flatten().unwrap_or_default();
     let (scheme, token) = header.trim().split_once(' ').unwrap_or(("", ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
@@ -28,7 +31,7 @@ pub fn authorize(call: &Call, scope: Scope, lifetime_s_max: u64) -> Result<EdgeC
     let expect = Expect { issuer: ISSUER, audience: AUDIENCE_EDGE, lifetime_s_max };
     let claims: EdgeClaims =
         call.settings.keys.verify(token.trim(), expect, now_ms() / 1000).map_err(|error| refused(&error))?;
-    if claims.scope != scope {
+    if !scopes.contains(&claims.scope) {
         return Err(Problem::new(403, "token-scope", "The token does not allow this call"));
     }
     Ok(claims)
@@ -38,9 +41,20 @@ fn refused(error: &TokenError) -> Problem {
     Problem::new(401, "token-refused", "The token was refused").detail(error.to_string())
 }
 
-pub async fn handle(call: &Call) -> Result<web_sys::Response, Problem> {
-    if call.request.method() != "POST" {
-        return Err(Problem::new(405, "method-not-allowed", "Purges are sent with POST"));
+/// Who may see how far purges have come.
+const RECEIPT_SCOPES: [Scope; 2] = [Scope::PurgeReceipt, Scope::PurgeRequest];
+
+/// `/__edge/purges` and what is below it.
+pub async fn handle(call: &Call, rest: &str) -> Result<web_sys::Response, Problem> {
+    let method = call.request.method();
+    let receipt = rest.strip_prefix('/').and_then(|seq| parse_seq(seq).ok());
+    match (method.as_str(), rest) {
+        ("POST", "") => {}
+        ("POST", "/dry-run") => return dry_run(call).await,
+        ("GET", "") => return ask(call, "/summary").await,
+        ("GET", _) if receipt.is_some() => return ask(call, &format!("/receipt{rest}")).await,
+        ("GET" | "POST", _) => return Err(Problem::new(404, "not-found", "The edge has no such page")),
+        _ => return Err(Problem::new(405, "method-not-allowed", "Purges are sent with POST and looked at with GET")),
     }
     let result = take(call).await;
     if result.is_err() {
@@ -49,12 +63,49 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, Problem> {
     result
 }
 
+/// Passes a question about purges on to the journal.
+async fn ask(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
+    authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX)?;
+    let (status, text, _) = journal(call, path, "").await?;
+    if status == 200 { Ok(respond::json(200, &text)) } else { refusal(status, &text) }
+}
+
+/// What a purge would touch here, as far as that can be known.
+async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
+    authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX)?;
+    let request = parse::<PurgeRequest>(&body(call).await?)?;
+    request.check().map_err(|error| invalid(error.to_string()))?;
+    let mut keys: Vec<_> = request.keys.iter().map(SurrogateKey::hash).collect();
+    keys.sort_unstable();
+    let known = isolate::with(|isolate| (isolate.engine.touched_by(&keys, request.all), isolate.engine.memory_len()));
+    let (touched, held) = known.unwrap_or_default();
+    let count = |count| u64::try_from(count).unwrap_or(u64::MAX);
+    let answer = DryRun { location: call.location.to_string(), touched: count(touched), held: count(held) };
+    Ok(respond::json(200, &serde_json::to_string(&answer).unwrap_or_default()))
+}
+
+async fn journal(call: &Call, path: &str, json: &str) -> Result<(u16, String, Option<String>), Problem> {
+    let unreachable = |_| Problem::new(503, "journal-unreachable", "The purge journal could not be reached; try again");
+    let answer = journal_client::call(&call.env, path, json, JOURNAL_MS).await.map_err(unreachable)?;
+    let text = journal_client::text(&answer, JOURNAL_MS).await.map_err(unreachable)?;
+    Ok((answer.status(), text, answer.headers().get(SURROGATE_AS_OF).ok().flatten()))
+}
+
+/// The journal's own problem+json, as it stands; anything else is for the log.
+fn refusal(status: u16, text: &str) -> Result<web_sys::Response, Problem> {
+    if matches!(status, 409 | 503) {
+        return Ok(respond::plain(status, kv_schemas::header::PROBLEM_JSON, text));
+    }
+    worker::console_error!("journal answered {status}: {text}");
+    Err(Problem::new(503, "journal-unreachable", "The purge journal could not be reached; try again"))
+}
+
 async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
     let owner = call.settings.engine.log_owner;
     // The token is checked before a byte of the body is read.
     let claims = match owner {
-        LogOwner::Origin => authorize(call, Scope::PurgeBatch, BATCH_LIFETIME_S_MAX)?,
-        LogOwner::Journal => authorize(call, Scope::PurgeRequest, TOKEN_LIFETIME_S_MAX)?,
+        LogOwner::Origin => authorize(call, &[Scope::PurgeBatch], BATCH_LIFETIME_S_MAX)?,
+        LogOwner::Journal => authorize(call, &[Scope::PurgeRequest], TOKEN_LIFETIME_S_MAX)?,
     };
     let body = body(call).await?;
     let digest_required = owner == LogOwner::Origin;
@@ -76,21 +127,16 @@ async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
     };
     // Checked and passed on as it came.
     let json = String::from_utf8(body).map_err(|error| invalid(error.to_string()))?;
-    let unreachable = || Problem::new(503, "journal-unreachable", "The purge journal could not be reached; try again");
-    let answer = journal_client::call(&call.env, path, &json, JOURNAL_MS).await.map_err(|_| unreachable())?;
-    let status = answer.status();
-    let text = journal_client::text(&answer, JOURNAL_MS).await.map_err(|_| unreachable())?;
-    match status {
-        200 => {
-            call.sync_behind();
-            Ok(respond::json(200, &text))
+    match journal(call, path, &json).await? {
+        (200, text, as_of) => {
+            call.sync_behind(false);
+            let response = respond::json(200, &text);
+            if let Some(as_of) = as_of {
+                let _ = response.headers().set(SURROGATE_AS_OF, &as_of);
+            }
+            Ok(response)
         }
-        // The journal's own problem+json, as it stands.
-        409 => Ok(respond::plain(409, kv_schemas::header::PROBLEM_JSON, &text)),
-        _ => {
-            worker::console_error!("journal answered {status}: {text}");
-            Err(unreachable())
-        }
+        (status, text, _) => refusal(status, &text),
     }
 }
 

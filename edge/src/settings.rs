@@ -45,6 +45,25 @@ fn switch(env: &Env, name: &str) -> Result<bool, String> {
     }
 }
 
+/// How long what is known of purges is used without asking, and how old it may be at most.
+pub fn lease_and_bound_ms(env: &Env) -> Result<(u64, u64), String> {
+    let lease_ms = number(env, "LEASE_MS", Config::default().lease_ms)?;
+    // Past the lease a request syncs behind its answer; half a lease more, and it waits for the sync instead.
+    let bound_ms = number(env, "BOUND_MS", lease_ms.saturating_add(lease_ms / 2))?;
+    if bound_ms < lease_ms {
+        return Err(format!("BOUND_MS ({bound_ms}) must not be below LEASE_MS ({lease_ms})"));
+    }
+    Ok((lease_ms, bound_ms))
+}
+
+/// Each isolate's lease is a little shorter or longer: so one of a location is the first to ask the journal, and the
+/// others find what it was told.
+fn spread(lease_ms: u64) -> u64 {
+    let tenth = lease_ms / 10;
+    let extra = crate::js::random().checked_rem(tenth.saturating_mul(2).saturating_add(1)).unwrap_or(0);
+    lease_ms.saturating_sub(tenth).saturating_add(extra)
+}
+
 impl Settings {
     pub fn read(env: &Env) -> Result<Self, String> {
         let mode = match text(env, "MODE").as_deref() {
@@ -65,16 +84,14 @@ impl Settings {
         let keys = text(env, "TOKEN_KEYS").ok_or("TOKEN_KEYS is not set")?;
         let keys = KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?;
         let default = Config::default();
-        let lease_ms = number(env, "LEASE_MS", default.lease_ms)?;
-        // Past the lease a request syncs behind its answer; half a lease more, and it waits for the sync instead.
-        let bound_ms = number(env, "BOUND_MS", lease_ms.saturating_add(lease_ms / 2))?;
-        if bound_ms < lease_ms {
-            return Err(format!("BOUND_MS ({bound_ms}) must not be below LEASE_MS ({lease_ms})"));
-        }
+        let (lease_ms, bound_ms) = lease_and_bound_ms(env)?;
         let engine = Config {
             log_owner,
-            lease_ms,
+            lease_ms: spread(lease_ms),
             bound_ms,
+            // The API's promise to editors: an edited page is not shown later than this, unless origin fails. In front of
+            // other origins their own stale-while-revalidate decides.
+            soft_window_ms_max: if mode == Mode::Gateway { bound_ms } else { u64::MAX },
             memory_bytes_max: number(env, "MEMORY_BYTES_MAX", default.memory_bytes_max)?,
             body_bytes_max: number(env, "BODY_BYTES_MAX", default.body_bytes_max)?,
             rules: Rules {

@@ -87,3 +87,14 @@ pub struct JournalSummary {
     /// As for a purge numbered `head`.
     pub locations: Vec<LocationReceipt>,
 }
+
+/// `POST /__edge/purges/dry-run`: what one isolate knows of what a purge would touch. What the location's cache and KV
+/// hold cannot be listed by key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DryRun {
+    pub location: String,
+    /// Entries in this isolate's memory the purge would touch.
+    pub touched: u64,
+    /// Entries in this isolate's memory.
+    pub held: u64,
+}

@@ -101,7 +101,7 @@ impl<B: Clone + Default> Lookup<B> {
         let at_once = !policy.forbids_stale
             && !refused
             && !unproven
-            && !(purged.is_some() && late)
+            && !late
             && (within(policy.stale_while_revalidate_ms) || max_stale);
         let on_error_ms = policy.stale_if_error_ms.max(seconds(wanted.stale_if_error_s.unwrap_or(0)));
         let on_error = !policy.forbids_stale && within(on_error_ms);
