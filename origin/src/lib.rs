@@ -1,15 +1,18 @@
 //! The origin: admins write here, viewers' edges read here, and every write commits its purge in the same transaction.
 //!
-//! `http` speaks, `catalog` knows what a title is, `store` keeps it, `purge` tells the edge, `import` fills it.
+//! `http` speaks, `catalog` knows what a title is, `store` keeps it, `purge` tells the edge and `edges` asks it,
+//! `schedule` opens and closes availability windows, `import` fills the catalogue.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod catalog;
+pub mod edges;
 pub mod error;
 pub mod http;
 pub mod import;
 pub mod keys;
 pub mod purge;
+pub mod schedule;
 pub mod store;
 
 /// Milliseconds since 1970 by this machine's clock.

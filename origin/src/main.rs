@@ -2,6 +2,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kv_schemas::claims::{Scope, StaffRole};
+use origin::edges::Edges;
 use origin::http::{App, Role, router};
 use origin::import::{self, Format};
 use origin::keys;
@@ -189,19 +190,18 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let address = listener.local_addr().map_err(CliError::Serve)?;
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let dispatcher = if arguments.role.contains(&Role::Jobs) {
+    let edges = Arc::new(Edges::new(Arc::clone(&keys), &arguments.edge_url).map_err(CliError::Client)?);
+    let mut jobs = tokio::task::JoinSet::new();
+    if arguments.role.contains(&Role::Jobs) {
         let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url);
-        Some(tokio::spawn(dispatcher.map_err(CliError::Client)?.run(stopped)))
-    } else {
-        None
-    };
-    let app = App { store: store.clone(), keys, metrics };
+        jobs.spawn(dispatcher.map_err(CliError::Client)?.run(stopped.clone()));
+        jobs.spawn(origin::schedule::run(store.clone(), stopped));
+    }
+    let app = App { store: store.clone(), keys, edges, metrics };
     tracing::info!("origin listening on http://{address}");
     let served = axum::serve(listener, router(app, &arguments.role)).with_graceful_shutdown(stop_signal()).await;
     let _ = stop.send(true);
-    if let Some(dispatcher) = dispatcher {
-        let _ = dispatcher.await;
-    }
+    let _ = jobs.join_all().await;
     store.close().await;
     served.map_err(CliError::Serve)
 }

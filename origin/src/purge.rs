@@ -102,10 +102,18 @@ impl Dispatcher {
             let first_seq = self.next_seq.unwrap_or(head.seq + 1).clamp(1, head.seq + 1);
             let mut purges = snapshot.purges_after(first_seq - 1, BATCH_PURGES).await?;
             let replaces = snapshot.replaced_logs().await?;
+            let after_mark = snapshot.mark_of(first_seq - 1).await?;
             drop(snapshot);
             purges.truncate(fitting(&purges));
-            let batch = PurgeBatch { log_id: head.log_id.clone(), replaces, first_seq, purges };
-            let ack = self.send(&batch).await?;
+            let batch = PurgeBatch { log_id: head.log_id.clone(), replaces, first_seq, after_mark, purges };
+            let ack = match self.send(&batch).await {
+                // What the edge holds under these numbers is another history of this log: the database was put back.
+                Err(DeliveryError::Refused { status: 409, body }) if body.contains(":log-forked\"") => {
+                    self.replace_log(&head, "the edge holds another history of this purge log").await?;
+                    continue;
+                }
+                answer => answer?,
+            };
             if ack.log_id != head.log_id {
                 return Err(DeliveryError::Refused {
                     status: 200,
@@ -144,9 +152,13 @@ impl Dispatcher {
         if ack.next_seq <= as_of.seq + 1 {
             return Ok(());
         }
+        self.replace_log(&as_of, "the edge has seen more of this purge log than the database holds").await
+    }
+
+    /// The database was put back, and numbers were or would be used a second time.
+    async fn replace_log(&mut self, old: &AsOf, why: &str) -> Result<(), StoreError> {
         let new = self.store.replace_log().await?;
-        tracing::error!(old = %as_of, %new, edge_needs = ack.next_seq,
-            "the database is older than what the edge has seen of it; the purge log gets a new identity, which purges everything");
+        tracing::error!(%old, %new, "{why}; the log gets a new identity, which purges everything");
         self.next_seq = None;
         Ok(())
     }

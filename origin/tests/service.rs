@@ -5,9 +5,11 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use kv_schemas::claims::StaffRole;
 use kv_schemas::{PurgeAck, PurgeBatch, PurgeMode};
+use origin::edges::Edges;
 use origin::http::{App, Role, router};
 use origin::keys;
 use origin::purge::Dispatcher;
+use origin::schedule;
 use origin::store::{LoggedPurge, Store};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -28,7 +30,8 @@ impl Service {
         let keys = Arc::new(keys::load(&dir.path().join("keys")).unwrap());
         let store = Store::open(&dir.path().join("db.sqlite")).await.unwrap();
         let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-        let app = App { store, keys, metrics };
+        let edges = Arc::new(Edges::new(Arc::clone(&keys), &[]).unwrap());
+        let app = App { store, keys, edges, metrics };
         let router = router(app.clone(), &[Role::Client, Role::Admin]);
         Self { dir, app, router }
     }
@@ -128,9 +131,169 @@ async fn concurrent_writes_get_gapless_numbers_in_order_of_commit() {
     assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_title_appears_and_goes_at_its_time_each_with_its_purge() {
+    let service = Service::start().await;
+    let moment = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap().to_string();
+    let now = jiff::Timestamp::now().as_millisecond();
+    let window = format!(
+        r#"{{"name":"Heat","genres":["Crime"],"available_from":"{}","available_until":"{}"}}"#,
+        moment(now + 700),
+        moment(now + 1_700)
+    );
+    let written = service.call("PUT", "/admin/v1/titles/heat", &window).await;
+    assert_eq!(written.status(), StatusCode::CREATED);
+    assert!(text(written).await.contains("\"visible\":false"));
+    let early = service.call("GET", "/v1/titles/heat", "").await;
+    assert_eq!(early.status(), StatusCode::NOT_FOUND);
+    assert_eq!(early.headers()["cdn-cache-control"], "max-age=0", "fresh until it appears, in whole seconds");
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let schedule = tokio::spawn(schedule::run(service.app.store.clone(), stopped));
+    let until = |status: StatusCode| {
+        let service = &service;
+        async move {
+            for _ in 0..500 {
+                let response = service.call("GET", "/v1/titles/heat", "").await;
+                if response.status() == status {
+                    return response;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            panic!("never {status}");
+        }
+    };
+    let shown = until(StatusCode::OK).await;
+    assert!(jiff::Timestamp::now().as_millisecond() >= now + 700, "not before its time");
+    assert_eq!(
+        shown.headers()["cdn-cache-control"],
+        "max-age=0",
+        "it outlives its window in no way, not even as stale"
+    );
+    until(StatusCode::NOT_FOUND).await;
+    assert!(jiff::Timestamp::now().as_millisecond() >= now + 1_700, "not before its time");
+    // The second purge may be a moment behind: whoever reads goes by the time itself.
+    let mut purges = Vec::new();
+    for _ in 0..500 {
+        purges = service.app.store.snapshot().await.unwrap().purges_after(1, 10).await.unwrap();
+        if purges.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let brief: Vec<_> = purges.iter().map(|p| (p.mode, p.reason.as_deref(), p.actor.as_deref())).collect();
+    assert_eq!(
+        brief,
+        [(PurgeMode::Soft, Some("appears"), Some("schedule")), (PurgeMode::Hard, Some("goes"), Some("schedule"))]
+    );
+    let keys = |purge: &kv_schemas::Purge| purge.keys.iter().map(|key| key.to_string()).collect::<Vec<_>>().join(" ");
+    assert_eq!(keys(&purges[0]), "catalog genre:crime genres title:heat");
+    stop.send(true).unwrap();
+    schedule.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_title_whose_time_is_over_is_not_seen_even_if_no_schedule_runs() {
+    let service = Service::start().await;
+    let soon = jiff::Timestamp::from_millisecond(jiff::Timestamp::now().as_millisecond() + 300).unwrap();
+    let body = format!(r#"{{"name":"Heat","genres":["Crime"],"available_until":"{soon}"}}"#);
+    service.call("PUT", "/admin/v1/titles/heat", &body).await;
+    for page in ["/v1/titles/heat", "/v1/catalog", "/v1/catalog?genre=crime"] {
+        assert!(text(service.call("GET", page, "").await).await.contains("Heat"), "{page}");
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(320)).await;
+    for page in ["/v1/titles/heat", "/v1/catalog", "/v1/catalog?genre=crime"] {
+        assert!(!text(service.call("GET", page, "").await).await.contains("Heat"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_listed_by_filter_and_cursor() {
+    let service = Service::start().await;
+    for n in 1..=5 {
+        let mode = if n % 2 == 0 { "soft" } else { "hard" };
+        let body = format!(r#"{{"keys":["k{n}","every_one","a%\""],"mode":"{mode}","reason":"r{n}"}}"#);
+        assert_eq!(service.call("POST", "/admin/v1/purges", &body).await.status(), StatusCode::ACCEPTED);
+    }
+    let seqs = |query: &str| {
+        let path = format!("/admin/v1/purges?{query}");
+        let service = &service;
+        async move {
+            let body: serde_json::Value =
+                serde_json::from_str(&text(service.call("GET", &path, "").await).await).unwrap();
+            let seqs: Vec<u64> = body["items"].as_array().unwrap().iter().map(|p| p["seq"].as_u64().unwrap()).collect();
+            (seqs, body["next_cursor"].as_str().map(String::from))
+        }
+    };
+    assert_eq!(seqs("").await, (vec![5, 4, 3, 2, 1], None));
+    assert_eq!(seqs("limit=2").await, (vec![5, 4], Some("4".into())));
+    assert_eq!(seqs("limit=2&cursor=4").await, (vec![3, 2], Some("2".into())));
+    assert_eq!(seqs("key=k3").await.0, [3]);
+    assert_eq!(seqs("key=every_one").await.0.len(), 5);
+    assert_eq!(seqs("key=everyXone").await.0, [0u64; 0], "no wildcard");
+    assert_eq!(seqs("key=a%25%22").await.0.len(), 5);
+    assert_eq!(seqs("key=k").await.0, [0u64; 0], "whole keys");
+    assert_eq!(seqs("mode=soft").await.0, [4, 2]);
+    assert_eq!(seqs("actor=test&mode=hard").await.0, [5, 3, 1]);
+    assert_eq!(seqs("actor=nobody").await.0, [0u64; 0]);
+    assert_eq!(seqs("state=pending").await.0.len(), 5);
+    assert_eq!(seqs("state=accepted").await.0, [0u64; 0]);
+    assert_eq!(seqs("until=1990-01-01T00:00:00Z").await.0, [0u64; 0]);
+    let bad = service.call("GET", "/admin/v1/purges?mode=firm&state=gone&key=a%20b&from=yesterday&limit=0", "").await;
+    assert_eq!(bad.status(), StatusCode::BAD_REQUEST);
+    let body: serde_json::Value = serde_json::from_str(&text(bad).await).unwrap();
+    let mut at: Vec<_> = body["errors"].as_array().unwrap().iter().map(|fault| fault["at"].as_str().unwrap()).collect();
+    at.sort_unstable();
+    assert_eq!(at, ["from", "key", "limit", "mode", "state"]);
+}
+
+#[tokio::test]
+async fn a_filtered_list_looks_at_a_bounded_part_and_goes_on_by_cursor() {
+    let service = Service::start().await;
+    service.call("POST", "/admin/v1/purges", r#"{"keys":["rare"]}"#).await;
+    service
+        .sql(
+            "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10101)
+              INSERT INTO purge_log (seq, keys, everything, mode, committed_at_ms) SELECT i, '[\"k\"]', 0, 'soft', 0 FROM n",
+        )
+        .await;
+    service.sql("UPDATE log_head SET seq = 10101").await;
+    let mut path = "/admin/v1/purges?key=rare".to_string();
+    let mut pages = 0;
+    loop {
+        let body: serde_json::Value = serde_json::from_str(&text(service.call("GET", &path, "").await).await).unwrap();
+        pages += 1;
+        if body["items"][0]["seq"] == 1 {
+            break;
+        }
+        path = format!("/admin/v1/purges?key=rare&cursor={}", body["next_cursor"].as_str().expect("there is more"));
+    }
+    assert_eq!(pages, 2);
+}
+
+#[tokio::test]
+async fn a_receipt_says_when_the_edge_cannot_be_asked_and_waits_no_longer_than_told() {
+    let service = Service::start().await;
+    service.call("POST", "/admin/v1/purges", r#"{"keys":["a"]}"#).await;
+    let began = std::time::Instant::now();
+    let waited = service.call("GET", "/admin/v1/purges/1?wait=applied&timeout_ms=300", "").await;
+    let body: serde_json::Value = serde_json::from_str(&text(waited).await).unwrap();
+    assert_eq!(
+        (body["state"].as_str(), body["edge_unknown"].as_str()),
+        (Some("pending"), Some("no edge is configured"))
+    );
+    assert!(began.elapsed().as_millis() >= 300);
+    for bad in ["wait=gone", "wait=pending", "timeout_ms=9001", "timeout_ms=x"] {
+        let response = service.call("GET", &format!("/admin/v1/purges/1?{bad}"), "").await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad}");
+    }
+    assert_eq!(service.call("GET", "/admin/v1/purges/2", "").await.status(), StatusCode::NOT_FOUND);
+}
+
 /// An edge that keeps what it is sent and can be told to fail.
 #[derive(Clone, Default)]
 struct FakeJournal {
+    /// Says that it holds another history of the log.
+    forked: Arc<Mutex<bool>>,
     taken: Arc<Mutex<Vec<u64>>>,
     failures: Arc<Mutex<u32>>,
     next_seq: Arc<Mutex<u64>>,
@@ -147,11 +310,15 @@ impl FakeJournal {
         url
     }
 
-    fn take(&self, batch: &PurgeBatch) -> Result<axum::Json<PurgeAck>, StatusCode> {
+    fn take(&self, batch: &PurgeBatch) -> Result<axum::Json<PurgeAck>, (StatusCode, String)> {
+        if std::mem::take(&mut *self.forked.lock().unwrap()) {
+            let problem = kv_schemas::Problem::new(409, "log-forked", "The log has used numbers twice");
+            return Err((StatusCode::CONFLICT, problem.to_json()));
+        }
         let mut failures = self.failures.lock().unwrap();
         if *failures > 0 {
             *failures -= 1;
-            return Err(StatusCode::INTERNAL_SERVER_ERROR);
+            return Err((StatusCode::INTERNAL_SERVER_ERROR, String::new()));
         }
         let mut next = self.next_seq.lock().unwrap();
         *next = (*next).max(1);
@@ -208,21 +375,27 @@ async fn delivery_is_in_order_survives_failures_and_goes_on_where_the_journal_ne
 }
 
 #[tokio::test]
-async fn an_edge_that_knows_more_than_the_database_gives_the_log_a_new_identity() {
-    let service = Service::start().await;
-    log(&service.app.store, 3).await;
-    let before = service.app.store.snapshot().await.unwrap().as_of;
-    let journal = FakeJournal::default();
-    *journal.next_seq.lock().unwrap() = 10;
-    let url = journal.start().await;
-    let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
-    tokio::spawn(dispatcher.run(stopped));
-    for _ in 0..500 {
-        if service.app.store.snapshot().await.unwrap().as_of.log_id != before.log_id {
-            return;
+async fn an_edge_that_knows_more_or_otherwise_than_the_database_gives_the_log_a_new_identity() {
+    for (next_seq, forked) in [(10, false), (4, true)] {
+        let service = Service::start().await;
+        log(&service.app.store, 3).await;
+        let before = service.app.store.snapshot().await.unwrap().as_of;
+        let journal = FakeJournal::default();
+        *journal.next_seq.lock().unwrap() = next_seq;
+        *journal.forked.lock().unwrap() = forked;
+        let url = journal.start().await;
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
+        tokio::spawn(dispatcher.run(stopped));
+        let mut replaced = Vec::new();
+        for _ in 0..500 {
+            let mut snapshot = service.app.store.snapshot().await.unwrap();
+            replaced = snapshot.replaced_logs().await.unwrap();
+            if snapshot.as_of.log_id != before.log_id {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        assert_eq!(replaced.last(), Some(&before.log_id), "the new log says which it replaces");
     }
-    panic!("the log kept its identity");
 }

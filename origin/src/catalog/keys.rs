@@ -39,9 +39,9 @@ pub fn genres() -> Option<SurrogateKey> {
 ///
 /// `rails` are the rails that name the title, shown or not.
 pub fn of_change(before: Option<&Title>, after: Option<&Title>, rails: &[String]) -> Vec<SurrogateKey> {
-    let visible = |title: Option<&Title>| title.is_some_and(|title| title.input.published);
+    let visible = |title: Option<&Title>| title.is_some_and(|title| title.visible);
     let genres_of = |title: Option<&Title>| -> Vec<String> {
-        let shown = title.filter(|title| title.input.published);
+        let shown = title.filter(|title| title.visible);
         shown.map(|title| title.input.genres.iter().map(|name| slug(name)).collect()).unwrap_or_default()
     };
     let id = after.or(before).map(|title_| title_.id.as_str()).unwrap_or_default();
@@ -88,8 +88,10 @@ mod tests {
             genres: genres.iter().map(|g| g.to_string()).collect(),
             people: vec![],
             published,
+            available_from: None,
+            available_until: None,
         };
-        Title { id: "heat".into(), version: 1, input, created_at_ms: 0, updated_at_ms: 0 }
+        Title { id: "heat".into(), version: 1, input, visible: published, created_at_ms: 0, updated_at_ms: 0 }
     }
 
     fn keys(before: Option<&Title>, after: Option<&Title>) -> String {

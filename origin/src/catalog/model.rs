@@ -1,4 +1,5 @@
 //! The things of the catalogue as the service holds them.
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Who took part in a title.
@@ -28,8 +29,26 @@ pub struct TitleInput {
     /// Names, in order.
     pub genres: Vec<String>,
     pub people: Vec<Credit>,
-    /// Whether viewers see it.
+    /// Whether viewers may see it at all.
     pub published: bool,
+    /// When they may, from (inclusive) and until (exclusive); open where nothing is said.
+    pub available_from: Option<Timestamp>,
+    pub available_until: Option<Timestamp>,
+}
+
+impl TitleInput {
+    /// Whether viewers see it at a moment.
+    pub fn visible_at(&self, now_ms: i64) -> bool {
+        let has_begun = self.available_from.is_none_or(|from| from.as_millisecond() <= now_ms);
+        let has_ended = self.available_until.is_some_and(|until| until.as_millisecond() <= now_ms);
+        self.published && has_begun && !has_ended
+    }
+
+    /// The next moment after this at which that changes by itself.
+    pub fn next_change_ms(&self, now_ms: i64) -> Option<i64> {
+        let edges = [self.available_from, self.available_until].into_iter().flatten();
+        edges.map(Timestamp::as_millisecond).filter(|at_ms| self.published && *at_ms > now_ms).min()
+    }
 }
 
 /// A title as stored.
@@ -39,6 +58,8 @@ pub struct Title {
     pub version: i64,
     #[serde(flatten)]
     pub input: TitleInput,
+    /// Whether viewers see it, as of its last write or the last change by schedule.
+    pub visible: bool,
     pub created_at_ms: i64,
     pub updated_at_ms: i64,
 }
@@ -76,6 +97,18 @@ mod tests {
         assert_eq!(slug("Amélie: le fabuleux destin!"), "amelie-le-fabuleux-destin");
         assert!(slug(&"x ".repeat(200)).len() <= 60);
         assert_eq!(slug("???"), "");
+    }
+
+    #[test]
+    fn a_window_opens_inclusively_and_closes_exclusively() {
+        let mut input = crate::catalog::validate::title(&serde_json::json!({"name": "Heat",
+            "available_from": "1970-01-01T00:00:10Z", "available_until": "1970-01-01T00:00:20+00:00"}))
+        .unwrap();
+        let at = |ms| (input.visible_at(ms), input.next_change_ms(ms));
+        assert_eq!([at(9_999), at(10_000)], [(false, Some(10_000)), (true, Some(20_000))]);
+        assert_eq!([at(19_999), at(20_000)], [(true, Some(20_000)), (false, None)]);
+        input.published = false;
+        assert_eq!((input.visible_at(15_000), input.next_change_ms(15_000)), (false, None));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From JSON to a title, naming every fault at once: each with its JSON Pointer, so that a form can mark its fields.
 use crate::catalog::model::{Credit, TitleInput, sort_name};
+use jiff::Timestamp;
 use kv_schemas::Problem;
 use kv_schemas::problem::Fault;
 use serde_json::{Map, Value};
@@ -11,8 +12,8 @@ const GENRES_MAX: usize = 20;
 const PEOPLE_MAX: usize = 200;
 
 /// What an answer carries and a write may send back unchanged.
-const READ_ONLY: [&str; 4] = ["id", "version", "created_at_ms", "updated_at_ms"];
-const FIELDS: [&str; 13] = [
+const READ_ONLY: [&str; 5] = ["id", "version", "visible", "created_at_ms", "updated_at_ms"];
+const FIELDS: [&str; 15] = [
     "name",
     "sort_name",
     "year",
@@ -26,6 +27,8 @@ const FIELDS: [&str; 13] = [
     "genres",
     "people",
     "published",
+    "available_from",
+    "available_until",
 ];
 
 /// A title's id: `a-z`, `0-9` and inner `-`, 1 to 80 bytes.
@@ -97,6 +100,15 @@ impl Reader<'_> {
         }
         self.fault("release_date", "must be a date of the form YYYY-MM-DD");
         None
+    }
+
+    fn timestamp(&mut self, name: &str) -> Option<Timestamp> {
+        let text = self.text(name, 40)?;
+        let parsed = text.parse::<Timestamp>().ok();
+        if parsed.is_none() {
+            self.fault(name, "must be a date and time with an offset, such as 2027-01-31T22:00:00Z (RFC 3339)");
+        }
+        parsed
     }
 
     fn genres(&mut self) -> Vec<String> {
@@ -178,7 +190,12 @@ pub fn title(value: &Value) -> Result<TitleInput, Vec<Fault>> {
         genres: reader.genres(),
         people: reader.people(),
         published,
+        available_from: reader.timestamp("available_from"),
+        available_until: reader.timestamp("available_until"),
     };
+    if matches!((input.available_from, input.available_until), (Some(from), Some(until)) if until <= from) {
+        reader.fault("available_until", "must be later than available_from");
+    }
     if reader.faults.is_empty() { Ok(input) } else { Err(reader.faults) }
 }
 
@@ -216,11 +233,13 @@ mod tests {
     #[test]
     fn every_fault_is_named_at_once() {
         let bad = json!({"name": " ", "year": 99, "rating": 11, "genres": ["ok", "!!", 3], "people": [{"name": "A"}],
-            "release_date": "1999-02-30", "published": "yes", "nmae": 1, "votes": 1.5});
+            "release_date": "1999-02-30", "published": "yes", "nmae": 1, "votes": 1.5,
+            "available_from": "2027-01-31"});
         let faults = title(&bad).unwrap_err();
         let mut at: Vec<_> = faults.iter().map(|fault| fault.at.as_str()).collect();
         at.sort_unstable();
         let expected = [
+            "/available_from",
             "/genres/1",
             "/genres/2",
             "/name",
@@ -240,6 +259,13 @@ mod tests {
         let input = title(&json!({"name": "The Heat"})).unwrap();
         assert_eq!((input.sort_name.as_str(), input.published, input.genres.len()), ("heat", true, 0));
         assert_eq!(title(&json!([])).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn a_window_that_ends_before_it_begins_is_refused() {
+        let input = json!({"name": "Heat", "available_from": "2027-01-31T22:00:00Z",
+            "available_until": "2027-01-31T23:00:00+01:00"});
+        assert_eq!(title(&input).unwrap_err()[0].at, "/available_until");
     }
 
     #[test]

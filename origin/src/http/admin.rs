@@ -16,10 +16,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::StaffRole;
 use kv_schemas::header::SURROGATE_AS_OF;
-use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest};
+use kv_schemas::{AsOf, Problem, PurgeMode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,13 +29,10 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route("/admin/v1/titles", get(list_titles).post(create_title))
         .route("/admin/v1/titles/{id}", get(read_title).put(put_title).patch(patch_title).delete(delete_title))
-        .route("/admin/v1/purges", get(list_purges).post(create_purge))
-        .route("/admin/v1/purges/{seq}", get(read_purge))
-        .route("/internal/purges", get(pull_purges))
 }
 
 /// The body as JSON, in one of the media types the call takes.
-fn json_body(headers: &HeaderMap, body: Result<Bytes, Problem>, types: &[&str]) -> Result<Value, Problem> {
+pub(super) fn json_body(headers: &HeaderMap, body: Result<Bytes, Problem>, types: &[&str]) -> Result<Value, Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if !types.contains(&given.as_str()) {
@@ -95,7 +91,7 @@ impl WriteQuery {
 /// see any more is purged hard.
 fn mode_of(before: Option<&Title>, after: Option<&Title>) -> PurgeMode {
     let (Some(before), after) = (before, after) else { return PurgeMode::Soft };
-    let withdrawn = before.input.published && !after.is_some_and(|after| after.input.published);
+    let withdrawn = before.visible && !after.is_some_and(|after| after.visible);
     let rerated = after.is_some_and(|after| after.input.maturity != before.input.maturity);
     if withdrawn || rerated { PurgeMode::Hard } else { PurgeMode::Soft }
 }
@@ -143,6 +139,7 @@ async fn change(
     let after = after.map(|input| Title {
         id: id.to_string(),
         version: before.as_ref().map_or(1, |title| title.version.saturating_add(1)),
+        visible: input.visible_at(now),
         input,
         created_at_ms: before.as_ref().map_or(now, |title| title.created_at_ms),
         updated_at_ms: now,
@@ -155,7 +152,7 @@ async fn change(
         _ => (StatusCode::OK, "edit"),
     };
     match &after {
-        Some(title) => write.put_title(title).await?,
+        Some(title) => write.put_title(title, now).await?,
         None => write.delete_title(id).await?,
     }
     let mode = mode.unwrap_or_else(|| mode_of(before.as_ref(), after.as_ref()));
@@ -289,11 +286,11 @@ impl ListQuery {
     }
 }
 
-fn bad_cursor() -> Problem {
+pub(super) fn bad_cursor() -> Problem {
     Problem::new(400, "query-invalid", "The query has faults").fault("cursor", "must be a next_cursor of this list")
 }
 
-fn private_json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+pub(super) fn private_json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (status, no_store, axum::Json(value)).into_response()
 }
@@ -314,105 +311,4 @@ async fn list_titles(State(app): State<App>, staff: Staff, Params(query): Params
     let is_full = u32::try_from(items.len()).is_ok_and(|count| count == limit);
     let next_cursor = items.last().filter(|_| is_full).map(|last| last.id.clone());
     Ok(private_json(StatusCode::OK, &Titles { items, next_cursor }))
-}
-
-async fn create_purge(State(app): State<App>, staff: Staff, headers: HeaderMap, Whole(body): Whole) -> ApiResult {
-    #[derive(Serialize)]
-    struct Created {
-        seq: u64,
-        as_of: AsOf,
-    }
-    staff.at_least(StaffRole::Editor)?;
-    let value = json_body(&headers, body, &["application/json"])?;
-    let invalid = |detail: String| Problem::new(422, "purge-invalid", "The purge is not valid").detail(detail);
-    let request: PurgeRequest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
-    request.check().map_err(|error| invalid(error.to_string()))?;
-    if request.all {
-        staff.at_least(StaffRole::Admin)?;
-    }
-    let mut write = app.store.write().await?;
-    let purge = LoggedPurge {
-        keys: &request.keys,
-        mode: request.mode,
-        reason: request.reason.as_deref(),
-        actor: Some(&staff.0.sub),
-    };
-    let seq = write.purge(purge).await?;
-    let as_of = write.commit().await?;
-    let mut response = private_json(StatusCode::ACCEPTED, &Created { seq, as_of: as_of.clone() });
-    if let Ok(value) = HeaderValue::from_str(&as_of.to_string()) {
-        response.headers_mut().insert(SURROGATE_AS_OF, value);
-    }
-    if let Ok(value) = HeaderValue::from_str(&format!("/admin/v1/purges/{seq}")) {
-        response.headers_mut().insert(header::LOCATION, value);
-    }
-    Ok(response)
-}
-
-/// A purge with how far it has come.
-#[derive(Serialize)]
-struct Receipt {
-    #[serde(flatten)]
-    purge: Purge,
-    /// `pending`: not confirmed by the edge's journal yet; `accepted`: durable there.
-    state: &'static str,
-}
-
-fn receipt(purge: Purge, delivered: u64) -> Receipt {
-    let state = if purge.seq <= delivered { "accepted" } else { "pending" };
-    Receipt { purge, state }
-}
-
-async fn list_purges(State(app): State<App>, staff: Staff, Params(query): Params<ListQuery>) -> ApiResult {
-    #[derive(Serialize)]
-    struct Purges {
-        items: Vec<Receipt>,
-        next_cursor: Option<String>,
-    }
-    staff.at_least(StaffRole::Viewer)?;
-    let limit = query.limit()?;
-    let before = match query.cursor.as_deref() {
-        None => kv_schemas::SEQ_MAX,
-        Some(text) => parse_seq(text).map_err(|_| bad_cursor())?,
-    };
-    let mut snapshot = app.store.snapshot().await?;
-    let delivered = snapshot.delivered().await?;
-    let items = snapshot.purges_before(before, limit).await?;
-    let next_cursor = items.last().filter(|last| last.seq > 1).map(|last| last.seq.to_string());
-    let items = items.into_iter().map(|purge| receipt(purge, delivered)).collect();
-    Ok(private_json(StatusCode::OK, &Purges { items, next_cursor }))
-}
-
-async fn read_purge(State(app): State<App>, staff: Staff, Segment(seq): Segment) -> ApiResult {
-    staff.at_least(StaffRole::Viewer)?;
-    let seq = parse_seq(&seq).map_err(|error| {
-        Problem::new(400, "seq-invalid", "The purge's number is not valid").fault("seq", error.to_string())
-    })?;
-    let mut snapshot = app.store.snapshot().await?;
-    let delivered = snapshot.delivered().await?;
-    let found = snapshot.purges_after(seq.saturating_sub(1), 1).await?.into_iter().find(|purge| purge.seq == seq);
-    let purge = found.ok_or_else(|| Problem::new(404, "not-found", "There is no purge of this number"))?;
-    Ok(private_json(StatusCode::OK, &receipt(purge, delivered)))
-}
-
-#[derive(Deserialize)]
-struct PullQuery {
-    since: Option<String>,
-}
-
-/// The log as the dispatcher sends it, for whoever wants to pull.
-async fn pull_purges(State(app): State<App>, staff: Staff, Params(query): Params<PullQuery>) -> ApiResult {
-    staff.at_least(StaffRole::Admin)?;
-    let since = parse_seq(query.since.as_deref().unwrap_or("0")).map_err(|error| {
-        Problem::new(400, "query-invalid", "The query has faults").fault("since", error.to_string())
-    })?;
-    let mut snapshot = app.store.snapshot().await?;
-    let purges = snapshot.purges_after(since, LIMIT_MAX).await?;
-    let batch = PurgeBatch {
-        log_id: snapshot.as_of.log_id.clone(),
-        replaces: snapshot.replaced_logs().await?,
-        first_seq: since.saturating_add(1),
-        purges,
-    };
-    Ok(private_json(StatusCode::OK, &batch))
 }

@@ -3,7 +3,7 @@
 use super::conditional::{client_has, etag_of};
 use super::extract::Segment;
 use super::{ApiResult, App};
-use crate::catalog::documents::{self, Document, Kind};
+use crate::catalog::documents::{self, Document, Kind, Schedule};
 use crate::catalog::keys;
 use crate::catalog::validate::check_id;
 use crate::error::{ApiError, problem_response};
@@ -31,39 +31,54 @@ pub fn routes() -> Router<App> {
 
 async fn home(State(app): State<App>, headers: HeaderMap) -> ApiResult {
     let mut snapshot = snapshot(&app, &headers).await?;
-    let rails = snapshot.rails().await?;
-    Ok(answer(&documents::home(&rails), &snapshot.as_of, &headers))
+    let now_ms = moment();
+    let rails = snapshot.rails(now_ms).await?;
+    let schedule = Schedule::of(snapshot.next_change_ms(now_ms).await?, rails.iter().flat_map(|(_, titles)| titles));
+    Ok(answer(&documents::home(&rails), (&snapshot.as_of, schedule, now_ms), &headers))
 }
 
 async fn title(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> ApiResult {
     let mut snapshot = snapshot(&app, &headers).await?;
+    let now_ms = moment();
+    let next_change_ms = snapshot.next_change_ms(now_ms).await?;
     let found = match check_id(&id) {
-        Ok(()) => snapshot.title(&id).await?.filter(|title| title.input.published),
+        Ok(()) => snapshot.visible_title(&id, now_ms).await?,
         // No title can ever have this id: nothing to purge by, nothing to keep.
         Err(_) => return Err(absent("There is no title of this id").into()),
     };
     match found {
-        Some(title) => Ok(answer(&documents::title(&title), &snapshot.as_of, &headers)),
-        None => Ok(answer_absent("There is no title of this id", keys::title(&id), &snapshot.as_of)),
+        Some(title) => {
+            let state = (&snapshot.as_of, Schedule::of(next_change_ms, [&title]), now_ms);
+            Ok(answer(&documents::title(&title), state, &headers))
+        }
+        None => {
+            let state = (&snapshot.as_of, Schedule::of(next_change_ms, []), now_ms);
+            Ok(answer_absent("There is no title of this id", keys::title(&id), state))
+        }
     }
 }
 
 async fn genres(State(app): State<App>, headers: HeaderMap) -> ApiResult {
     let mut snapshot = snapshot(&app, &headers).await?;
+    let now_ms = moment();
     let genres = snapshot.genres().await?;
-    Ok(answer(&documents::genres(&genres), &snapshot.as_of, &headers))
+    let schedule = Schedule::of(snapshot.next_change_ms(now_ms).await?, []);
+    Ok(answer(&documents::genres(&genres), (&snapshot.as_of, schedule, now_ms), &headers))
 }
 
 async fn catalog(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> ApiResult {
     let query = CatalogQuery::read(query.as_deref().unwrap_or(""))?;
     let mut snapshot = snapshot(&app, &headers).await?;
+    let now_ms = moment();
+    let next_change_ms = snapshot.next_change_ms(now_ms).await?;
     let list = query.genre.as_deref().unwrap_or("");
     if !list.is_empty() && !snapshot.has_genre(list).await? {
-        return Ok(answer_absent("There is no such genre", keys::genre(list), &snapshot.as_of));
+        let state = (&snapshot.as_of, Schedule::of(next_change_ms, []), now_ms);
+        return Ok(answer_absent("There is no such genre", keys::genre(list), state));
     }
     let after = query.cursor.as_ref().map(|cursor| (cursor.sort_name.as_str(), cursor.id.as_str()));
     // One more than asked for tells whether there is a next page.
-    let mut titles = snapshot.list(Page { list, after, limit: query.limit + 1 }).await?;
+    let mut titles = snapshot.list(Page { list, after, limit: query.limit + 1 }, now_ms).await?;
     let shown = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let has_next = titles.len() > shown;
     titles.truncate(shown);
@@ -72,8 +87,15 @@ async fn catalog(State(app): State<App>, RawQuery(query): RawQuery, headers: Hea
         cursor.encode()
     });
     let document = documents::catalog(&titles, query.genre.as_deref(), next);
-    Ok(answer(&document, &snapshot.as_of, &headers))
+    Ok(answer(&document, (&snapshot.as_of, Schedule::of(next_change_ms, &titles), now_ms), &headers))
 }
+
+fn moment() -> i64 {
+    i64::try_from(crate::now_ms()).unwrap_or(i64::MAX)
+}
+
+/// The state a page was read at, when it changes by itself, and now.
+type ReadAt<'a> = (&'a AsOf, Schedule, i64);
 
 /// A snapshot that is new enough for the client.
 async fn snapshot(app: &App, headers: &HeaderMap) -> Result<Snapshot, ApiError> {
@@ -104,18 +126,19 @@ fn joined(keys: &[SurrogateKey]) -> String {
 }
 
 /// The fields every cacheable answer carries.
-fn cache_fields(kind: Kind, keys: &[SurrogateKey], as_of: &AsOf) -> [(HeaderName, HeaderValue); 4] {
+fn cache_fields(kind: Kind, keys: &[SurrogateKey], read_at: ReadAt<'_>) -> [(HeaderName, HeaderValue); 4] {
+    let (as_of, schedule, now_ms) = read_at;
     [
         (header::CACHE_CONTROL, HeaderValue::from_static(kind.cache_control())),
-        (HeaderName::from_static(CDN_CACHE_CONTROL), HeaderValue::from_static(kind.cdn_cache_control())),
+        (HeaderName::from_static(CDN_CACHE_CONTROL), text(&kind.cdn_cache_control(schedule, now_ms))),
         (HeaderName::from_static(SURROGATE_KEY), text(&joined(keys))),
         (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
     ]
 }
 
-fn answer(document: &Document, as_of: &AsOf, headers: &HeaderMap) -> Response {
+fn answer(document: &Document, read_at: ReadAt<'_>, headers: &HeaderMap) -> Response {
     let etag = etag_of(document.body.as_bytes());
-    let fields = cache_fields(document.kind, &document.keys, as_of);
+    let fields = cache_fields(document.kind, &document.keys, read_at);
     let etag_field = [(header::ETAG, text(&etag))];
     if client_has(headers, &etag) {
         return (StatusCode::NOT_MODIFIED, etag_field, fields).into_response();
@@ -129,11 +152,11 @@ fn absent(title: &str) -> Problem {
 }
 
 /// A 404 the edge may keep until the thing appears.
-fn answer_absent(title: &str, key: Option<SurrogateKey>, as_of: &AsOf) -> Response {
+fn answer_absent(title: &str, key: Option<SurrogateKey>, read_at: ReadAt<'_>) -> Response {
     let mut response = problem_response(&absent(title));
     let keys: Vec<_> = key.into_iter().collect();
     if !keys.is_empty() {
-        for (name, value) in cache_fields(Kind::Absent, &keys, as_of) {
+        for (name, value) in cache_fields(Kind::Absent, &keys, read_at) {
             response.headers_mut().insert(name, value);
         }
     }

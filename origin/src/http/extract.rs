@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 /// A body that is too large is read on for so many bytes and dropped, so that the refusal reaches a client that is
 /// still sending; answered in the middle, it would see a broken connection instead.
-const DRAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
+const DRAINED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The whole body, or why there is none.
 pub struct Whole(pub Result<Bytes, Problem>);

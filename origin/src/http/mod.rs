@@ -5,7 +5,9 @@ mod conditional;
 mod extract;
 mod guard;
 mod ops;
+mod purges;
 
+use crate::edges::Edges;
 use crate::error::{ApiError, problem_response};
 use crate::keys::Keys;
 use crate::store::Store;
@@ -20,8 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Longest time a request may take here.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest body of an admin's request, in bytes.
-pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Largest body of an admin's request, in bytes: one of 1,000 long keys is the largest there is.
+pub const BODY_BYTES_MAX: usize = kv_schemas::purge::BATCH_BYTES_MAX;
 
 /// What a process of this service does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -38,6 +40,7 @@ pub enum Role {
 pub struct App {
     pub store: Store,
     pub keys: Arc<Keys>,
+    pub edges: Arc<Edges>,
     pub metrics: PrometheusHandle,
 }
 
@@ -47,7 +50,7 @@ pub fn router(app: App, roles: &[Role]) -> Router {
         router = router.merge(client::routes());
     }
     if roles.contains(&Role::Admin) {
-        router = router.merge(admin::routes());
+        router = router.merge(admin::routes()).merge(purges::routes());
     }
     router
         .fallback(|| async { problem_response(&Problem::new(404, "not-found", "There is nothing at this path")) })

@@ -135,12 +135,13 @@ async fn write_titles(store: &Store, chunk: &[(String, TitleInput)], report: &mu
             id: id.clone(),
             version: before.as_ref().map_or(1, |title| title.version + 1),
             input: input.clone(),
+            visible: input.visible_at(now),
             created_at_ms: before.as_ref().map_or(now, |title| title.created_at_ms),
             updated_at_ms: now,
         };
         let rails = write.rails_of(id).await?;
         purged.extend(keys::of_change(before.as_ref(), Some(&after), &rails));
-        write.put_title(&after).await?;
+        write.put_title(&after, now).await?;
         if before.is_some() { updated += 1 } else { created += 1 }
     }
     if !purged.is_empty() {

@@ -116,6 +116,8 @@ fn title(
         genres: record.genre.iter().cloned().collect(),
         people: people.collect(),
         published: true,
+        available_from: None,
+        available_until: None,
     };
     Some((id, input))
 }

@@ -6,7 +6,7 @@ mod purges;
 mod rails;
 mod titles;
 
-pub use purges::LoggedPurge;
+pub use purges::{LoggedPurge, PurgeFilter};
 pub use titles::Page;
 
 use crate::error::StoreError;
@@ -29,8 +29,9 @@ pub struct Store {
     readers: SqlitePool,
     /// One connection: SQLite has one writer, and waiting for it here is fairer than in SQLite's busy loop.
     writer: SqlitePool,
-    /// Told after each commit that carries a purge.
+    /// Told after each commit that carries a purge: one for the dispatcher, one for the schedule.
     pub committed: Arc<Notify>,
+    pub changed: Arc<Notify>,
 }
 
 /// One consistent view of the database.
@@ -46,7 +47,7 @@ pub struct Write {
     log_id: LogId,
     head: Seq,
     purged: bool,
-    committed: Arc<Notify>,
+    told: [Arc<Notify>; 2],
 }
 
 fn seq_of(value: i64) -> Seq {
@@ -86,7 +87,7 @@ impl Store {
         MIGRATIONS.run(&writer).await?;
         let readers = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE_TIMEOUT);
         let readers = readers.connect_with(options.read_only(true)).await?;
-        let store = Self { readers, writer, committed: Arc::new(Notify::new()) };
+        let store = Self { readers, writer, committed: Arc::default(), changed: Arc::default() };
         store.ensure_log().await?;
         Ok(store)
     }
@@ -110,18 +111,22 @@ impl Store {
     pub async fn write(&self) -> Result<Write, StoreError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let head = log_head(&mut tx).await?;
-        Ok(Write { tx, log_id: head.log_id, head: head.seq, purged: false, committed: Arc::clone(&self.committed) })
+        let told = [Arc::clone(&self.committed), Arc::clone(&self.changed)];
+        Ok(Write { tx, log_id: head.log_id, head: head.seq, purged: false, told })
     }
 
     /// Gives the log a new identity, which purges everything everywhere. For a database that went back in time: its
     /// numbers have been used before.
     pub async fn replace_log(&self) -> Result<AsOf, StoreError> {
         let mut write = self.write().await?;
-        sqlx::query("INSERT INTO replaced_log (log_id, replaced_at_ms) VALUES ($1, $2)")
-            .bind(write.log_id.as_str())
-            .bind(int_of(crate::now_ms()))
-            .execute(&mut *write.tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO replaced_log (log_id, replaced_at_ms) VALUES ($1, $2)
+               ON CONFLICT (log_id) DO UPDATE SET replaced_at_ms = excluded.replaced_at_ms",
+        )
+        .bind(write.log_id.as_str())
+        .bind(int_of(crate::now_ms()))
+        .execute(&mut *write.tx)
+        .await?;
         write.log_id = new_log_id()?;
         sqlx::query("UPDATE log_head SET log_id = $1").bind(write.log_id.as_str()).execute(&mut *write.tx).await?;
         write.purged = true;
@@ -144,7 +149,7 @@ impl Write {
         let as_of = self.as_of();
         self.tx.commit().await?;
         if self.purged {
-            self.committed.notify_one();
+            self.told.iter().for_each(|told| told.notify_one());
         }
         Ok(as_of)
     }

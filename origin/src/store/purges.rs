@@ -4,9 +4,9 @@ use super::titles::json;
 use super::{Snapshot, Store, Write, int_of, seq_of};
 use crate::error::StoreError;
 use kv_schemas::purge::REPLACED_LOGS_MAX;
-use kv_schemas::{AsOf, LogId, Purge, PurgeMode, Seq, SurrogateKey};
-use sqlx::Row;
+use kv_schemas::{AsOf, LogId, Purge, PurgeMode, SEQ_MAX, Seq, SurrogateKey};
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row};
 
 /// What the caller of a purge brings; the log adds `seq` and time.
 pub struct LoggedPurge<'a> {
@@ -15,6 +15,31 @@ pub struct LoggedPurge<'a> {
     pub mode: PurgeMode,
     pub reason: Option<&'a str>,
     pub actor: Option<&'a str>,
+}
+
+/// Rows one page of a filtered list looks at, at the most.
+pub const SCAN_MAX: Seq = 10_000;
+
+/// Which purges are wanted.
+#[derive(Debug, Default)]
+pub struct PurgeFilter {
+    /// Only those numbered below.
+    pub before: Seq,
+    /// Only those numbered from here on.
+    pub from_seq: Seq,
+    pub key: Option<SurrogateKey>,
+    pub mode: Option<PurgeMode>,
+    pub actor: Option<String>,
+    /// Committed from, and before, in milliseconds since 1970.
+    pub from_ms: Option<u64>,
+    pub until_ms: Option<u64>,
+}
+
+impl PurgeFilter {
+    /// The lowest number a page looks at.
+    pub fn first(&self) -> Seq {
+        self.before.saturating_sub(SCAN_MAX).max(self.from_seq)
+    }
 }
 
 fn purge_of(row: &SqliteRow) -> Result<Purge, StoreError> {
@@ -27,8 +52,16 @@ fn purge_of(row: &SqliteRow) -> Result<Purge, StoreError> {
         mode: if mode == PurgeMode::Soft.as_str() { PurgeMode::Soft } else { PurgeMode::Hard },
         reason: row.try_get("reason")?,
         actor: row.try_get("actor")?,
-        committed_at_ms: u64::try_from(row.try_get::<i64, _>("committed_at_ms")?).unwrap_or(0),
+        committed_at_ms: seq_of(row.try_get("committed_at_ms")?),
+        mark: seq_of(row.try_get("mark")?),
     })
+}
+
+/// A random number from 1 to 2^53 - 1.
+fn new_mark() -> Result<u64, StoreError> {
+    let mut bits = [0; 8];
+    getrandom::fill(&mut bits).map_err(|_| StoreError::Random)?;
+    Ok((u64::from_be_bytes(bits) & SEQ_MAX).max(1))
 }
 
 impl Write {
@@ -36,8 +69,8 @@ impl Write {
     pub async fn purge(&mut self, purge: LoggedPurge<'_>) -> Result<Seq, StoreError> {
         let seq = self.head.saturating_add(1);
         sqlx::query(
-            "INSERT INTO purge_log (seq, keys, everything, mode, reason, actor, committed_at_ms)
-              VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO purge_log (seq, keys, everything, mode, reason, actor, committed_at_ms, mark)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(int_of(seq))
         .bind(json(&purge.keys)?)
@@ -46,6 +79,7 @@ impl Write {
         .bind(purge.reason)
         .bind(purge.actor)
         .bind(int_of(crate::now_ms()))
+        .bind(int_of(new_mark()?))
         .execute(&mut *self.tx)
         .await?;
         sqlx::query("UPDATE log_head SET seq = $1").bind(int_of(seq)).execute(&mut *self.tx).await?;
@@ -66,14 +100,38 @@ impl Snapshot {
         rows.iter().map(purge_of).collect()
     }
 
-    /// The log before `before`, youngest first.
-    pub async fn purges_before(&mut self, before: Seq, limit: u32) -> Result<Vec<Purge>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM purge_log WHERE seq < $1 ORDER BY seq DESC LIMIT $2")
-            .bind(int_of(before))
-            .bind(i64::from(limit))
-            .fetch_all(&mut *self.tx)
+    /// The mark of one purge; 0 if there is none.
+    pub async fn mark_of(&mut self, seq: Seq) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT mark FROM purge_log WHERE seq = $1")
+            .bind(int_of(seq))
+            .fetch_optional(&mut *self.tx)
             .await?;
-        rows.iter().map(purge_of).collect()
+        Ok(row.map(|row| row.try_get(0)).transpose()?.map_or(0, seq_of))
+    }
+
+    /// The log youngest first, as far as it fits the filter. Looks at no more than [`SCAN_MAX`] rows.
+    pub async fn purges_matching(&mut self, filter: &PurgeFilter, limit: u32) -> Result<Vec<Purge>, StoreError> {
+        let mut query = QueryBuilder::new("SELECT * FROM purge_log WHERE seq < ");
+        query.push_bind(int_of(filter.before)).push(" AND seq >= ").push_bind(int_of(filter.first()));
+        if let Some(mode) = filter.mode {
+            query.push(" AND mode = ").push_bind(mode.as_str());
+        }
+        if let Some(actor) = &filter.actor {
+            query.push(" AND actor = ").push_bind(actor);
+        }
+        if let Some(key) = &filter.key {
+            // Keys stand in a JSON list: quoted, and escaped as JSON does it.
+            let quoted = json(key)?.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            query.push(" AND keys LIKE ").push_bind(format!("%{quoted}%")).push(" ESCAPE '\\'");
+        }
+        if let Some(from_ms) = filter.from_ms {
+            query.push(" AND committed_at_ms >= ").push_bind(int_of(from_ms));
+        }
+        if let Some(until_ms) = filter.until_ms {
+            query.push(" AND committed_at_ms < ").push_bind(int_of(until_ms));
+        }
+        query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(limit));
+        query.build().fetch_all(&mut *self.tx).await?.iter().map(purge_of).collect()
     }
 
     /// Identities this log had before, youngest first.

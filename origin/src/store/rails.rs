@@ -6,8 +6,8 @@ use crate::error::StoreError;
 use sqlx::Row;
 
 impl Snapshot {
-    /// Rails in order, each with those of its titles that are published.
-    pub async fn rails(&mut self) -> Result<Vec<(Rail, Vec<Title>)>, StoreError> {
+    /// Rails in order, each with those of its titles that viewers see.
+    pub async fn rails(&mut self, now_ms: i64) -> Result<Vec<(Rail, Vec<Title>)>, StoreError> {
         let rows =
             sqlx::query("SELECT id, title, position FROM rail ORDER BY position, id").fetch_all(&mut *self.tx).await?;
         let mut rails: Vec<(Rail, Vec<Title>)> = Vec::with_capacity(rows.len());
@@ -17,8 +17,10 @@ impl Snapshot {
         }
         let rows = sqlx::query(
             "SELECT rail_item.rail_id, title.* FROM rail_item JOIN title ON title.id = rail_item.title_id
-              WHERE title.published = 1 ORDER BY rail_item.rail_id, rail_item.position",
+              WHERE title.visible = 1 AND (title.available_until_ms IS NULL OR title.available_until_ms > $1)
+              ORDER BY rail_item.rail_id, rail_item.position",
         )
+        .bind(now_ms)
         .fetch_all(&mut *self.tx)
         .await?;
         for row in rows {

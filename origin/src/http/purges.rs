@@ -1,0 +1,320 @@
+//! Purges by hand, and what became of every purge: the log with filters, and receipts that tell whether it has landed at
+//! every location.
+use super::admin::{bad_cursor, json_body, private_json};
+use super::extract::{Params, Segment, Whole};
+use super::guard::Staff;
+use super::{ApiResult, App};
+use crate::error::ApiError;
+use crate::store::{LoggedPurge, PurgeFilter};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use jiff::Timestamp;
+use kv_schemas::as_of::parse_seq;
+use kv_schemas::claims::StaffRole;
+use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
+use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+const LIMIT_DEFAULT: u32 = 50;
+const LIMIT_MAX: u32 = 200;
+/// The longest wait for a purge; the edge gives a request to origin ten seconds.
+const WAIT_MS_MAX: u64 = 9_000;
+const WAIT_MS_DEFAULT: u64 = 5_000;
+/// How often the edge is asked meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/admin/v1/purges", get(list).post(create))
+        .route("/admin/v1/purges/{seq}", get(read))
+        .route("/internal/purges", get(pull))
+}
+
+/// Reads the parameters of a query, naming every fault.
+struct Faults(Problem);
+
+impl Faults {
+    fn new() -> Self {
+        Self(Problem::new(400, "query-invalid", "The query has faults"))
+    }
+
+    fn read<T>(
+        &mut self,
+        at: &str,
+        text: Option<&String>,
+        expected: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = text?;
+        let value = read(text);
+        if value.is_none() {
+            self.0 = std::mem::replace(&mut self.0, Problem::new(400, "", "")).fault(at, format!("must be {expected}"));
+        }
+        value
+    }
+
+    fn end(self) -> Result<(), Problem> {
+        if self.0.errors.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+}
+
+fn mode_of(text: &str) -> Option<PurgeMode> {
+    [PurgeMode::Soft, PurgeMode::Hard].into_iter().find(|mode| mode.as_str() == text)
+}
+
+fn state_of(text: &str) -> Option<PurgeState> {
+    [PurgeState::Pending, PurgeState::Accepted, PurgeState::Applied].into_iter().find(|state| state.as_str() == text)
+}
+
+#[derive(Deserialize)]
+struct CreateQuery {
+    dry_run: Option<String>,
+}
+
+async fn create(
+    State(app): State<App>,
+    staff: Staff,
+    Params(query): Params<CreateQuery>,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> ApiResult {
+    #[derive(Serialize)]
+    struct Created {
+        seq: Seq,
+        as_of: AsOf,
+    }
+    staff.at_least(StaffRole::Editor)?;
+    let mut faults = Faults::new();
+    let switch = |text: &str| text.parse::<bool>().ok();
+    let dry_run = faults.read("dry_run", query.dry_run.as_ref(), "true or false", switch).unwrap_or(false);
+    faults.end()?;
+    let value = json_body(&headers, body, &["application/json"])?;
+    let invalid = |detail: String| Problem::new(422, "purge-invalid", "The purge is not valid").detail(detail);
+    let request: PurgeRequest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+    request.check().map_err(|error| invalid(error.to_string()))?;
+    if request.all {
+        staff.at_least(StaffRole::Admin)?;
+    }
+    if dry_run {
+        return preview(&app, &request).await;
+    }
+    let mut write = app.store.write().await?;
+    let purge = LoggedPurge {
+        keys: &request.keys,
+        mode: request.mode,
+        reason: request.reason.as_deref(),
+        actor: Some(&staff.0.sub),
+    };
+    let seq = write.purge(purge).await?;
+    let as_of = write.commit().await?;
+    let mut response = private_json(StatusCode::ACCEPTED, &Created { seq, as_of: as_of.clone() });
+    for (name, value) in
+        [(SURROGATE_AS_OF, as_of.to_string()), (header::LOCATION.as_str(), format!("/admin/v1/purges/{seq}"))]
+    {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok(response.into_response())
+}
+
+/// What a purge would touch, as far as anybody knows; nothing is purged.
+async fn preview(app: &App, request: &PurgeRequest) -> ApiResult {
+    #[derive(Serialize)]
+    struct Preview<'a> {
+        dry_run: bool,
+        /// Surrogate keys named; 0 with `all`.
+        keys: usize,
+        all: bool,
+        mode: PurgeMode,
+        /// What the asked isolates hold in memory.
+        memory: Vec<DryRun>,
+        /// Tiers that cannot be listed by key.
+        unknown: &'a [&'a str],
+    }
+    let memory = app.edges.dry_run(request).await;
+    let PurgeRequest { keys, all, mode, .. } = request;
+    let preview = Preview { dry_run: true, keys: keys.len(), all: *all, mode: *mode, memory, unknown: &["colo", "kv"] };
+    Ok(private_json(StatusCode::OK, &preview))
+}
+
+/// A purge with how far it has come.
+#[derive(Serialize)]
+struct Receipt {
+    #[serde(flatten)]
+    purge: Purge,
+    state: PurgeState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edge: Option<EdgeState>,
+    /// Why the edge's side is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edge_unknown: Option<String>,
+}
+
+/// The edge's side of a receipt.
+#[derive(Serialize)]
+struct EdgeState {
+    accepted_at_ms: Option<u64>,
+    locations: Vec<LocationReceipt>,
+    lag_ms: Option<Percentiles>,
+    laggards: Vec<String>,
+    silent: Vec<String>,
+}
+
+fn edge_state(receipt: EdgeReceipt) -> EdgeState {
+    let EdgeReceipt { accepted_at_ms, locations, lag_ms, laggards, .. } = receipt;
+    let silent = locations.iter().filter(|one| one.state == LocationState::Silent);
+    let silent = silent.map(|one| one.location.clone()).collect();
+    EdgeState { accepted_at_ms, locations, lag_ms, laggards, silent }
+}
+
+fn delivered_state(seq: Seq, delivered: Seq) -> PurgeState {
+    if seq <= delivered { PurgeState::Accepted } else { PurgeState::Pending }
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+    key: Option<String>,
+    mode: Option<String>,
+    actor: Option<String>,
+    state: Option<String>,
+    /// RFC 3339.
+    from: Option<String>,
+    until: Option<String>,
+}
+
+async fn list(State(app): State<App>, staff: Staff, Params(query): Params<ListQuery>) -> ApiResult {
+    #[derive(Serialize)]
+    struct Purges {
+        items: Vec<Receipt>,
+        next_cursor: Option<String>,
+    }
+    staff.at_least(StaffRole::Viewer)?;
+    let mut faults = Faults::new();
+    let limit = |text: &str| text.parse::<u32>().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
+    let limit = faults.read("limit", query.limit.as_ref(), "a whole number from 1 to 200", limit);
+    let before = query.cursor.as_deref().map_or(Ok(SEQ_MAX), |text| parse_seq(text).map_err(|_| bad_cursor()))?;
+    let key = |text: &str| SurrogateKey::new(text).ok();
+    let ms = |text: &str| text.parse::<Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
+    let moment = "a date and time with an offset (RFC 3339)";
+    let key = faults.read("key", query.key.as_ref(), "a surrogate key", key);
+    let mode = faults.read("mode", query.mode.as_ref(), "soft or hard", mode_of);
+    let state = faults.read("state", query.state.as_ref(), "pending, accepted or applied", state_of);
+    let from_ms = faults.read("from", query.from.as_ref(), moment, ms);
+    let until_ms = faults.read("until", query.until.as_ref(), moment, ms);
+    faults.end()?;
+
+    let mut snapshot = app.store.snapshot().await?;
+    let delivered = snapshot.delivered().await?;
+    let summary = app.edges.summary().await.ok().filter(|summary| summary.log_id == snapshot.as_of.log_id);
+    let applied = summary.map_or(0, |summary| summary.applied_seq);
+    let delivered = delivered.max(applied);
+    let mut filter = PurgeFilter { before, key, mode, actor: query.actor, from_ms, until_ms, ..PurgeFilter::default() };
+    // States lie in the log one after the other.
+    match state {
+        None => {}
+        Some(PurgeState::Applied) => filter.before = before.min(applied.saturating_add(1)),
+        Some(PurgeState::Accepted) => {
+            filter.before = before.min(delivered.saturating_add(1));
+            filter.from_seq = applied.saturating_add(1);
+        }
+        Some(PurgeState::Pending) => filter.from_seq = delivered.saturating_add(1),
+    }
+    filter.before = filter.before.min(snapshot.as_of.seq.saturating_add(1));
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    let items = snapshot.purges_matching(&filter, limit).await?;
+    let is_full = u32::try_from(items.len()).is_ok_and(|count| count == limit);
+    // A page that is not full has looked at its window; the next one goes on below it.
+    let next = if is_full { items.last().map_or(0, |last| last.seq) } else { filter.first() };
+    let next_cursor = (next > filter.from_seq.max(1)).then(|| next.to_string());
+    let receipt = |purge: Purge| {
+        let state = if purge.seq <= applied { PurgeState::Applied } else { delivered_state(purge.seq, delivered) };
+        Receipt { purge, state, edge: None, edge_unknown: None }
+    };
+    Ok(private_json(StatusCode::OK, &Purges { items: items.into_iter().map(receipt).collect(), next_cursor }))
+}
+
+#[derive(Deserialize)]
+struct ReadQuery {
+    wait: Option<String>,
+    timeout_ms: Option<String>,
+}
+
+/// A receipt; with `wait`, as soon as the purge has come so far, or when the time is over.
+async fn read(
+    State(app): State<App>,
+    staff: Staff,
+    Segment(seq): Segment,
+    Params(query): Params<ReadQuery>,
+) -> ApiResult {
+    staff.at_least(StaffRole::Viewer)?;
+    let seq = parse_seq(&seq).map_err(|error| {
+        Problem::new(400, "seq-invalid", "The purge's number is not valid").fault("seq", error.to_string())
+    })?;
+    let mut faults = Faults::new();
+    let wait = |text: &str| state_of(text).filter(|state| *state != PurgeState::Pending);
+    let wait = faults.read("wait", query.wait.as_ref(), "accepted or applied", wait);
+    let timeout = |text: &str| text.parse::<u64>().ok().filter(|ms| *ms <= WAIT_MS_MAX);
+    let expected = "a whole number of milliseconds from 0 to 9000";
+    let timeout_ms = faults.read("timeout_ms", query.timeout_ms.as_ref(), expected, timeout);
+    faults.end()?;
+    let limit = Duration::from_millis(timeout_ms.unwrap_or(WAIT_MS_DEFAULT));
+    let began = Instant::now();
+    loop {
+        let receipt = receipt(&app, seq).await?;
+        let is_there = wait.is_none_or(|wanted| receipt.state >= wanted);
+        if is_there || began.elapsed() >= limit {
+            return Ok(private_json(StatusCode::OK, &receipt));
+        }
+        tokio::time::sleep(ASK_AGAIN.min(limit.saturating_sub(began.elapsed()))).await;
+    }
+}
+
+async fn receipt(app: &App, seq: Seq) -> Result<Receipt, ApiError> {
+    let mut snapshot = app.store.snapshot().await?;
+    let delivered = snapshot.delivered().await?;
+    let log_id = snapshot.as_of.log_id.clone();
+    let found = snapshot.purges_after(seq.saturating_sub(1), 1).await?.into_iter().find(|purge| purge.seq == seq);
+    drop(snapshot);
+    let purge = found.ok_or_else(|| Problem::new(404, "not-found", "There is no purge of this number"))?;
+    let by_log = delivered_state(seq, delivered);
+    Ok(match app.edges.receipt(seq).await {
+        Ok(edge) if edge.log_id == log_id => {
+            Receipt { purge, state: edge.state.max(by_log), edge: Some(edge_state(edge)), edge_unknown: None }
+        }
+        Ok(_) => {
+            let why = "the edge does not hold this log yet".to_string();
+            Receipt { purge, state: by_log, edge: None, edge_unknown: Some(why) }
+        }
+        Err(error) => Receipt { purge, state: by_log, edge: None, edge_unknown: Some(error.to_string()) },
+    })
+}
+
+#[derive(Deserialize)]
+struct PullQuery {
+    since: Option<String>,
+}
+
+/// The log as the dispatcher sends it, for whoever wants to pull.
+async fn pull(State(app): State<App>, staff: Staff, Params(query): Params<PullQuery>) -> ApiResult {
+    staff.at_least(StaffRole::Admin)?;
+    let since = parse_seq(query.since.as_deref().unwrap_or("0")).map_err(|error| {
+        Problem::new(400, "query-invalid", "The query has faults").fault("since", error.to_string())
+    })?;
+    let mut snapshot = app.store.snapshot().await?;
+    let batch = PurgeBatch {
+        log_id: snapshot.as_of.log_id.clone(),
+        replaces: snapshot.replaced_logs().await?,
+        first_seq: since.saturating_add(1),
+        after_mark: snapshot.mark_of(since).await?,
+        purges: snapshot.purges_after(since, LIMIT_MAX).await?,
+    };
+    Ok(private_json(StatusCode::OK, &batch))
+}
