@@ -149,7 +149,7 @@ fn respond_to(
     shape: &Shape,
 ) -> Result<web_sys::Response, JsValue> {
     let Outcome { answer, response } = outcome;
-    isolate::count(answer.status().phase);
+    isolate::count(answer.status());
     match answer {
         Answer::Stored { entry, show, age_ms, status, behind } => {
             let answer = respond::stored(&entry, &show, age_ms, &status, shape)?;

@@ -4,7 +4,8 @@
 use crate::settings::Settings;
 use std::cell::RefCell;
 use std::rc::Rc;
-use surrogate_cache::{Engine, Phase};
+use surrogate_cache::phase::CacheStatus;
+use surrogate_cache::{Engine, Phase, Reason};
 use worker::Env;
 
 /// A body as JavaScript holds it: never copied into the Wasm memory.
@@ -24,6 +25,11 @@ pub struct Isolate {
     /// Answers by phase.
     pub answers: [u64; Phase::ALL.len()],
     pub purges_refused: u64,
+    /// Answers whose surrogate keys or state could not be read or were too long, and which were not stored therefore.
+    pub bad_surrogates: u64,
+    /// Times the journal was asked, and times what it told a neighbour was enough.
+    pub syncs_itself: u64,
+    pub syncs_neighbour: u64,
 }
 
 thread_local! {
@@ -47,8 +53,15 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
         }
         let settings = Rc::new(Settings::read(env).map_err(IsolateError::Settings)?);
         let engine = Engine::new(settings.engine.clone());
-        *slot =
-            Some(Isolate { settings: Rc::clone(&settings), engine, answers: [0; Phase::ALL.len()], purges_refused: 0 });
+        *slot = Some(Isolate {
+            settings: Rc::clone(&settings),
+            engine,
+            answers: [0; Phase::ALL.len()],
+            purges_refused: 0,
+            bad_surrogates: 0,
+            syncs_itself: 0,
+            syncs_neighbour: 0,
+        });
         Ok(settings)
     })
 }
@@ -59,9 +72,12 @@ pub fn with<T>(work: impl FnOnce(&mut Isolate) -> T) -> Option<T> {
 }
 
 /// Counts an answer.
-pub fn count(phase: Phase) {
+pub fn count(status: &CacheStatus) {
     with(|isolate| {
-        let index = Phase::ALL.iter().position(|p| *p == phase);
+        if status.stored == Some(Err(Reason::BadSurrogate)) {
+            isolate.bad_surrogates = isolate.bad_surrogates.saturating_add(1);
+        }
+        let index = Phase::ALL.iter().position(|phase| *phase == status.phase);
         if let Some(counter) = index.and_then(|index| isolate.answers.get_mut(index)) {
             *counter = counter.saturating_add(1);
         }

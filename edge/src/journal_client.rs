@@ -54,11 +54,18 @@ pub async fn text(response: &web_sys::Response, ms: u64) -> Result<String, js::C
 pub async fn sync(env: &Env, location: &str, shared: bool) -> bool {
     if shared
         && let Some(told) = colo_cache::read_sync().await
-        && isolate::with(|isolate| isolate.engine.sync_shared(&told, now_ms())) == Some(true)
+        && isolate::with(|isolate| {
+            let taken = isolate.engine.sync_shared(&told, now_ms());
+            isolate.syncs_neighbour = isolate.syncs_neighbour.saturating_add(u64::from(taken));
+            taken
+        }) == Some(true)
     {
         return false;
     }
-    let known = isolate::with(|isolate| isolate.engine.view.newest());
+    let known = isolate::with(|isolate| {
+        isolate.syncs_itself = isolate.syncs_itself.saturating_add(1);
+        isolate.engine.view.newest()
+    });
     sync_directly(env, location).await;
     isolate::with(|isolate| isolate.engine.view.newest()) != known
 }

@@ -63,6 +63,11 @@ fn metrics() -> web_sys::Response {
         let engine = &isolate.engine;
         let _ = writeln!(text, "# TYPE edge_purges_refused_total counter");
         let _ = writeln!(text, "edge_purges_refused_total {}", isolate.purges_refused);
+        let _ = writeln!(text, "# TYPE edge_bad_surrogates_total counter");
+        let _ = writeln!(text, "edge_bad_surrogates_total {}", isolate.bad_surrogates);
+        let _ = writeln!(text, "# TYPE edge_journal_syncs_total counter");
+        let _ = writeln!(text, "edge_journal_syncs_total{{by=\"itself\"}} {}", isolate.syncs_itself);
+        let _ = writeln!(text, "edge_journal_syncs_total{{by=\"neighbour\"}} {}", isolate.syncs_neighbour);
         for (name, value) in [
             ("edge_memory_entries", u64::try_from(engine.memory_len()).unwrap_or(u64::MAX)),
             ("edge_memory_bytes", engine.memory_bytes()),

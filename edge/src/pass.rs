@@ -55,7 +55,7 @@ pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::
     };
     let response_time_ms = now_ms();
     status.fwd_status = Some(response.status());
-    isolate::count(Phase::Bypass);
+    isolate::count(&status);
     let mut store = None;
     // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
     // response to an unsafe request method".

@@ -248,8 +248,8 @@ pub fn problem(problem: &Problem, status: Option<&CacheStatus>) -> Result<web_sy
 
 /// A request that got no answer from cache or origin, and is counted so.
 pub fn fail(problem_: &Problem, reason: Reason) -> Result<web_sys::Response, JsValue> {
-    isolate::count(Phase::Failed);
     let status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Failed) };
+    isolate::count(&status);
     problem(problem_, Some(&status))
 }
 

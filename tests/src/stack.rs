@@ -62,7 +62,7 @@ impl Proxy {
         let key = xtask::proxy::new_key("test").expect("no key");
         let options = Options {
             state: state.path().into(),
-            ports: (0..edges).map(|_| free_port()).collect(),
+            ports: (0..edges).map(|_| vec![free_port()]).collect(),
             mode: Mode::Proxy,
             origin_url: gate.url(),
             token_keys: key.public_jwks().expect("no key"),
@@ -105,6 +105,24 @@ pub const CATALOGUE: &str = r#"{"type":"title","id":"heat","name":"Heat","year":
 {"type":"rail","id":"top","title":"Top","position":1,"items":["heat","up"]}
 "#;
 
+/// How large a system is.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Locations.
+    pub edges: usize,
+    /// Isolates at each.
+    pub isolates: usize,
+    pub lease_ms: u64,
+    /// NDJSON.
+    pub catalogue: String,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { edges: 1, isolates: 1, lease_ms: LEASE_MS, catalogue: CATALOGUE.into() }
+    }
+}
+
 /// The real thing: origin, dispatcher, edges, with gates on both ways between them.
 pub struct Stack {
     pub fleet: Fleet,
@@ -125,22 +143,27 @@ impl Stack {
     }
 
     pub async fn with_edges(edges: usize) -> Self {
+        Self::of(Shape { edges, ..Shape::default() }).await
+    }
+
+    pub async fn of(shape: Shape) -> Self {
         let state = tempfile::tempdir().expect("no folder");
         let token_keys = xtask::origin::keys(state.path()).unwrap_or_else(|error| panic!("{error}"));
         let file = state.path().join("catalogue.ndjson");
-        std::fs::write(&file, CATALOGUE).expect("cannot write");
+        std::fs::write(&file, shape.catalogue).expect("cannot write");
         xtask::origin::import(state.path(), &file).unwrap_or_else(|error| panic!("{error}"));
         let origin_port = free_port();
         let to_origin = Gate::before(origin_port).await;
-        let ports: Vec<u16> = (0..edges).map(|_| free_port()).collect();
-        let to_edge = Gate::before(ports[0]).await;
+        let ports: Vec<Vec<u16>> =
+            (0..shape.edges).map(|_| (0..shape.isolates).map(|_| free_port()).collect()).collect();
+        let to_edge = Gate::before(ports[0][0]).await;
         let options = Options {
             state: state.path().into(),
             ports,
             mode: Mode::Gateway,
             origin_url: to_origin.url(),
             token_keys,
-            lease_ms: Some(LEASE_MS),
+            lease_ms: Some(shape.lease_ms),
             vars: vec![("ORIGIN_TIMEOUT_MS".into(), "5000".into())],
             tied: false,
         };
@@ -172,6 +195,20 @@ impl Stack {
 
     pub fn state(&self) -> &Path {
         self.state.path()
+    }
+
+    /// Settles a write: its `seq`, and the receipt once it is applied everywhere, while viewers keep every edge awake.
+    pub async fn applied(&self, written: &Got) -> serde_json::Value {
+        let seq = written.header("surrogate-as-of").and_then(|state| state.rsplit(':').next()).expect("no state");
+        let path = format!("/admin/v1/purges/{seq}?wait=applied&timeout_ms=50");
+        crate::eventually("applied everywhere", || async {
+            for edge in 0..self.fleet.len() {
+                let _ = ask(Method::GET, format!("{}/v1/genres", self.fleet.url(edge))).send().await;
+            }
+            let receipt = self.admin(Method::GET, &path, None).await.json();
+            (receipt["state"] == "applied").then_some(receipt)
+        })
+        .await
     }
 
     async fn journal_knows_the_log(&self) {

@@ -121,7 +121,7 @@ impl Conformance {
             let state = temporary.path().join(if on { "on" } else { "off" });
             let fleet = Fleet::start(Options {
                 state,
-                ports: vec![free_port(server_port + 1)?],
+                ports: vec![vec![free_port(server_port + 1)?]],
                 mode: Mode::Proxy,
                 origin_url: format!("http://127.0.0.1:{server_port}"),
                 token_keys: new_key("conformance")?.public_jwks().map_err(|error| Error::Said(error.to_string()))?,

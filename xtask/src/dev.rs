@@ -91,7 +91,7 @@ impl Dev {
         let origin_url = format!("http://127.0.0.1:{}", self.origin_port);
         let mut fleet = Fleet::start(Options {
             state: state.clone(),
-            ports,
+            ports: ports.into_iter().map(|port| vec![port]).collect(),
             mode: Mode::Gateway,
             origin_url: origin_url.clone(),
             token_keys,

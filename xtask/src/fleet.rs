@@ -11,8 +11,8 @@ use std::process::Command;
 pub struct Options {
     /// Folder for configurations, sockets, logs and data; made if it is not there.
     pub state: PathBuf,
-    /// One port for each location.
-    pub ports: Vec<u16>,
+    /// For each location a port for each of its isolates: those of one location share its cache, no memory.
+    pub ports: Vec<Vec<u16>>,
     pub mode: Mode,
     pub origin_url: String,
     /// JWK Set of the keys that sign tokens.
@@ -52,9 +52,9 @@ impl Fleet {
         }
         workerd::bundle(state)?;
         write(&state.join("global.capnp"), &workerd::global_config(&vars(&options, None)))?;
-        for (index, port) in options.ports.iter().enumerate() {
+        for (index, ports) in options.ports.iter().enumerate() {
             let name = name(index);
-            let config = workerd::edge_config(&name, *port, &vars(&options, Some(&name)));
+            let config = workerd::edge_config(&name, ports, &vars(&options, Some(&name)));
             write(&state.join(format!("{name}.capnp")), &config)?;
         }
         let edges = options.ports.iter().map(|_| None).collect();
@@ -94,7 +94,9 @@ impl Fleet {
 
     pub fn start_edge(&mut self, index: usize) -> Result<()> {
         let mut process = self.run(&name(index))?;
-        await_answer("the edge", self.options.ports[index], "/__edge/health", &mut [&mut process])?;
+        for port in &self.options.ports[index] {
+            await_answer("the edge", *port, "/__edge/health", &mut [&mut process])?;
+        }
         self.edges[index] = Some(process);
         Ok(())
     }
@@ -118,8 +120,13 @@ impl Fleet {
         self.global.iter_mut().chain(self.edges.iter_mut().flatten()).try_for_each(Process::check)
     }
 
+    /// A location's URL, where its first isolate answers.
     pub fn url(&self, index: usize) -> String {
-        format!("http://127.0.0.1:{}", self.options.ports[index])
+        self.isolate_url(index, 0)
+    }
+
+    pub fn isolate_url(&self, index: usize, isolate: usize) -> String {
+        format!("http://127.0.0.1:{}", self.options.ports[index][isolate])
     }
 
     pub fn len(&self) -> usize {

@@ -92,7 +92,7 @@ impl Edge {
         say("starting");
         let mut fleet = Fleet::start(Options {
             state,
-            ports,
+            ports: ports.into_iter().map(|port| vec![port]).collect(),
             mode: Mode::Proxy,
             origin_url: upstream,
             token_keys: public,

@@ -139,8 +139,35 @@ const config :Workerd.Config = (
     )
 }
 
-/// One location.
-pub fn edge_config(name: &str, port: u16, vars: &Vars) -> String {
+/// The Worker, once more.
+fn isolate(index: usize, vars: &Vars) -> String {
+    format!(
+        r#"    ( name = "edge-{index}", worker = (
+      {EDGE_MODULES},
+      compatibilityDate = "{COMPATIBILITY_DATE}",
+      cacheApiOutbound = "cache",
+      durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "not-used-here" ) ],
+      durableObjectStorage = ( inMemory = void ),
+      bindings = [
+        ( name = "CACHE_KV", kvNamespace = "kv" ),
+        ( name = "JOURNAL", durableObjectNamespace = ( className = "PurgeJournal", serviceName = "journal-proxy" ) ),
+{vars}      ] ) ),
+"#,
+        vars = bindings(vars)
+    )
+}
+
+/// One location; each port is an isolate of its own.
+pub fn edge_config(name: &str, ports: &[u16], vars: &Vars) -> String {
+    let mut isolates = String::new();
+    let mut sockets = String::new();
+    for (index, port) in ports.iter().enumerate() {
+        isolates.push_str(&isolate(index, vars));
+        let _ = writeln!(
+            sockets,
+            r#"    ( name = "edge-{index}", address = "127.0.0.1:{port}", http = (), service = "edge-{index}" ),"#
+        );
+    }
     format!(
         r#"using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -159,22 +186,12 @@ const config :Workerd.Config = (
       durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "purge-journal-proxy" ) ],
       durableObjectStorage = ( inMemory = void ),
       bindings = [ ( name = "OWNER", service = "journal-owner" ) ] ) ),
-    ( name = "edge", worker = (
-      {EDGE_MODULES},
-      compatibilityDate = "{COMPATIBILITY_DATE}",
-      cacheApiOutbound = "cache",
-      durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "not-used-here" ) ],
-      durableObjectStorage = ( inMemory = void ),
-      bindings = [
-        ( name = "CACHE_KV", kvNamespace = "kv" ),
-        ( name = "JOURNAL", durableObjectNamespace = ( className = "PurgeJournal", serviceName = "journal-proxy" ) ),
-{vars}      ] ) ),
-  ],
-  sockets = [ ( name = "edge", address = "127.0.0.1:{port}", http = (), service = "edge" ) ],
+{isolates}  ],
+  sockets = [
+{sockets}  ],
 {EXTENSIONS}
 );
 "#,
         cache = object("cache-object", "CacheObject", "cache.js", "cache-disk"),
-        vars = bindings(vars),
     )
 }

@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 /// still sending; answered in the middle, it would see a broken connection instead.
 const DRAINED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The whole body, or why there is none.
-pub struct Whole(pub Result<Bytes, Problem>);
+/// The whole body of at most `MAX` bytes, or why there is none.
+pub struct Whole<const MAX: usize = { super::BODY_BYTES_MAX }>(pub Result<Bytes, Problem>);
 
-impl<S: Send + Sync> FromRequest<S> for Whole {
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Whole<MAX> {
     type Rejection = std::convert::Infallible;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
@@ -27,17 +27,17 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
             };
             let data = frame.into_data().unwrap_or_default();
             read = read.saturating_add(data.len());
-            if read <= super::BODY_BYTES_MAX {
+            if read <= MAX {
                 whole.extend_from_slice(&data);
             } else if read > DRAINED_BYTES_MAX {
                 break;
             }
         }
-        if read <= super::BODY_BYTES_MAX {
+        if read <= MAX {
             return Ok(Self(Ok(whole.into())));
         }
         Ok(Self(Err(Problem::new(413, "body-too-large", "The body is larger than one call may be")
-            .detail(format!("at most {} bytes", super::BODY_BYTES_MAX)))))
+            .detail(format!("at most {MAX} bytes")))))
     }
 }
 

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Longest time a request may take here.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest body of an admin's request, in bytes: one of 1,000 long keys is the largest there is.
-pub const BODY_BYTES_MAX: usize = kv_schemas::purge::BATCH_BYTES_MAX;
+/// Largest body of an admin's request, in bytes.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// What a process of this service does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

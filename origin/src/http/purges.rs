@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::StaffRole;
 use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
 use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,7 @@ async fn create(
     staff: Staff,
     Params(query): Params<CreateQuery>,
     headers: HeaderMap,
-    Whole(body): Whole,
+    Whole(body): Whole<BATCH_BYTES_MAX>,
 ) -> ApiResult {
     #[derive(Serialize)]
     struct Created {

@@ -106,7 +106,7 @@ async fn batches_out_of_order_malformed_or_of_an_old_log_change_nothing() {
         let got = send_batch(body).await;
         assert_eq!((got.status, got.problem().as_str()), (400, "purge-invalid"), "{what}: {got:?}");
     }
-    let huge = "x".repeat(1024 * 1024 + 1);
+    let huge = "x".repeat(4 * 1024 * 1024 + 1);
     assert_eq!(send_batch(huge).await.problem(), "body-too-large");
     let gap = send_batch(batch(&log_id, seq + 5, &[seq + 5])).await.json();
     assert_eq!((gap["accepted"].as_u64(), gap["next_seq"].as_u64()), (Some(0), Some(seq + 1)), "it says what it needs");
@@ -114,8 +114,39 @@ async fn batches_out_of_order_malformed_or_of_an_old_log_change_nothing() {
     assert_eq!(replaced.status, 200, "{replaced:?}");
     let old = send_batch(batch(&log_id, seq + 1, &[seq + 1])).await;
     assert_eq!((old.status, old.problem().as_str()), (409, "log-retired"), "{old:?}");
-    let by_get = e2e::http::get(&url).await;
-    assert_eq!((by_get.status, by_get.problem().as_str()), (405, "method-not-allowed"));
+    let deleted = send(ask(Method::DELETE, &url)).await;
+    assert_eq!((deleted.status, deleted.problem().as_str()), (405, "method-not-allowed"));
+    assert_eq!(e2e::http::get(&url).await.problem(), "token-missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_batch_of_a_replaced_log_and_another_history_of_this_one_are_refused() {
+    let mut stack = Stack::start().await;
+    let seq = head(&stack).await;
+    let log_id = stack.as_of().await.split(':').next().unwrap().to_string();
+    stack.kill_origin();
+    let url = stack.url("/__edge/purges");
+    let send_batch = async |body: serde_json::Value| {
+        let body = body.to_string();
+        post(&url, &batch_token(&stack.key, &body), &body).await
+    };
+    let purge = json!({"seq": seq + 1, "keys": ["k"], "mode": "soft", "committed_at_ms": 0, "mark": 5});
+    let taken = send_batch(json!({"log_id": log_id, "first_seq": seq + 1, "purges": [purge]})).await;
+    assert_eq!(taken.json()["accepted"], 1, "{taken:?}");
+    assert_eq!(taken.header("surrogate-as-of"), Some(format!("{log_id}:{}", seq + 1).as_str()));
+    for after_mark in [5, 0] {
+        let same = json!({"log_id": log_id, "first_seq": seq + 2, "after_mark": after_mark, "purges": []});
+        assert_eq!(send_batch(same).await.status, 200);
+    }
+    let other = json!({"log_id": log_id, "first_seq": seq + 2, "after_mark": 6, "purges": []});
+    assert_eq!(send_batch(other).await.problem(), "log-forked");
+    // A log this journal never held, which the new one says it replaces.
+    let new = json!({"log_id": "new", "replaces": ["older", log_id], "first_seq": 1, "purges": []});
+    assert_eq!(send_batch(new).await.status, 200);
+    for old in ["older", &log_id] {
+        let late = send_batch(json!({"log_id": old, "first_seq": 1, "purges": []})).await;
+        assert_eq!(late.problem(), "log-retired", "{old}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,5 +5,6 @@ mod gateway;
 mod intake;
 mod malformed;
 mod proxy;
+mod receipts;
 mod rules;
 mod sample;

@@ -1,0 +1,229 @@
+//! What a purge's receipt says: where it has landed, who is late, who is silent; and what one would touch.
+use e2e::eventually;
+use e2e::http::{Got, ask, get, send};
+use e2e::stack::{Proxy, Shape, Stack, edge_claims, sign};
+use kv_schemas::claims::Scope;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn states(receipt: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let locations = receipt["edge"]["locations"].as_array().unwrap_or_else(|| panic!("no locations: {receipt}"));
+    locations.iter().map(|one| (text(&one["location"]), text(&one["state"]))).collect()
+}
+
+async fn patch(stack: &Stack, name: &str) -> Got {
+    let written = stack.admin(Method::PATCH, "/admin/v1/titles/heat", Some(json!({"name": name}))).await;
+    assert_eq!(written.status, 200, "{written:?}");
+    written
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_is_applied_when_every_location_has_it_and_a_killed_one_is_silent_and_not_applied() {
+    let mut stack = Stack::with_edges(3).await;
+    let receipt = stack.applied(&patch(&stack, "Heat 1").await).await;
+    let all = ["local-1", "local-2", "local-3"].map(|name| (name.to_string(), "applied".to_string()));
+    assert_eq!(states(&receipt), all, "{receipt}");
+    let lag = &receipt["edge"]["lag_ms"];
+    assert!(lag["p50"].as_u64() <= lag["p95"].as_u64() && lag["p95"].as_u64() <= lag["p99"].as_u64(), "{receipt}");
+    assert_eq!(receipt["edge"]["laggards"], json!([]));
+    // From then on nobody has the old page as a hit.
+    for edge in 0..3 {
+        assert!(get(format!("{}/v1/titles/heat", stack.fleet.url(edge))).await.body.contains("Heat 1"));
+    }
+    stack.fleet.kill_edge(2);
+    let written = patch(&stack, "Heat 2").await;
+    let seq = written.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap().to_string();
+    let mut seen_waiting = false;
+    let receipt = eventually("applied where there is somebody", || async {
+        for edge in 0..2 {
+            get(format!("{}/v1/genres", stack.fleet.url(edge))).await;
+        }
+        Some(stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json())
+    })
+    .await;
+    seen_waiting |= receipt["state"] != "applied";
+    assert!(seen_waiting, "a location that was there a moment ago is waited for: {receipt}");
+    let receipt = stack.applied(&written).await;
+    assert_eq!(states(&receipt)[2], ("local-3".into(), "silent".into()), "{receipt}");
+    assert_eq!(receipt["edge"]["silent"], json!(["local-3"]));
+    let applied = stack.admin(Method::GET, "/admin/v1/purges?state=applied&limit=2", None).await.json();
+    assert_eq!(applied["items"][0]["seq"].to_string(), seq, "{applied}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_that_nobody_visits_says_by_itself_that_it_has_the_purge() {
+    let stack = Stack::start().await;
+    get(stack.url("/v1/home")).await;
+    let written = patch(&stack, "Heat 1").await;
+    let seq = written.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap();
+    // The batch reached this location; no viewer comes.
+    let waited = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}?wait=applied&timeout_ms=9000"), None).await;
+    assert_eq!(waited.json()["state"], "applied", "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_journals_process_died_receipts_wait_for_word_and_lose_nothing() {
+    let mut stack = Stack::with_edges(2).await;
+    let first = patch(&stack, "Heat 1").await;
+    stack.applied(&first).await;
+    stack.fleet.kill_global();
+    let second = patch(&stack, "Heat 2").await;
+    let seq = second.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap();
+    let pending = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json();
+    assert_eq!(pending["state"], "pending", "{pending}");
+    assert!(pending["edge_unknown"].is_string(), "{pending}");
+    stack.fleet.start_global().unwrap();
+    for written in [first, second] {
+        let receipt = stack.applied(&written).await;
+        assert_eq!(states(&receipt).len(), 2, "locations known before the journal died are known: {receipt}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_of_an_edited_page_is_right_at_the_first_try_at_every_location() {
+    let stack = Stack::with_edges(3).await;
+    for edge in 0..3 {
+        get(format!("{}/v1/home", stack.fleet.url(edge))).await;
+    }
+    for n in 0..10 {
+        let name = format!("Heat {n}");
+        let state = patch(&stack, &name).await.header("surrogate-as-of").unwrap().to_string();
+        let url = format!("{}/v1/home", stack.fleet.url(n % 3));
+        let read = send(ask(Method::GET, url).header("min-as-of", state)).await;
+        assert!(read.status == 200 && read.body.contains(&name), "{read:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_what_is_known_and_purges_nothing() {
+    let stack = Stack::start().await;
+    for page in ["/v1/home", "/v1/titles/heat", "/v1/titles/up", "/v1/genres"] {
+        get(stack.url(page)).await;
+    }
+    let before = stack.as_of().await;
+    let dry = |body: Value| stack.admin(Method::POST, "/admin/v1/purges?dry_run=true", Some(body));
+    let preview = dry(json!({"keys": ["title:heat", "nothing"], "mode": "soft"})).await;
+    assert_eq!(preview.status, 200, "{preview:?}");
+    let expected = json!({"dry_run": true, "keys": 2, "all": false, "mode": "soft",
+        "memory": [{"location": "local-1", "touched": 2, "held": 4}], "unknown": ["colo", "kv"]});
+    assert_eq!(preview.json(), expected, "home and the title's own page");
+    assert_eq!(dry(json!({"all": true})).await.json()["memory"][0]["touched"], 4);
+    assert_eq!(dry(json!({"keys": ["a b"]})).await.problem(), "purge-invalid");
+    assert_eq!(stack.as_of().await, before, "nothing was logged");
+    assert!(get(stack.url("/v1/home")).await.is_hit());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_with_its_own_log_gives_receipts_itself() {
+    let proxy = Proxy::with_edges(2).await;
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=60"), ("surrogate-key", "a")], "one");
+    let url = proxy.url("/__edge/purges");
+    assert_eq!(get(&url).await.problem(), "token-missing");
+    assert_eq!(get(format!("{url}/1")).await.problem(), "token-missing");
+    let wrong = sign(&proxy.key, edge_claims(Scope::Metrics, None), 60);
+    assert_eq!(send(ask(Method::GET, &url).bearer_auth(wrong)).await.problem(), "token-scope");
+    let token = sign(&proxy.key, edge_claims(Scope::PurgeRequest, None), 60);
+    let read = async |path: &str| send(ask(Method::GET, format!("{url}{path}")).bearer_auth(&token)).await;
+    let purged = proxy.purge(r#"{"keys":["a"]}"#).await;
+    assert!(purged.header("surrogate-as-of").is_some_and(|state| state.ends_with(":1")), "{purged:?}");
+    let receipt = eventually("applied at both", || async {
+        for edge in 0..2 {
+            get(format!("{}/a", proxy.fleet.url(edge))).await;
+        }
+        let receipt = read("/1").await.json();
+        (receipt["state"] == "applied" && receipt["locations"].as_array().is_some_and(|all| all.len() == 2))
+            .then_some(receipt)
+    })
+    .await;
+    assert!(receipt["lag_ms"]["p99"].is_u64(), "{receipt}");
+    assert_eq!(read("/2").await.json()["state"], "pending");
+    assert_eq!(read("/x").await.problem(), "not-found");
+    let summary = read("").await.json();
+    assert_eq!((&summary["head"], &summary["applied_seq"]), (&json!(1), &json!(1)), "{summary}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_purge_there_can_be_lands() {
+    let stack = Stack::start().await;
+    get(stack.url("/v1/titles/heat")).await;
+    let mut keys: Vec<String> = (0..999).map(|n| format!("{n:04}{}", "\"".repeat(1020))).collect();
+    keys.push("title:heat".into());
+    let purge = stack.admin(Method::POST, "/admin/v1/purges", Some(json!({"keys": keys, "mode": "hard"}))).await;
+    assert_eq!(purge.status, 202, "{purge:?}");
+    eventually("the page is fetched anew", || async {
+        stack.get("/v1/titles/heat").await.cache().contains("purged-hard").then_some(())
+    })
+    .await;
+    // And what comes after it is not held up.
+    stack.applied(&patch(&stack, "Heat 2").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_title_leaves_every_page_at_its_time_and_no_copy_outlives_it() {
+    let stack = Stack::start().await;
+    let end_s = e2e::stack::now_s() + 4;
+    let until = jiff::Timestamp::from_second(end_s.cast_signed()).unwrap();
+    let body = json!({"available_until": until.to_string()});
+    let written = stack.admin(Method::PATCH, "/admin/v1/titles/heat", Some(body)).await;
+    assert_eq!(written.status, 200, "{written:?}");
+    stack.applied(&written).await;
+    let pages = ["/v1/home", "/v1/titles/heat", "/v1/catalog?genre=crime"];
+    let mut shown = 0;
+    loop {
+        let asked_s = e2e::stack::now_s();
+        let mut seen = false;
+        for page in pages {
+            let got = stack.get(page).await;
+            let shows = got.status == 200 && got.body.contains("\"Heat\"");
+            // One second for the clock's own grain.
+            assert!(!shows || asked_s <= end_s, "{asked_s} is after {end_s}: {got:?}");
+            seen |= shows;
+            let ttl = got.cache().split("ttl=").nth(1).and_then(|rest| rest.split(';').next());
+            let ttl: Option<u64> = ttl.and_then(|ttl| ttl.parse().ok());
+            assert!(!shows || ttl.is_none_or(|ttl| asked_s + ttl <= end_s + 1), "{got:?}");
+        }
+        if !seen {
+            break;
+        }
+        shown += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(shown > 0 && e2e::stack::now_s() >= end_s, "it was seen until its time");
+    let newest = stack.admin(Method::GET, "/admin/v1/purges?actor=schedule", None).await.json();
+    assert_eq!((&newest["items"][0]["mode"], &newest["items"][0]["reason"]), (&json!("hard"), &json!("goes")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn isolates_of_one_location_ask_the_journal_for_each_other() {
+    let stack = Stack::of(Shape { isolates: 4, lease_ms: 1_000, ..Shape::default() }).await;
+    let token = sign(&stack.key, edge_claims(Scope::Metrics, None), 600);
+    let counts = async |isolate: usize| {
+        let url = format!("{}/__edge/metrics", stack.fleet.isolate_url(0, isolate));
+        let text = send(ask(Method::GET, url).bearer_auth(&token)).await.body;
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {name}: {text}")).parse::<u64>().unwrap()
+        };
+        (value("edge_journal_syncs_total{by=\"itself\"}"), value("edge_journal_syncs_total{by=\"neighbour\"}"))
+    };
+    for _ in 0..250 {
+        for isolate in 0..4 {
+            assert_eq!(get(format!("{}/v1/home", stack.fleet.isolate_url(0, isolate))).await.status, 200);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let (mut itself, mut neighbour) = (0, 0);
+    for isolate in 0..4 {
+        let (asked, shared) = counts(isolate).await;
+        (itself, neighbour) = (itself + asked, neighbour + shared);
+    }
+    // Four isolates kept their leases for some five seconds; without sharing nobody would have learnt of a neighbour.
+    assert!(neighbour > itself, "asked {itself} times, shared {neighbour} times");
+    // And they share no more than that: a purge is known to each of them.
+    stack.applied(&patch(&stack, "Heat 9").await).await;
+    for isolate in 0..4 {
+        let url = format!("{}/v1/titles/heat", stack.fleet.isolate_url(0, isolate));
+        eventually("the edit", || async { get(&url).await.body.contains("Heat 9").then_some(()) }).await;
+    }
+}
