@@ -1,6 +1,8 @@
 //! A gate on the way between two processes: it lets through, holds answers back, or cuts every connection.
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -17,6 +19,8 @@ pub enum Mode {
 pub struct Gate {
     address: SocketAddr,
     mode: Arc<watch::Sender<Mode>>,
+    /// Each part of an answer is late by up to so much, at random.
+    delay_ms_max: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -28,19 +32,25 @@ impl Gate {
         let (mode, _) = watch::channel(Mode::Open);
         let mode = Arc::new(mode);
         let sender = Arc::clone(&mode);
+        let delay_ms_max = Arc::new(AtomicU64::new(0));
+        let delay = Arc::clone(&delay_ms_max);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let mode = sender.subscribe();
                 if *mode.borrow() != Mode::Cut {
-                    tokio::spawn(carry(client, port, mode));
+                    tokio::spawn(carry(client, port, mode, Arc::clone(&delay)));
                 }
             }
         });
-        Self { address, mode, task }
+        Self { address, mode, delay_ms_max, task }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    pub fn set_delay_ms_max(&self, ms: u64) {
+        self.delay_ms_max.store(ms, Ordering::Relaxed);
     }
 
     pub fn set(&self, mode: Mode) {
@@ -55,7 +65,7 @@ impl Drop for Gate {
     }
 }
 
-async fn carry(client: TcpStream, port: u16, mode: watch::Receiver<Mode>) {
+async fn carry(client: TcpStream, port: u16, mode: watch::Receiver<Mode>, delay_ms_max: Arc<AtomicU64>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
@@ -69,6 +79,10 @@ async fn carry(client: TcpStream, port: u16, mode: watch::Receiver<Mode>) {
     let answers = async {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+            let delay_ms = delay_ms_max.load(Ordering::Relaxed);
+            if delay_ms > 0 {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=delay_ms))).await;
+            }
             if answers.wait_for(|mode| *mode != Mode::Hold).await.is_err() {
                 return;
             }

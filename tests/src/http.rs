@@ -52,12 +52,21 @@ pub fn ask(method: Method, url: impl AsRef<str>) -> RequestBuilder {
 }
 
 pub async fn send(request: RequestBuilder) -> Got {
-    let response = request.send().await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
+    try_send(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
+}
+
+/// Asks somebody who may be away: no answer, or half of one, is `None`.
+pub async fn send_to(request: RequestBuilder) -> Option<Got> {
+    try_send(request).await.ok()
+}
+
+async fn try_send(request: RequestBuilder) -> reqwest::Result<Got> {
+    let response = request.send().await?;
     let status = response.status().as_u16();
     let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_string(), text(value))).collect();
-    let body = response.text().await.unwrap_or_else(|error| panic!("no body: {error:?}"));
-    Got { status, headers, body }
+    let body = response.text().await?;
+    Ok(Got { status, headers, body })
 }
 
 pub async fn get(url: impl AsRef<str>) -> Got {
