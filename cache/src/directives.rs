@@ -192,12 +192,17 @@ impl ResponseDirectives {
         (Self::from_cache_control(&fields.joined("cache-control").unwrap_or_default()), false)
     }
 
-    /// RFC 5861 and RFC 9111 section 4.2.4: a cache must not serve stale when one of these forbids it.
+    /// RFC 9111 section 4.2.4: "A cache MUST NOT generate a stale response if it is prohibited by an explicit in-protocol
+    /// directive".
     pub fn forbids_stale(&self) -> bool {
-        // Section 5.2.2.10: s-maxage "incorporates the semantics of the proxy-revalidate response directive"; an
-        // origin that also grants a stale window explicitly has spoken more precisely.
-        let granted = self.stale_while_revalidate_s.is_some() || self.stale_if_error_s.is_some();
-        self.must_revalidate || self.proxy_revalidate || self.no_cache || (self.s_maxage_s.is_some() && !granted)
+        self.must_revalidate || self.proxy_revalidate || self.no_cache
+    }
+
+    /// Section 5.2.2.10: s-maxage "incorporates the semantics of the proxy-revalidate response directive". An origin that
+    /// also grants a stale window (RFC 5861) has spoken more precisely, of this window and of nothing else: what the
+    /// client would put up with stays forbidden.
+    pub fn forbids_ungranted_stale(&self) -> bool {
+        self.forbids_stale() || self.s_maxage_s.is_some()
     }
 }
 

@@ -321,3 +321,30 @@ fn a_stale_answer_in_the_wanted_language_is_not_what_is_revalidated_for_another_
     world.ask(request(&[("accept-language", "fr;q=0.5, de")]));
     assert!(world.fetches[1].fields.is_empty(), "{:?}", world.fetches[1]);
 }
+
+#[test]
+fn with_s_maxage_only_the_stale_use_that_was_granted_is_made() {
+    let granted = |window: &str| format!("s-maxage=1, {window}");
+    let table = [
+        (granted("stale-if-error=60"), Phase::StaleError, Phase::StaleError),
+        (granted("stale-while-revalidate=60"), Phase::Stale, Phase::Stale),
+        (granted("stale-if-error=0"), Phase::Failed, Phase::Failed),
+        ("s-maxage=1".to_string(), Phase::Failed, Phase::Failed),
+        ("max-age=1".to_string(), Phase::Failed, Phase::Stale),
+    ];
+    for (control, plain, lenient) in table {
+        for (request, phase) in [
+            (request(&[]), plain),
+            (request(&[("cache-control", "max-stale")]), lenient),
+            (request(&[("cache-control", "max-stale=60, stale-if-error=60")]), lenient),
+        ] {
+            let mut world = World::new(LogOwner::Origin);
+            world.serve("v1", 0, &[("cache-control", &control), ("etag", "\"a\"")]);
+            world.get();
+            world.now_ms += 10_000;
+            world.sync();
+            world.origin = None;
+            assert_eq!(world.ask(request.clone()).phase, phase, "{control}, {request:?}");
+        }
+    }
+}
