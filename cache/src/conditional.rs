@@ -93,10 +93,19 @@ pub fn validators(stored: &Fields) -> Vec<(String, String)> {
 
 /// RFC 9111 section 4.3.4: a 304 with a strong validator speaks of the stored answers that have it, and if "none of the
 /// initial set contains at least one of the same strong validators, then the cache MUST NOT use the new response to
-/// update any stored responses".
+/// update any stored responses". Weak ones only have to "correspond": the tags weakly, or where only the 304 has one, the
+/// dates of the last change.
 pub fn not_modified_speaks_of(not_modified: &Fields, stored: &Fields) -> bool {
-    let Some(etag) = not_modified.get("etag").filter(|etag| strongly_equal(etag, etag)) else { return true };
-    stored.get("etag").is_some_and(|stored| strongly_equal(stored, etag))
+    let Some(etag) = not_modified.get("etag") else { return true };
+    match stored.get("etag") {
+        Some(stored) if strongly_equal(etag, etag) => strongly_equal(stored, etag),
+        Some(stored) => weakly_equal(stored.trim(), etag.trim()),
+        None => {
+            let modified = |fields: &Fields| fields.get("last-modified").map(|date| date.trim().to_string());
+            let is_same = modified(stored).is_some_and(|date| modified(not_modified) == Some(date));
+            is_same && !strongly_equal(etag, etag)
+        }
+    }
 }
 
 /// RFC 9111 section 3.2: a 304's fields replace the stored ones, but for those "necessary to ensure integrity of the
@@ -184,14 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn a_304_with_another_strong_tag_speaks_of_another_answer() {
+    fn a_304_with_another_tag_speaks_of_another_answer() {
         let speaks = |etag: &str| {
             let stored = [("etag", "\"a\"")].into_iter().collect();
             not_modified_speaks_of(&[("etag", etag)].into_iter().collect(), &stored)
         };
         assert!(speaks("\"a\"") && speaks("W/\"a\"") && !speaks("\"b\""));
+        assert!(!speaks("W/\"b\""), "a weak tag has to match as well, weakly");
         assert!(not_modified_speaks_of(&Fields::new(), &Fields::new()));
         assert!(!not_modified_speaks_of(&[("etag", "\"b\"")].into_iter().collect(), &Fields::new()));
+        let modified = |tag, modified| [("etag", tag), ("last-modified", modified)].into_iter().collect();
+        let stored = [("last-modified", "x")].into_iter().collect();
+        assert!(not_modified_speaks_of(&modified("W/\"b\"", "x"), &stored), "the one weak validator both have");
+        assert!(!not_modified_speaks_of(&modified("W/\"b\"", "y"), &stored));
     }
 
     #[test]
