@@ -249,6 +249,16 @@ fn who_wants_one_language_most_gets_the_answer_in_it_while_it_is_fresh() {
 }
 
 #[test]
+fn an_answer_in_a_language_that_was_a_second_choice_is_not_given_to_who_wants_it_most() {
+    let mut world = World::new(LogOwner::Origin);
+    let wanting = |languages| request(&[("accept-language", languages)]);
+    world.serve("british", 0, &[FRESH, &[("vary", "accept-language"), ("content-language", "en")]].concat());
+    world.ask(wanting("en-GB, en;q=0.8"));
+    world.serve("plain", 0, &[FRESH, &[("vary", "accept-language"), ("content-language", "en")]].concat());
+    assert_eq!(world.ask(wanting("en")).body, Some("plain"));
+}
+
+#[test]
 fn every_answer_can_be_purged_by_its_url() {
     let mut world = World::new(LogOwner::Origin);
     world.serve("v1", 0, &[("cache-control", "max-age=60"), ("vary", "x")]);
