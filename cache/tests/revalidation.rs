@@ -2,6 +2,7 @@
 //! fact a test.
 mod world;
 
+use std::time::{Duration, UNIX_EPOCH};
 use surrogate_cache::{LogOwner, Phase};
 use world::*;
 
@@ -30,5 +31,16 @@ fn a_304_with_another_weak_tag_is_used_once_and_changes_nothing() {
         assert_eq!(brief(world.get()), (Phase::Revalidated, Some("v1")));
         let phase = if is_learnt { Phase::Hit } else { Phase::Revalidated };
         assert_eq!(brief(world.get()), (phase, Some("v1")), "{tag}");
+    }
+}
+
+#[test]
+fn age_counts_from_the_confirmation() {
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    for stored in [("age", "90"), ("date", date.as_str())] {
+        let mut world = expired(&[("cache-control", "max-age=60"), TAG, stored]);
+        confirm(&mut world, &[TAG]);
+        assert_eq!(brief(world.get()), (Phase::Revalidated, Some("v1")));
+        assert_eq!(brief(world.get()), (Phase::Hit, Some("v1")), "{stored:?}");
     }
 }
