@@ -2,8 +2,10 @@
 //! fact a test.
 mod world;
 
+use kv_schemas::PurgeMode;
+use kv_schemas::surrogate_key::hash;
 use std::time::{Duration, UNIX_EPOCH};
-use surrogate_cache::{LogOwner, Phase};
+use surrogate_cache::{Answer, LogOwner, Phase, Reason, Request, Step};
 use world::*;
 
 const TAG: (&str, &str) = ("etag", "\"a\"");
@@ -21,6 +23,14 @@ fn expired(fields: &[(&str, &str)]) -> World {
 fn confirm(world: &mut World, fields: &[(&str, &str)]) {
     world.serve("", 0, fields);
     world.origin.as_mut().unwrap().0 = 304;
+}
+
+/// Asks, and returns the answer that goes out.
+fn answer(world: &mut World, request: Request) -> Answer<Body> {
+    let (mut lookup, step) = world.start(request);
+    let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+    let Step::Answer(answer) = world.answer_fetch(&mut lookup, fetch) else { panic!("no answer") };
+    *answer
 }
 
 #[test]
@@ -43,4 +53,27 @@ fn age_counts_from_the_confirmation() {
         assert_eq!(brief(world.get()), (Phase::Revalidated, Some("v1")));
         assert_eq!(brief(world.get()), (Phase::Hit, Some("v1")), "{stored:?}");
     }
+}
+
+#[test]
+fn a_304_whose_surrogate_keys_cannot_be_read_is_not_stored() {
+    let mut world = expired(&[("cache-control", "max-age=1"), TAG, ("surrogate-key", "a b")]);
+    confirm(&mut world, &[("cache-control", "max-age=60"), TAG, ("surrogate-key", "b\u{e9}")]);
+    let answer = answer(&mut world, request(&[]));
+    assert_eq!(answer.status().stored, Some(Err(Reason::BadSurrogate)));
+    world.take(answer);
+    let held = world.engine.recall("GET /x").unwrap();
+    assert!(held.keys.contains(&hash("a")), "what is held can still be purged");
+}
+
+#[test]
+fn a_304_whose_surrogate_keys_cannot_be_read_is_judged_by_the_stored_ones() {
+    let mut world = expired(&[("cache-control", "max-age=1"), TAG, ("surrogate-key", "a b")]);
+    let (mut lookup, step) = world.start(request(&[]));
+    let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+    world.purge(1, PurgeMode::Hard, &["a"]);
+    world.sync();
+    confirm(&mut world, &[("cache-control", "max-age=60"), TAG, ("surrogate-key", "b\u{e9}")]);
+    let step = world.answer_fetch(&mut lookup, fetch);
+    assert!(matches!(step, Step::Fetch(_)), "purged meanwhile: {step:?}");
 }

@@ -166,16 +166,18 @@ impl<B: Clone + Default> Lookup<B> {
         let as_of = self.as_of(engine, &update.fields);
         let answered = update.status;
         let fields = update_stored(&old.head.fields, &update.fields);
-        let keys = surrogate_keys(&old.key, &fields).unwrap_or_default();
-        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), &keys, now_ms) {
+        // With keys that cannot be read nothing could purge it: it is not kept, and judged by those it is known by.
+        let keys = surrogate_keys(&old.key, &fields).map_err(|_| Reason::BadSurrogate);
+        let known = keys.as_ref().unwrap_or(&old.keys).clone();
+        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), &known, now_ms) {
             return step;
         }
         let head = ResponseHead { status: old.head.status, fields, ..update };
         let rules = engine.config.rules;
         let storable = check_storable(&self.request.fields, self.request.directives.no_store, &head, rules);
-        let stored = storable.and_then(|()| as_of.as_ref().map(|_| ()).map_err(|reason| *reason));
+        let stored = storable.and(keys.map(|_| ())).and(as_of.as_ref().map(|_| ()).map_err(|reason| *reason));
         let confirmed_ms = head.request_time_ms;
-        let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys };
+        let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys: known };
         let mut entry = Entry::new(stamp, head, rules, old.body.clone(), old.body_bytes);
         entry.origin_confirmed_ms = Some(confirmed_ms);
         let entry = Arc::new(entry);
