@@ -5,7 +5,7 @@ mod world;
 use kv_schemas::PurgeMode;
 use kv_schemas::surrogate_key::hash;
 use std::time::{Duration, UNIX_EPOCH};
-use surrogate_cache::{Answer, LogOwner, Phase, Reason, Request, Step};
+use surrogate_cache::{Answer, Config, Engine, Fields, LogOwner, Phase, Reason, Request, Rules, Step};
 use world::*;
 
 const TAG: (&str, &str) = ("etag", "\"a\"");
@@ -31,6 +31,13 @@ fn answer(world: &mut World, request: Request) -> Answer<Body> {
     let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
     let Step::Answer(answer) = world.answer_fetch(&mut lookup, fetch) else { panic!("no answer") };
     *answer
+}
+
+/// What every tier holds of `/x`.
+fn held(world: &World) -> Vec<Fields> {
+    let tiers = [world.engine.recall("GET /x"), world.colo.get("GET /x").cloned().map(Into::into)];
+    let kv = world.kv.get("GET /x").cloned().map(Into::into);
+    tiers.into_iter().chain([kv]).flatten().map(|entry| entry.head.fields.clone()).collect()
 }
 
 #[test]
@@ -76,4 +83,39 @@ fn a_304_whose_surrogate_keys_cannot_be_read_is_judged_by_the_stored_ones() {
     confirm(&mut world, &[("cache-control", "max-age=60"), TAG, ("surrogate-key", "b\u{e9}")]);
     let step = world.answer_fetch(&mut lookup, fetch);
     assert!(matches!(step, Step::Fetch(_)), "purged meanwhile: {step:?}");
+}
+
+#[test]
+fn a_field_the_stored_answer_keeps_to_its_viewer_is_not_taken_over_from_a_304() {
+    for (directive, name) in [("no-cache=\"set-cookie\"", "set-cookie"), ("private=\"x-user\"", "x-user")] {
+        for is_head in [false, true] {
+            let control = format!("max-age=1, {directive}");
+            let mut world = expired(&[("cache-control", &control), TAG, (name, "A")]);
+            confirm(&mut world, &[TAG, (name, "B")]);
+            if is_head {
+                world.origin.as_mut().unwrap().0 = 200;
+            }
+            world.ask(Request { is_head, ..request(&[]) });
+            let held = held(&world);
+            assert_eq!(held.len(), 3);
+            assert!(held.iter().all(|fields| !fields.has(name)), "{name}, HEAD {is_head}: {held:?}");
+        }
+    }
+}
+
+#[test]
+fn a_304_that_sets_a_cookie_is_its_own_viewers_alone() {
+    for store_set_cookie in [false, true] {
+        let mut world = World::new(LogOwner::Origin);
+        let rules = Rules { store_set_cookie, ..Rules::default() };
+        world.engine = Engine::new(Config { rules, ..world.engine.config.clone() });
+        world.serve("v1", 0, &[("cache-control", "max-age=1"), TAG]);
+        world.get();
+        world.now_ms += 100_000;
+        confirm(&mut world, &[("cache-control", "max-age=60"), TAG, ("set-cookie", "s=B")]);
+        let answer = answer(&mut world, request(&[]));
+        assert_eq!(answer.fields().get("set-cookie"), Some("s=B"));
+        world.take(answer);
+        assert!(held(&world).iter().all(|fields| fields.has("set-cookie") == store_set_cookie));
+    }
 }

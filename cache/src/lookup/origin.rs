@@ -176,6 +176,9 @@ impl<B: Clone + Default> Lookup<B> {
         let rules = engine.config.rules;
         let storable = check_storable(&self.request.fields, self.request.directives.no_store, &head, rules);
         let stored = storable.and(keys.map(|_| ())).and(as_of.as_ref().map(|_| ()).map_err(|reason| *reason));
+        // Section 3.1: what a stored answer keeps from others, by its own directives or by the 304's, it keeps whichever
+        // of the two brings it. Only where nothing is stored the viewer gets the 304's fields for himself.
+        let head = if stored.is_ok() { ResponseHead { fields: fields_to_store(&head.fields), ..head } } else { head };
         let confirmed_ms = head.request_time_ms;
         let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys: known };
         let mut entry = Entry::new(stamp, head, rules, old.body.clone(), old.body_bytes);
