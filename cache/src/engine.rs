@@ -248,7 +248,8 @@ impl<B: Clone + Default> Engine<B> {
         self.memory.weight()
     }
 
-    /// The body of a fill is complete: the entry goes to memory, and comes back for the tiers below.
+    /// The body of a fill is complete, or the one that is held was confirmed: the entry goes to memory, and comes back for
+    /// the tiers below.
     pub fn complete(&mut self, plan: StorePlan, body: B, body_bytes: u64) -> Stored<B> {
         let confirmed_ms = plan.head.request_time_ms;
         let mut entry = Entry::new(plan.stamp, plan.head, self.config.rules, body, body_bytes);

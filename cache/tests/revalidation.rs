@@ -119,3 +119,30 @@ fn a_304_that_sets_a_cookie_is_its_own_viewers_alone() {
         assert!(held(&world).iter().all(|fields| fields.has("set-cookie") == store_set_cookie));
     }
 }
+
+#[test]
+fn a_304_with_another_vary_does_not_leave_the_answer_to_requests_it_was_not_made_for() {
+    let table: [(&[(&str, &str)], &str); 4] =
+        [(&[], "x"), (&[("vary", "x")], "x, y"), (&[("vary", "x")], "y"), (&[("vary", "y")], "x")];
+    for (before, after) in table {
+        let of = |x: &'static str, y: &'static str| request(&[("x", x), ("y", y)]);
+        let mut world = World::new(LogOwner::Origin);
+        world.serve("v1", 0, &[&[("cache-control", "max-age=1"), TAG], before].concat());
+        world.ask(of("1", "1"));
+        world.now_ms += 100_000;
+        confirm(&mut world, &[("cache-control", "max-age=60"), TAG, ("vary", after)]);
+        assert_eq!(brief(world.ask(of("1", "1"))), (Phase::Revalidated, Some("v1")));
+        assert_eq!(brief(world.ask(of("1", "1"))), (Phase::Hit, Some("v1")), "it is kept for its like: {after}");
+        world.serve("other", 0, &[("cache-control", "max-age=60"), ("vary", after)]);
+        let other = world.ask(if after == "y" { of("1", "2") } else { of("2", "1") });
+        assert_eq!(other.body, Some("other"), "{before:?}, then {after}");
+    }
+}
+
+#[test]
+fn a_304_with_vary_star_leaves_nothing_in_memory() {
+    let mut world = expired(&[("cache-control", "max-age=1"), TAG]);
+    confirm(&mut world, &[("cache-control", "max-age=60"), TAG, ("vary", "*")]);
+    assert_eq!(brief(world.get()), (Phase::Revalidated, Some("v1")));
+    assert!(world.engine.recall("GET /x").is_none());
+}

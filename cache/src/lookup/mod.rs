@@ -122,10 +122,8 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     fn refresh(&self, entry: &Arc<Entry<B>>, ticket: Ticket, reason: Reason) -> Self {
-        let mut refresh = Self::new(Request { is_head: false, ..self.request.clone() });
+        let mut refresh = Self::new(Request { is_head: false, ..self.request.of_the_whole() });
         refresh.is_refresh = true;
-        refresh.range = None;
-        refresh.request.fields.retain(|name| name != "range" && name != "if-range");
         refresh.ticket = Some(ticket);
         refresh.reason = reason;
         refresh.read_key = entry.key.clone();

@@ -167,29 +167,38 @@ impl<B: Clone + Default> Lookup<B> {
         let answered = update.status;
         let fields = update_stored(&old.head.fields, &update.fields);
         // With keys that cannot be read nothing could purge it: it is not kept, and judged by those it is known by.
-        let keys = surrogate_keys(&old.key, &fields).map_err(|_| Reason::BadSurrogate);
+        let keys = surrogate_keys(&old.key, &fields).ok();
         let known = keys.as_ref().unwrap_or(&old.keys).clone();
         if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), &known, now_ms) {
             return step;
         }
         let head = ResponseHead { status: old.head.status, fields, ..update };
-        let rules = engine.config.rules;
-        let storable = check_storable(&self.request.fields, self.request.directives.no_store, &head, rules);
-        let stored = storable.and(keys.map(|_| ())).and(as_of.as_ref().map(|_| ()).map_err(|reason| *reason));
-        // Section 3.1: what a stored answer keeps from others, by its own directives or by the 304's, it keeps whichever
-        // of the two brings it. Only where nothing is stored the viewer gets the 304's fields for himself.
-        let head = if stored.is_ok() { ResponseHead { fields: fields_to_store(&head.fields), ..head } } else { head };
-        let confirmed_ms = head.request_time_ms;
-        let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys: known };
-        let mut entry = Entry::new(stamp, head, rules, old.body.clone(), old.body_bytes);
-        entry.origin_confirmed_ms = Some(confirmed_ms);
-        let entry = Arc::new(entry);
-        let mut behind = self.behind(engine, now_ms);
-        if stored.is_ok() {
-            engine.keep(Arc::clone(&entry));
-            behind.write = vec![Tier::Colo, Tier::Kv];
+        // Section 4.1: a stored answer is for requests with the same selecting fields. Where these are others now, what
+        // was confirmed is for requests like this one, and no longer for all that its old key stood for.
+        let is_moved = selecting_fields(&head.fields) != selecting_fields(&old.head.fields);
+        if is_moved {
+            engine.forget(&old.key);
         }
-        self.give_back(engine);
+        let mut behind = self.behind(engine, now_ms);
+        let (entry, stored) = match plan(engine, &self.request.of_the_whole(), &head, keys, as_of.clone()) {
+            Ok(plan) => {
+                // Moved, it needs a marker to be found by, and the tiers below get one with a whole answer only. What
+                // they hold is asked about again by whoever finds it.
+                if !is_moved {
+                    behind.write = vec![Tier::Colo, Tier::Kv];
+                }
+                let plan = StorePlan { ticket: self.ticket.take(), ..plan };
+                (engine.complete(plan, old.body.clone(), old.body_bytes).entry, Ok(()))
+            }
+            Err(reason) => {
+                self.give_back(engine);
+                let confirmed_ms = Some(head.request_time_ms);
+                let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys: known };
+                let entry = Entry::new(stamp, head, engine.config.rules, old.body.clone(), old.body_bytes);
+                // Kept by nobody: its viewer may see what the 304 brought for him alone.
+                (Arc::new(Entry { origin_confirmed_ms: confirmed_ms, ..entry }), Err(reason))
+            }
+        };
         let status = CacheStatus {
             reason: Some(self.reason),
             fwd_status: Some(answered),
@@ -399,6 +408,7 @@ fn plan<B>(
         variant_key(&request.key, &varies_on, &request.fields)
     };
     let language_key = content_language_key(&request.key, &varies_on, &request.fields, &head.fields);
+    // Section 3.1. Of a merged head, too: what a stored answer keeps from others it keeps whoever brings it.
     let head = ResponseHead { fields: fields_to_store(&head.fields), ..head.clone() };
     Ok(StorePlan {
         stamp: Stamp { key, as_of, keys },
