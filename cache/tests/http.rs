@@ -358,3 +358,20 @@ fn with_s_maxage_only_the_stale_use_that_was_granted_is_made() {
         }
     }
 }
+
+#[test]
+fn a_digest_of_one_part_is_not_kept_for_the_whole() {
+    let digest = |of: &'static str| [("content-digest", of), ("content-md5", of), ("repr-digest", "whole")];
+    let mut world = holding_part("bytes 0-4/10", "01234", &[&[("etag", "\"a\"")], &digest("first")[..]].concat());
+    let rest = [&[("etag", "\"a\""), ("content-range", "bytes 5-9/10")], &digest("rest")[..]].concat();
+    world.serve("56789", 0, &[FRESH, &rest].concat());
+    world.origin.as_mut().unwrap().0 = 206;
+    assert_eq!(world.get().body, Some(DIGITS));
+    let fields = &world.kv["GET /x"].head.fields;
+    assert!(!fields.has("content-digest") && !fields.has("content-md5"));
+    assert_eq!(
+        fields.get("repr-digest"),
+        Some("whole"),
+        "that of the representation holds for each part and the whole"
+    );
+}

@@ -9,7 +9,7 @@ use crate::entry::{Entry, Stamp, part_key, surrogate_keys};
 use crate::fields::Fields;
 use crate::phase::{CacheStatus, Phase, Reason};
 use crate::policy::{ResponseHead, check_storable, fields_to_store, has_explicit_freshness};
-use crate::range::ContentRange;
+use crate::range::{ContentRange, OF_ONE_MESSAGE};
 use crate::vary::{content_language_key, selecting_fields, variant_key};
 use crate::view::{Cause, Verdict};
 use kv_schemas::header::SURROGATE_AS_OF;
@@ -324,7 +324,7 @@ impl<B: Clone + Default> Lookup<B> {
         // RFC 9111 section 3.4: "it MUST [...] use other header fields provided in the new response [...] to replace
         // all instances of the corresponding header fields in the stored response."
         let mut fields = update_stored(&beginning.head.fields, &rest.fields);
-        fields.remove("content-range");
+        fields.retain(|name| name != "content-range" && !OF_ONE_MESSAGE.contains(&name));
         let keys = surrogate_keys(&self.request.key, &fields);
         let as_of = self.as_of(engine, &rest.fields);
         if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms) {
