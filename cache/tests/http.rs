@@ -32,7 +32,7 @@ fn holding_part(content_range: &str, body: Body, extra: &[(&str, &str)]) -> Worl
     let mut world = World::new(LogOwner::Origin);
     world.serve(body, 0, &[FRESH, &[("content-range", content_range)], extra].concat());
     world.origin.as_mut().unwrap().0 = 206;
-    let got = world.ask(ranged("bytes=0-"));
+    let got = world.ask(request(&[("range", "bytes=0-"), ("accept-encoding", "gzip")]));
     assert_eq!((got.status, got.body), (206, Some(body)), "the client gets what origin sent");
     assert!(world.colo.is_empty() && world.kv.is_empty(), "parts stay in memory");
     world
@@ -374,4 +374,31 @@ fn a_digest_of_one_part_is_not_kept_for_the_whole() {
         Some("whole"),
         "that of the representation holds for each part and the whole"
     );
+}
+
+#[test]
+fn a_part_of_a_packed_body_is_cut_only_for_who_takes_it_packed() {
+    let packed = |fields: &[(&str, &str)]| request(&[&[("range", "bytes=5-6")], fields].concat());
+    let mut world = holding_part("bytes 4-9/10", "456789", &[("content-encoding", "gzip")]);
+    assert_eq!(world.ask(packed(&[("accept-encoding", "gzip")])).body, Some("56"));
+    world.serve(DIGITS, 0, &[FRESH, &[("content-encoding", "gzip")]].concat());
+    let whole = world.ask(packed(&[]));
+    assert_eq!((whole.status, whole.body), (200, Some(DIGITS)));
+    assert!(world.fetches[1].fields.is_empty(), "the whole is asked for: {:?}", world.fetches[1]);
+}
+
+#[test]
+fn a_part_of_a_packed_body_is_not_passed_on_to_who_does_not_take_it_packed() {
+    for accepted in [&[][..], &[("accept-encoding", "identity")]] {
+        let mut world = World::new(LogOwner::Origin);
+        world.serve("01", 0, &[FRESH, &[("content-range", "bytes 0-1/10"), ("content-encoding", "gzip")]].concat());
+        world.origin.as_mut().unwrap().0 = 206;
+        let (mut lookup, step) = world.start(request(&[&[("range", "bytes=0-1")], accepted].concat()));
+        let surrogate_cache::Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+        let step = world.answer_fetch(&mut lookup, fetch);
+        let surrogate_cache::Step::Fetch(again) = &step else { panic!("{step:?}") };
+        assert!(again.fields.is_empty(), "the whole is asked for: {again:?}");
+        let still = world.finish(&mut lookup, step);
+        assert_eq!((still.phase, still.status), (Phase::Failed, 502), "a part of what was asked for whole");
+    }
 }

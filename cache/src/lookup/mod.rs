@@ -74,6 +74,8 @@ pub struct Lookup<B> {
     beginning: Option<Arc<Entry<B>>>,
     /// Origin's answer with the rest of it.
     rest: Option<ResponseHead>,
+    /// The body is packed and goes out unpacked: where the client's range lies in it nobody knows before it is whole.
+    whole_only: bool,
 }
 
 /// Sleeps of a waiting request: short first, since most fills are.
@@ -103,6 +105,7 @@ impl<B: Clone + Default> Lookup<B> {
             asked_again: false,
             beginning: None,
             rest: None,
+            whole_only: false,
         }
     }
 
@@ -243,6 +246,10 @@ impl<B: Clone + Default> Lookup<B> {
         }
         let part = entry.part()?;
         self.note(Reason::Part);
+        if self.range.is_some() && !self.takes_as_stored(&entry.head.fields) {
+            self.whole_only = true;
+            return None;
+        }
         if let Some(range) = self.range.filter(|_| range_counts(&self.request.fields, &entry.head)) {
             let cut = range::cut_part(range, part, entry.body_bytes)?;
             let behind = self.behind(engine, now_ms);
@@ -361,6 +368,12 @@ impl<B: Clone + Default> Lookup<B> {
         self.answer_shown(entry, show, status, behind, now_ms)
     }
 
+    /// Whether the body goes to the client byte for byte. Its ranges speak of the body as it is sent: unpacked on the way,
+    /// its places are not known.
+    fn takes_as_stored(&self, fields: &Fields) -> bool {
+        !encoding::is_packed(fields) || encoding::takes_packed(&self.request.fields)
+    }
+
     /// RFC 9110 section 13.2.2: the client's validators come first, then its range.
     fn shown(&self, entry: &Entry<B>) -> Show {
         if entry.head.status != 200 {
@@ -369,8 +382,7 @@ impl<B: Clone + Default> Lookup<B> {
         if is_not_modified(&self.request.fields, &entry.head) {
             return Show::NotModified;
         }
-        // A range speaks of the body as it is sent: unpacked on the way, its places are not known.
-        let as_stored = !encoding::is_packed(&entry.head.fields) || encoding::takes_packed(&self.request.fields);
+        let as_stored = self.takes_as_stored(&entry.head.fields);
         match self.range.filter(|_| as_stored && range_counts(&self.request.fields, &entry.head)) {
             Some(range) => Show::Range(range::cut_whole(range, entry.body_bytes)),
             None => Show::Whole,
