@@ -93,7 +93,7 @@ struct SyncGate {
 pub struct StorePlan {
     /// Its key is the request's, that of the variant, or that of the part.
     pub(crate) stamp: Stamp,
-    /// Key the fill mark stands under.
+    /// Key of the URL, where the marker of its variants is kept.
     pub(crate) primary: String,
     pub(crate) head: ResponseHead,
     pub(crate) varies_on: Vec<String>,
@@ -261,8 +261,8 @@ impl<B: Clone + Default> Engine<B> {
             let (key, varies_on) = (plan.primary.clone(), plan.varies_on);
             Arc::new(Entry { key, varies_on, body: B::default(), body_bytes: 0, ..entry.clone() })
         });
-        if let Some(ticket) = plan.ticket {
-            self.fills.release(&plan.primary, ticket);
+        if let Some(ticket) = &plan.ticket {
+            self.fills.release(ticket);
         }
         let entry = Arc::new(entry);
         for new in marker.iter().chain([&entry]) {
@@ -273,11 +273,11 @@ impl<B: Clone + Default> Engine<B> {
 
     /// The body broke off or grew over the limit: nothing is stored.
     pub fn abandon(&mut self, plan: &StorePlan, why: Reason, now_ms: u64) {
-        let Some(ticket) = plan.ticket else { return };
+        let Some(ticket) = &plan.ticket else { return };
         if why == Reason::TooLarge {
-            self.fills.pass(&plan.primary, ticket, now_ms.saturating_add(self.config.pass_ms));
+            self.fills.pass(ticket, now_ms.saturating_add(self.config.pass_ms));
         } else {
-            self.fills.release(&plan.primary, ticket);
+            self.fills.release(ticket);
         }
     }
 }

@@ -23,7 +23,7 @@ impl Default for Fills {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     Filling {
-        ticket: Ticket,
+        number: u64,
         until_ms: u64,
     },
     /// Requests for this key go to origin at once, without waiting for each other.
@@ -32,12 +32,16 @@ enum Mark {
     },
 }
 
-/// Proof of having made a mark; only its holder clears it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
+/// Proof of having made a mark; only its holder clears it. It knows the key it stands under: what a request is looking for
+/// may get another one on the way, when the URL turns out to have variants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    key: String,
+    number: u64,
+}
 
 /// What a request that wants to fill finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// It fills; the others wait.
     Granted(Ticket),
@@ -69,27 +73,27 @@ impl Fills {
             }
         }
         self.tickets = self.tickets.wrapping_add(1);
-        let ticket = Ticket(self.tickets);
-        let until_ms = now_ms.saturating_add(hold_ms);
-        self.marks.insert(key.into(), Mark::Filling { ticket, until_ms });
+        let ticket = Ticket { key: key.into(), number: self.tickets };
+        let mark = Mark::Filling { number: ticket.number, until_ms: now_ms.saturating_add(hold_ms) };
+        self.marks.insert(ticket.key.clone(), mark);
         Claim::Granted(ticket)
     }
 
-    fn holds(&self, key: &str, ticket: Ticket) -> bool {
-        matches!(self.marks.get(key), Some(Mark::Filling { ticket: held, .. }) if *held == ticket)
+    fn holds(&self, ticket: &Ticket) -> bool {
+        matches!(self.marks.get(&ticket.key), Some(Mark::Filling { number, .. }) if *number == ticket.number)
     }
 
     /// The fill ended, well or not.
-    pub fn release(&mut self, key: &str, ticket: Ticket) {
-        if self.holds(key, ticket) {
-            self.marks.remove(key);
+    pub fn release(&mut self, ticket: &Ticket) {
+        if self.holds(ticket) {
+            self.marks.remove(&ticket.key);
         }
     }
 
     /// The fill ended with an answer that cannot be stored: for a while nobody waits for this key.
-    pub fn pass(&mut self, key: &str, ticket: Ticket, until_ms: u64) {
-        if self.holds(key, ticket) {
-            self.marks.insert(key.into(), Mark::Passing { until_ms });
+    pub fn pass(&mut self, ticket: &Ticket, until_ms: u64) {
+        if self.holds(ticket) {
+            self.marks.insert(ticket.key.clone(), Mark::Passing { until_ms });
         }
     }
 
@@ -116,9 +120,9 @@ mod tests {
         let Claim::Granted(first) = fills.claim("k", 0, 100) else { panic!("not granted") };
         assert_eq!(fills.claim("k", 50, 100), Claim::Taken);
         let Claim::Granted(second) = fills.claim("k", 100, 100) else { panic!("overdue, not granted") };
-        fills.release("k", first);
+        fills.release(&first);
         assert!(fills.is_filling("k", 150), "a mark is cleared by its holder only");
-        fills.release("k", second);
+        fills.release(&second);
         assert!(fills.is_empty());
     }
 
@@ -138,7 +142,7 @@ mod tests {
     fn an_uncacheable_key_makes_nobody_wait() {
         let mut fills = Fills::default();
         let Claim::Granted(ticket) = fills.claim("k", 0, 100) else { panic!("not granted") };
-        fills.pass("k", ticket, 500);
+        fills.pass(&ticket, 500);
         assert_eq!(fills.claim("k", 499, 100), Claim::Passing);
         assert!(matches!(fills.claim("k", 500, 100), Claim::Granted(_)));
     }

@@ -159,7 +159,7 @@ impl<B: Clone + Default> Lookup<B> {
     /// The request is given up: whoever waits for its fill need not.
     pub fn cancel(&mut self, engine: &mut Engine<B>) {
         if let Some(ticket) = self.ticket.take() {
-            engine.fills.release(&self.request.key, ticket);
+            engine.fills.release(&ticket);
         }
     }
 
@@ -214,10 +214,16 @@ impl<B: Clone + Default> Lookup<B> {
         if alone {
             return self.read(Tier::Colo);
         }
-        match engine.fills.claim(&self.request.key, now_ms, engine.config.fill_hold_ms) {
+        self.claim(engine, Tier::Colo, now_ms)
+    }
+
+    /// Goes on reading with the mark of the wanted key, waits for whoever has it, or does without. Where variants are
+    /// known the key is that of the variant: requests wait for their like alone.
+    fn claim(&mut self, engine: &mut Engine<B>, tier: Tier, now_ms: u64) -> Step<B> {
+        match engine.fills.claim(&self.read_key, now_ms, engine.config.fill_hold_ms) {
             Claim::Granted(ticket) => {
                 self.ticket = Some(ticket);
-                self.read(Tier::Colo)
+                self.read(tier)
             }
             Claim::Taken if self.waited_ms < engine.config.fill_wait_ms => self.wait(State::AwaitFill),
             Claim::Taken => self.fetch(engine),
@@ -280,7 +286,14 @@ impl<B: Clone + Default> Lookup<B> {
                 self.read_key = variant_key(&self.request.key, &marker.varies_on, &self.request.fields);
                 engine.keep(Arc::new(marker.clone()));
                 self.note(Reason::OtherVariant);
-                return self.read(tier);
+                // Whoever waits for the URL's mark learns of its variants now. A refresh keeps its own.
+                return match self.ticket.take_if(|_| !self.is_refresh) {
+                    Some(ticket) => {
+                        engine.fills.release(&ticket);
+                        self.claim(engine, tier, now_ms)
+                    }
+                    None => self.read(tier),
+                };
             }
         } else if let Some(entry) = found {
             let entry = Arc::new(entry);
@@ -335,7 +348,7 @@ impl<B: Clone + Default> Lookup<B> {
         if at_once && !self.is_refresh {
             let mut behind = self.behind(engine, now_ms);
             let ticket = self.ticket.take().or_else(|| {
-                match engine.fills.claim(&self.request.key, now_ms, engine.config.fill_hold_ms) {
+                match engine.fills.claim(&self.read_key, now_ms, engine.config.fill_hold_ms) {
                     Claim::Granted(ticket) => Some(ticket),
                     Claim::Taken | Claim::Passing => None,
                 }
@@ -353,7 +366,7 @@ impl<B: Clone + Default> Lookup<B> {
 
     fn give_back(&mut self, engine: &mut Engine<B>) {
         if let Some(ticket) = self.ticket.take() {
-            engine.fills.release(&self.request.key, ticket);
+            engine.fills.release(&ticket);
         }
     }
 

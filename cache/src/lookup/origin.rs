@@ -273,9 +273,9 @@ impl<B: Clone + Default> Lookup<B> {
     pub(super) fn end_unstored(&mut self, engine: &mut Engine<B>, status: u16, now_ms: u64) {
         let Some(ticket) = self.ticket.take() else { return };
         if status >= 500 {
-            engine.fills.release(&self.request.key, ticket);
+            engine.fills.release(&ticket);
         } else {
-            engine.fills.pass(&self.request.key, ticket, now_ms.saturating_add(engine.config.pass_ms));
+            engine.fills.pass(&ticket, now_ms.saturating_add(engine.config.pass_ms));
         }
     }
 
