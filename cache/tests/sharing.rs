@@ -5,6 +5,7 @@ use kv_schemas::PurgeMode;
 use surrogate_cache::{Event, LogOwner, Lookup, Phase, Request, Step};
 use world::*;
 
+const TAG: (&str, &str) = ("etag", "\"a\"");
 const VARIED: &[(&str, &str)] =
     &[("cache-control", "max-age=60, stale-while-revalidate=30"), ("surrogate-key", "a"), ("vary", "x")];
 
@@ -114,4 +115,53 @@ fn an_uncacheable_variant_leaves_the_others_their_fills() {
     world.ask(of("2"));
     fetches_at_once(&mut world, of("3"));
     waits(&mut world, of("3"));
+}
+
+#[test]
+fn requests_for_what_is_never_fresh_do_not_queue() {
+    for control in ["", "max-age=0", "no-cache, max-age=60"] {
+        let mut world = World::new(LogOwner::Origin);
+        world.serve("v1", 0, &[TAG, ("cache-control", control)]);
+        world.get();
+        world.now_ms += 1;
+        let asked: Vec<_> = (0..3).map(|_| fetches_at_once(&mut world, request(&[]))).collect();
+        for (_, step) in asked {
+            let Step::Fetch(fetch) = step else { panic!("{step:?}") };
+            assert_eq!(fetch.fields, [("if-none-match".to_string(), "\"a\"".to_string())], "{control}");
+        }
+    }
+}
+
+#[test]
+fn requests_that_want_origins_own_word_do_not_queue() {
+    for control in ["no-cache", "no-store", "max-age=0"] {
+        let mut world = warm();
+        world.now_ms += 1;
+        if control == "no-store" {
+            world.engine.forget("GET /x");
+            world.colo.clear();
+            world.kv.clear();
+        }
+        for _ in 0..3 {
+            fetches_at_once(&mut world, request(&[("cache-control", control)]));
+        }
+    }
+}
+
+#[test]
+fn a_304_for_what_is_never_fresh_reaches_memory_and_no_other_tier() {
+    for control in ["max-age=0", "no-cache, max-age=60"] {
+        let mut world = World::new(LogOwner::Origin);
+        let fields = [TAG, ("cache-control", control)];
+        world.serve("v1", 0, &fields);
+        world.get();
+        world.colo.clear();
+        world.kv.clear();
+        world.now_ms += 500;
+        world.serve("", 0, &fields);
+        world.origin.as_mut().unwrap().0 = 304;
+        assert_eq!(brief(world.get()), (Phase::Revalidated, Some("v1")), "{control}");
+        assert!(world.colo.is_empty() && world.kv.is_empty(), "{control}");
+        assert_eq!(world.engine.recall("GET /x").unwrap().head.response_time_ms, world.now_ms);
+    }
 }

@@ -206,15 +206,27 @@ impl<B: Clone + Default> Lookup<B> {
         if self.request.directives.only_if_cached {
             return self.read(Tier::Colo);
         }
-        // A request with credentials gets an answer of its own: waiting for another's would only delay it. A
-        // demanded state or a range is not what others wait for either.
-        let alone = self.request.is_head
-            || self.request.min_as_of.is_some()
-            || ["authorization", "range"].iter().any(|name| self.request.fields.has(name));
-        if alone {
+        if self.is_alone() {
             return self.read(Tier::Colo);
         }
         self.claim(engine, Tier::Colo, now_ms)
+    }
+
+    /// Whether what another request fetches is of no use to this one, nor what this one fetches to others: waiting would
+    /// only delay it, and make a queue of all that are like it.
+    fn is_alone(&self) -> bool {
+        let wanted = &self.request.directives;
+        // A request with credentials gets an answer of its own. A demanded state or a range is not what others wait for.
+        let is_special = self.request.is_head
+            || self.request.min_as_of.is_some()
+            || ["authorization", "range"].iter().any(|name| self.request.fields.has(name));
+        // RFC 9111 section 5.2.1: origin's word for this very request, or an answer that is not stored.
+        let wants_own = wanted.no_cache || wanted.no_store || wanted.max_age_s == Some(0);
+        // Section 5.2.2.4: with no-cache the answer "MUST NOT be used to satisfy any other request without forwarding it
+        // for validation", and what is stale from the first moment is no better.
+        let is_never_fresh =
+            |entry: &Entry<B>| entry.policy.no_cache || !entry.policy.is_fresh(entry.head.response_time_ms);
+        is_special || wants_own || self.best.as_ref().is_some_and(|best| is_never_fresh(&best.entry))
     }
 
     /// Goes on reading with the mark of the wanted key, waits for whoever has it, or does without. Where variants are

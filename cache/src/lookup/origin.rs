@@ -185,13 +185,15 @@ impl<B: Clone + Default> Lookup<B> {
         let mut behind = self.behind(engine, now_ms);
         let (entry, stored) = match plan(engine, &self.request.of_the_whole(), &head, keys, as_of.clone()) {
             Ok(plan) => {
-                // Moved, it needs a marker to be found by, and the tiers below get one with a whole answer only. What
-                // they hold is asked about again by whoever finds it.
-                if !is_moved {
+                let plan = StorePlan { ticket: self.ticket.take(), ..plan };
+                let entry = engine.complete(plan, old.body.clone(), old.body_bytes).entry;
+                // The tiers below know the body already, and whoever finds there what has to be validated at each use asks
+                // origin anyway: a write a request would be for nothing. Moved, it needs a marker to be found by, which
+                // they get with a whole answer only; what they hold is asked about again by whoever finds it.
+                if entry.policy.is_fresh(now_ms) && !entry.policy.no_cache && !is_moved {
                     behind.write = vec![Tier::Colo, Tier::Kv];
                 }
-                let plan = StorePlan { ticket: self.ticket.take(), ..plan };
-                (engine.complete(plan, old.body.clone(), old.body_bytes).entry, Ok(()))
+                (entry, Ok(()))
             }
             Err(reason) => {
                 self.give_back(engine);
