@@ -41,7 +41,7 @@ pub struct Config {
     pub fill_wait_ms: u64,
     /// How long a fill may hold its mark.
     pub fill_hold_ms: u64,
-    /// How long a key that proved uncacheable makes nobody wait.
+    /// How long a key that proved uncacheable makes nobody wait, if nothing is stored under it before.
     pub pass_ms: u64,
     /// No tier keeps anything longer.
     pub retention_ms_max: u64,
@@ -62,7 +62,7 @@ impl Default for Config {
             body_bytes_max: 8 * 1024 * 1024,
             fill_wait_ms: 5_000,
             fill_hold_ms: 15_000,
-            pass_ms: 1_000,
+            pass_ms: 60_000,
             retention_ms_max: 7 * 24 * 3600 * 1000,
             rules: Rules::default(),
         }
@@ -264,6 +264,11 @@ impl<B: Clone + Default> Engine<B> {
         if let Some(ticket) = &plan.ticket {
             self.fills.release(ticket);
         }
+        // Of the URL, too: who does not know the variants yet waits there. A part says nothing of the whole.
+        if entry.head.status != 206 {
+            self.fills.stored(&plan.primary);
+            self.fills.stored(&entry.key);
+        }
         let entry = Arc::new(entry);
         for new in marker.iter().chain([&entry]) {
             self.keep(Arc::clone(new));
@@ -275,7 +280,7 @@ impl<B: Clone + Default> Engine<B> {
     pub fn abandon(&mut self, plan: &StorePlan, why: Reason, now_ms: u64) {
         let Some(ticket) = &plan.ticket else { return };
         if why == Reason::TooLarge {
-            self.fills.pass(ticket, now_ms.saturating_add(self.config.pass_ms));
+            self.fills.pass(ticket, now_ms, self.config.pass_ms);
         } else {
             self.fills.release(ticket);
         }

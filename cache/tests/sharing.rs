@@ -165,3 +165,58 @@ fn a_304_for_what_is_never_fresh_reaches_memory_and_no_other_tier() {
         assert_eq!(world.engine.recall("GET /x").unwrap().head.response_time_ms, world.now_ms);
     }
 }
+
+#[test]
+fn an_uncacheable_key_makes_nobody_wait_for_a_minute() {
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("private", 0, &[("cache-control", "private")]);
+    world.get();
+    world.now_ms += 59_000;
+    for _ in 0..2 {
+        fetches_at_once(&mut world, request(&[]));
+    }
+    world.now_ms += 2_000;
+    fetches_at_once(&mut world, request(&[]));
+    waits(&mut world, request(&[]));
+}
+
+#[test]
+fn an_answer_that_can_be_stored_ends_the_passing() {
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("private", 0, &[("cache-control", "private")]);
+    world.get();
+    world.serve("v1", 0, FRESH);
+    assert_eq!(world.get().body, Some("v1"));
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v1"));
+    world.engine.forget("GET /x");
+    world.colo.clear();
+    world.kv.clear();
+    fetches_at_once(&mut world, request(&[]));
+    waits(&mut world, request(&[]));
+}
+
+#[test]
+fn what_is_stale_is_not_shown_again_while_nobody_would_refresh_it() {
+    let mut world = warm();
+    world.now_ms += 61_000;
+    world.sync();
+    world.serve("private", 0, &[("cache-control", "private")]);
+    assert_eq!(brief(world.get()), got(Phase::Stale, "v1"), "and the refresh behind it proves the key uncacheable");
+    assert_eq!(world.get().body, Some("private"));
+}
+
+#[test]
+fn confirmations_that_cannot_be_stored_make_nobody_wait() {
+    for confirmation in [[("etag", "\"a\""), ("set-cookie", "s=B")], [("etag", "\"b\""), ("x", "y")]] {
+        let mut world = World::new(LogOwner::Origin);
+        world.serve("v1", 0, &[("cache-control", "max-age=1"), TAG]);
+        world.get();
+        world.now_ms += 5_000;
+        world.serve("", 0, &confirmation);
+        world.origin.as_mut().unwrap().0 = 304;
+        assert_eq!(brief(world.get()), (Phase::Revalidated, Some("v1")));
+        for _ in 0..2 {
+            fetches_at_once(&mut world, request(&[]));
+        }
+    }
+}

@@ -357,7 +357,10 @@ impl<B: Clone + Default> Lookup<B> {
         };
         self.note(reason);
         let better = self.best.as_ref().is_none_or(|best| entry.is_newer_than(&best.entry));
-        if at_once && !self.is_refresh {
+        // Where origin's last answer could not be stored nobody would refresh it, and it would be shown for as long as its
+        // window lasts in place of what origin says now.
+        let is_superseded = engine.fills.is_passing(&self.read_key, now_ms);
+        if at_once && !self.is_refresh && !is_superseded {
             let mut behind = self.behind(engine, now_ms);
             let ticket = self.ticket.take().or_else(|| {
                 match engine.fills.claim(&self.read_key, now_ms, engine.config.fill_hold_ms) {

@@ -196,7 +196,7 @@ impl<B: Clone + Default> Lookup<B> {
                 (entry, Ok(()))
             }
             Err(reason) => {
-                self.give_back(engine);
+                self.end_unstored(engine, answered, now_ms);
                 let confirmed_ms = Some(head.request_time_ms);
                 let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys: known };
                 let entry = Entry::new(stamp, head, engine.config.rules, old.body.clone(), old.body_bytes);
@@ -220,7 +220,8 @@ impl<B: Clone + Default> Lookup<B> {
             // Purged meanwhile: nothing is left to confirm.
             return self.fetch_whole(engine);
         }
-        self.give_back(engine);
+        // Whoever waits would get as little.
+        self.end_unstored(engine, 304, now_ms);
         let status = CacheStatus {
             reason: Some(self.reason),
             fwd_status: Some(304),
@@ -277,7 +278,7 @@ impl<B: Clone + Default> Lookup<B> {
         if status >= 500 {
             engine.fills.release(&ticket);
         } else {
-            engine.fills.pass(&ticket, now_ms.saturating_add(engine.config.pass_ms));
+            engine.fills.pass(&ticket, now_ms, engine.config.pass_ms);
         }
     }
 
