@@ -99,11 +99,12 @@ impl<B: Clone + Default> Lookup<B> {
         // entry from a tier, or for an isolate that was idle: then the page is fetched, and not the old one shown again.
         let window_ms = policy.stale_while_revalidate_ms.min(engine.config.soft_window_ms_max);
         let as_of = entry.as_of.as_ref().map_or(0, |as_of| as_of.seq);
-        let late = engine.view.purged_ms_ago(as_of, &entry.keys, now_ms).is_some_and(|ago_ms| ago_ms > window_ms);
+        let purged_ms_ago = engine.view.purged_ms_ago(as_of, &entry.keys, now_ms).filter(|_| purged.is_some());
+        let late = purged_ms_ago.is_some_and(|ago_ms| ago_ms > window_ms);
         let at_once = !policy.forbids_stale
             && !refused
             && !unproven
-            && !(purged.is_some() && late)
+            && !late
             && (within(policy.stale_while_revalidate_ms) || max_stale);
         let on_error_ms = policy.stale_if_error_ms.max(client_window_ms(wanted.stale_if_error_s).unwrap_or(0));
         let on_error = !policy.forbids_stale && within(on_error_ms);
