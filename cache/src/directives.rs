@@ -58,8 +58,21 @@ fn delta_s(argument: Option<&str>) -> u64 {
     digits.parse::<u64>().map_or(DELTA_S_MAX, |seconds| seconds.min(DELTA_S_MAX))
 }
 
-fn field_names(argument: &str) -> Vec<String> {
-    argument.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
+/// RFC 9110 section 5.1: `field-name = token`, and section 16.3.2.1 wants names to begin with a letter: `private=1` is more
+/// likely somebody's idea of "yes" than a field.
+fn is_field_name(name: &str) -> bool {
+    let is_token_char = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(is_token_char)
+}
+
+/// The field names `private` or `no-cache` is limited to; `None`: it holds for the whole answer.
+///
+/// RFC 9111 sections 5.2.2.4 and 5.2.2.7 know the directive "without an argument" and with one that "lists one or more
+/// field names". An argument that names no field must not be taken for a list of none, which would limit it to nothing.
+fn field_names(argument: Option<&str>) -> Option<Vec<String>> {
+    let names = argument?.split(',').map(|name| name.trim().to_ascii_lowercase());
+    let names: Vec<String> = names.filter(|name| is_field_name(name)).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// What an answer says about caching it.
@@ -115,7 +128,9 @@ impl ResponseDirectives {
                 Value::True => read.take(key, None),
                 Value::Integer(seconds) if seconds >= 0 => read.take(key, Some(&seconds.to_string())),
                 Value::String(names) => read.take(key, Some(&names)),
-                Value::Integer(_) | Value::Other => {}
+                // `private=("set-cookie")` limits as little as `private` does: what is no String names no field.
+                Value::Integer(_) | Value::Other if matches!(key, "private" | "no-cache") => read.take(key, None),
+                Value::False | Value::Integer(_) | Value::Other => {}
             }
         }
         Some(read)
@@ -129,13 +144,13 @@ impl ResponseDirectives {
         };
         match name {
             "no-store" => self.no_store = true,
-            "no-cache" => match argument {
+            "no-cache" => match field_names(argument) {
                 None => self.no_cache = true,
-                Some(names) => self.no_cache_fields.extend(field_names(names)),
+                Some(names) => self.no_cache_fields.extend(names),
             },
-            "private" => match argument {
+            "private" => match field_names(argument) {
                 None => self.private = true,
-                Some(names) => self.private_fields.extend(field_names(names)),
+                Some(names) => self.private_fields.extend(names),
             },
             "public" => self.public = true,
             "must-revalidate" => self.must_revalidate = true,
@@ -177,12 +192,17 @@ impl ResponseDirectives {
         (Self::from_cache_control(&fields.joined("cache-control").unwrap_or_default()), false)
     }
 
-    /// RFC 5861 and RFC 9111 section 4.2.4: a cache must not serve stale when one of these forbids it.
+    /// RFC 9111 section 4.2.4: "A cache MUST NOT generate a stale response if it is prohibited by an explicit in-protocol
+    /// directive".
     pub fn forbids_stale(&self) -> bool {
-        // Section 5.2.2.10: s-maxage "incorporates the semantics of the proxy-revalidate response directive"; an
-        // origin that also grants a stale window explicitly has spoken more precisely.
-        let granted = self.stale_while_revalidate_s.is_some() || self.stale_if_error_s.is_some();
-        self.must_revalidate || self.proxy_revalidate || self.no_cache || (self.s_maxage_s.is_some() && !granted)
+        self.must_revalidate || self.proxy_revalidate || self.no_cache
+    }
+
+    /// Section 5.2.2.10: s-maxage "incorporates the semantics of the proxy-revalidate response directive". An origin that
+    /// also grants a stale window (RFC 5861) has spoken more precisely, of this window and of nothing else: what the
+    /// client would put up with stays forbidden.
+    pub fn forbids_ungranted_stale(&self) -> bool {
+        self.forbids_stale() || self.s_maxage_s.is_some()
     }
 }
 
@@ -266,6 +286,23 @@ mod tests {
         assert!(!read.no_cache && !read.private);
         assert_eq!(read.no_cache_fields, ["set-cookie", "x"]);
         assert_eq!(read.private_fields, ["a"]);
+    }
+
+    #[test]
+    fn private_and_no_cache_without_a_field_name_hold_for_the_whole_answer() {
+        for argument in ["", "=\"\"", "=", "=1", "=\" \"", "=\", ,\"", "=\"a b\"", "=\"\u{e9}\"", "=\"1\""] {
+            let read = cc(&format!("private{argument}, no-cache{argument}"));
+            assert!(read.private && read.no_cache, "{argument:?}");
+            assert!(read.private_fields.is_empty() && read.no_cache_fields.is_empty(), "{argument:?}");
+        }
+        assert_eq!(cc("private=x-user").private_fields, ["x-user"], "the token form is a name as well");
+        for value in ["=(\"set-cookie\")", "=()", "=1", "=-1", "=1.5", "=token", "=\"\"", "=:aGk=:", "=@1", "=?1", ""] {
+            let field = format!("max-age=60, private{value}, no-cache{value}");
+            let read = ResponseDirectives::from_targeted(&field).unwrap();
+            assert!(read.private && read.no_cache, "{value:?}");
+        }
+        let absent = ResponseDirectives::from_targeted("max-age=60, private=?0, no-cache=?0").unwrap();
+        assert!(!absent.private && !absent.no_cache);
     }
 
     #[test]

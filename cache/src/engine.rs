@@ -41,7 +41,7 @@ pub struct Config {
     pub fill_wait_ms: u64,
     /// How long a fill may hold its mark.
     pub fill_hold_ms: u64,
-    /// How long a key that proved uncacheable makes nobody wait.
+    /// How long a key that proved uncacheable makes nobody wait, if nothing is stored under it before.
     pub pass_ms: u64,
     /// No tier keeps anything longer.
     pub retention_ms_max: u64,
@@ -62,7 +62,7 @@ impl Default for Config {
             body_bytes_max: 8 * 1024 * 1024,
             fill_wait_ms: 5_000,
             fill_hold_ms: 15_000,
-            pass_ms: 1_000,
+            pass_ms: 60_000,
             retention_ms_max: 7 * 24 * 3600 * 1000,
             rules: Rules::default(),
         }
@@ -93,7 +93,7 @@ struct SyncGate {
 pub struct StorePlan {
     /// Its key is the request's, that of the variant, or that of the part.
     pub(crate) stamp: Stamp,
-    /// Key the fill mark stands under.
+    /// Key of the URL, where the marker of its variants is kept.
     pub(crate) primary: String,
     pub(crate) head: ResponseHead,
     pub(crate) varies_on: Vec<String>,
@@ -254,7 +254,8 @@ impl<B: Clone + Default> Engine<B> {
         self.memory.weight()
     }
 
-    /// The body of a fill is complete: the entry goes to memory, and comes back for the tiers below.
+    /// The body of a fill is complete, or the one that is held was confirmed: the entry goes to memory, and comes back for
+    /// the tiers below.
     pub fn complete(&mut self, plan: StorePlan, body: B, body_bytes: u64) -> Stored<B> {
         let confirmed_ms = plan.head.request_time_ms;
         let mut entry = Entry::new(plan.stamp, plan.head, self.config.rules, body, body_bytes);
@@ -266,8 +267,13 @@ impl<B: Clone + Default> Engine<B> {
             let (key, varies_on) = (plan.primary.clone(), plan.varies_on);
             Arc::new(Entry { key, varies_on, body: B::default(), body_bytes: 0, ..entry.clone() })
         });
-        if let Some(ticket) = plan.ticket {
-            self.fills.release(&plan.primary, ticket);
+        if let Some(ticket) = &plan.ticket {
+            self.fills.release(ticket);
+        }
+        // Of the URL, too: who does not know the variants yet waits there. A part says nothing of the whole.
+        if entry.head.status != 206 {
+            self.fills.stored(&plan.primary);
+            self.fills.stored(&entry.key);
         }
         let entry = Arc::new(entry);
         for new in marker.iter().chain([&entry]) {
@@ -278,11 +284,11 @@ impl<B: Clone + Default> Engine<B> {
 
     /// The body broke off or grew over the limit: nothing is stored.
     pub fn abandon(&mut self, plan: &StorePlan, why: Reason, now_ms: u64) {
-        let Some(ticket) = plan.ticket else { return };
+        let Some(ticket) = &plan.ticket else { return };
         if why == Reason::TooLarge {
-            self.fills.pass(&plan.primary, ticket, now_ms.saturating_add(self.config.pass_ms));
+            self.fills.pass(ticket, now_ms, self.config.pass_ms);
         } else {
-            self.fills.release(&plan.primary, ticket);
+            self.fills.release(ticket);
         }
     }
 }

@@ -8,36 +8,36 @@ use std::collections::HashMap;
 /// Marks of one isolate.
 #[derive(Clone, Debug)]
 pub struct Fills {
-    marks: HashMap<String, Mark>,
+    filling: HashMap<String, Mark>,
+    /// Keys whose requests go to origin at once, without waiting for each other, and until when.
+    passing: HashMap<String, u64>,
     tickets: u64,
-    /// At so many marks the ended ones are swept.
+    /// At so many fills the overdue ones are swept.
     sweep_at: usize,
 }
 
 impl Default for Fills {
     fn default() -> Self {
-        Self { marks: HashMap::new(), tickets: 0, sweep_at: SWEEP_AT }
+        Self { filling: HashMap::new(), passing: HashMap::new(), tickets: 0, sweep_at: SWEEP_AT }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mark {
-    Filling {
-        ticket: Ticket,
-        until_ms: u64,
-    },
-    /// Requests for this key go to origin at once, without waiting for each other.
-    Passing {
-        until_ms: u64,
-    },
+struct Mark {
+    number: u64,
+    until_ms: u64,
 }
 
-/// Proof of having made a mark; only its holder clears it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
+/// Proof of having made a mark; only its holder clears it. It knows the key it stands under: what a request is looking for
+/// may get another one on the way, when the URL turns out to have variants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    key: String,
+    number: u64,
+}
 
 /// What a request that wants to fill finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// It fills; the others wait.
     Granted(Ticket),
@@ -47,62 +47,82 @@ pub enum Claim {
     Passing,
 }
 
-/// The first sweep; each waits until there are twice as many marks as were left by the one before.
+/// The first sweep; each waits until there are twice as many fills as were left by the one before.
 const SWEEP_AT: usize = 1_024;
 /// So many keys are filled at once, and whoever wants another goes on alone.
-const MARKS_MAX: usize = 16_384;
+const FILLING_MAX: usize = 16_384;
+/// So many keys are known to be uncacheable. These marks last, their keys may be 8 KiB long, and strangers choose them.
+const PASSING_MAX: usize = 1_024;
 
 impl Fills {
     pub fn claim(&mut self, key: &str, now_ms: u64, hold_ms: u64) -> Claim {
-        match self.marks.get(key) {
-            Some(Mark::Filling { until_ms, .. }) if now_ms < *until_ms => return Claim::Taken,
-            Some(Mark::Passing { until_ms }) if now_ms < *until_ms => return Claim::Passing,
-            _ => {}
+        if self.is_filling(key, now_ms) {
+            return Claim::Taken;
         }
-        if self.marks.len() >= self.sweep_at {
-            self.marks.retain(|_, mark| match mark {
-                Mark::Filling { until_ms, .. } | Mark::Passing { until_ms } => now_ms < *until_ms,
-            });
-            self.sweep_at = self.marks.len().saturating_mul(2).clamp(SWEEP_AT, MARKS_MAX);
-            if self.marks.len() >= MARKS_MAX {
+        if self.is_passing(key, now_ms) {
+            return Claim::Passing;
+        }
+        if self.filling.len() >= self.sweep_at {
+            self.filling.retain(|_, mark| now_ms < mark.until_ms);
+            self.sweep_at = self.filling.len().saturating_mul(2).clamp(SWEEP_AT, FILLING_MAX);
+            if self.filling.len() >= FILLING_MAX {
                 return Claim::Passing;
             }
         }
         self.tickets = self.tickets.wrapping_add(1);
-        let ticket = Ticket(self.tickets);
-        let until_ms = now_ms.saturating_add(hold_ms);
-        self.marks.insert(key.into(), Mark::Filling { ticket, until_ms });
+        let ticket = Ticket { key: key.into(), number: self.tickets };
+        let mark = Mark { number: ticket.number, until_ms: now_ms.saturating_add(hold_ms) };
+        self.filling.insert(ticket.key.clone(), mark);
         Claim::Granted(ticket)
     }
 
-    fn holds(&self, key: &str, ticket: Ticket) -> bool {
-        matches!(self.marks.get(key), Some(Mark::Filling { ticket: held, .. }) if *held == ticket)
+    fn holds(&self, ticket: &Ticket) -> bool {
+        self.filling.get(&ticket.key).is_some_and(|mark| mark.number == ticket.number)
     }
 
     /// The fill ended, well or not.
-    pub fn release(&mut self, key: &str, ticket: Ticket) {
-        if self.holds(key, ticket) {
-            self.marks.remove(key);
+    pub fn release(&mut self, ticket: &Ticket) {
+        if self.holds(ticket) {
+            self.filling.remove(&ticket.key);
         }
     }
 
     /// The fill ended with an answer that cannot be stored: for a while nobody waits for this key.
-    pub fn pass(&mut self, key: &str, ticket: Ticket, until_ms: u64) {
-        if self.holds(key, ticket) {
-            self.marks.insert(key.into(), Mark::Passing { until_ms });
+    pub fn pass(&mut self, ticket: &Ticket, now_ms: u64, pass_ms: u64) {
+        if !self.holds(ticket) {
+            return;
         }
+        self.filling.remove(&ticket.key);
+        if self.passing.len() >= PASSING_MAX {
+            self.passing.retain(|_, until_ms| now_ms < *until_ms);
+        }
+        if self.passing.len() >= PASSING_MAX {
+            // Forgotten, a key makes its requests wait for one of them to learn it again.
+            self.passing.clear();
+        }
+        self.passing.insert(ticket.key.clone(), now_ms.saturating_add(pass_ms));
+    }
+
+    /// An answer for the key was stored: from now on its requests have something to wait for.
+    pub fn stored(&mut self, key: &str) {
+        self.passing.remove(key);
     }
 
     pub fn is_filling(&self, key: &str, now_ms: u64) -> bool {
-        matches!(self.marks.get(key), Some(Mark::Filling { until_ms, .. }) if now_ms < *until_ms)
+        self.filling.get(key).is_some_and(|mark| now_ms < mark.until_ms)
     }
 
+    pub fn is_passing(&self, key: &str, now_ms: u64) -> bool {
+        self.passing.get(key).is_some_and(|until_ms| now_ms < *until_ms)
+    }
+
+    /// Marks of both kinds.
     pub fn len(&self) -> usize {
-        self.marks.len()
+        self.filling.len().saturating_add(self.passing.len())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.marks.is_empty()
+        self.filling.is_empty() && self.passing.is_empty()
     }
 }
 
@@ -116,30 +136,49 @@ mod tests {
         let Claim::Granted(first) = fills.claim("k", 0, 100) else { panic!("not granted") };
         assert_eq!(fills.claim("k", 50, 100), Claim::Taken);
         let Claim::Granted(second) = fills.claim("k", 100, 100) else { panic!("overdue, not granted") };
-        fills.release("k", first);
+        fills.release(&first);
         assert!(fills.is_filling("k", 150), "a mark is cleared by its holder only");
-        fills.release("k", second);
+        fills.release(&second);
         assert!(fills.is_empty());
     }
 
     #[test]
     fn marks_are_bounded_and_swept_when_they_end() {
         let mut fills = Fills::default();
-        for n in 0..MARKS_MAX {
+        for n in 0..FILLING_MAX {
             assert!(matches!(fills.claim(&n.to_string(), 0, 100), Claim::Granted(_)), "{n}");
         }
         assert_eq!(fills.claim("one more", 50, 100), Claim::Passing);
-        assert_eq!(fills.len(), MARKS_MAX);
+        assert_eq!(fills.len(), FILLING_MAX);
         assert!(matches!(fills.claim("one more", 100, 100), Claim::Granted(_)));
         assert_eq!(fills.len(), 1);
+    }
+
+    #[test]
+    fn what_proved_uncacheable_takes_no_room_from_what_is_being_filled() {
+        let mut fills = Fills::default();
+        for n in 0..=FILLING_MAX {
+            let Claim::Granted(ticket) = fills.claim(&n.to_string(), 0, 100) else { panic!("{n}") };
+            fills.pass(&ticket, 0, 60_000);
+            assert!(fills.is_passing(&n.to_string(), 50) && fills.len() <= PASSING_MAX, "{n}");
+        }
     }
 
     #[test]
     fn an_uncacheable_key_makes_nobody_wait() {
         let mut fills = Fills::default();
         let Claim::Granted(ticket) = fills.claim("k", 0, 100) else { panic!("not granted") };
-        fills.pass("k", ticket, 500);
+        fills.pass(&ticket, 0, 500);
         assert_eq!(fills.claim("k", 499, 100), Claim::Passing);
         assert!(matches!(fills.claim("k", 500, 100), Claim::Granted(_)));
+    }
+
+    #[test]
+    fn an_answer_that_was_stored_is_waited_for_again() {
+        let mut fills = Fills::default();
+        let Claim::Granted(ticket) = fills.claim("k", 0, 100) else { panic!("not granted") };
+        fills.pass(&ticket, 0, 500);
+        fills.stored("k");
+        assert!(matches!(fills.claim("k", 1, 100), Claim::Granted(_)));
     }
 }

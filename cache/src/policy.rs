@@ -37,6 +37,8 @@ pub struct Policy {
     pub stale_if_error_ms: u64,
     /// RFC 9111 section 4.2.4: stale answers are forbidden whatever else is said.
     pub forbids_stale: bool,
+    /// Stale answers are forbidden but for the windows the answer itself grants: a client has no say.
+    pub forbids_ungranted_stale: bool,
     /// Every use needs a validation first.
     pub no_cache: bool,
     corrected_initial_age_ms: u64,
@@ -72,6 +74,7 @@ impl Policy {
             stale_while_revalidate_ms: seconds_ms(directives.stale_while_revalidate_s.unwrap_or(0)),
             stale_if_error_ms: seconds_ms(directives.stale_if_error_s.unwrap_or(0)),
             forbids_stale: directives.forbids_stale(),
+            forbids_ungranted_stale: directives.forbids_ungranted_stale(),
             no_cache: directives.no_cache,
             corrected_initial_age_ms: corrected_initial_age_ms(head, date_ms),
             response_time_ms: head.response_time_ms,

@@ -71,6 +71,11 @@ impl ContentRange {
     }
 }
 
+/// Fields about the bytes of one message: RFC 9530 has `Content-Digest` "for the integrity of HTTP message content", as
+/// Content-MD5 was. They are true neither of a part cut out of it nor of a whole joined from parts, while `Repr-Digest` is
+/// of the representation and holds for all.
+pub const OF_ONE_MESSAGE: [&str; 2] = ["content-digest", "content-md5"];
+
 fn written(first: u64, length: u64, complete: Option<u64>) -> String {
     let last = first.saturating_add(length).saturating_sub(1);
     match complete {

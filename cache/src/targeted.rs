@@ -7,9 +7,10 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     True,
+    False,
     Integer(i64),
     String(String),
-    /// False, decimals, tokens, byte sequences, dates, display strings, inner lists.
+    /// Decimals, tokens, byte sequences, dates, display strings, inner lists.
     Other,
 }
 
@@ -109,7 +110,7 @@ impl<'a> Cursor<'a> {
             '"' => self.string().map(Value::String),
             '?' => match self.rest.get(..2)? {
                 "?1" => self.skip(2, Value::True),
-                "?0" => self.skip(2, Value::Other),
+                "?0" => self.skip(2, Value::False),
                 _ => None,
             },
             '-' | '0'..='9' => self.number(),
@@ -195,6 +196,7 @@ mod tests {
         assert_eq!(members.len(), 11);
         assert_eq!(members[0], ("a", Value::Integer(1)));
         assert_eq!(members[1], ("b", Value::True));
+        assert_eq!(members[2], ("c", Value::False));
         assert_eq!(members[3], ("d", Value::String("x\"y".into())));
         assert_eq!(members[8], ("i", Value::Integer(-7)));
         assert_eq!(dictionary("a=1, a=2").unwrap(), [("a", Value::Integer(2))]);

@@ -100,8 +100,11 @@ fn rendered(ranges: &[LanguageRange]) -> String {
 
 /// Where an answer in one language is found by whoever wants that language most.
 ///
-/// RFC 9111 section 4.1 lets a known mechanism for ranking preference choose among stored answers: whoever names one
-/// language above all others gets the answer whose `Content-Language` it is, whatever else was wanted when it was made.
+/// A deviation from RFC 9111 section 4.1, by which a stored answer is for requests whose selecting fields match, and a
+/// ranking of preferences chooses among such answers only. `en, de` and `de` do not match. Yet an origin that was asked
+/// for either and chose German has said what it has for whoever wants German; so the answer is given to requests that
+/// want this one language above all others, and these requests alone. What was only a second choice says less (who wants
+/// `en-GB` and takes `en` may get British text that calls itself `en`) and is not given to others.
 fn language_key(primary: &str, varies_on: &[String], request: &Fields, language: &str) -> Option<String> {
     if !varies_on.iter().any(|name| name == LANGUAGE) {
         return None;
@@ -110,7 +113,7 @@ fn language_key(primary: &str, varies_on: &[String], request: &Fields, language:
     Some(format!("{}\ncontent-language={language}", variant_key(primary, &others, request)))
 }
 
-/// The key an answer in a single language is also kept under.
+/// The key an answer in a single language is also kept under, if its request wanted none more.
 pub fn content_language_key(
     primary: &str,
     varies_on: &[String],
@@ -118,8 +121,10 @@ pub fn content_language_key(
     response: &Fields,
 ) -> Option<String> {
     let language = response.joined("content-language")?.trim().to_ascii_lowercase();
-    let is_single = !language.is_empty() && language.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if is_single { language_key(primary, varies_on, request, &language) } else { None }
+    let ranges = language_ranges(&request.joined(LANGUAGE)?)?;
+    let (_, most) = ranges.first()?;
+    let is_most_wanted = ranges.iter().any(|(range, weight)| *range == language && weight == most && *weight > 0);
+    if is_most_wanted { language_key(primary, varies_on, request, &language) } else { None }
 }
 
 /// The key under which an answer in the one language a request wants most would be found.
@@ -189,6 +194,14 @@ mod tests {
             assert_eq!(wanted(undecided), None, "{undecided:?}");
         }
         assert_eq!(made("de, en", "1"), None, "two languages at once are not the one");
+        let second = |accepted: &str| {
+            let request = [("accept-language", accepted), ("x", "1")].into_iter().collect();
+            content_language_key("k", &on, &request, &[("content-language", "en")].into_iter().collect())
+        };
+        assert!(second("en;q=0.8, de;q=0.8").is_some());
+        for other in ["en-GB, en;q=0.8", "en-GB", "*", "en;q=0", "de", "en;q=x"] {
+            assert_eq!(second(other), None, "origin chose it for want of something better: {other:?}");
+        }
         assert_eq!(
             wanted_language_key("k", &["x".to_string()], &[("accept-language", "de")].into_iter().collect()),
             None

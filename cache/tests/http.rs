@@ -32,7 +32,7 @@ fn holding_part(content_range: &str, body: Body, extra: &[(&str, &str)]) -> Worl
     let mut world = World::new(LogOwner::Origin);
     world.serve(body, 0, &[FRESH, &[("content-range", content_range)], extra].concat());
     world.origin.as_mut().unwrap().0 = 206;
-    let got = world.ask(ranged("bytes=0-"));
+    let got = world.ask(request(&[("range", "bytes=0-"), ("accept-encoding", "gzip")]));
     assert_eq!((got.status, got.body), (206, Some(body)), "the client gets what origin sent");
     assert!(world.colo.is_empty() && world.kv.is_empty(), "parts stay in memory");
     world
@@ -249,6 +249,16 @@ fn who_wants_one_language_most_gets_the_answer_in_it_while_it_is_fresh() {
 }
 
 #[test]
+fn an_answer_in_a_language_that_was_a_second_choice_is_not_given_to_who_wants_it_most() {
+    let mut world = World::new(LogOwner::Origin);
+    let wanting = |languages| request(&[("accept-language", languages)]);
+    world.serve("british", 0, &[FRESH, &[("vary", "accept-language"), ("content-language", "en")]].concat());
+    world.ask(wanting("en-GB, en;q=0.8"));
+    world.serve("plain", 0, &[FRESH, &[("vary", "accept-language"), ("content-language", "en")]].concat());
+    assert_eq!(world.ask(wanting("en")).body, Some("plain"));
+}
+
+#[test]
 fn every_answer_can_be_purged_by_its_url() {
     let mut world = World::new(LogOwner::Origin);
     world.serve("v1", 0, &[("cache-control", "max-age=60"), ("vary", "x")]);
@@ -320,4 +330,75 @@ fn a_stale_answer_in_the_wanted_language_is_not_what_is_revalidated_for_another_
     world.now_ms += 5_000;
     world.ask(request(&[("accept-language", "fr;q=0.5, de")]));
     assert!(world.fetches[1].fields.is_empty(), "{:?}", world.fetches[1]);
+}
+
+#[test]
+fn with_s_maxage_only_the_stale_use_that_was_granted_is_made() {
+    let granted = |window: &str| format!("s-maxage=1, {window}");
+    let table = [
+        (granted("stale-if-error=60"), Phase::StaleError, Phase::StaleError),
+        (granted("stale-while-revalidate=60"), Phase::Stale, Phase::Stale),
+        (granted("stale-if-error=0"), Phase::Failed, Phase::Failed),
+        ("s-maxage=1".to_string(), Phase::Failed, Phase::Failed),
+        ("max-age=1".to_string(), Phase::Failed, Phase::Stale),
+    ];
+    for (control, plain, lenient) in table {
+        for (request, phase) in [
+            (request(&[]), plain),
+            (request(&[("cache-control", "max-stale")]), lenient),
+            (request(&[("cache-control", "max-stale=60, stale-if-error=60")]), lenient),
+        ] {
+            let mut world = World::new(LogOwner::Origin);
+            world.serve("v1", 0, &[("cache-control", &control), ("etag", "\"a\"")]);
+            world.get();
+            world.now_ms += 10_000;
+            world.sync();
+            world.origin = None;
+            assert_eq!(world.ask(request.clone()).phase, phase, "{control}, {request:?}");
+        }
+    }
+}
+
+#[test]
+fn a_digest_of_one_part_is_not_kept_for_the_whole() {
+    let digest = |of: &'static str| [("content-digest", of), ("content-md5", of), ("repr-digest", "whole")];
+    let mut world = holding_part("bytes 0-4/10", "01234", &[&[("etag", "\"a\"")], &digest("first")[..]].concat());
+    let rest = [&[("etag", "\"a\""), ("content-range", "bytes 5-9/10")], &digest("rest")[..]].concat();
+    world.serve("56789", 0, &[FRESH, &rest].concat());
+    world.origin.as_mut().unwrap().0 = 206;
+    assert_eq!(world.get().body, Some(DIGITS));
+    let fields = &world.kv["GET /x"].head.fields;
+    assert!(!fields.has("content-digest") && !fields.has("content-md5"));
+    assert_eq!(
+        fields.get("repr-digest"),
+        Some("whole"),
+        "that of the representation holds for each part and the whole"
+    );
+}
+
+#[test]
+fn a_part_of_a_packed_body_is_cut_only_for_who_takes_it_packed() {
+    let packed = |fields: &[(&str, &str)]| request(&[&[("range", "bytes=5-6")], fields].concat());
+    let mut world = holding_part("bytes 4-9/10", "456789", &[("content-encoding", "gzip")]);
+    assert_eq!(world.ask(packed(&[("accept-encoding", "gzip")])).body, Some("56"));
+    world.serve(DIGITS, 0, &[FRESH, &[("content-encoding", "gzip")]].concat());
+    let whole = world.ask(packed(&[]));
+    assert_eq!((whole.status, whole.body), (200, Some(DIGITS)));
+    assert!(world.fetches[1].fields.is_empty(), "the whole is asked for: {:?}", world.fetches[1]);
+}
+
+#[test]
+fn a_part_of_a_packed_body_is_not_passed_on_to_who_does_not_take_it_packed() {
+    for accepted in [&[][..], &[("accept-encoding", "identity")]] {
+        let mut world = World::new(LogOwner::Origin);
+        world.serve("01", 0, &[FRESH, &[("content-range", "bytes 0-1/10"), ("content-encoding", "gzip")]].concat());
+        world.origin.as_mut().unwrap().0 = 206;
+        let (mut lookup, step) = world.start(request(&[&[("range", "bytes=0-1")], accepted].concat()));
+        let surrogate_cache::Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+        let step = world.answer_fetch(&mut lookup, fetch);
+        let surrogate_cache::Step::Fetch(again) = &step else { panic!("{step:?}") };
+        assert!(again.fields.is_empty(), "the whole is asked for: {again:?}");
+        let still = world.finish(&mut lookup, step);
+        assert_eq!((still.phase, still.status), (Phase::Failed, 502), "a part of what was asked for whole");
+    }
 }

@@ -91,19 +91,22 @@ impl<B: Clone + Default> Lookup<B> {
 
         let staleness_ms = policy.staleness_ms(now_ms);
         let within = |window_ms: u64| window_ms > 0 && staleness_ms <= window_ms;
-        let max_stale = wanted.max_stale_s.is_some_and(|max| purged.is_none() && staleness_ms <= seconds(max));
+        let client_window_ms = |s: Option<u64>| s.filter(|_| !policy.forbids_ungranted_stale).map(seconds);
+        let max_stale =
+            client_window_ms(wanted.max_stale_s).is_some_and(|max_ms| purged.is_none() && staleness_ms <= max_ms);
         // RFC 5861 section 3 and RFC 9111 section 4.2.4. With the purge state unknown, a stale answer is for errors
         // only: origin is asked first. A soft purge makes stale from when it came, and that may be long ago for an
         // entry from a tier, or for an isolate that was idle: then the page is fetched, and not the old one shown again.
         let window_ms = policy.stale_while_revalidate_ms.min(engine.config.soft_window_ms_max);
         let as_of = entry.as_of.as_ref().map_or(0, |as_of| as_of.seq);
-        let late = engine.view.purged_ms_ago(as_of, &entry.keys, now_ms).is_some_and(|ago_ms| ago_ms > window_ms);
+        let purged_ms_ago = engine.view.purged_ms_ago(as_of, &entry.keys, now_ms).filter(|_| purged.is_some());
+        let late = purged_ms_ago.is_some_and(|ago_ms| ago_ms > window_ms);
         let at_once = !policy.forbids_stale
             && !refused
             && !unproven
             && !late
             && (within(policy.stale_while_revalidate_ms) || max_stale);
-        let on_error_ms = policy.stale_if_error_ms.max(seconds(wanted.stale_if_error_s.unwrap_or(0)));
+        let on_error_ms = policy.stale_if_error_ms.max(client_window_ms(wanted.stale_if_error_s).unwrap_or(0));
         let on_error = !policy.forbids_stale && within(on_error_ms);
         Use::Stale { reason, at_once, on_error }
     }

@@ -74,6 +74,8 @@ pub struct Lookup<B> {
     beginning: Option<Arc<Entry<B>>>,
     /// Origin's answer with the rest of it.
     rest: Option<ResponseHead>,
+    /// The body is packed and goes out unpacked: where the client's range lies in it nobody knows before it is whole.
+    whole_only: bool,
 }
 
 /// Sleeps of a waiting request: short first, since most fills are.
@@ -103,6 +105,7 @@ impl<B: Clone + Default> Lookup<B> {
             asked_again: false,
             beginning: None,
             rest: None,
+            whole_only: false,
         }
     }
 
@@ -122,10 +125,8 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     fn refresh(&self, entry: &Arc<Entry<B>>, ticket: Ticket, reason: Reason) -> Self {
-        let mut refresh = Self::new(Request { is_head: false, ..self.request.clone() });
+        let mut refresh = Self::new(Request { is_head: false, ..self.request.of_the_whole() });
         refresh.is_refresh = true;
-        refresh.range = None;
-        refresh.request.fields.retain(|name| name != "range" && name != "if-range");
         refresh.ticket = Some(ticket);
         refresh.reason = reason;
         refresh.read_key = entry.key.clone();
@@ -158,7 +159,7 @@ impl<B: Clone + Default> Lookup<B> {
     /// The request is given up: whoever waits for its fill need not.
     pub fn cancel(&mut self, engine: &mut Engine<B>) {
         if let Some(ticket) = self.ticket.take() {
-            engine.fills.release(&self.request.key, ticket);
+            engine.fills.release(&ticket);
         }
     }
 
@@ -205,18 +206,36 @@ impl<B: Clone + Default> Lookup<B> {
         if self.request.directives.only_if_cached {
             return self.read(Tier::Colo);
         }
-        // A request with credentials gets an answer of its own: waiting for another's would only delay it. A
-        // demanded state or a range is not what others wait for either.
-        let alone = self.request.is_head
-            || self.request.min_as_of.is_some()
-            || ["authorization", "range"].iter().any(|name| self.request.fields.has(name));
-        if alone {
+        if self.is_alone() {
             return self.read(Tier::Colo);
         }
-        match engine.fills.claim(&self.request.key, now_ms, engine.config.fill_hold_ms) {
+        self.claim(engine, Tier::Colo, now_ms)
+    }
+
+    /// Whether what another request fetches is of no use to this one, nor what this one fetches to others: waiting would
+    /// only delay it, and make a queue of all that are like it.
+    fn is_alone(&self) -> bool {
+        let wanted = &self.request.directives;
+        // A request with credentials gets an answer of its own. A demanded state or a range is not what others wait for.
+        let is_special = self.request.is_head
+            || self.request.min_as_of.is_some()
+            || ["authorization", "range"].iter().any(|name| self.request.fields.has(name));
+        // RFC 9111 section 5.2.1: origin's word for this very request, or an answer that is not stored.
+        let wants_own = wanted.no_cache || wanted.no_store || wanted.max_age_s == Some(0);
+        // Section 5.2.2.4: with no-cache the answer "MUST NOT be used to satisfy any other request without forwarding it
+        // for validation", and what is stale from the first moment is no better.
+        let is_never_fresh =
+            |entry: &Entry<B>| entry.policy.no_cache || !entry.policy.is_fresh(entry.head.response_time_ms);
+        is_special || wants_own || self.best.as_ref().is_some_and(|best| is_never_fresh(&best.entry))
+    }
+
+    /// Goes on reading with the mark of the wanted key, waits for whoever has it, or does without. Where variants are
+    /// known the key is that of the variant: requests wait for their like alone.
+    fn claim(&mut self, engine: &mut Engine<B>, tier: Tier, now_ms: u64) -> Step<B> {
+        match engine.fills.claim(&self.read_key, now_ms, engine.config.fill_hold_ms) {
             Claim::Granted(ticket) => {
                 self.ticket = Some(ticket);
-                self.read(Tier::Colo)
+                self.read(tier)
             }
             Claim::Taken if self.waited_ms < engine.config.fill_wait_ms => self.wait(State::AwaitFill),
             Claim::Taken => self.fetch(engine),
@@ -245,6 +264,10 @@ impl<B: Clone + Default> Lookup<B> {
         }
         let part = entry.part()?;
         self.note(Reason::Part);
+        if self.range.is_some() && !self.takes_as_stored(&entry.head.fields) {
+            self.whole_only = true;
+            return None;
+        }
         if let Some(range) = self.range.filter(|_| range_counts(&self.request.fields, &entry.head)) {
             let cut = range::cut_part(range, part, entry.body_bytes)?;
             let behind = self.behind(engine, now_ms);
@@ -275,7 +298,14 @@ impl<B: Clone + Default> Lookup<B> {
                 self.read_key = variant_key(&self.request.key, &marker.varies_on, &self.request.fields);
                 engine.keep(Arc::new(marker.clone()));
                 self.note(Reason::OtherVariant);
-                return self.read(tier);
+                // Whoever waits for the URL's mark learns of its variants now. A refresh keeps its own.
+                return match self.ticket.take_if(|_| !self.is_refresh) {
+                    Some(ticket) => {
+                        engine.fills.release(&ticket);
+                        self.claim(engine, tier, now_ms)
+                    }
+                    None => self.read(tier),
+                };
             }
         } else if let Some(entry) = found {
             let entry = Arc::new(entry);
@@ -327,10 +357,13 @@ impl<B: Clone + Default> Lookup<B> {
         };
         self.note(reason);
         let better = self.best.as_ref().is_none_or(|best| entry.is_newer_than(&best.entry));
-        if at_once && !self.is_refresh {
+        // Where origin's last answer could not be stored nobody would refresh it, and it would be shown for as long as its
+        // window lasts in place of what origin says now.
+        let is_superseded = engine.fills.is_passing(&self.read_key, now_ms);
+        if at_once && !self.is_refresh && !is_superseded {
             let mut behind = self.behind(engine, now_ms);
             let ticket = self.ticket.take().or_else(|| {
-                match engine.fills.claim(&self.request.key, now_ms, engine.config.fill_hold_ms) {
+                match engine.fills.claim(&self.read_key, now_ms, engine.config.fill_hold_ms) {
                     Claim::Granted(ticket) => Some(ticket),
                     Claim::Taken | Claim::Passing => None,
                 }
@@ -348,7 +381,7 @@ impl<B: Clone + Default> Lookup<B> {
 
     fn give_back(&mut self, engine: &mut Engine<B>) {
         if let Some(ticket) = self.ticket.take() {
-            engine.fills.release(&self.request.key, ticket);
+            engine.fills.release(&ticket);
         }
     }
 
@@ -363,6 +396,12 @@ impl<B: Clone + Default> Lookup<B> {
         self.answer_shown(entry, show, status, behind, now_ms)
     }
 
+    /// Whether the body goes to the client byte for byte. Its ranges speak of the body as it is sent: unpacked on the way,
+    /// its places are not known.
+    fn takes_as_stored(&self, fields: &Fields) -> bool {
+        !encoding::is_packed(fields) || encoding::takes_packed(&self.request.fields)
+    }
+
     /// RFC 9110 section 13.2.2: the client's validators come first, then its range.
     fn shown(&self, entry: &Entry<B>) -> Show {
         if entry.head.status != 200 {
@@ -371,8 +410,7 @@ impl<B: Clone + Default> Lookup<B> {
         if is_not_modified(&self.request.fields, &entry.head) {
             return Show::NotModified;
         }
-        // A range speaks of the body as it is sent: unpacked on the way, its places are not known.
-        let as_stored = !encoding::is_packed(&entry.head.fields) || encoding::takes_packed(&self.request.fields);
+        let as_stored = self.takes_as_stored(&entry.head.fields);
         match self.range.filter(|_| as_stored && range_counts(&self.request.fields, &entry.head)) {
             Some(range) => Show::Range(range::cut_whole(range, entry.body_bytes)),
             None => Show::Whole,

@@ -9,7 +9,7 @@ use crate::entry::{Entry, Stamp, part_key, surrogate_keys};
 use crate::fields::Fields;
 use crate::phase::{CacheStatus, Phase, Reason};
 use crate::policy::{ResponseHead, check_storable, fields_to_store, has_explicit_freshness};
-use crate::range::ContentRange;
+use crate::range::{ContentRange, OF_ONE_MESSAGE};
 use crate::vary::{content_language_key, selecting_fields, variant_key};
 use crate::view::{Cause, Verdict};
 use kv_schemas::header::SURROGATE_AS_OF;
@@ -40,7 +40,7 @@ impl<B: Clone + Default> Lookup<B> {
             return [rest].into_iter().chain(etag.map(|etag| ("if-range".to_string(), etag.to_string()))).collect();
         }
         let client = |name: &str| self.request.fields.joined(name).map(|value| (name.to_string(), value));
-        match client("range").filter(|_| !self.request.is_head) {
+        match client("range").filter(|_| !self.request.is_head && !self.whole_only) {
             Some(range) => [range].into_iter().chain(client("if-range")).collect(),
             None => Vec::new(),
         }
@@ -93,6 +93,9 @@ impl<B: Clone + Default> Lookup<B> {
             && matches!(head.status, 206 | 416)
         {
             return self.rest_answered(engine, &beginning, head);
+        }
+        if head.status == 206 && !self.takes_as_stored(&head.fields) {
+            return self.packed_part_answered(engine, now_ms);
         }
         let freshened = self.best.as_ref().filter(|best| {
             self.request.is_head
@@ -166,25 +169,41 @@ impl<B: Clone + Default> Lookup<B> {
         let as_of = self.as_of(engine, &update.fields);
         let answered = update.status;
         let fields = update_stored(&old.head.fields, &update.fields);
-        let keys = surrogate_keys(&old.key, &fields).unwrap_or_default();
-        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), &keys, now_ms) {
+        // With keys that cannot be read nothing could purge it: it is not kept, and judged by those it is known by.
+        let keys = surrogate_keys(&old.key, &fields).ok();
+        let known = keys.as_ref().unwrap_or(&old.keys).clone();
+        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), &known, now_ms) {
             return step;
         }
         let head = ResponseHead { status: old.head.status, fields, ..update };
-        let rules = engine.config.rules;
-        let storable = check_storable(&self.request.fields, self.request.directives.no_store, &head, rules);
-        let stored = storable.and_then(|()| as_of.as_ref().map(|_| ()).map_err(|reason| *reason));
-        let confirmed_ms = head.request_time_ms;
-        let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys };
-        let mut entry = Entry::new(stamp, head, rules, old.body.clone(), old.body_bytes);
-        entry.origin_confirmed_ms = Some(confirmed_ms);
-        let entry = Arc::new(entry);
-        let mut behind = self.behind(engine, now_ms);
-        if stored.is_ok() {
-            engine.keep(Arc::clone(&entry));
-            behind.write = vec![Tier::Colo, Tier::Kv];
+        // Section 4.1: a stored answer is for requests with the same selecting fields. Where these are others now, what
+        // was confirmed is for requests like this one, and no longer for all that its old key stood for.
+        let is_moved = selecting_fields(&head.fields) != selecting_fields(&old.head.fields);
+        if is_moved {
+            engine.forget(&old.key);
         }
-        self.give_back(engine);
+        let mut behind = self.behind(engine, now_ms);
+        let (entry, stored) = match plan(engine, &self.request.of_the_whole(), &head, keys, as_of.clone()) {
+            Ok(plan) => {
+                let plan = StorePlan { ticket: self.ticket.take(), ..plan };
+                let entry = engine.complete(plan, old.body.clone(), old.body_bytes).entry;
+                // The tiers below know the body already, and whoever finds there what has to be validated at each use asks
+                // origin anyway: a write a request would be for nothing. Moved, it needs a marker to be found by, which
+                // they get with a whole answer only; what they hold is asked about again by whoever finds it.
+                if entry.policy.is_fresh(now_ms) && !entry.policy.no_cache && !is_moved {
+                    behind.write = vec![Tier::Colo, Tier::Kv];
+                }
+                (entry, Ok(()))
+            }
+            Err(reason) => {
+                self.end_unstored(engine, answered, now_ms);
+                let confirmed_ms = Some(head.request_time_ms);
+                let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys: known };
+                let entry = Entry::new(stamp, head, engine.config.rules, old.body.clone(), old.body_bytes);
+                // Kept by nobody: its viewer may see what the 304 brought for him alone.
+                (Arc::new(Entry { origin_confirmed_ms: confirmed_ms, ..entry }), Err(reason))
+            }
+        };
         let status = CacheStatus {
             reason: Some(self.reason),
             fwd_status: Some(answered),
@@ -201,7 +220,8 @@ impl<B: Clone + Default> Lookup<B> {
             // Purged meanwhile: nothing is left to confirm.
             return self.fetch_whole(engine);
         }
-        self.give_back(engine);
+        // Whoever waits would get as little.
+        self.end_unstored(engine, 304, now_ms);
         let status = CacheStatus {
             reason: Some(self.reason),
             fwd_status: Some(304),
@@ -256,9 +276,9 @@ impl<B: Clone + Default> Lookup<B> {
     pub(super) fn end_unstored(&mut self, engine: &mut Engine<B>, status: u16, now_ms: u64) {
         let Some(ticket) = self.ticket.take() else { return };
         if status >= 500 {
-            engine.fills.release(&self.request.key, ticket);
+            engine.fills.release(&ticket);
         } else {
-            engine.fills.pass(&self.request.key, ticket, now_ms.saturating_add(engine.config.pass_ms));
+            engine.fills.pass(&ticket, now_ms, engine.config.pass_ms);
         }
     }
 
@@ -275,6 +295,19 @@ impl<B: Clone + Default> Lookup<B> {
         let mut plan = plan(engine, &self.request, head, keys, as_of)?;
         plan.ticket = self.ticket.take();
         Ok(plan)
+    }
+
+    /// Origin is asked for gzip by everybody, and has cut the client's range out of packed bytes, which this client would
+    /// get unpacked. RFC 9110 section 14.2: "A server MAY ignore the Range header field", so the whole is asked for. Not
+    /// before this: little of what is asked for in ranges is packed, and whoever asks (media players, `fetch` with a
+    /// `Range`) takes no coding as a rule.
+    fn packed_part_answered(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
+        if self.whole_only {
+            let title = "Origin answered with a part of what was asked for whole";
+            return self.fail(engine, 502, "origin-invalid", title, now_ms);
+        }
+        self.whole_only = true;
+        self.fetch_whole(engine)
     }
 
     /// Origin's answer to the request for the rest. RFC 9110 section 15.3.7.3: parts are combined only "if they all
@@ -310,7 +343,7 @@ impl<B: Clone + Default> Lookup<B> {
         // RFC 9111 section 3.4: "it MUST [...] use other header fields provided in the new response [...] to replace
         // all instances of the corresponding header fields in the stored response."
         let mut fields = update_stored(&beginning.head.fields, &rest.fields);
-        fields.remove("content-range");
+        fields.retain(|name| name != "content-range" && !OF_ONE_MESSAGE.contains(&name));
         let keys = surrogate_keys(&self.request.key, &fields);
         let as_of = self.as_of(engine, &rest.fields);
         if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms) {
@@ -394,6 +427,7 @@ fn plan<B>(
         variant_key(&request.key, &varies_on, &request.fields)
     };
     let language_key = content_language_key(&request.key, &varies_on, &request.fields, &head.fields);
+    // Section 3.1. Of a merged head, too: what a stored answer keeps from others it keeps whoever brings it.
     let head = ResponseHead { fields: fields_to_store(&head.fields), ..head.clone() };
     Ok(StorePlan {
         stamp: Stamp { key, as_of, keys },

@@ -23,6 +23,15 @@ pub struct Request {
     pub min_as_of: Option<AsOf>,
 }
 
+impl Request {
+    /// The same request for the whole answer, as a refresh or a validation asks for it.
+    pub(super) fn of_the_whole(&self) -> Self {
+        let mut request = self.clone();
+        request.fields.retain(|name| name != "range" && name != "if-range");
+        request
+    }
+}
+
 /// A tier outside the isolate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
