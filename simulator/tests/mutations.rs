@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 11] = [
+const MUTATIONS: [Mutation; 14] = [
     Mutation {
         name: "an answer is stamped when it is stored, not when its request was sent",
         edits: &[("cache/src/lookup/origin.rs", "_ => Ok(self.sent_at.clone()),", "_ => Ok(engine.view.newest()),")],
@@ -37,7 +37,7 @@ const MUTATIONS: [Mutation; 11] = [
         name: "what does not fit into the view is forgotten",
         edits: &[(
             "cache/src/view.rs",
-            "        (self.floor_soft, self.floor_hard) = (soft, hard);\n",
+            "        self.floor.take(soft, PurgeMode::Soft);\n        self.floor.take(hard, PurgeMode::Hard);\n",
             "        let _ = (soft, hard);\n",
         )],
     },
@@ -67,10 +67,30 @@ const MUTATIONS: [Mutation; 11] = [
     },
     Mutation {
         name: "the journal takes a batch that leaves a gap",
+        edits: &[
+            (
+                "cache/src/intake.rs",
+                "    if before_first > held.head {",
+                "    if before_first > held.head.saturating_mul(1_000) {",
+            ),
+            // Marks would notice it too.
+            ("cache/src/intake.rs", "mark != 0 && held.mark != 0", "mark != 0 && held.mark == u64::MAX"),
+        ],
+    },
+    Mutation {
+        name: "a history that used numbers twice passes for the same",
+        edits: &[("cache/src/intake.rs", "mark != 0 && held.mark != 0", "mark != 0 && held.mark == u64::MAX")],
+    },
+    Mutation {
+        name: "what a neighbour was told counts as told now",
+        edits: &[("cache/src/engine.rs", "&shared.delta, told_ms)", "&shared.delta, now_ms)")],
+    },
+    Mutation {
+        name: "a purge is as old as the moment it was heard of",
         edits: &[(
-            "cache/src/intake.rs",
-            "    if before_first > held.head {",
-            "    if before_first > held.head.saturating_mul(1_000) {",
+            "cache/src/view.rs",
+            "since_ms: known_ms.unwrap_or(0)",
+            "since_ms: sent_ms.max(known_ms.unwrap_or(0))",
         )],
     },
     Mutation {

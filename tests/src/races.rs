@@ -30,7 +30,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { writes: 10_000, edges: 4, titles: 60, writers: 6, readers: 8, lease_ms: 200, faults: true, seed: 1 }
+        Self { writes: 10_000, edges: 4, titles: 60, writers: 12, readers: 32, lease_ms: 200, faults: true, seed: 1 }
     }
 }
 
@@ -309,8 +309,8 @@ async fn read(world: Arc<World>) {
         let mut request = client.get(format!("{edge}/v1/titles/t{title}")).timeout(Duration::from_secs(15));
         let demanded = if world.below(20) == 0 { world.known().writes[title].last().copied() } else { None };
         if let Some(write) = demanded {
-            let state = format!("{}:{}", log_id(&client, &world).await.unwrap_or_default(), write.seq);
-            request = request.header("min-as-of", state);
+            let Some(log_id) = log_id(&client, &world).await else { continue };
+            request = request.header("min-as-of", format!("{log_id}:{}", write.seq));
         }
         let sent = Instant::now();
         let Some(got) = send_to(request).await else { continue };
