@@ -56,12 +56,11 @@ pub fn lease_and_bound_ms(env: &Env) -> Result<(u64, u64), String> {
     Ok((lease_ms, bound_ms))
 }
 
-/// Each isolate's lease is a little shorter or longer: so one of a location is the first to ask the journal, and the
-/// others find what it was told.
+/// Each isolate's lease is up to a tenth shorter: so one of a location is the first to ask the journal, and the others
+/// find what it was told.
 fn spread(lease_ms: u64) -> u64 {
-    let tenth = lease_ms / 10;
-    let extra = crate::js::random().checked_rem(tenth.saturating_mul(2).saturating_add(1)).unwrap_or(0);
-    lease_ms.saturating_sub(tenth).saturating_add(extra)
+    let spread_ms = (lease_ms / 10).saturating_add(1);
+    lease_ms.saturating_sub(crate::js::random().checked_rem(spread_ms).unwrap_or(0))
 }
 
 impl Settings {

@@ -4,6 +4,7 @@
 
 pub mod gate;
 pub mod http;
+pub mod propagation;
 pub mod races;
 pub mod raw;
 pub mod stack;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use e2e::races;
+use e2e::{propagation, races};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -29,6 +29,36 @@ enum What {
         #[arg(long)]
         no_faults: bool,
     },
+    /// From a write to the last location that shows it.
+    Propagation {
+        #[arg(long, default_value_t = 8)]
+        edges: usize,
+        #[arg(long, default_values_t = [100, 1_000])]
+        lease_ms: Vec<u64>,
+        #[arg(long, default_value_t = 100)]
+        rounds: u64,
+    },
+    /// Purges of very many keys while pages are read.
+    Storm {
+        #[arg(long, default_value_t = 100_000)]
+        keys: u64,
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Pages that are read.
+        #[arg(long, default_value_t = 200)]
+        titles: usize,
+    },
+}
+
+/// Puts a figure into the report, beside those of other measurements.
+fn report(name: &str, value: impl serde::Serialize) {
+    let path = xtask::target().join("bench/report.json");
+    let mut all: serde_json::Value =
+        std::fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    all[name] = serde_json::to_value(value).unwrap_or_default();
+    let folder = path.parent().map(std::fs::create_dir_all);
+    let written = folder.is_some_and(|made| made.is_ok()) && std::fs::write(&path, format!("{all:#}\n")).is_ok();
+    println!("{}", if written { "report: target/bench/report.json" } else { "the report could not be written" });
 }
 
 #[tokio::main]
@@ -39,6 +69,21 @@ async fn main() -> ExitCode {
             let report = races::run(options).await;
             println!("{report}");
             if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        What::Propagation { edges, lease_ms, rounds } => {
+            for lease_ms in lease_ms {
+                let lag = propagation::run(edges, lease_ms, rounds).await;
+                println!("write to last of {edges} locations, lease {lease_ms} ms, {rounds} writes: {lag}");
+                report(&format!("propagation_lease_{lease_ms}_ms"), lag);
+            }
+            ExitCode::SUCCESS
+        }
+        What::Storm { keys, seconds, titles } => {
+            let storm = propagation::storm(keys, seconds, titles).await;
+            println!("{storm}");
+            let is_calm = storm.errors == 0;
+            report("storm", storm);
+            if is_calm { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
 }

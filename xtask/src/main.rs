@@ -27,6 +27,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Writers, purges, readers and `kill -9` at once over real processes; every answer is checked.
+    Races {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measures, to the terminal and to `target/bench/report.json`: `propagation` or `storm`.
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Runs everything that CI runs.
     Test(test::Test),
     /// Installs what this machine lacks.
@@ -57,14 +67,9 @@ fn run(command: Command) -> Result<()> {
         Command::Edge(edge) => edge.run(),
         Command::Conformance(conformance) => conformance.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
-        Command::Simulate { arguments } => {
-            let mut cargo = std::process::Command::new("cargo");
-            cargo.args(["run", "--quiet", "--package", "simulator", "--"]).args(arguments).current_dir(root());
-            match cargo.status().doing("cannot start cargo")?.success() {
-                true => Ok(()),
-                false => said("the simulation did not end well; see above"),
-            }
-        }
+        Command::Simulate { arguments } => program("simulator", &[], &arguments),
+        Command::Races { arguments } => measure(&["races"], &arguments),
+        Command::Bench { arguments } => measure(&[], &arguments),
         Command::Test(test) => test.run(),
         Command::Setup => setup::all(),
         Command::BuildEdge => {
@@ -78,6 +83,24 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Tied { command } => tied(&command),
     }
+}
+
+/// Runs one of the workspace's programs.
+fn program(package: &str, first: &[&str], arguments: &[String]) -> Result<()> {
+    let mut cargo = std::process::Command::new("cargo");
+    cargo.args(["run", "--quiet", "--package", package, "--"]).args(first).args(arguments).current_dir(root());
+    match cargo.status().doing("cannot start cargo")?.success() {
+        true => Ok(()),
+        false => said("it did not end well; see above"),
+    }
+}
+
+/// Runs a measurement over real processes, which are built first.
+fn measure(first: &[&str], arguments: &[String]) -> Result<()> {
+    setup::all()?;
+    setup::build_edge()?;
+    setup::build_origin()?;
+    program("e2e", first, arguments)
 }
 
 /// Asks the kernel to end this process with its parent, then becomes the command; the wish survives the change.

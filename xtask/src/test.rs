@@ -27,13 +27,16 @@ enum Step {
     Build,
     /// The real processes.
     EndToEnd,
+    /// Ten thousand writes against readers and faults.
+    Races,
     /// The public HTTP caching suite.
     Conformance,
     /// A moment of fuzzing for each parser; `cargo xtask fuzz` is the long form.
     Fuzz,
 }
 
-const STEPS: [Step; 6] = [Step::Lint, Step::Build, Step::Unit, Step::EndToEnd, Step::Conformance, Step::Fuzz];
+const STEPS: [Step; 7] =
+    [Step::Lint, Step::Build, Step::Unit, Step::EndToEnd, Step::Races, Step::Conformance, Step::Fuzz];
 
 const FUZZ_S: u64 = 5;
 
@@ -51,6 +54,7 @@ impl Test {
                     Step::Unit => tests(&["--workspace", "--exclude", "e2e"])?,
                     Step::Build => build()?,
                     Step::EndToEnd => end_to_end()?,
+                    Step::Races => cargo_run("e2e", &["races"])?,
                     Step::Conformance => Conformance::default().run()?,
                     Step::Fuzz => Fuzz::for_seconds(FUZZ_S).run()?,
                 }
@@ -65,6 +69,18 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
     let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let mut cargo = Command::new("cargo");
     step(what, &setup::logs().join(format!("{name}.log")), cargo.args(arguments).current_dir(root()))
+}
+
+/// A program of the workspace, whose figures are shown.
+fn cargo_run(package: &str, arguments: &[&str]) -> Result<()> {
+    setup::build_origin()?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["run", "--quiet", "-p", package, "--"]).args(arguments).current_dir(root());
+    match cargo.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => said("it found violations; see above"),
+        Err(error) => said(format!("cannot start cargo: {error}")),
+    }
 }
 
 fn lint() -> Result<()> {
