@@ -61,7 +61,8 @@ fn report(name: &str, value: impl serde::Serialize) {
     println!("{}", if written { "report: target/bench/report.json" } else { "the report could not be written" });
 }
 
-#[tokio::main]
+// Starting a process blocks its thread.
+#[tokio::main(worker_threads = 8)]
 async fn main() -> ExitCode {
     match Cli::parse().what {
         What::Races { writes, edges, lease_ms, seed, no_faults } => {

@@ -30,7 +30,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { writes: 10_000, edges: 4, titles: 60, writers: 12, readers: 32, lease_ms: 200, faults: true, seed: 1 }
+        Self { writes: 10_000, edges: 4, titles: 60, writers: 12, readers: 48, lease_ms: 200, faults: true, seed: 1 }
     }
 }
 
@@ -172,6 +172,7 @@ pub async fn run(options: Options) -> Report {
     let shape = Shape {
         edges: options.edges,
         lease_ms: options.lease_ms,
+        origin_timeout_ms: 1_000,
         catalogue: catalogue(options.titles),
         ..Shape::default()
     };
@@ -343,7 +344,7 @@ async fn log_id(client: &Client, world: &World) -> Option<String> {
 /// Kills, cuts and delays, until the writers are done; then puts everything right.
 async fn disturb(world: Arc<World>, mut stack: Stack) -> Stack {
     use crate::gate::Mode;
-    stack.to_origin.set_delay_ms_max(15);
+    stack.to_origin.set_delay_ms_max(100);
     while !world.is_over() && world.options.faults {
         let pause = 400 + world.below(900) as u64;
         tokio::time::sleep(Duration::from_millis(pause)).await;

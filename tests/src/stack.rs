@@ -113,13 +113,14 @@ pub struct Shape {
     /// Isolates at each.
     pub isolates: usize,
     pub lease_ms: u64,
+    pub origin_timeout_ms: u64,
     /// NDJSON.
     pub catalogue: String,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { edges: 1, isolates: 1, lease_ms: LEASE_MS, catalogue: CATALOGUE.into() }
+        Self { edges: 1, isolates: 1, lease_ms: LEASE_MS, origin_timeout_ms: 5_000, catalogue: CATALOGUE.into() }
     }
 }
 
@@ -164,7 +165,7 @@ impl Stack {
             origin_url: to_origin.url(),
             token_keys,
             lease_ms: Some(shape.lease_ms),
-            vars: vec![("ORIGIN_TIMEOUT_MS".into(), "5000".into())],
+            vars: vec![("ORIGIN_TIMEOUT_MS".into(), shape.origin_timeout_ms.to_string())],
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
