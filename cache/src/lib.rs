@@ -5,6 +5,8 @@
 //! is fresh only while no purge of any of its keys is younger than the state the entry was read at
 //! ([`view::JournalView::judge`]). It compares positions in one log and no clocks, so neither the order nor the
 //! repetition of deliveries matters, and an answer in flight across a purge cannot come back as fresh.
+//!
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
