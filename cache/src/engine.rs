@@ -6,7 +6,7 @@ use crate::phase::Reason;
 use crate::policy::{ResponseHead, Rules};
 use crate::view::{Applied, Cause, JournalView, Knowledge, Verdict};
 use kv_schemas::KeyHash;
-use kv_schemas::journal::{JournalDelta, JournalQuery, SharedSync};
+use kv_schemas::journal::{JournalClock, JournalDelta, JournalQuery, SharedSync};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use std::sync::Arc;
@@ -193,6 +193,24 @@ impl<B: Clone + Default> Engine<B> {
             return false;
         }
         self.sync = SyncGate::default();
+        true
+    }
+
+    /// Whether another isolate of this location is asking the journal right now, so that this one need not. Only while
+    /// what is known still holds: the sync has ended then, and is due again in a moment.
+    pub fn sync_left_to_neighbour(&mut self, shared: &SharedSync, now_ms: u64) -> bool {
+        let moment_ms = self.config.lease_ms / 8;
+        let asking = JournalClock { at_ms: shared.asking_ms, ..shared.delta.clock };
+        // Both clocks are estimates; only an isolate's own lease decides what may be relied on.
+        let is_asking = self
+            .view
+            .journal_now(now_ms)
+            .is_some_and(|journal| journal.epoch == asking.epoch && journal.at_ms.abs_diff(asking.at_ms) <= moment_ms);
+        if !is_asking || self.knowledge(now_ms.saturating_add(moment_ms)) == Knowledge::Unknown {
+            return false;
+        }
+        self.sync.running_until_ms = None;
+        self.sync.pause_until_ms = Some(now_ms.saturating_add(moment_ms / 2));
         true
     }
 

@@ -287,6 +287,12 @@ impl JournalView {
         anchor.sent_ms.checked_add(later_ms).filter(|at_ms| *at_ms <= now_ms)
     }
 
+    /// What the journal's clock says now, about.
+    pub fn journal_now(&self, now_ms: u64) -> Option<JournalClock> {
+        let Anchor { journal, sent_ms } = self.anchor?;
+        Some(JournalClock { at_ms: journal.at_ms.saturating_add(now_ms.checked_sub(sent_ms)?), ..journal })
+    }
+
     fn reset(&mut self, delta: &JournalDelta) {
         self.log_id = Some(delta.log_id.clone());
         self.applied = 0;

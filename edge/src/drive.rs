@@ -1,6 +1,7 @@
 //! Drives lookups: performs each step the engine asks for and feeds the result back; then does what is to be done
 //! behind the answer. It decides nothing about freshness.
 use crate::isolate::{self, Body, now_ms};
+use crate::journal_client::Neighbours;
 use crate::js::{self, ReadError};
 use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
@@ -29,17 +30,17 @@ pub struct Call {
 
 impl Call {
     /// Brings the view up to the journal behind the answer, unless that is under way.
-    pub fn sync_behind(&self, shared: bool) {
+    pub fn sync_behind(&self, neighbours: Neighbours) {
         if isolate::with(|isolate| isolate.engine.claim_sync(now_ms())) == Some(true) {
-            self.sync_claimed(shared);
+            self.sync_claimed(neighbours);
         }
     }
 
-    fn sync_claimed(&self, shared: bool) {
+    fn sync_claimed(&self, neighbours: Neighbours) {
         let call = self.clone();
         self.context.wait_until(async move {
             let known = isolate::with(|isolate| isolate.engine.view.newest());
-            call.sync(shared).await;
+            call.sync(neighbours).await;
             if isolate::with(|isolate| isolate.engine.view.newest()) != known {
                 refresh_ahead(&call).await;
             }
@@ -47,8 +48,8 @@ impl Call {
     }
 
     /// The caller holds the engine's sync claim.
-    pub async fn sync(&self, shared: bool) {
-        if journal_client::sync(&self.env, &self.location, shared).await {
+    pub async fn sync(&self, neighbours: Neighbours) {
+        if journal_client::sync(&self.env, &self.location, neighbours).await {
             self.confirm_later();
         }
     }
@@ -65,7 +66,7 @@ impl Call {
                 isolate.engine.view.confirmed_ms() == confirmed_ms && isolate.engine.claim_sync(now_ms())
             });
             if is_due == Some(true) {
-                journal_client::sync(&call.env, &call.location, false).await;
+                journal_client::sync(&call.env, &call.location, Neighbours::Ignored).await;
             }
         });
     }
@@ -133,7 +134,7 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
     loop {
         let event = match step {
             Step::Sync { shared } => {
-                call.sync(shared).await;
+                call.sync(if shared { Neighbours::Heard } else { Neighbours::Ignored }).await;
                 Event::Synced
             }
             Step::Wait { ms } => {
@@ -277,7 +278,7 @@ pub fn do_behind(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answ
 
 async fn perform(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answered: Option<Rc<Stored<Body>>>) {
     if behind.sync {
-        call.sync_claimed(true);
+        call.sync_claimed(Neighbours::Awaited);
     }
     if let Some(stored) = answered {
         write_tiers(call, &stored, &behind.write, behind.seen_in_kv.as_deref()).await;
@@ -316,7 +317,7 @@ async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outco
         Answer::Failed { .. } => {}
     }
     if behind.sync {
-        call.sync(true).await;
+        call.sync(Neighbours::Awaited).await;
     }
     // A refresh's own refresh does not exist; a client's that left is not worth another fetch.
     let _ = (behind.refresh, origin);

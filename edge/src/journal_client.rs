@@ -49,18 +49,36 @@ pub async fn text(response: &web_sys::Response, ms: u64) -> Result<String, js::C
     value.as_string().ok_or(js::CallError::Refused("the answer is no text".into()))
 }
 
-/// Brings the view up to the journal. The caller holds the engine's sync claim; it is given back here. With `shared`,
-/// what another isolate of this location was told within the lease will do. Whether the journal itself told news.
-pub async fn sync(env: &Env, location: &str, shared: bool) -> bool {
-    if shared
+/// How far the isolates of a location rely on each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbours {
+    /// Only the journal itself will do.
+    Ignored,
+    /// What one was told within the lease will do: a request waits.
+    Heard,
+    /// And one that is asking right now is left to it: nobody waits.
+    Awaited,
+}
+
+/// Brings the view up to the journal. The caller holds the engine's sync claim; it is given back here. Whether the
+/// journal itself told news.
+pub async fn sync(env: &Env, location: &str, neighbours: Neighbours) -> bool {
+    if neighbours != Neighbours::Ignored
         && let Some(told) = colo_cache::read_sync().await
-        && isolate::with(|isolate| {
-            let taken = isolate.engine.sync_shared(&told, now_ms());
-            isolate.syncs_neighbour = isolate.syncs_neighbour.saturating_add(u64::from(taken));
-            taken
-        }) == Some(true)
     {
-        return false;
+        let is_awaited = neighbours == Neighbours::Awaited;
+        let is_done = isolate::with(|isolate| {
+            let is_taken = isolate.engine.sync_shared(&told, now_ms());
+            isolate.syncs_neighbour = isolate.syncs_neighbour.saturating_add(u64::from(is_taken));
+            is_taken || (is_awaited && isolate.engine.sync_left_to_neighbour(&told, now_ms()))
+        });
+        if is_done == Some(true) {
+            return false;
+        }
+        let journal_now = isolate::with(|isolate| isolate.engine.view.journal_now(now_ms())).flatten();
+        if let Some(journal_now) = journal_now.filter(|_| is_awaited) {
+            colo_cache::write_sync(&SharedSync { asking_ms: journal_now.at_ms, ..told }).await;
+        }
     }
     let known = isolate::with(|isolate| {
         isolate.syncs_itself = isolate.syncs_itself.saturating_add(1);
@@ -79,7 +97,7 @@ async fn sync_directly(env: &Env, location: &str) {
             Ok(delta) => {
                 let applied = isolate::with(|isolate| isolate.engine.sync_succeeded(&query, &delta, sent_ms));
                 if applied == Some(Applied::Complete) {
-                    colo_cache::write_sync(&SharedSync { asked: query, delta }).await;
+                    colo_cache::write_sync(&SharedSync { asked: query, delta, asking_ms: 0 }).await;
                 }
                 if applied != Some(Applied::Partial) {
                     return;

@@ -2,6 +2,7 @@
 //! every location, by a purge of those URLs; so a fill that was under way cannot bring the old answer back.
 use crate::drive::{self, Call};
 use crate::isolate::{self, now_ms};
+use crate::journal_client::Neighbours;
 use crate::origin_fetch::{OriginRequest, VIA};
 use crate::respond::{self, Forwarded, Shape};
 use crate::settings::Mode;
@@ -110,7 +111,7 @@ async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: 
     match journal_client::append(&call.env, &purge).await {
         Ok(state) => {
             // Known here before the writer has the answer.
-            call.sync(false).await;
+            call.sync(Neighbours::Ignored).await;
             Some(state)
         }
         Err(error) => {

@@ -5,7 +5,8 @@
 //! journal before token, size, form and limits are checked.
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
-use crate::{journal_client, respond};
+use crate::journal_client::{self, Neighbours};
+use crate::respond;
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};
 use kv_schemas::header::SURROGATE_AS_OF;
@@ -115,21 +116,25 @@ async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
         Some(_) => return Err(Problem::new(401, "token-digest", "The token was made for another body")),
         None => return Err(Problem::new(401, "token-digest", "The token must carry body_sha256")),
     }
-    let path = match owner {
+    // An empty batch, which the dispatcher sends once a second, brings no news.
+    let (path, is_news) = match owner {
         LogOwner::Origin => {
-            parse::<PurgeBatch>(&body)?.check().map_err(|error| invalid(error.to_string()))?;
-            "/batch"
+            let batch = parse::<PurgeBatch>(&body)?;
+            batch.check().map_err(|error| invalid(error.to_string()))?;
+            ("/batch", !batch.purges.is_empty())
         }
         LogOwner::Journal => {
             parse::<PurgeRequest>(&body)?.check().map_err(|error| invalid(error.to_string()))?;
-            "/append"
+            ("/append", true)
         }
     };
     // Checked and passed on as it came.
     let json = String::from_utf8(body).map_err(|error| invalid(error.to_string()))?;
     match journal(call, path, &json).await? {
         (200, text, as_of) => {
-            call.sync_behind(false);
+            if is_news {
+                call.sync_behind(Neighbours::Ignored);
+            }
             let response = respond::json(200, &text);
             if let Some(as_of) = as_of {
                 let _ = response.headers().set(SURROGATE_AS_OF, &as_of);

@@ -5,7 +5,7 @@
 //! delta = text log_id | number epoch | number at_ms | number head | number floor_soft | number floor_hard
 //!       | number until | number purges_count | ( number seq | number flags | number keys_count | hash* )*
 //! flags = 1 if hard | 2 if all
-//! shared = query | delta
+//! shared = query | delta | number asking_ms
 //! ```
 //! Numbers, texts and hashes as in [`crate::wire`].
 use crate::as_of::{LogId, Seq};
@@ -63,17 +63,22 @@ pub struct DeltaPurge {
 pub struct SharedSync {
     pub asked: JournalQuery,
     pub delta: JournalDelta,
+    /// When one of them began to ask for what is newer, by the journal's clock; 0: none does.
+    pub asking_ms: u64,
 }
 
 impl SharedSync {
     pub fn encode(&self) -> Vec<u8> {
-        [self.asked.encode(), self.delta.encode()].concat()
+        let mut bytes = [self.asked.encode(), self.delta.encode()].concat();
+        put_number(&mut bytes, self.asking_ms);
+        bytes
     }
 
     /// `None`: not what this version writes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
-        let shared = Self { asked: JournalQuery::read(&mut reader)?, delta: JournalDelta::read(&mut reader)? };
+        let (asked, delta) = (JournalQuery::read(&mut reader)?, JournalDelta::read(&mut reader)?);
+        let shared = Self { asked, delta, asking_ms: reader.number()? };
         reader.end()?;
         Some(shared)
     }
@@ -188,7 +193,7 @@ mod tests {
             assert_eq!(JournalQuery::decode(&query.encode()[..end]), None, "cut at {end}");
         }
         assert_eq!(JournalDelta::decode(&[bytes, vec![0]].concat()), None, "too long");
-        let shared = SharedSync { asked: query, delta: delta() };
+        let shared = SharedSync { asked: query, delta: delta(), asking_ms: 1_700_000_000_001 };
         let bytes = shared.encode();
         assert_eq!(SharedSync::decode(&bytes), Some(shared));
         for end in 0..bytes.len() {

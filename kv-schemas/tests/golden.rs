@@ -106,7 +106,7 @@ fn the_journal_speaks_as_agreed() {
     let clock = JournalClock { epoch: 77, at_ms: 1_700_000_000_000 };
     let delta = JournalDelta { log_id: log_id(), clock, head: 8, floor_soft: 0, floor_hard: 3, until: 8, purges };
     same("journal_delta.hex", &hex(&delta.encode()));
-    same("shared_sync.hex", &hex(&SharedSync { asked: query, delta }.encode()));
+    same("shared_sync.hex", &hex(&SharedSync { asked: query, delta, asking_ms: 1_700_000_000_001 }.encode()));
 }
 
 #[test]

@@ -341,7 +341,7 @@ impl World {
         if applied == Applied::Complete {
             isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(sent_ms));
             // What the others of the location are told may be lost, or overwrite something newer.
-            self.shared[isolate.location] = Some((SharedSync { asked: query.clone(), delta }, sent_ms));
+            self.shared[isolate.location] = Some((SharedSync { asked: query.clone(), delta, asking_ms: 0 }, sent_ms));
         }
         let (id, log) = (isolate.id, isolate.engine.view.newest());
         self.note(|_| format!("isolate {id}: hears the journal ({applied:?}), is at {log:?}"));
