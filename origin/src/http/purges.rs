@@ -174,6 +174,11 @@ fn edge_state(receipt: EdgeReceipt) -> EdgeState {
     EdgeState { accepted_at_ms, locations, lag_ms, laggards, silent }
 }
 
+/// The mark is between this service and the edge.
+fn shown(purge: Purge) -> Purge {
+    Purge { mark: 0, ..purge }
+}
+
 fn delivered_state(seq: Seq, delivered: Seq) -> PurgeState {
     if seq <= delivered { PurgeState::Accepted } else { PurgeState::Pending }
 }
@@ -237,7 +242,7 @@ async fn list(State(app): State<App>, staff: Staff, Params(query): Params<ListQu
     let next_cursor = (next > filter.from_seq.max(1)).then(|| next.to_string());
     let receipt = |purge: Purge| {
         let state = if purge.seq <= applied { PurgeState::Applied } else { delivered_state(purge.seq, delivered) };
-        Receipt { purge, state, edge: None, edge_unknown: None }
+        Receipt { purge: shown(purge), state, edge: None, edge_unknown: None }
     };
     Ok(private_json(StatusCode::OK, &Purges { items: items.into_iter().map(receipt).collect(), next_cursor }))
 }
@@ -284,7 +289,7 @@ async fn receipt(app: &App, seq: Seq) -> Result<Receipt, ApiError> {
     let log_id = snapshot.as_of.log_id.clone();
     let found = snapshot.purges_after(seq.saturating_sub(1), 1).await?.into_iter().find(|purge| purge.seq == seq);
     drop(snapshot);
-    let purge = found.ok_or_else(|| Problem::new(404, "not-found", "There is no purge of this number"))?;
+    let purge = found.map(shown).ok_or_else(|| Problem::new(404, "not-found", "There is no purge of this number"))?;
     let by_log = delivered_state(seq, delivered);
     Ok(match app.edges.receipt(seq).await {
         Ok(edge) if edge.log_id == log_id => {
