@@ -1,0 +1,154 @@
+//! What changes: writes and purges on their way to the journal, replicas, and everything that breaks.
+use super::*;
+
+impl World {
+    /// A write or a purge by hand.
+    pub(super) fn change(&mut self) {
+        self.stats.purges += 1;
+        let keys: Vec<usize> = (0..self.random.usize(1..4)).map(|_| self.random.usize(0..KEYS)).collect();
+        let all = self.chance(4);
+        let keys = if all { Vec::new() } else { keys };
+        let mode = if self.chance(30) { PurgeMode::Hard } else { PurgeMode::Soft };
+        let is_write = !all && self.chance(70);
+        let write = self.database.commit(keys.clone(), all, mode, is_write);
+        let commit = Commit { keys, all, mode, write, mark: 0 };
+        self.note(|world| format!("commit {}: {commit:?}", world.database.head()));
+        match self.owner {
+            LogOwner::Origin if self.forked.contains(&self.database.log_id()) => {}
+            LogOwner::Origin => self.history.push(&self.database.log_id(), commit),
+            LogOwner::Journal => self.unsent.push(commit),
+        }
+    }
+
+    /// Purges on their way to the journal.
+    pub(super) fn deliver(&mut self) {
+        if self.owner == LogOwner::Journal {
+            return self.send_own();
+        }
+        if !self.batches.is_empty() && self.chance(50) {
+            // Any batch that is under way, not the oldest.
+            let index = self.random.usize(0..self.batches.len());
+            let Some(batch) = self.batches.get(index).cloned() else { return };
+            if !self.chance(10) {
+                self.batches.remove(index);
+            }
+            if self.journal_up && !self.fails(5) {
+                self.take_batch(&batch);
+            }
+            return;
+        }
+        let head = self.database.head();
+        let mut first_seq = self.next_seq.unwrap_or(head + 1).clamp(1, head + 1);
+        if self.fails(5) {
+            // A second dispatcher, or one that came back with an old belief.
+            first_seq = self.random.u64(1..=head + 1);
+        }
+        let count = self.random.usize(1..5);
+        self.batches.push_back(self.database.batch(first_seq, count));
+    }
+
+    pub(super) fn take_batch(&mut self, batch: &PurgeBatch) {
+        let took = self.journal.batch(batch, self.now_ms);
+        self.note(|world| {
+            format!("the journal takes {} from {}: at {}", batch.log_id, batch.first_seq, world.journal.head())
+        });
+        // The dispatcher hears of it, or not.
+        if self.fails(10) || batch.log_id != self.database.log_id() {
+            return;
+        }
+        let ack = match took {
+            Took::Retired => return,
+            Took::Ack(ack) if ack.next_seq <= self.database.head() + 1 => ack,
+            Took::Ack(_) | Took::Forked => {
+                self.database.replace_log();
+                self.history.begin(self.database.log_id(), self.database.commits.clone());
+                self.next_seq = None;
+                let log_id = self.database.log_id();
+                return self.note(|_| format!("the log becomes {log_id}: its history is not the one the edge knows"));
+            }
+        };
+        self.next_seq = Some(ack.next_seq);
+    }
+
+    pub(super) fn send_own(&mut self) {
+        if self.unsent.is_empty() || !self.journal_up || self.fails(5) {
+            return;
+        }
+        let index = self.random.usize(0..self.unsent.len());
+        let commit = self.unsent.swap_remove(index);
+        self.journal.own_log();
+        let Some(log_id) = self.journal.log_id().cloned() else { return };
+        let hashes = commit.keys.iter().map(|index| key(*index).hash()).collect();
+        let seq = self.journal.append(hashes, commit.all, commit.mode, self.now_ms);
+        self.note(|_| format!("the journal numbers a purge {seq}: {commit:?}"));
+        self.history.push(&log_id, commit);
+    }
+
+    pub(super) fn replicate(&mut self) {
+        if self.database.replicas.is_empty() {
+            return self.pass_time();
+        }
+        let head = self.database.head();
+        let index = self.random.usize(0..self.database.replicas.len());
+        let at = self.database.replicas[index];
+        self.database.replicas[index] = self.random.u64(at..=head);
+    }
+
+    pub(super) fn disturb(&mut self) {
+        self.stats.faults += 1;
+        match self.random.u32(0..20) {
+            0..6 => {
+                self.journal_up = !self.journal_up;
+                self.note(|world| format!("the journal is {}", if world.journal_up { "back" } else { "unreachable" }));
+            }
+            6..13 => {
+                let index = self.random.usize(0..self.isolates.len());
+                let gone = self.isolates.swap_remove(index);
+                self.note(|_| format!("isolate {} is gone", gone.id));
+                self.spawn(gone.location);
+            }
+            13..17 => {
+                let location = self.random.usize(0..self.options.locations);
+                if self.isolates.len() < self.options.locations * 3 {
+                    self.spawn(location);
+                } else {
+                    self.colo[location].clear();
+                    self.note(|_| format!("location {location} forgets its entries"));
+                }
+            }
+            17 if self.chance(50) => {
+                let offset_ms = self.random.i64(-600_000..600_000);
+                self.journal.restart(offset_ms);
+                self.note(|_| format!("the journal starts anew, its clock {offset_ms} ms off"));
+            }
+            // Both at once leave nobody who knows.
+            17 if !self.forked.contains(&self.database.log_id()) => {
+                self.journal.lose();
+                // A journal that holds nothing believes the first batch it gets: a late one is a second fault at once, and
+                // tokens let none be later than a minute.
+                self.batches.clear();
+                if self.owner == LogOwner::Journal {
+                    self.journal.own_log();
+                }
+                self.note(|_| "the journal loses its storage".into());
+            }
+            18 if self.owner == LogOwner::Origin => {
+                let to = self.random.u64(0..=self.database.head());
+                let log_id = self.database.log_id();
+                let edge_knows_more = self.journal.log_id() == Some(&log_id) && self.journal.head() > to;
+                self.database.put_back(to);
+                self.next_seq = None;
+                if edge_knows_more {
+                    // A copied file that says nothing: the edge has to notice.
+                    self.forked.push(log_id);
+                    return self.note(|_| format!("the database is put back to {to}"));
+                }
+                // Restored as the manual says.
+                self.database.replace_log();
+                self.history.begin(self.database.log_id(), self.database.commits.clone());
+                self.note(|world| format!("the database is restored to {to}: {}", world.database.log_id()));
+            }
+            _ => self.pass_time(),
+        }
+    }
+}

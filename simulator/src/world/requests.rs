@@ -1,0 +1,298 @@
+//! What requests do: ask, step by step, in the tiers and at origin, and what is checked of each answer.
+use super::*;
+
+impl World {
+    pub(super) fn request(&mut self) {
+        let isolate = self.random.usize(0..self.isolates.len());
+        let doc = self.random.usize(0..DOC_KEYS.len());
+        let mut demanded = None;
+        let mut fields = Fields::new();
+        match self.random.u32(0..20) {
+            0 | 1 if self.owner == LogOwner::Origin && self.database.head() > 0 => {
+                let seq = self.random.u64(1..=self.database.head());
+                demanded = Some(AsOf::new(self.database.log_id(), seq));
+            }
+            2 => fields.push("cache-control", "no-cache"),
+            3 => fields.push("cache-control", "max-stale"),
+            _ => {}
+        }
+        self.ask(isolate, doc, fields, demanded);
+    }
+
+    pub(super) fn ask(&mut self, isolate: usize, doc: usize, fields: Fields, demanded: Option<AsOf>) {
+        self.stats.requests += 1;
+        let isolate = &mut self.isolates[isolate];
+        let request = Request {
+            key: format!("GET /{doc}"),
+            is_head: false,
+            directives: RequestDirectives::of(&fields),
+            fields,
+            min_as_of: demanded.clone(),
+        };
+        let mut lookup = Box::new(Lookup::new(request));
+        let clock = isolate.clock(self.now_ms);
+        let first = lookup.step(&mut isolate.engine, Event::Start, clock);
+        let id = isolate.id;
+        let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, read: None };
+        self.note(|_| format!("isolate {id}: a request for document {doc}"));
+        self.proceed(id, asked, first);
+    }
+
+    pub(super) fn begin_refresh(&mut self, id: u32, mut lookup: Lookup<Body>) {
+        let Some(isolate) = self.isolates.iter_mut().find(|isolate| isolate.id == id) else { return };
+        let clock = isolate.clock(self.now_ms);
+        let doc = doc_of(lookup.key());
+        let first = lookup.step(&mut isolate.engine, Event::Start, clock);
+        let asked = Asked { lookup: Box::new(lookup), doc, arrived_ms: self.now_ms, demanded: None, read: None };
+        self.proceed(id, asked, first);
+    }
+
+    /// What follows from a lookup's step: an answer leaves at once, anything else takes its time.
+    pub(super) fn proceed(&mut self, id: u32, asked: Asked, step: Step<Body>) {
+        match step {
+            Step::Answer(answer) => self.answered(id, *answer, &asked),
+            step => self.tasks.push(Task { isolate: id, work: Work::Lookup(asked, At::Step(step)) }),
+        }
+    }
+
+    pub(super) fn advance_lookup(&mut self, place: usize, mut asked: Asked, at: At) -> Option<Work> {
+        let event = match at {
+            At::Step(Step::Answer(_)) => return None,
+            At::Step(Step::Sync { shared: true }) if self.take_shared(place) => Event::Synced,
+            At::Step(Step::Sync { .. }) => {
+                let (query, sent_ms, delta) = self.ask_journal(place);
+                return Some(Work::Lookup(asked, At::Synced(query, sent_ms, delta)));
+            }
+            At::Step(Step::Wait { ms }) => {
+                // A timer never fires early.
+                self.now_ms += ms;
+                Event::Waited
+            }
+            At::Step(Step::Read { tier, key }) => {
+                let found = if self.fails(2) { None } else { self.look(place, tier, &key) };
+                return Some(Work::Lookup(asked, At::Found(found)));
+            }
+            At::Step(Step::Fetch(fetch)) => match self.fetch(place, asked.doc, &fetch) {
+                None => Event::OriginFailed,
+                Some((head, body)) => return Some(Work::Lookup(asked, At::Answered(head, body))),
+            },
+            At::Step(Step::Join { .. }) => Event::Joined(None),
+            At::Synced(query, sent_ms, delta) => {
+                if self.hear_journal(place, &query, sent_ms, delta) {
+                    let (query, sent_ms, delta) = self.ask_journal(place);
+                    return Some(Work::Lookup(asked, At::Synced(query, sent_ms, delta)));
+                }
+                Event::Synced
+            }
+            At::Found(found) => Event::Read(found),
+            At::Answered(_, _) if self.fails(3) => Event::OriginFailed,
+            At::Answered(mut head, body) => {
+                asked.read = Some(body);
+                head.response_time_ms = self.isolates[place].clock(self.now_ms);
+                Event::Origin(head)
+            }
+        };
+        let isolate = &mut self.isolates[place];
+        let (id, clock) = (isolate.id, isolate.clock(self.now_ms));
+        let step = asked.lookup.step(&mut isolate.engine, event, clock);
+        self.proceed(id, asked, step);
+        None
+    }
+
+    /// A read of a tier. KV answers from what the location saw of it within the last minute, absence included.
+    pub(super) fn look(&mut self, place: usize, tier: Tier, key: &str) -> Option<Entry<Body>> {
+        let location = self.isolates[place].location;
+        if tier != Tier::Kv {
+            return self.colo[location].get(key).cloned();
+        }
+        if let Some((seen, until_ms)) = self.kv_seen[location].get(key)
+            && self.now_ms < *until_ms
+        {
+            return seen.clone();
+        }
+        let now = self.kv.get(key).map(|(entry, _)| entry.clone());
+        self.kv_seen[location].insert(key.to_string(), (now.clone(), self.now_ms + KV_LAG_MS));
+        now
+    }
+
+    pub(super) fn write(&mut self, place: usize, entry: &Arc<Entry<Body>>, tier: Tier) {
+        if self.fails(3) {
+            return;
+        }
+        // What another isolate reads has no confirmation by that isolate's clock.
+        let stored = Entry { origin_confirmed_ms: None, ..(**entry).clone() };
+        let location = self.isolates[place].location;
+        if tier != Tier::Kv {
+            self.colo[location].insert(stored.key.clone(), stored);
+            return;
+        }
+        let too_soon = self.kv.get(&stored.key).is_some_and(|(_, at_ms)| self.now_ms < at_ms + 1_000);
+        if !too_soon {
+            self.kv.insert(stored.key.clone(), (stored, self.now_ms));
+        }
+    }
+
+    /// Origin reads now; its answer arrives later.
+    pub(super) fn fetch(&mut self, place: usize, doc: usize, fetch: &Fetch) -> Option<(ResponseHead, Body)> {
+        if self.fails(6) {
+            return None;
+        }
+        let seq = self.database.read_at(&mut self.random, fetch.min_as_of.as_ref());
+        let (id, clock) = (self.isolates[place].id, self.isolates[place].clock(self.now_ms));
+        let mut fields = Fields::new();
+        let head = |status, fields| ResponseHead { status, fields, request_time_ms: clock, response_time_ms: clock };
+        let Some(seq) = seq.filter(|_| !self.calm || fetch.min_as_of.is_none() || seq.is_some()) else {
+            return Some((head(503, fields), Body { doc, content: 0 }));
+        };
+        let content = self.database.content(doc, seq);
+        let body = Body { doc, content };
+        self.note(|_| format!("isolate {id}: origin reads document {doc} as of {seq}: write {content}"));
+        let etag = format!("\"{doc}-{content}\"");
+        fields.push("cache-control", POLICIES[doc % POLICIES.len()]);
+        fields.push("etag", etag.clone());
+        let keys: Vec<String> = DOC_KEYS[doc].iter().map(|index| key(*index).to_string()).collect();
+        fields.push("surrogate-key", keys.join(" "));
+        if self.owner == LogOwner::Origin {
+            fields.push("surrogate-as-of", AsOf::new(self.database.log_id(), seq).to_string());
+        }
+        let unchanged = fetch.fields.iter().any(|(name, value)| name == "if-none-match" && *value == etag);
+        Some((head(if unchanged { 304 } else { 200 }, fields), body))
+    }
+
+    pub(super) fn answered(&mut self, id: u32, mut answer: Answer<Body>, asked: &Asked) {
+        let Some(place) = self.isolates.iter().position(|isolate| isolate.id == id) else { return };
+        let (doc, arrived_ms, demanded) = (asked.doc, asked.arrived_ms, asked.demanded.as_ref());
+        let behind = std::mem::take(answer.behind());
+        let status = answer.status().clone();
+        let mut written = None;
+        match answer {
+            Answer::Failed { slug, .. } => {
+                self.stats.failed += 1;
+                self.note(|_| format!("isolate {id}: document {doc} failed: {slug}"));
+            }
+            Answer::Stored { entry, .. } => {
+                match status.phase {
+                    Phase::Hit => self.stats.hits += 1,
+                    Phase::Stale | Phase::StaleError => self.stats.stale += 1,
+                    _ => self.stats.forwarded += 1,
+                }
+                // What origin confirmed a moment ago is origin's answer, as a forwarded one is.
+                self.check(place, &entry, asked, status.phase);
+                self.note(|_| {
+                    format!(
+                        "isolate {id}: document {doc} answered: {} {:?}, {:?}",
+                        status.phase.as_str(),
+                        status.reason,
+                        entry.body
+                    )
+                });
+                written = Some(entry);
+            }
+            Answer::Forwarded { store, .. } => {
+                self.stats.forwarded += 1;
+                let Some(body) = asked.read else {
+                    self.blame("an answer of origin's without one");
+                    return;
+                };
+                self.note(|_| format!("isolate {id}: document {doc} forwarded: {:?} {body:?}", status.reason));
+                if let Some(min) = demanded {
+                    let served = Served {
+                        doc,
+                        content: body.content,
+                        as_of: None,
+                        view: None,
+                        arrived_ms,
+                        now_ms: self.now_ms,
+                        journal_asked_ms: None,
+                        origin_asked_ms: None,
+                        bound_ms: CONFIG_BOUND_MS,
+                        purged_at_ms: None,
+                        is_fresh: false,
+                        is_stale: false,
+                        is_stored: false,
+                        demanded: Some(min)
+                            .filter(|min| min.log_id == self.database.log_id() && !self.forked.contains(&min.log_id)),
+                    };
+                    let fault = self.history.fault(&served);
+                    fault.into_iter().for_each(|fault| self.blame(fault));
+                }
+                if let Some(plan) = store {
+                    self.tasks.push(Task { isolate: id, work: Work::Fill(plan, body) });
+                }
+            }
+        }
+        self.behind(id, behind, written);
+    }
+
+    pub(super) fn behind(&mut self, id: u32, behind: Behind<Body>, written: Option<Arc<Entry<Body>>>) {
+        if behind.sync {
+            self.tasks.push(Task { isolate: id, work: Work::Sync(None) });
+        }
+        if let Some(entry) = written {
+            for tier in behind.write {
+                self.tasks.push(Task { isolate: id, work: Work::Write(Arc::clone(&entry), tier) });
+            }
+        }
+        if let Some(refresh) = behind.refresh {
+            self.begin_refresh(id, refresh);
+        }
+    }
+
+    pub(super) fn check(&mut self, place: usize, entry: &Entry<Body>, asked: &Asked, phase: Phase) {
+        let isolate = &self.isolates[place];
+        let true_time = |clock: u64| clock.saturating_add_signed(-isolate.offset_ms);
+        let view = &isolate.engine.view;
+        let logs = [view.log_id(), entry.as_of.as_ref().map(|as_of| &as_of.log_id)];
+        if logs.into_iter().flatten().any(|log_id| self.forked.contains(log_id)) {
+            return;
+        }
+        let origin_asked_ms = entry.origin_confirmed_ms.map(true_time);
+        let least_ms = asked.arrived_ms.min(self.now_ms.saturating_sub(CONFIG_BOUND_MS));
+        // Where the journal numbers, soft purges leave the old copy to stale-while-revalidate. And what a lagging replica
+        // confirmed a moment ago is its word against nobody's.
+        let is_bounded = self.owner == LogOwner::Origin && origin_asked_ms.is_none_or(|at_ms| at_ms < least_ms);
+        let as_of = entry.as_of.as_ref().filter(|_| is_bounded);
+        let unseen = as_of.and_then(|as_of| Some((&as_of.log_id, self.history.oldest_after(as_of, asked.doc)?)));
+        let doc = asked.doc;
+        let served = Served {
+            doc,
+            content: entry.body.content,
+            as_of: entry.as_of.as_ref(),
+            view: view.log_id().map(|log_id| (log_id, view.applied())),
+            arrived_ms: asked.arrived_ms,
+            now_ms: self.now_ms,
+            journal_asked_ms: isolate.journal_asked_ms,
+            origin_asked_ms,
+            bound_ms: CONFIG_BOUND_MS,
+            purged_at_ms: unseen.and_then(|(log_id, seq)| self.journal.accepted_ms(log_id, seq)),
+            // What origin confirmed a moment ago is origin's answer, as a forwarded one is.
+            is_fresh: phase == Phase::Hit,
+            is_stale: phase == Phase::Stale,
+            is_stored: true,
+            demanded: asked.demanded.as_ref(),
+        };
+        if entry.body.doc != doc {
+            self.blame(format!("document {doc} was answered with document {}", entry.body.doc));
+        } else if let Some(fault) = self.history.fault(&served) {
+            self.blame(format!("isolate {}: {fault}", isolate.id));
+        }
+    }
+
+    /// A body has come to its end, or breaks off.
+    pub(super) fn fill(&mut self, place: usize, plan: StorePlan, body: Body) {
+        let breaks = self.fails(4);
+        let isolate = &mut self.isolates[place];
+        let (id, clock) = (isolate.id, isolate.clock(self.now_ms));
+        if breaks {
+            return isolate.engine.abandon(&plan, Reason::OriginFailed, clock);
+        }
+        let stored = isolate.engine.complete(plan, body, 100);
+        let entries: Vec<_> = stored.for_tiers().cloned().collect();
+        self.note(|_| format!("isolate {id}: stores {body:?} as of {:?}", stored.entry.as_of));
+        for entry in entries {
+            for tier in [Tier::Colo, Tier::Kv] {
+                self.tasks.push(Task { isolate: id, work: Work::Write(Arc::clone(&entry), tier) });
+            }
+        }
+    }
+}

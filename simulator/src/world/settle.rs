@@ -1,0 +1,75 @@
+//! The end: everything works again, and must become right.
+use super::*;
+
+impl World {
+    /// Everything works again: every purge arrives everywhere, and every page shows what origin holds.
+    pub(super) fn settle(&mut self) {
+        self.calm = true;
+        self.journal_up = true;
+        self.note(|_| "everything works again".into());
+        self.finish_tasks();
+        if self.fault.is_some() {
+            return;
+        }
+        let head = self.database.head();
+        self.database.replicas.fill(head);
+        self.batches.clear();
+        for _ in 0..1_000 {
+            match self.owner {
+                LogOwner::Journal if self.unsent.is_empty() => break,
+                LogOwner::Journal => self.send_own(),
+                LogOwner::Origin => {
+                    let end = self.database.head() + 1;
+                    let first_seq = self.next_seq.unwrap_or(end).clamp(1, end);
+                    self.take_batch(&self.database.batch(first_seq, 5));
+                    // Like the dispatcher, which asks once more when all is delivered.
+                    let is_there = self.journal.log_id() == Some(&self.database.log_id());
+                    if first_seq == end && self.next_seq == Some(end) && is_there {
+                        break;
+                    }
+                }
+            }
+        }
+        self.now_ms += 10_000;
+        for isolate in 0..self.isolates.len() {
+            for doc in 0..DOC_KEYS.len() {
+                self.settle_page(isolate, doc);
+                if self.fault.is_some() {
+                    return;
+                }
+            }
+            let view = &self.isolates[isolate].engine.view;
+            let log_id = self.journal.log_id();
+            if log_id.is_some() && (view.log_id() != log_id || view.applied() != self.journal.head()) {
+                let (at, id) = (view.newest(), self.isolates[isolate].id);
+                return self.blame(format!("isolate {id} is at {at:?} and the journal at {}", self.journal.head()));
+            }
+        }
+    }
+
+    pub(super) fn settle_page(&mut self, isolate: usize, doc: usize) {
+        // The first look may be stale for once; the refresh behind it is the second.
+        for _ in 0..3 {
+            self.ask(isolate, doc, Fields::new(), None);
+            self.finish_tasks();
+        }
+        let engine = &self.isolates[isolate].engine;
+        let wanted = self.database.content(doc, self.database.head());
+        let held = engine.recall(&format!("GET /{doc}")).map(|entry| entry.body.content);
+        if held != Some(wanted) {
+            let id = self.isolates[isolate].id;
+            self.blame(format!("isolate {id}: document {doc} shows write {held:?} for good; origin holds {wanted}"));
+        }
+    }
+
+    pub(super) fn finish_tasks(&mut self) {
+        for _ in 0..20_000 {
+            if self.tasks.is_empty() || self.fault.is_some() {
+                return;
+            }
+            let index = self.random.usize(0..self.tasks.len());
+            self.advance(index);
+        }
+        self.blame("what is under way does not come to an end");
+    }
+}

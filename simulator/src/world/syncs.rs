@@ -1,0 +1,85 @@
+//! What isolates learn of purges: from the journal, from each other, late, or never.
+use super::*;
+
+impl World {
+    /// A question to the journal: asked now, answered now or never, heard of later.
+    pub(super) fn ask_journal(&mut self, place: usize) -> (JournalQuery, u64, Option<JournalDelta>) {
+        let isolate = &self.isolates[place];
+        let (query, id) = (isolate.engine.view.query("here"), isolate.id);
+        let delta = if self.journal_up && !self.fails(5) { self.journal.sync(&query, self.now_ms) } else { None };
+        self.note(|_| match &delta {
+            None => format!("isolate {id}: asks the journal from {}, in vain", query.since),
+            Some(delta) => format!("isolate {id}: asks the journal from {}, which is at {}", query.since, delta.head),
+        });
+        (query, self.now_ms, delta)
+    }
+
+    /// The journal's answer arrives. Whether there is more to ask for.
+    pub(super) fn hear_journal(
+        &mut self,
+        place: usize,
+        query: &JournalQuery,
+        sent_ms: u64,
+        delta: Option<JournalDelta>,
+    ) -> bool {
+        let isolate = &mut self.isolates[place];
+        let clock = isolate.clock(self.now_ms);
+        let Some(delta) = delta else {
+            isolate.engine.sync_failed(clock);
+            return false;
+        };
+        let applied = isolate.engine.sync_succeeded(query, &delta, isolate.clock(sent_ms));
+        if applied == Applied::Complete {
+            isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(sent_ms));
+            // What the others of the location are told may be lost, or overwrite something newer.
+            self.shared[isolate.location] = Some((SharedSync { asked: query.clone(), delta, asking_ms: 0 }, sent_ms));
+        }
+        let (id, log) = (isolate.id, isolate.engine.view.newest());
+        self.note(|_| format!("isolate {id}: hears the journal ({applied:?}), is at {log:?}"));
+        applied == Applied::Partial
+    }
+
+    /// Looks for what the journal told another isolate of this location.
+    pub(super) fn take_shared(&mut self, place: usize) -> bool {
+        let isolate = &mut self.isolates[place];
+        let Some((shared, told_ms)) = self.shared[isolate.location].clone() else { return false };
+        if self.random.u32(0..100) < 10 || !isolate.engine.sync_shared(&shared, isolate.clock(self.now_ms)) {
+            return false;
+        }
+        isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(told_ms));
+        let (id, log) = (isolate.id, isolate.engine.view.newest());
+        self.stats.shared += 1;
+        self.note(|_| format!("isolate {id}: learns of its neighbour, is at {log:?}"));
+        true
+    }
+
+    pub(super) fn advance_sync(
+        &mut self,
+        place: usize,
+        asked: Option<(JournalQuery, u64, Option<JournalDelta>)>,
+    ) -> Option<Work> {
+        let Some((query, sent_ms, delta)) = asked else {
+            if self.take_shared(place) {
+                return None;
+            }
+            return Some(Work::Sync(Some(self.ask_journal(place))));
+        };
+        let known = self.isolates[place].engine.view.applied();
+        if self.hear_journal(place, &query, sent_ms, delta) {
+            return Some(Work::Sync(None));
+        }
+        let now_ms = self.now_ms;
+        let isolate = &mut self.isolates[place];
+        if self.owner == LogOwner::Origin && isolate.engine.view.applied() != known {
+            let clock = isolate.clock(now_ms);
+            let entries = isolate.engine.softly_purged(100, 4);
+            let ahead: Vec<_> =
+                entries.iter().filter_map(|entry| Lookup::ahead(&mut isolate.engine, entry, clock)).collect();
+            let id = isolate.id;
+            for lookup in ahead {
+                self.begin_refresh(id, lookup);
+            }
+        }
+        None
+    }
+}
