@@ -26,8 +26,9 @@ const LIMIT_MAX: u32 = 200;
 /// The longest wait for a purge; the edge gives a request to origin ten seconds.
 const WAIT_MS_MAX: u64 = 9_000;
 const WAIT_MS_DEFAULT: u64 = 5_000;
-/// How often the edge is asked meanwhile.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// How soon the edge is asked again meanwhile: often at first, since most purges land within a lease.
+const ASK_AGAIN_MIN: Duration = Duration::from_millis(40);
+const ASK_AGAIN_MAX: Duration = Duration::from_millis(250);
 
 pub fn routes() -> Router<App> {
     Router::new()
@@ -273,13 +274,15 @@ async fn read(
     faults.end()?;
     let limit = Duration::from_millis(timeout_ms.unwrap_or(WAIT_MS_DEFAULT));
     let began = Instant::now();
+    let mut pause = ASK_AGAIN_MIN;
     loop {
         let receipt = receipt(&app, seq).await?;
         let is_there = wait.is_none_or(|wanted| receipt.state >= wanted);
         if is_there || began.elapsed() >= limit {
             return Ok(private_json(StatusCode::OK, &receipt));
         }
-        tokio::time::sleep(ASK_AGAIN.min(limit.saturating_sub(began.elapsed()))).await;
+        tokio::time::sleep(pause.min(limit.saturating_sub(began.elapsed()))).await;
+        pause = pause.mul_f32(1.2).min(ASK_AGAIN_MAX);
     }
 }
 
