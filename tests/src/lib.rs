@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod gate;
+pub mod hits;
 pub mod http;
 pub mod propagation;
 pub mod races;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use e2e::{propagation, races};
+use e2e::{hits, propagation, races};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -28,6 +28,13 @@ enum What {
         /// Kill and cut nothing.
         #[arg(long)]
         no_faults: bool,
+    },
+    /// What a hit costs, beside Workers written by hand. Needs `wrk` and `taskset`.
+    Hits {
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
     },
     /// From a write to the last location that shows it.
     Propagation {
@@ -71,6 +78,20 @@ async fn main() -> ExitCode {
             println!("{report}");
             if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        What::Hits { rounds, seconds } => match hits::run(rounds, seconds).await {
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+            Ok(rows) => {
+                println!("{:<24}{:>12}{:>14}", "", "requests/s", "to js memory");
+                for row in &rows {
+                    println!("{:<24}{:>12.0}{:>14.2}", row.name, row.requests_per_s, row.to_js_memory);
+                }
+                report("hits", rows);
+                ExitCode::SUCCESS
+            }
+        },
         What::Propagation { edges, lease_ms, rounds } => {
             for lease_ms in lease_ms {
                 let lag = propagation::run(edges, lease_ms, rounds).await;

@@ -115,6 +115,21 @@ impl Fleet {
         }
     }
 
+    /// Keeps one location's process on one processor.
+    pub fn pin_edge(&self, index: usize, processor: usize) -> Result<()> {
+        self.edges[index].as_ref().map_or(Ok(()), |process| process.pin(processor))
+    }
+
+    /// Starts another Worker beside the edges, for comparison, with their KV.
+    pub fn start_peer(&self, name: &str, port: u16, script: &str) -> Result<Process> {
+        let state = &self.options.state;
+        write(&state.join("bundle").join(format!("{name}.js")), script)?;
+        write(&state.join(format!("{name}.capnp")), &workerd::peer_config(name, port))?;
+        let mut process = self.run(name)?;
+        await_answer(name, port, "/", &mut [&mut process])?;
+        Ok(process)
+    }
+
     /// Says which process has ended, if one has.
     pub fn check(&mut self) -> Result<()> {
         self.global.iter_mut().chain(self.edges.iter_mut().flatten()).try_for_each(Process::check)

@@ -32,7 +32,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measures, to the terminal and to `target/bench/report.json`: `propagation` or `storm`.
+    /// Measures, to the terminal and to `target/bench/report.json`: `hits`, `propagation` or `storm`.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,

@@ -28,6 +28,16 @@ impl Process {
         Ok(Self { name: name.into(), log: log.into(), child })
     }
 
+    /// Keeps it on one processor, so that what is measured and what measures do not take turns.
+    pub fn pin(&self, processor: usize) -> Result<()> {
+        let pinned =
+            Command::new("taskset").args(["-apc", &processor.to_string(), &self.child.id().to_string()]).output();
+        match pinned.doing("cannot start taskset (util-linux)")?.status.success() {
+            true => Ok(()),
+            false => said(format!("{} cannot be kept on processor {processor}", self.name)),
+        }
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
     }

@@ -195,3 +195,22 @@ const config :Workerd.Config = (
         cache = object("cache-object", "CacheObject", "cache.js", "cache-disk"),
     )
 }
+
+/// A Worker in plain JavaScript, with KV.
+pub fn peer_config(name: &str, port: u16) -> String {
+    format!(
+        r#"using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    ( name = "internet", network = ( allow = [ "public", "private" ] ) ),
+    ( name = "kv", external = ( address = "unix:kv.sock", http = () ) ),
+    ( name = "peer", worker = (
+      modules = [ ( name = "{name}.js", esModule = embed "bundle/{name}.js" ) ],
+      compatibilityDate = "{COMPATIBILITY_DATE}",
+      bindings = [ ( name = "CACHE_KV", kvNamespace = "kv" ) ] ) ),
+  ],
+  sockets = [ ( name = "peer", address = "127.0.0.1:{port}", http = (), service = "peer" ) ],
+);
+"#
+    )
+}
