@@ -7,6 +7,7 @@ use crate::settings::{Mode, Settings};
 use crate::{colo_cache, journal_client, kv};
 use futures_channel::oneshot;
 use js_sys::Uint8Array;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use surrogate_cache::engine::{StorePlan, Stored};
@@ -28,6 +29,13 @@ pub struct Call {
 }
 
 impl Call {
+    /// Goes on with this after the answer has gone out, or its client has left. Boxed: what the platform needs around a
+    /// future is compiled once, not for each.
+    pub fn behind(&self, work: impl Future<Output = ()> + 'static) {
+        let work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work);
+        self.context.wait_until(work);
+    }
+
     /// Brings the view up to the journal behind the answer, unless that is under way.
     pub fn sync_behind(&self, shared: bool) {
         if isolate::with(|isolate| isolate.engine.claim_sync(now_ms())) == Some(true) {
@@ -37,7 +45,7 @@ impl Call {
 
     fn sync_claimed(&self, shared: bool) {
         let call = self.clone();
-        self.context.wait_until(async move {
+        self.behind(async move {
             let known = isolate::with(|isolate| isolate.engine.view.newest());
             call.sync(shared).await;
             if isolate::with(|isolate| isolate.engine.view.newest()) != known {
@@ -59,7 +67,7 @@ impl Call {
         let call = self.clone();
         let said = isolate::with(|isolate| (isolate.engine.view.confirmed_ms(), isolate.engine.config.lease_ms));
         let Some((confirmed_ms, lease_ms)) = said else { return };
-        self.context.wait_until(async move {
+        self.behind(async move {
             Delay::from(Duration::from_millis(lease_ms)).await;
             let is_due = isolate::with(|isolate| {
                 isolate.engine.view.confirmed_ms() == confirmed_ms && isolate.engine.claim_sync(now_ms())
@@ -114,12 +122,12 @@ pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -
         other => other,
     };
     let (send, receive) = oneshot::channel();
-    let (call_, origin_) = (call.clone(), origin.clone());
-    call.context.wait_until(async move {
-        if let Some(outcome) = run(&call_, &origin_, &mut lookup, step).await {
+    let (call_, origin) = (call.clone(), origin.clone());
+    call.behind(async move {
+        if let Some(outcome) = run(&call_, &origin, &mut lookup, step).await {
             // If nobody listens any more, the client has left; what it asked for is stored all the same.
             if let Err(mut unheard) = send.send(outcome) {
-                finish_unheard(&call_, &origin_, &mut unheard).await;
+                finish_unheard(&call_, &mut unheard).await;
             }
         }
     });
@@ -216,9 +224,9 @@ pub fn split_for_store(
         }
     };
     let (call, origin) = (call.clone(), origin.clone());
-    let declared = response.headers().get("content-length").ok().flatten();
-    call.context.clone().wait_until(async move {
-        store_body(&call, *plan, for_store, declared, behind.seen_in_kv.as_deref()).await;
+    let headers = response.headers();
+    call.clone().behind(async move {
+        store_body(&call, *plan, for_store, headers, behind.seen_in_kv.as_deref()).await;
         perform(&call, &origin, Behind { seen_in_kv: None, ..behind }, None).await;
     });
     for_client
@@ -229,7 +237,7 @@ async fn store_body(
     call: &Call,
     plan: StorePlan,
     body: Option<web_sys::ReadableStream>,
-    declared: Option<String>,
+    headers: web_sys::Headers,
     seen_in_kv: Option<&Entry<Body>>,
 ) {
     let read = match body {
@@ -238,6 +246,7 @@ async fn store_body(
     };
     let bytes = read.as_ref().map_or(0, |body| u64::from(body.length()));
     // workerd breaks such a stream off by itself; a truncated page for everybody is too much to rely on that.
+    let declared = headers.get("content-length").ok().flatten();
     let is_short = declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length != bytes);
     let read = read.and_then(|body| if is_short { Err(ReadError::Broken) } else { Ok(body) });
     let stored = isolate::with(|isolate| match read {
@@ -272,7 +281,7 @@ pub fn do_behind(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answ
         return;
     }
     let (call, origin) = (call.clone(), origin.clone());
-    call.context.clone().wait_until(async move { perform(&call, &origin, behind, answered).await });
+    call.clone().behind(async move { perform(&call, &origin, behind, answered).await });
 }
 
 async fn perform(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answered: Option<Rc<Stored<Body>>>) {
@@ -292,12 +301,12 @@ async fn refresh_behind(call: &Call, origin: &OriginRequest, mut refresh: Lookup
     let Some(first) = first else { return };
     let origin = OriginRequest { is_head: false, ..origin.clone() };
     if let Some(mut outcome) = run(call, &origin, &mut refresh, first).await {
-        finish_unheard(call, &origin, &mut outcome).await;
+        finish_unheard(call, &mut outcome).await;
     }
 }
 
 /// Ends a lookup whose answer nobody reads: its body goes to the tiers all the same.
-async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outcome) {
+async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
     let behind = std::mem::take(outcome.answer.behind());
     match &mut outcome.answer {
         Answer::Forwarded { store, .. } => {
@@ -306,8 +315,7 @@ async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outco
                 discard(response.body());
                 return;
             };
-            let declared = response.headers().get("content-length").ok().flatten();
-            store_body(call, *plan, response.body(), declared, behind.seen_in_kv.as_deref()).await;
+            store_body(call, *plan, response.body(), response.headers(), behind.seen_in_kv.as_deref()).await;
         }
         Answer::Stored { entry, .. } => {
             let stored = Stored { entry: entry.clone(), marker: None };
@@ -316,8 +324,7 @@ async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outco
         Answer::Failed { .. } => {}
     }
     if behind.sync {
-        call.sync(true).await;
+        call.sync_claimed(true);
     }
     // A refresh's own refresh does not exist; a client's that left is not worth another fetch.
-    let _ = (behind.refresh, origin);
 }

@@ -1,15 +1,15 @@
 //! One request from the outside: routed, answered, counted. Every answer leaves with a phase in `Cache-Status`, every
 //! error as problem+json.
 use crate::drive::{self, Call, Outcome};
-use crate::isolate::{self, IsolateError, now_ms};
+use crate::isolate::{self, IsolateError};
 use crate::origin_fetch::OriginRequest;
 use crate::pass::pass;
-use crate::purge_intake::TOKEN_LIFETIME_S_MAX;
-use crate::respond::{self, Forwarded, Shape, fail};
+use crate::purge_intake::{TOKEN_LIFETIME_S_MAX, verify};
+use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::Mode;
 use crate::{journal_client, js, ops};
-use kv_schemas::claims::{EdgeClaims, Scope};
+use kv_schemas::claims::Scope;
 use kv_schemas::{AsOf, Problem};
 use std::rc::Rc;
 use surrogate_cache::directives::RequestDirectives;
@@ -57,14 +57,8 @@ pub async fn handle(request: web_sys::Request, env: Env, context: Context) -> Re
         },
         Route::Cached { target } => cached(&call, &target).await,
         Route::Pass { target } => pass(&call, &target, Reason::Route).await,
-        Route::NotFound => {
-            let problem = Problem::new(404, "not-found", "There is nothing at this path");
-            fail(&problem, Reason::Route)
-        }
-        Route::TooLong => {
-            let problem = Problem::new(414, "uri-too-long", "Path and query are longer than this edge serves");
-            fail(&problem, Reason::Route)
-        }
+        Route::NotFound => refuse(404, "not-found", "There is nothing at this path", Reason::Route),
+        Route::TooLong => refuse(414, "uri-too-long", "Path and query are longer than this edge serves", Reason::Route),
     }
 }
 
@@ -75,13 +69,11 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
     if call.settings.mode == Mode::Proxy && (all.has("if-match") || all.has("if-unmodified-since")) {
         return pass(call, target, Reason::Precondition).await;
     }
-    let debug = match all.get("edge-debug") {
-        None => false,
-        Some(token) => match authorize_debug(call, token) {
-            Ok(_) => true,
-            Err(problem) => return fail(&problem, Reason::RequestDirective),
-        },
-    };
+    let debug = all.get("edge-debug").map(|token| verify(call, token, &[Scope::Debug], TOKEN_LIFETIME_S_MAX));
+    if let Some(Err(problem)) = debug {
+        return fail(&problem, Reason::RequestDirective);
+    }
+    let debug = debug.is_some();
     let is_head = call.request.method() == "HEAD";
     let (request, origin) = match prepare(call, target, all, is_head) {
         Ok(prepared) => prepared,
@@ -89,25 +81,9 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
     };
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
-    let Some(outcome) = drive::answer(call, &origin, Lookup::new(request)).await else {
-        let problem = Problem::new(500, "edge-failed", "The edge could not serve this request");
-        return fail(&problem, Reason::OriginFailed);
-    };
-    let cdn_policy = call.settings.mode == Mode::Proxy;
-    let unpack = encoding::is_packed(outcome.answer.fields()) && !takes_packed;
-    respond_to(call, &origin, outcome, &key, &Shape { is_head, debug, cdn_policy, unpack, ..Shape::default() })
-}
-
-fn authorize_debug(call: &Call, token: &str) -> Result<EdgeClaims, Problem> {
-    let expect = tokens::Expect {
-        issuer: kv_schemas::claims::ISSUER,
-        audience: kv_schemas::claims::AUDIENCE_EDGE,
-        lifetime_s_max: TOKEN_LIFETIME_S_MAX,
-    };
-    let claims: Result<EdgeClaims, _> = call.settings.keys.verify(token, expect, now_ms() / 1000);
-    let refused = |_| Problem::new(401, "token-refused", "Edge-Debug carries a token that was refused");
-    let claims = claims.map_err(refused)?;
-    if claims.scope == Scope::Debug { Ok(claims) } else { Err(Problem::new(403, "token-scope", "Not a debug token")) }
+    let outcome = drive::answer(call, &origin, Lookup::new(request)).await;
+    let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| encoding::is_packed(outcome.answer.fields()));
+    respond_to(call, &origin, outcome, &key, Shape { debug, unpack, ..Shape::default() })
 }
 
 /// The request as the engine sees it, and as origin will.
@@ -141,14 +117,17 @@ fn prepare(call: &Call, target: &str, all: Fields, is_head: bool) -> Result<(Req
     Ok((request, origin))
 }
 
-fn respond_to(
+/// Gives an outcome the form clients get, and does what follows it.
+pub fn respond_to(
     call: &Call,
     origin: &OriginRequest,
-    outcome: Outcome,
+    outcome: Option<Outcome>,
     key: &str,
-    shape: &Shape,
+    shape: Shape,
 ) -> Result<web_sys::Response, JsValue> {
-    let Outcome { answer, response } = outcome;
+    let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::OriginFailed);
+    let Some(Outcome { answer, response }) = outcome else { return lost() };
+    let shape = &Shape { is_head: origin.is_head, cdn_policy: call.settings.mode == Mode::Proxy, ..shape };
     isolate::count(answer.status().phase);
     match answer {
         Answer::Stored { entry, show, age_ms, status, behind } => {
@@ -158,15 +137,12 @@ fn respond_to(
             Ok(answer)
         }
         Answer::Forwarded { head, not_modified, status, store, behind } => {
-            let Some(response) = response else {
-                return fail(&Problem::new(500, "edge-failed", "Origin's answer was lost"), Reason::OriginFailed);
-            };
+            let Some(response) = response else { return lost() };
             let wanted = !shape.is_head && !not_modified;
             let body = drive::split_for_store(call, origin, &response, store, wanted, behind);
-            let origin_ms = head.response_time_ms.saturating_sub(head.request_time_ms);
-            let body = body.as_ref().map(AsRef::as_ref);
-            let forwarded = Forwarded { response: &response, body, coded: true, not_modified, key, origin_ms };
-            respond::forwarded(&forwarded, &status, shape)
+            let body = body.map(JsValue::from);
+            let forwarded = Forwarded { response: &response, head: &head, body, not_modified, key };
+            respond::forwarded(forwarded, &status, shape)
         }
         Answer::Failed { http_status, slug, title, status, behind } => {
             drive::do_behind(call, origin, behind, None);

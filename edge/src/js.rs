@@ -11,6 +11,10 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = fetch)]
     fn global_fetch(request: &web_sys::Request, init: &web_sys::RequestInit) -> Result<Promise, JsValue>;
 
+    /// `String(error)`.
+    #[wasm_bindgen(js_name = String)]
+    pub fn text_of(error: &JsValue) -> String;
+
     /// `crypto.randomUUID()`.
     #[wasm_bindgen(js_namespace = crypto, js_name = randomUUID)]
     pub fn random_uuid() -> String;
@@ -30,24 +34,17 @@ pub fn binding(env: &Env, name: &str) -> Option<JsValue> {
 /// Why a call to another party brought nothing.
 pub enum CallError {
     Timeout,
-    Refused(String),
+    Refused(JsValue),
 }
 
 impl CallError {
     /// For the log.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> String {
         match self {
-            Self::Timeout => "no answer in time",
-            Self::Refused(text) => text,
+            Self::Timeout => "no answer in time".into(),
+            Self::Refused(error) => text_of(error),
         }
     }
-}
-
-pub fn text_of(error: &JsValue) -> String {
-    error
-        .as_string()
-        .or_else(|| error.dyn_ref::<js_sys::Error>().map(|e| String::from(e.message())))
-        .unwrap_or_default()
 }
 
 /// Awaits a promise for at most `ms`.
@@ -56,13 +53,13 @@ pub async fn within(promise: Promise, ms: u64) -> Result<JsValue, CallError> {
     futures_util::pin_mut!(delay);
     match futures_util::future::select(JsFuture::from(promise), delay).await {
         futures_util::future::Either::Left((Ok(value), _)) => Ok(value),
-        futures_util::future::Either::Left((Err(error), _)) => Err(CallError::Refused(text_of(&error))),
+        futures_util::future::Either::Left((Err(error), _)) => Err(CallError::Refused(error)),
         futures_util::future::Either::Right(_) => Err(CallError::Timeout),
     }
 }
 
 pub fn refused(error: JsValue) -> CallError {
-    CallError::Refused(text_of(&error))
+    CallError::Refused(error)
 }
 
 /// Sends a request, waiting at most `ms` for the head of the answer. A coded body is not unpacked when it is read: what is
@@ -86,22 +83,18 @@ pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Respon
 pub fn final_status(response: &web_sys::Response) -> Result<u16, CallError> {
     match response.status() {
         status @ 200..=599 => Ok(status),
-        status => Err(CallError::Refused(format!("an answer with status {status}"))),
+        status => Err(CallError::Refused(format!("an answer with status {status}").into())),
     }
 }
 
 /// All header fields, names in lower case.
 pub fn fields(headers: &web_sys::Headers) -> Fields {
-    let mut fields = Fields::new();
     // Headers iterate as [name, value] pairs, names already in lower case.
-    let Ok(Some(pairs)) = js_sys::try_iter(headers.as_ref()) else { return fields };
-    for pair in pairs.flatten() {
+    let pairs = Array::from(headers).into_iter().filter_map(|pair| {
         let pair: Array = pair.unchecked_into();
-        if let (Some(name), Some(value)) = (pair.get(0).as_string(), pair.get(1).as_string()) {
-            fields.push(&name, value);
-        }
-    }
-    fields
+        Some((pair.get(0).as_string()?, pair.get(1).as_string()?))
+    });
+    Fields::from_lower(pairs.collect())
 }
 
 /// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when nothing comes for

@@ -38,11 +38,18 @@ pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHea
     let init = web_sys::RequestInit::new();
     init.set_method(if request.is_head { "HEAD" } else { "GET" });
     init.set_headers(&headers);
-    let request_time_ms = now_ms();
     let request_ = web_sys::Request::new_with_str_and_init(&request.url, &init).map_err(refused)?;
-    let response = js::send(&request_, request.timeout_ms).await?;
+    exchange(&request_, request.timeout_ms).await
+}
+
+/// Origin's answer to a request, and its head as the cache sees it.
+pub async fn exchange(
+    request: &web_sys::Request,
+    timeout_ms: u64,
+) -> Result<(ResponseHead, web_sys::Response), js::CallError> {
+    let request_time_ms = now_ms();
+    let response = js::send(request, timeout_ms).await?;
     let status = js::final_status(&response)?;
-    let head =
-        ResponseHead { status, fields: js::fields(&response.headers()), request_time_ms, response_time_ms: now_ms() };
-    Ok((head, response))
+    let fields = js::fields(&response.headers());
+    Ok((ResponseHead { status, fields, request_time_ms, response_time_ms: now_ms() }, response))
 }

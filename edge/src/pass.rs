@@ -1,13 +1,11 @@
 //! To origin and back: any method, any body. A write that succeeds makes what is stored at its URLs invalid, here and at
 //! every location, by a purge of those URLs; so a fill that was under way cannot bring the old answer back.
-use crate::drive::{self, Call};
-use crate::isolate::{self, now_ms};
-use crate::origin_fetch::{OriginRequest, VIA};
-use crate::respond::{self, Forwarded, Shape};
-use crate::settings::Mode;
-use crate::{colo_cache, journal_client, js, kv, route};
+use crate::drive::{Call, Outcome};
+use crate::origin_fetch::{self, OriginRequest, VIA};
+use crate::respond::Shape;
+use crate::{colo_cache, gateway, isolate, journal_client, js, kv, route};
 use kv_schemas::surrogate_key::url_key;
-use kv_schemas::{AsOf, Problem, PurgeMode, PurgeRequest};
+use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::StorePlan;
 use surrogate_cache::entry::key_of;
@@ -15,7 +13,7 @@ use surrogate_cache::fields::remove_hop_by_hop;
 use surrogate_cache::lookup::{Behind, plan_written};
 use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::policy::ResponseHead;
-use surrogate_cache::{Fields, LogOwner, Phase, Reason, Request, encoding};
+use surrogate_cache::{Answer, Fields, LogOwner, Phase, Reason, Request, encoding};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -32,55 +30,60 @@ extern "C" {
 
 pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Response, JsValue> {
     let method = call.request.method();
-    let reason = if matches!(method.as_str(), "GET" | "HEAD") { reason } else { Reason::Method };
-    let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
-    let url = format!("{}{target}", call.settings.origin_url);
+    let is_read = matches!(method.as_str(), "GET" | "HEAD");
+    let origin = OriginRequest {
+        url: format!("{}{target}", call.settings.origin_url),
+        is_head: method == "HEAD",
+        fields: Fields::new(),
+        timeout_ms: call.settings.origin_timeout_ms,
+    };
+    let reason = if is_read { reason } else { Reason::Method };
+    let work = exchange(call.clone(), method, origin.url.clone(), target.to_string(), reason);
+    gateway::respond_to(call, &origin, work.await, "", Shape { as_of: true, ..Shape::default() })
+}
+
+async fn exchange(call: Call, method: String, url: String, target: String, reason: Reason) -> Option<Outcome> {
     // `new Request(url, request)` takes method, fields and the unread body along.
     let init: &web_sys::RequestInit = call.request.unchecked_ref();
-    let copy = web_sys::Request::new_with_str_and_init(&url, init)?;
-    copy.headers().append("via", VIA)?;
+    let copy = web_sys::Request::new_with_str_and_init(&url, init).ok()?;
+    let headers = copy.headers();
+    let fields = js::fields(&headers);
+    headers.append("via", VIA).ok()?;
     let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
-    let request_time_ms = now_ms();
-    let answer = js::send(&copy, call.settings.origin_timeout_ms).await;
-    let response = match answer.and_then(|response| js::final_status(&response).map(|_| response)) {
-        Ok(response) => response,
+    let answer = origin_fetch::exchange(&copy, call.settings.origin_timeout_ms).await;
+    // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
+    // response to an unsafe request method".
+    let purges = !is_safe(&method) && call.settings.engine.log_owner == LogOwner::Journal;
+    let landed = match &answer {
+        Ok((head, _)) if purges && head.status < 400 => invalidate(&call, &method, &url, &target, &head.fields).await,
+        _ => None,
+    };
+    let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
+    let (answer, response) = match answer {
+        Ok((head, response)) => {
+            let store = match (method.as_str(), sent_at, landed) {
+                ("POST", Some(sent_at), Some(landed)) => {
+                    plan_post(&call, &url, &target, fields, &head, &sent_at, landed).await
+                }
+                _ => None,
+            };
+            status.fwd_status = Some(head.status);
+            status.stored = store.is_some().then_some(Ok(()));
+            let behind = Behind::default();
+            (Answer::Forwarded { head, not_modified: false, status, store, behind }, Some(response))
+        }
         Err(error) => {
             worker::console_warn!("origin {url}: {}", error.text());
-            let (code, slug) = match error {
+            let (http_status, slug) = match error {
                 js::CallError::Timeout => (504, "origin-timeout"),
                 js::CallError::Refused(_) => (502, "origin-unreachable"),
             };
-            return respond::fail(&Problem::new(code, slug, "The origin did not answer"), Reason::OriginFailed);
+            let status = CacheStatus { reason: Some(Reason::OriginFailed), ..CacheStatus::new(Phase::Failed) };
+            let (title, behind) = ("The origin did not answer", Behind::default());
+            (Answer::Failed { http_status, slug, title, status, behind }, None)
         }
     };
-    let response_time_ms = now_ms();
-    status.fwd_status = Some(response.status());
-    isolate::count(Phase::Bypass);
-    let mut store = None;
-    // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
-    // response to an unsafe request method".
-    if !is_safe(&method) && response.status() < 400 && call.settings.engine.log_owner == LogOwner::Journal {
-        let fields = js::fields(&response.headers());
-        let landed = invalidate(call, &method, &url, target, &fields).await;
-        if let ("POST", Some(sent_at), Some(landed)) = (method.as_str(), sent_at, landed) {
-            let head = ResponseHead { status: response.status(), fields, request_time_ms, response_time_ms };
-            store = plan_post(call, &url, target, &head, &sent_at, landed).await;
-        }
-    }
-    status.stored = store.is_some().then_some(Ok(()));
-    let is_head = method == "HEAD";
-    let origin = OriginRequest { url, is_head, fields: Fields::new(), timeout_ms: call.settings.origin_timeout_ms };
-    let body = drive::split_for_store(call, &origin, &response, store, !is_head, Behind::default());
-    let shape = Shape { is_head, as_of: true, cdn_policy: call.settings.mode == Mode::Proxy, ..Shape::default() };
-    let forwarded = Forwarded {
-        response: &response,
-        body: body.as_ref().map(AsRef::as_ref),
-        coded: true,
-        not_modified: false,
-        key: "",
-        origin_ms: response_time_ms.saturating_sub(request_time_ms),
-    };
-    respond::forwarded(&forwarded, &status, &shape)
+    Some(Outcome { answer, response })
 }
 
 /// RFC 9110 section 9.2.1.
@@ -98,7 +101,8 @@ fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
     ours.then(|| route::target_of(&named.href()).to_string())
 }
 
-/// Purges the URLs a write touched. The state the purge made, or nothing if the journal cannot be reached.
+/// Purges the URLs a write touched: its target, and those the answer's `fields` name. The state the purge made, or
+/// nothing if the journal cannot be reached.
 async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: &Fields) -> Option<AsOf> {
     let mut targets = vec![target.to_string()];
     for name in ["location", "content-location"] {
@@ -131,6 +135,7 @@ async fn plan_post(
     call: &Call,
     url: &str,
     target: &str,
+    mut fields: Fields,
     head: &ResponseHead,
     sent_at: &AsOf,
     landed: AsOf,
@@ -140,7 +145,6 @@ async fn plan_post(
     if !of_itself || !storable_coding {
         return None;
     }
-    let mut fields = js::fields(&call.request.headers());
     remove_hop_by_hop(&mut fields);
     let directives = RequestDirectives::of(&fields);
     let request = Request { key: key_of(target), is_head: false, fields, directives, min_as_of: None };
