@@ -112,8 +112,8 @@ pub struct Outcome {
     pub response: Option<web_sys::Response>,
 }
 
-/// Runs a lookup to its answer. A hit in memory needs no promise; everything else goes on to its end even if the
-/// client leaves, so that whoever waits for the fill gets it.
+/// Runs a lookup to its answer. A hit in memory needs no promise; everything else goes on to its end, so that whoever
+/// waits for the fill gets it.
 pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -> Option<Outcome> {
     let mut lookup = lookup;
     let step = isolate::with(|isolate| lookup.step(&mut isolate.engine, Event::Start, now_ms()))?;
@@ -121,10 +121,16 @@ pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -
         Step::Answer(answer) => return Some(Outcome { answer: *answer, response: None }),
         other => other,
     };
-    let (send, receive) = oneshot::channel();
     let (call_, origin) = (call.clone(), origin.clone());
+    to_its_end(call, Box::pin(async move { run(&call_, &origin, &mut lookup, step).await })).await
+}
+
+/// Works for a client, and goes on if the client leaves.
+pub async fn to_its_end(call: &Call, work: Pin<Box<dyn Future<Output = Option<Outcome>>>>) -> Option<Outcome> {
+    let (send, receive) = oneshot::channel();
+    let call_ = call.clone();
     call.behind(async move {
-        if let Some(outcome) = run(&call_, &origin, &mut lookup, step).await {
+        if let Some(outcome) = work.await {
             // If nobody listens any more, the client has left; what it asked for is stored all the same.
             if let Err(mut unheard) = send.send(outcome) {
                 finish_unheard(&call_, &mut unheard).await;

@@ -1,6 +1,6 @@
 //! To origin and back: any method, any body. A write that succeeds makes what is stored at its URLs invalid, here and at
 //! every location, by a purge of those URLs; so a fill that was under way cannot bring the old answer back.
-use crate::drive::{Call, Outcome};
+use crate::drive::{self, Call, Outcome};
 use crate::origin_fetch::{self, OriginRequest, VIA};
 use crate::respond::Shape;
 use crate::{colo_cache, gateway, isolate, journal_client, js, kv, route};
@@ -39,7 +39,9 @@ pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::
     };
     let reason = if is_read { reason } else { Reason::Method };
     let work = exchange(call.clone(), method, origin.url.clone(), target.to_string(), reason);
-    gateway::respond_to(call, &origin, work.await, "", Shape { as_of: true, ..Shape::default() })
+    // What a write has changed must be purged even if its client leaves.
+    let outcome = drive::to_its_end(call, Box::pin(work)).await;
+    gateway::respond_to(call, &origin, outcome, "", Shape { as_of: true, ..Shape::default() })
 }
 
 async fn exchange(call: Call, method: String, url: String, target: String, reason: Reason) -> Option<Outcome> {
