@@ -18,6 +18,21 @@ extern "C" {
     /// `crypto.randomUUID()`.
     #[wasm_bindgen(js_namespace = crypto, js_name = randomUUID)]
     pub fn random_uuid() -> String;
+
+    /// What is written into it comes out as it is; a write ends when its bytes were read.
+    type Pipe;
+    #[wasm_bindgen(constructor, catch, js_class = "FixedLengthStream")]
+    fn of_length(length: f64) -> Result<Pipe, JsValue>;
+    #[wasm_bindgen(constructor, catch, js_class = "IdentityTransformStream")]
+    fn of_any_length() -> Result<Pipe, JsValue>;
+    #[wasm_bindgen(method, getter)]
+    fn readable(this: &Pipe) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    fn writable(this: &Pipe) -> JsValue;
+
+    type Content;
+    #[wasm_bindgen(method, js_name = pipeTo)]
+    fn pipe_to(this: &Content, writable: &JsValue) -> Promise;
 }
 
 /// A random number below 2^53: enough to tell starts apart and to spread waits, no secret.
@@ -62,8 +77,24 @@ pub fn refused(error: JsValue) -> CallError {
     CallError::Refused(error)
 }
 
-/// Sends a request, waiting at most `ms` for the head of the answer. A coded body is not unpacked when it is read: what is
-/// stored and passed on is what origin sent, and its length is the one origin declared.
+/// How long a request's content may take to be sent, however much it is and however slow its client.
+const CONTENT_MS_MAX: u64 = 3_600_000;
+
+/// Leads a request's content through a pipe, of which `init` gets the other end. Settled when all of it was taken.
+fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestInit) -> Result<Promise, JsValue> {
+    let length = request.headers().get("content-length")?.and_then(|length| length.parse::<u64>().ok());
+    let pipe = match length {
+        // Below 2^53, or else nobody could send it.
+        Some(length) => Pipe::of_length(length as f64),
+        None => Pipe::of_any_length(),
+    }?;
+    init.set_body(&pipe.readable());
+    Ok(content.unchecked_ref::<Content>().pipe_to(&pipe.writable()))
+}
+
+/// Sends a request, waiting at most `ms` for the head of the answer once the request's content is sent: it comes as fast
+/// as its client sends it. A coded body is not unpacked when it is read: what is stored and passed on is what origin
+/// sent, and its length is the one origin declared.
 pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Response, CallError> {
     let abort = web_sys::AbortController::new().map_err(refused)?;
     let init = web_sys::RequestInit::new();
@@ -71,7 +102,19 @@ pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Respon
     // The edge passes redirects on: following them would cache one URL under another's name.
     init.set_redirect(web_sys::RequestRedirect::Manual);
     js_sys::Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
-    let answer = within(global_fetch(request, &init).map_err(refused)?, ms).await;
+    // `fetch` takes the content of a GET or HEAD with the request alone, not from a pipe; little of it is ever sent.
+    let sent = match request.body() {
+        Some(content) if !matches!(request.method().as_str(), "GET" | "HEAD") => {
+            Some(pipe(request, &content, &init).map_err(refused)?)
+        }
+        _ => None,
+    };
+    let answer = global_fetch(request, &init).map_err(refused)?;
+    if let Some(sent) = sent {
+        // Origin may answer before it has read all, and a client that leaves breaks the pipe.
+        let _ = within(Promise::race(&Array::of2(&sent, &answer)), CONTENT_MS_MAX).await;
+    }
+    let answer = within(answer, ms).await;
     if matches!(answer, Err(CallError::Timeout)) {
         abort.abort();
     }

@@ -1,5 +1,8 @@
 //! What passes the edge on its way to origin and back: contents, fields, and writes with what they make invalid.
+use e2e::http::{ask, send};
+use e2e::raw::{Raw, body, head};
 use e2e::stack::{LEASE_OVER, Proxy};
+use reqwest::Method;
 use std::time::Duration;
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=600");
@@ -8,6 +11,61 @@ const AT_ONCE: Duration = Duration::ZERO;
 /// A request of these lines, on a connection that then ends.
 fn lines(first: &str, fields: &str) -> String {
     format!("{first} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n{fields}\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_may_take_longer_than_origin_may_take_to_answer_it() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/upload", &[], "taken");
+    // Origin has five seconds to answer; the upload alone takes seven.
+    let pause = Duration::from_secs(1);
+    let declared = lines("POST /upload?declared", "content-length: 7\r\n");
+    let declared: Vec<&str> = [declared.as_str()].into_iter().chain(["a"; 7]).collect();
+    let chunked = lines("POST /upload?chunked", "transfer-encoding: chunked\r\n");
+    let chunked: Vec<&str> = [chunked.as_str()].into_iter().chain(["1\r\na\r\n"; 7]).chain(["0\r\n\r\n"]).collect();
+    let edge = proxy.fleet.url(0);
+    let answers = tokio::join!(e2e::raw::ask(&edge, &declared, pause), e2e::raw::ask(&edge, &chunked, pause));
+    for answer in [answers.0, answers.1] {
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("taken"), "{answer}");
+    }
+    assert_eq!(proxy.upstream.count("/upload"), 2);
+    assert_eq!(&proxy.upstream.last().body[..], b"aaaaaaa");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_reaches_origin_byte_for_byte_whatever_it_is_said_to_be() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/upload", &[], "taken");
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    for coding in [None, Some("gzip"), Some("br")] {
+        let request = ask(Method::PUT, proxy.url("/upload")).body(bytes.clone());
+        let request = match coding {
+            Some(coding) => request.header("content-encoding", coding),
+            None => request,
+        };
+        assert_eq!(send(request).await.status, 200, "{coding:?}");
+        let asked = proxy.upstream.last();
+        assert_eq!(asked.headers.get("content-encoding").map(String::as_str), coding);
+        assert_eq!(asked.headers.get("content-length").map(String::as_str), Some("3000000"), "{coding:?}");
+        assert!(asked.body == bytes, "{coding:?}: other bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_does_not_wait_for_the_content_does_not_wait_at_the_edge() {
+    let raw = Raw::start().await;
+    let proxy = Proxy::before_port(raw.port).await;
+    raw.script(
+        "/full",
+        vec![head("HTTP/1.1 507 Insufficient Storage\ncontent-length: 2"), body("no"), e2e::raw::Act::Wait],
+    );
+    let mut pieces = vec![lines("POST /full", "content-length: 100\r\n")];
+    pieces.extend(["a".repeat(10), "a".repeat(10)]);
+    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    let edge = proxy.fleet.url(0);
+    let asking = e2e::raw::ask(&edge, &pieces, Duration::from_millis(100));
+    let answer = tokio::time::timeout(Duration::from_secs(4), asking).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 507"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
