@@ -54,11 +54,15 @@ async fn exchange(call: Call, method: String, url: String, target: String, reaso
     let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
     let answer = origin_fetch::exchange(&copy, call.settings.origin_timeout_ms).await;
     // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
-    // response to an unsafe request method".
+    // response to an unsafe request method". Where no answer came, origin may have done what it was asked to.
+    let named = match &answer {
+        Ok((head, _)) => Some(&head.fields).filter(|_| head.status < 400),
+        Err(_) => Some(&NO_FIELDS),
+    };
     let purges = !is_safe(&method) && call.settings.engine.log_owner == LogOwner::Journal;
-    let landed = match &answer {
-        Ok((head, _)) if purges && head.status < 400 => invalidate(&call, &method, &url, &target, &head.fields).await,
-        _ => None,
+    let landed = match named.filter(|_| purges) {
+        Some(named) => invalidate(&call, &method, &url, &target, named).await,
+        None => None,
     };
     let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
     let (answer, response) = match answer {
@@ -102,6 +106,8 @@ fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
     let ours = is_ours(url) || is_ours(&call.request.url());
     ours.then(|| route::target_of(&named.href()).to_string())
 }
+
+static NO_FIELDS: Fields = Fields::NONE;
 
 /// Purges the URLs a write touched: its target, and those the answer's `fields` name. The state the purge made, or
 /// nothing if the journal cannot be reached.

@@ -1,5 +1,6 @@
 //! What passes the edge on its way to origin and back: contents, fields, and writes with what they make invalid.
-use e2e::http::{ask, send};
+use e2e::gate::Mode;
+use e2e::http::{ask, get, send};
 use e2e::raw::{Raw, body, head};
 use e2e::stack::{LEASE_OVER, Proxy};
 use reqwest::Method;
@@ -66,6 +67,36 @@ async fn an_answer_that_does_not_wait_for_the_content_does_not_wait_at_the_edge(
     let asking = e2e::raw::ask(&edge, &pieces, Duration::from_millis(100));
     let answer = tokio::time::timeout(Duration::from_secs(4), asking).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 507"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_got_no_answer_makes_its_url_invalid_all_the_same() {
+    let proxy = Proxy::with_edges(2).await;
+    for path in ["/slow", "/cut"] {
+        proxy.upstream.answer(path, &[FRESH], "old");
+        for edge in 0..2 {
+            get(format!("{}{path}", proxy.fleet.url(edge))).await;
+        }
+    }
+    for (path, status) in [("/slow", 504), ("/cut", 502)] {
+        // Origin does what it is asked to, and nobody hears of it.
+        let before = proxy.upstream.count(path);
+        proxy.upstream.hold(true);
+        let url = proxy.url(path);
+        let writing = tokio::spawn(async move { send(ask(Method::PUT, url).body("x")).await });
+        e2e::eventually("the write reaches origin", || async { (proxy.upstream.count(path) > before).then_some(()) })
+            .await;
+        proxy.upstream.answer(path, &[FRESH], "new");
+        if path == "/cut" {
+            proxy.gate.set(Mode::Cut);
+        }
+        assert_eq!(writing.await.unwrap().status, status, "{path}");
+        proxy.gate.set(Mode::Open);
+        proxy.upstream.hold(false);
+        assert_eq!(proxy.get(path).await.body, "new", "{path}, where it was written");
+        tokio::time::sleep(LEASE_OVER).await;
+        assert_eq!(get(format!("{}{path}", proxy.fleet.url(1))).await.body, "new", "{path}, elsewhere");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
