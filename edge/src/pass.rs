@@ -6,6 +6,7 @@ use crate::respond::Shape;
 use crate::{colo_cache, gateway, isolate, journal_client, js, kv, route};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
+use std::time::Duration;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::StorePlan;
 use surrogate_cache::entry::key_of;
@@ -15,6 +16,7 @@ use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::{Answer, Fields, LogOwner, Phase, Reason, Request, encoding};
 use wasm_bindgen::prelude::*;
+use worker::Delay;
 
 #[wasm_bindgen]
 extern "C" {
@@ -109,6 +111,10 @@ fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
 
 static NO_FIELDS: Fields = Fields::NONE;
 
+/// Seconds between one attempt to purge and the next, while the journal cannot be reached: the platform lets work go on
+/// for half a minute after the answer.
+const PAUSES_S: [u64; 4] = [1, 2, 4, 8];
+
 /// Purges the URLs a write touched: its target, and those the answer's `fields` name. The state the purge made, or
 /// nothing if the journal cannot be reached.
 async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: &Fields) -> Option<AsOf> {
@@ -119,19 +125,38 @@ async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: 
     let keys = targets.iter().map(|target| url_key(target)).collect();
     let reason = Some(format!("{method} through the edge"));
     let purge = PurgeRequest { keys, all: false, mode: PurgeMode::Hard, reason };
-    match journal_client::append(&call.env, &purge).await {
+    let landed = append(call, &purge).await;
+    if landed.is_some() {
+        return landed;
+    }
+    // Here what can be found is forgotten at once. The other locations and tiers learn of it when the journal is back.
+    for target in targets {
+        isolate::with(|isolate| isolate.engine.forget_target(&target));
+        let key = key_of(&target);
+        colo_cache::delete(&key).await;
+        kv::delete(&call.env, &key).await;
+    }
+    let call_ = call.clone();
+    call.behind(async move {
+        for pause_s in PAUSES_S {
+            Delay::from(Duration::from_secs(pause_s)).await;
+            if append(&call_, &purge).await.is_some() {
+                break;
+            }
+        }
+    });
+    None
+}
+
+/// Has the journal take a purge; then it is known here before the writer has the answer.
+async fn append(call: &Call, purge: &PurgeRequest) -> Option<AsOf> {
+    match journal_client::append(&call.env, purge).await {
         Ok(state) => {
-            // Known here before the writer has the answer.
             call.sync(false).await;
             Some(state)
         }
         Err(error) => {
-            worker::console_warn!("journal: {}; invalidating at this location alone", error.text());
-            for key in targets.iter().map(|target| key_of(target)) {
-                isolate::with(|isolate| isolate.engine.forget(&key));
-                colo_cache::delete(&key).await;
-                kv::delete(&call.env, &key).await;
-            }
+            worker::console_warn!("journal: {}", error.text());
             None
         }
     }

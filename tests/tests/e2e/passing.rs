@@ -116,3 +116,46 @@ async fn a_writer_that_leaves_does_not_keep_its_write_from_being_seen() {
     proxy.upstream.hold(false);
     e2e::eventually("what was written", || async { (proxy.get("/a").await.body == "new").then_some(()) }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_while_the_journal_is_away_reaches_variants_parts_and_locations_when_it_is_back() {
+    let mut proxy = Proxy::with_edges(2).await;
+    let vary = [FRESH, ("vary", "accept-language")];
+    let part = [FRESH, ("etag", "\"1\""), ("content-range", "bytes 0-2/9")];
+    let in_language =
+        |edge: String, language: &'static str| send(ask(Method::GET, edge + "/v").header("accept-language", language));
+    let beginning = |edge: String| send(ask(Method::GET, edge + "/p").header("range", "bytes=0-2"));
+    let edges = [proxy.fleet.url(0), proxy.fleet.url(1)];
+    proxy.upstream.answer("/v", &vary, "old");
+    proxy.upstream.script("/p", 206, &part, "old");
+    for edge in &edges {
+        for language in ["de", "en", "de", "en"] {
+            in_language(edge.clone(), language).await;
+        }
+        beginning(edge.clone()).await;
+    }
+    tokio::time::sleep(LEASE_OVER).await;
+    proxy.fleet.kill_global();
+    proxy.upstream.answer("/v", &vary, "written");
+    proxy.upstream.script("/p", 200, &[], "written");
+    for path in ["/v", "/p"] {
+        assert_eq!(send(ask(Method::PUT, proxy.url(path)).body("x")).await.status, 200);
+    }
+    proxy.upstream.answer("/v", &vary, "new");
+    proxy.upstream.script("/p", 206, &part, "new");
+    proxy.fleet.start_global().unwrap();
+    assert_eq!(
+        beginning(edges[0].clone()).await.body,
+        "new",
+        "forgotten where it was written, with or without journal"
+    );
+    for edge in &edges {
+        for language in ["de", "en"] {
+            e2e::eventually("the new variant", || async {
+                (in_language(edge.clone(), language).await.body == "new").then_some(())
+            })
+            .await;
+        }
+        e2e::eventually("the new part", || async { (beginning(edge.clone()).await.body == "new").then_some(()) }).await;
+    }
+}
