@@ -65,9 +65,16 @@ pub async fn handle(request: web_sys::Request, env: Env, context: Context) -> Re
 /// A GET or HEAD that may be answered from the cache.
 async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue> {
     let all = js::fields(&call.request.headers());
-    // Preconditions that guard writes are origin's business.
-    if call.settings.mode == Mode::Proxy && (all.has("if-match") || all.has("if-unmodified-since")) {
-        return pass(call, target, Reason::Precondition).await;
+    if call.settings.mode == Mode::Proxy {
+        // Preconditions that guard writes are origin's business.
+        if all.has("if-match") || all.has("if-unmodified-since") {
+            return pass(call, target, Reason::Precondition).await;
+        }
+        // RFC 9110 section 9.3.1: content in a GET "has no generally defined semantics". Origin may have defined some, and
+        // no key has it.
+        if call.request.body().is_some() && all.get("content-length") != Some("0") {
+            return pass(call, target, Reason::RequestDirective).await;
+        }
     }
     let debug = all.get("edge-debug").map(|token| verify(call, token, &[Scope::Debug], TOKEN_LIFETIME_S_MAX));
     if let Some(Err(problem)) = debug {

@@ -2,7 +2,7 @@
 //! every location, by a purge of those URLs; so a fill that was under way cannot bring the old answer back.
 use crate::drive::{self, Call, Outcome};
 use crate::origin_fetch::{self, OriginRequest, VIA};
-use crate::respond::Shape;
+use crate::respond::{Shape, refuse};
 use crate::{colo_cache, gateway, isolate, journal_client, js, kv, route};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
@@ -33,6 +33,10 @@ extern "C" {
 pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Response, JsValue> {
     let method = call.request.method();
     let is_read = matches!(method.as_str(), "GET" | "HEAD");
+    if is_read && call.request.body().is_some() && call.request.headers().get("content-length")?.is_none() {
+        // `fetch` drops the content of a GET if its length is not declared.
+        return refuse(411, "length-required", "The content of a GET needs a Content-Length", reason);
+    }
     let origin = OriginRequest {
         url: format!("{}{target}", call.settings.origin_url),
         is_head: method == "HEAD",
