@@ -2,6 +2,7 @@
 use js_sys::{Array, Promise, Uint8Array};
 use std::time::Duration;
 use surrogate_cache::Fields;
+use surrogate_cache::fields::remove_hop_by_hop;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::{Delay, Env};
@@ -138,6 +139,21 @@ pub fn fields(headers: &web_sys::Headers) -> Fields {
         Some((pair.get(0).as_string()?, pair.get(1).as_string()?))
     });
     Fields::from_lower(pairs.collect())
+}
+
+/// Takes out of a message on its way what speaks of one connection, and what is not to be kept. What `all` of it was is
+/// known already.
+///
+/// In place: a value that is no UTF-8 survives only where nobody reads it.
+pub fn strip(headers: &web_sys::Headers, all: &Fields, keeps: &dyn Fn(&str) -> bool) -> Result<(), JsValue> {
+    let mut forwardable = all.clone();
+    remove_hop_by_hop(&mut forwardable);
+    for (name, _) in all.iter() {
+        if !(forwardable.has(name) && keeps(name)) {
+            headers.delete(name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when nothing comes for

@@ -15,6 +15,10 @@ pub struct OriginRequest {
     pub timeout_ms: u64,
 }
 
+/// The cache asks in its own words: its validators and ranges, and one coding for everybody. A token for this edge is for
+/// nobody else to see.
+const NOT_SENT: [&str; 4] = ["host", "min-as-of", "accept-encoding", "edge-debug"];
+
 /// RFC 9110 section 7.6.3.
 pub const VIA: &str = "1.1 nextream-edge";
 
@@ -22,8 +26,7 @@ pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHea
     let refused = |_| js::CallError::Refused("the request could not be built".into());
     let headers = web_sys::Headers::new().map_err(refused)?;
     for (name, value) in request.fields.iter() {
-        // The cache asks in its own words: its validators and ranges, and one coding for everybody.
-        if !CONDITIONAL.contains(&name) && name != "host" && name != "min-as-of" && name != "accept-encoding" {
+        if !CONDITIONAL.contains(&name) && !NOT_SENT.contains(&name) {
             headers.append(name, value).map_err(refused)?;
         }
     }

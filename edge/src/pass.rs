@@ -55,7 +55,9 @@ async fn exchange(call: Call, method: String, url: String, target: String, reaso
     let init: &web_sys::RequestInit = call.request.unchecked_ref();
     let copy = web_sys::Request::new_with_str_and_init(&url, init).ok()?;
     let headers = copy.headers();
+    // A token for this edge is for nobody else to see.
     let fields = js::fields(&headers);
+    js::strip(&headers, &fields, &|name| name != "edge-debug").ok()?;
     headers.append("via", VIA).ok()?;
     let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
     let answer = origin_fetch::exchange(&copy, call.settings.origin_timeout_ms).await;

@@ -1,6 +1,7 @@
 //! Answers to clients: which fields leave, and what the edge adds. `Surrogate-*` stays inside unless a debug token
 //! asks for it.
 use crate::isolate::{self, Body};
+use crate::js;
 use kv_schemas::Problem;
 use kv_schemas::header::{CACHE_STATUS, CDN_CACHE_CONTROL, PROBLEM_JSON, SURROGATE_AS_OF, is_internal};
 use surrogate_cache::encoding::weakened;
@@ -202,12 +203,7 @@ pub struct Forwarded<'a> {
 
 pub fn forwarded(from: Forwarded<'_>, status: &CacheStatus, shape: &Shape) -> Result<web_sys::Response, JsValue> {
     let headers = web_sys::Headers::new_with_headers(&from.response.headers())?;
-    for name in ["surrogate-key", "cache-tag", "surrogate-control", CDN_CACHE_CONTROL, SURROGATE_AS_OF] {
-        if !shape.keeps(name) {
-            headers.delete(name)?;
-        }
-    }
-    delete(&headers, &["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"])?;
+    js::strip(&headers, &from.head.fields, &|name| shape.keeps(name))?;
     let mut code = from.head.status;
     if from.not_modified {
         code = 304;

@@ -2,7 +2,8 @@
 use e2e::gate::Mode;
 use e2e::http::{ask, get, send};
 use e2e::raw::{Raw, body, head};
-use e2e::stack::{LEASE_OVER, Proxy};
+use e2e::stack::{LEASE_OVER, Proxy, edge_claims, sign};
+use kv_schemas::claims::Scope;
 use reqwest::Method;
 use std::time::Duration;
 
@@ -180,4 +181,45 @@ async fn a_get_with_content_is_not_answered_from_the_cache_and_its_content_reach
     let answer = e2e::raw::ask(&proxy.fleet.url(0), &[&chunked], AT_ONCE).await;
     assert!(answer.starts_with("HTTP/1.1 411") && answer.contains("problem:length-required"), "{answer}");
     assert_eq!(proxy.upstream.count("/search"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_speaks_of_one_connection_or_to_the_edge_alone_goes_no_further_towards_origin() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH], "a");
+    let token = sign(&proxy.key, edge_claims(Scope::Debug, None), 60);
+    let fields = format!(
+        "connection: x-hop, keep-alive\r\nx-hop: 1\r\nx-end: 1\r\nproxy-authorization: Basic eA==\r\nte: trailers\r\nedge-debug: {token}\r\n"
+    );
+    for first in ["GET /a", "POST /a", "PUT /a"] {
+        let answer = e2e::raw::ask(&proxy.fleet.url(0), &[&lines(first, &fields)], AT_ONCE).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let asked = proxy.upstream.last().headers;
+        assert_eq!(asked.get("x-end").map(String::as_str), Some("1"), "{first}: {asked:?}");
+        for name in ["x-hop", "proxy-authorization", "te", "keep-alive", "edge-debug"] {
+            assert_eq!(asked.get(name), None, "{first}: {asked:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_speaks_of_one_connection_goes_no_further_towards_the_client() {
+    let raw = Raw::start().await;
+    let proxy = Proxy::before_port(raw.port).await;
+    let answer = head(
+        "HTTP/1.1 200 OK\nconnection: x-hop\nx-hop: 1\nproxy-authenticate: Basic\nx-end: 1\nx-end: 2\nset-cookie: a=1\nset-cookie: b=2\ncontent-length: 2",
+    );
+    raw.script("/a", vec![answer, body("ok")]);
+    for method in [Method::GET, Method::POST] {
+        let got = send(ask(method.clone(), proxy.url("/a"))).await;
+        assert_eq!((got.status, got.body.as_str()), (200, "ok"));
+        for name in ["x-hop", "proxy-authenticate"] {
+            assert_eq!(got.header(name), None, "{method}: {got:?}");
+        }
+        let all = |name: &str| -> Vec<&str> {
+            got.headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str()).collect()
+        };
+        assert_eq!(all("set-cookie"), ["a=1", "b=2"], "{method}");
+        assert_eq!(all("x-end").join(", "), "1, 2", "{method}");
+    }
 }
