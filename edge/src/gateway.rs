@@ -1,7 +1,7 @@
 //! One request from the outside: routed, answered, counted. Every answer leaves with a phase in `Cache-Status`, every
 //! error as problem+json.
 use crate::drive::{self, Call, Outcome};
-use crate::isolate::{self, IsolateError};
+use crate::isolate::{self, Body, IsolateError};
 use crate::origin_fetch::OriginRequest;
 use crate::pass::pass;
 use crate::purge_intake::{TOKEN_LIFETIME_S_MAX, verify};
@@ -16,6 +16,7 @@ use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::Stored;
 use surrogate_cache::entry::key_of;
 use surrogate_cache::fields::remove_hop_by_hop;
+use surrogate_cache::lookup::Show;
 use surrogate_cache::{Answer, Fields, Lookup, Reason, Request, encoding};
 use wasm_bindgen::JsValue;
 use worker::{Context, Env, console_error};
@@ -89,8 +90,19 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
     let outcome = drive::answer(call, &origin, Lookup::new(request)).await;
-    let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| encoding::is_packed(outcome.answer.fields()));
+    let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| can_unpack(&outcome.answer));
     respond_to(call, &origin, outcome, &key, Shape { debug, unpack, ..Shape::default() })
+}
+
+/// Whether an answer's body can be unpacked. If not, it goes out as it is and says so in `Content-Encoding`.
+fn can_unpack(answer: &Answer<Body>) -> bool {
+    // A piece of a gzip stream unpacks to nothing, and `Content-Range` counts the packed bytes.
+    let is_part = match answer {
+        Answer::Stored { show, .. } => matches!(show, Show::Range(_)),
+        Answer::Forwarded { head, .. } => head.status == 206,
+        Answer::Failed { .. } => false,
+    };
+    encoding::is_packed(answer.fields()) && !is_part
 }
 
 /// The request as the engine sees it, and as origin will.

@@ -138,3 +138,18 @@ async fn one_packed_body_serves_those_who_take_it_and_those_who_do_not() {
     let conditional = ask(Method::GET, proxy.url("/packed")).header("if-none-match", "W/\"a\"");
     assert_eq!(send(conditional).await.status, 304, "the weak tag comes back for the strong one");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_packed_body_goes_out_as_it_came() {
+    let proxy = Proxy::start().await;
+    let whole = packed(&"the same words, ".repeat(200));
+    let part = format!("bytes 4-9/{}", whole.len());
+    let fields = [FRESH, ("content-encoding", "gzip"), ("content-range", part.as_str()), ("etag", "\"a\"")];
+    proxy.upstream.bytes("/packed", 206, &fields, &whole[4..10]);
+    let response = ask(Method::GET, proxy.url("/packed")).header("range", "bytes=4-9").send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 206);
+    for (name, value) in [("content-encoding", "gzip"), ("content-range", part.as_str()), ("etag", "\"a\"")] {
+        assert_eq!(response.headers().get(name).map(|value| value.to_str().unwrap()), Some(value));
+    }
+    assert_eq!(&response.bytes().await.unwrap()[..], &whole[4..10]);
+}
