@@ -90,19 +90,25 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
     let outcome = drive::answer(call, &origin, Lookup::new(request)).await;
-    let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| can_unpack(&outcome.answer));
+    let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| may_unpack(&outcome.answer));
     respond_to(call, &origin, outcome, &key, Shape { debug, unpack, ..Shape::default() })
 }
 
-/// Whether an answer's body can be unpacked. If not, it goes out as it is and says so in `Content-Encoding`.
-fn can_unpack(answer: &Answer<Body>) -> bool {
+/// Whether an answer's body can be unpacked, and may be. If not, it goes out as it is and says so in `Content-Encoding`,
+/// even to who does not list the coding: RFC 9110 section 12.5.3 says that a server SHOULD then send none, which yields to
+/// a MUST NOT; and who sends no `Accept-Encoding` is taken to accept any.
+fn may_unpack(answer: &Answer<Body>) -> bool {
+    let fields = answer.fields();
     // A piece of a gzip stream unpacks to nothing, and `Content-Range` counts the packed bytes.
     let is_part = match answer {
         Answer::Stored { show, .. } => matches!(show, Show::Range(_)),
         Answer::Forwarded { head, .. } => head.status == 206,
         Answer::Failed { .. } => false,
     };
-    encoding::is_packed(answer.fields()) && !is_part
+    // RFC 9110 section 7.7: "A proxy MUST NOT transform the content of a response message that contains a no-transform
+    // cache directive".
+    let directives = fields.joined("cache-control").unwrap_or_default();
+    encoding::is_packed(fields) && !is_part && !respond::has_member(&directives, &["no-transform"])
 }
 
 /// The request as the engine sees it, and as origin will.

@@ -110,11 +110,15 @@ fn describe_unpacked(headers: &web_sys::Headers) -> Result<(), JsValue> {
 
 /// RFC 9110 section 12.5.5: caches behind this one have to know that the coding was chosen.
 fn say_that_coding_varies(headers: &web_sys::Headers) -> Result<(), JsValue> {
-    let vary = headers.get("vary")?.unwrap_or_default().to_ascii_lowercase();
-    if !vary.split(',').any(|name| matches!(name.trim(), "accept-encoding" | "*")) {
+    if !has_member(&headers.get("vary")?.unwrap_or_default(), &["accept-encoding", "*"]) {
         headers.append("vary", "accept-encoding")?;
     }
     Ok(())
+}
+
+/// Whether a list has one of these members.
+pub fn has_member(list: &str, members: &[&str]) -> bool {
+    list.split(',').any(|member| members.iter().any(|one| member.trim().eq_ignore_ascii_case(one)))
 }
 
 fn new_response(body: &JsValue, init: &web_sys::ResponseInit, coded: bool) -> Result<web_sys::Response, JsValue> {

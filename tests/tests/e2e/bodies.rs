@@ -153,3 +153,21 @@ async fn a_part_of_a_packed_body_goes_out_as_it_came() {
     }
     assert_eq!(&response.bytes().await.unwrap()[..], &whole[4..10]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_not_be_transformed_is_not_unpacked() {
+    let proxy = Proxy::start().await;
+    let bytes = packed("words");
+    let fields = [("cache-control", "max-age=600, No-Transform"), ("content-encoding", "gzip"), ("etag", "\"a\"")];
+    proxy.upstream.bytes("/packed", 200, &fields, &bytes);
+    for round in 0..2 {
+        for accepted in ["gzip", "identity"] {
+            let request = ask(Method::GET, proxy.url("/packed")).header("accept-encoding", accepted);
+            let response = request.send().await.unwrap();
+            let field = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_string());
+            assert_eq!(field("content-encoding").as_deref(), Some("gzip"), "round {round}, {accepted}");
+            assert_eq!(field("etag").as_deref(), Some("\"a\""), "round {round}, {accepted}");
+            assert_eq!(&response.bytes().await.unwrap()[..], &bytes[..], "round {round}, {accepted}");
+        }
+    }
+}
