@@ -95,13 +95,18 @@ fn unpacked(body: &JsValue) -> Result<JsValue, JsValue> {
     stream.unchecked_ref::<Pipeable>().pipe_through(&DecompressionStream::new("gzip")?)
 }
 
+/// What is said of the very bytes of a content (RFC 9530 section 2, RFC 1864), and of those of the whole in its coding.
+const OF_THE_CONTENT: [&str; 2] = ["content-digest", "content-md5"];
+const OF_THE_CODED: [&str; 4] = ["content-encoding", "content-length", "repr-digest", "digest"];
+
 fn delete(headers: &web_sys::Headers, names: &[&str]) -> Result<(), JsValue> {
     names.iter().try_for_each(|name| headers.delete(name))
 }
 
 /// What the fields say of a body that is unpacked on its way out.
 fn describe_unpacked(headers: &web_sys::Headers) -> Result<(), JsValue> {
-    delete(headers, &["content-encoding", "content-length"])?;
+    delete(headers, &OF_THE_CODED)?;
+    delete(headers, &OF_THE_CONTENT)?;
     if let Some(etag) = headers.get("etag")? {
         headers.set("etag", &weakened(&etag))?;
     }
@@ -180,6 +185,7 @@ pub fn stored(
         }
         Show::Range(Cut::Bytes { offset, length, content_range }) => {
             headers.set("content-range", content_range)?;
+            delete(&headers, &OF_THE_CONTENT)?;
             code = 206;
             // Bodies are far below 4 GiB: an isolate has 128 MB.
             let place = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);

@@ -154,6 +154,34 @@ async fn a_part_of_a_packed_body_goes_out_as_it_came() {
     assert_eq!(&response.bytes().await.unwrap()[..], &whole[4..10]);
 }
 
+/// Fields an answer has of these.
+async fn present(request: reqwest::RequestBuilder, names: &[&str]) -> Vec<String> {
+    let response = request.send().await.unwrap();
+    names.iter().filter(|name| response.headers().contains_key(**name)).map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_goes_out_only_with_the_bytes_it_is_of() {
+    let proxy = Proxy::start().await;
+    let of_the_content = [("content-digest", "sha-256=:AA==:"), ("content-md5", "AA==")];
+    let of_the_whole = [("repr-digest", "sha-256=:AA==:"), ("digest", "sha-256=AA==")];
+    let fields: Vec<_> = [FRESH, ("etag", "\"a\"")].into_iter().chain(of_the_content).chain(of_the_whole).collect();
+    let coded: Vec<_> = fields.iter().copied().chain([("content-encoding", "gzip")]).collect();
+    proxy.upstream.bytes("/packed", 200, &coded, &packed("words"));
+    proxy.upstream.bytes("/plain", 200, &fields, b"words");
+    let all = ["content-digest", "content-md5", "repr-digest", "digest"];
+    for round in 0..2 {
+        let request = |path: &str| ask(Method::GET, proxy.url(path));
+        let takes = request("/packed").header("accept-encoding", "gzip");
+        assert_eq!(present(takes, &all).await, all, "round {round}: as it came");
+        assert!(present(request("/packed"), &all).await.is_empty(), "round {round}: unpacked");
+        assert_eq!(present(request("/plain"), &all).await, all, "round {round}: whole");
+        let cut = request("/plain").header("range", "bytes=1-2");
+        assert_eq!(present(cut, &all).await, all[2..], "round {round}: cut");
+        tokio::time::sleep(LEASE_OVER).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_must_not_be_transformed_is_not_unpacked() {
     let proxy = Proxy::start().await;
