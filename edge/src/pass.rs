@@ -3,7 +3,7 @@
 use crate::drive::{self, Call, Outcome};
 use crate::origin_fetch::{self, OriginRequest, VIA};
 use crate::respond::{Shape, refuse};
-use crate::{colo_cache, gateway, isolate, journal_client, js, kv, route};
+use crate::{colo_cache, gateway, isolate, journal_client, js, kv};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
 use std::time::Duration;
@@ -24,8 +24,6 @@ extern "C" {
     type Url;
     #[wasm_bindgen(constructor, catch, js_class = "URL")]
     fn new(url: &str, base: &str) -> Result<Url, JsValue>;
-    #[wasm_bindgen(method, getter)]
-    fn origin(this: &Url) -> String;
     #[wasm_bindgen(method, getter)]
     fn href(this: &Url) -> String;
 }
@@ -105,14 +103,17 @@ fn is_safe(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
 }
 
-/// The path with its query of a URI origin names, if it is one of this site. RFC 9111 section 4.4: "a cache MUST NOT
-/// trigger an invalidation [...] if the origin [...] of the URI to be invalidated differs from the origin of the target
-/// URI". Origin may know the site by its own name or by the edge's.
+/// The path with its query of a URI origin names, as clients ask for it here; if it is one of this site. RFC 9111 section
+/// 4.4: "a cache MUST NOT trigger an invalidation [...] if the origin [...] of the URI to be invalidated differs from the
+/// origin of the target URI". Origin may know the site by its own name, with the path it is below, or by the edge's.
 fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
-    let named = Url::new(reference, url).ok()?;
-    let is_ours = |base: &str| Url::new(base, base).is_ok_and(|base| base.origin() == named.origin());
-    let ours = is_ours(url) || is_ours(&call.request.url());
-    ours.then(|| route::target_of(&named.href()).to_string())
+    let named = Url::new(reference, url).ok()?.href();
+    let below = |base: &str, url: &str| {
+        let base = Url::new(base, url).ok()?.href();
+        let target = named.strip_prefix(base.trim_end_matches('/'))?;
+        target.starts_with('/').then(|| target.split('#').next().unwrap_or(target).to_string())
+    };
+    below(&call.settings.origin_url, url).or_else(|| below("/", &call.request.url()))
 }
 
 static NO_FIELDS: Fields = Fields::NONE;

@@ -223,3 +223,28 @@ async fn what_speaks_of_one_connection_goes_no_further_towards_the_client() {
         assert_eq!(all("x-end").join(", "), "1, 2", "{method}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_a_base_path_the_urls_a_write_names_are_those_clients_ask_for() {
+    let proxy = Proxy::below("/base").await;
+    for path in ["/list", "/new", "/item", "/base/new", "/outside"] {
+        proxy.upstream.answer(&format!("/base{path}"), &[FRESH], "old");
+        assert_eq!(proxy.get(path).await.body, "old");
+        assert!(proxy.get(path).await.is_hit());
+    }
+    let named = format!("{}/base/item#top", proxy.gate.url());
+    proxy.upstream.script("/base/list", 201, &[("location", "/base/new"), ("content-location", &named)], "made");
+    send(ask(Method::POST, proxy.url("/list")).body("x")).await;
+    proxy.upstream.script("/base/list", 201, &[("location", "/outside")], "made");
+    send(ask(Method::POST, proxy.url("/list")).body("x")).await;
+    for (path, is_hit) in [("/list", false), ("/new", false), ("/item", false), ("/base/new", true), ("/outside", true)]
+    {
+        assert_eq!(proxy.get(path).await.is_hit(), is_hit, "{path}");
+    }
+    // Origin may know the site by the edge's name.
+    let named = proxy.url("/new");
+    proxy.get("/new").await;
+    proxy.upstream.script("/base/list", 201, &[("location", &named)], "made");
+    send(ask(Method::POST, proxy.url("/list")).body("x")).await;
+    assert!(!proxy.get("/new").await.is_hit());
+}
