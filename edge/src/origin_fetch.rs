@@ -5,6 +5,7 @@ use surrogate_cache::Fields;
 use surrogate_cache::conditional::CONDITIONAL;
 use surrogate_cache::lookup::Fetch;
 use surrogate_cache::policy::ResponseHead;
+use wasm_bindgen::JsValue;
 
 /// A request as origin is to see it, before validators.
 #[derive(Clone, Debug)]
@@ -53,6 +54,13 @@ pub async fn exchange(
     let request_time_ms = now_ms();
     let response = js::send(request, timeout_ms).await?;
     let status = js::final_status(&response)?;
-    let fields = js::fields(&response.headers());
+    let mut fields = js::fields(&response.headers());
+    // RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a Date header field MUST
+    // record the time it was received and append a corresponding Date header field to the message's header section if
+    // it is cached or forwarded downstream."
+    if !fields.has("date") {
+        let now: JsValue = js_sys::Date::new_0().to_utc_string().into();
+        fields.push("date", now.as_string().unwrap_or_default());
+    }
     Ok((ResponseHead { status, fields, request_time_ms, response_time_ms: now_ms() }, response))
 }

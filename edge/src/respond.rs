@@ -214,6 +214,9 @@ pub struct Forwarded<'a> {
 pub fn forwarded(from: Forwarded<'_>, status: &CacheStatus, shape: &Shape) -> Result<web_sys::Response, JsValue> {
     let headers = web_sys::Headers::new_with_headers(&from.response.headers())?;
     js::strip(&headers, &from.head.fields, &|name| shape.keeps(name))?;
+    if let Some(date) = from.head.fields.get("date") {
+        headers.set("date", date)?;
+    }
     let mut code = from.head.status;
     if from.not_modified {
         code = 304;

@@ -1,6 +1,6 @@
 //! What passes the edge on its way to origin and back: contents, fields, and writes with what they make invalid.
 use e2e::gate::Mode;
-use e2e::http::{ask, get, send};
+use e2e::http::{Got, ask, get, send};
 use e2e::raw::{Raw, body, head};
 use e2e::stack::{LEASE_OVER, Proxy, edge_claims, sign};
 use kv_schemas::claims::Scope;
@@ -221,6 +221,29 @@ async fn what_speaks_of_one_connection_goes_no_further_towards_the_client() {
         };
         assert_eq!(all("set-cookie"), ["a=1", "b=2"], "{method}");
         assert_eq!(all("x-end").join(", "), "1, 2", "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_date_gets_the_time_it_came_at() {
+    let raw = Raw::start().await;
+    let proxy = Proxy::before_port(raw.port).await;
+    raw.script("/a", vec![head("HTTP/1.1 200 OK\ncache-control: max-age=600\ncontent-length: 2"), body("ok")]);
+    raw.script(
+        "/dated",
+        vec![head("HTTP/1.1 200 OK\ndate: Tue, 15 Nov 1994 08:12:31 GMT\ncontent-length: 2"), body("ok")],
+    );
+    let written = send(ask(Method::POST, proxy.url("/a"))).await;
+    let miss = proxy.get("/a").await;
+    let hit = e2e::eventually("a hit", || async { Some(proxy.get("/a").await).filter(Got::is_hit) }).await;
+    for got in [&written, &miss, &hit] {
+        let date = got.header("date").unwrap_or_else(|| panic!("no date: {got:?}"));
+        assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");
+    }
+    assert_eq!(miss.header("date"), hit.header("date"), "when it came, not when it is shown");
+    for method in [Method::GET, Method::POST] {
+        let dated = send(ask(method, proxy.url("/dated"))).await;
+        assert_eq!(dated.header("date"), Some("Tue, 15 Nov 1994 08:12:31 GMT"));
     }
 }
 
