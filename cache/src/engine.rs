@@ -1,6 +1,6 @@
 //! The state of one isolate: journal view, memory tier, fill marks. Plain data; whoever holds it must not hold it
 //! across an await.
-use crate::entry::{Entry, Stamp};
+use crate::entry::{Entry, Stamp, target_of};
 use crate::fills::{Fills, Ticket};
 use crate::phase::Reason;
 use crate::policy::{ResponseHead, Rules};
@@ -308,5 +308,10 @@ impl<B: Clone + Default> Engine<B> {
         } else {
             self.fills.release(ticket);
         }
+    }
+
+    /// Forgets all that memory holds of a path with its query: the answer, its variants, its part.
+    pub fn forget_target(&mut self, target: &str) {
+        self.memory.retain(|key, _| target_of(key) != target);
     }
 }

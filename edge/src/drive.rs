@@ -8,6 +8,7 @@ use crate::settings::{Mode, Settings};
 use crate::{colo_cache, journal_client, kv};
 use futures_channel::oneshot;
 use js_sys::Uint8Array;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use surrogate_cache::engine::{StorePlan, Stored};
@@ -29,6 +30,13 @@ pub struct Call {
 }
 
 impl Call {
+    /// Goes on with this after the answer has gone out, or its client has left. Boxed: what the platform needs around a
+    /// future is compiled once, not for each.
+    pub fn behind(&self, work: impl Future<Output = ()> + 'static) {
+        let work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work);
+        self.context.wait_until(work);
+    }
+
     /// Brings the view up to the journal behind the answer, unless that is under way.
     pub fn sync_behind(&self, neighbours: Neighbours) {
         if isolate::with(|isolate| isolate.engine.claim_sync(now_ms())) == Some(true) {
@@ -38,7 +46,7 @@ impl Call {
 
     fn sync_claimed(&self, neighbours: Neighbours) {
         let call = self.clone();
-        self.context.wait_until(async move {
+        self.behind(async move {
             let known = isolate::with(|isolate| isolate.engine.view.newest());
             call.sync(neighbours).await;
             if isolate::with(|isolate| isolate.engine.view.newest()) != known {
@@ -60,7 +68,7 @@ impl Call {
         let call = self.clone();
         let said = isolate::with(|isolate| (isolate.engine.view.confirmed_ms(), isolate.engine.config.lease_ms));
         let Some((confirmed_ms, lease_ms)) = said else { return };
-        self.context.wait_until(async move {
+        self.behind(async move {
             Delay::from(Duration::from_millis(lease_ms)).await;
             let is_due = isolate::with(|isolate| {
                 isolate.engine.view.confirmed_ms() == confirmed_ms && isolate.engine.claim_sync(now_ms())
@@ -105,8 +113,8 @@ pub struct Outcome {
     pub response: Option<web_sys::Response>,
 }
 
-/// Runs a lookup to its answer. A hit in memory needs no promise; everything else goes on to its end even if the
-/// client leaves, so that whoever waits for the fill gets it.
+/// Runs a lookup to its answer. A hit in memory needs no promise; everything else goes on to its end, so that whoever
+/// waits for the fill gets it.
 pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -> Option<Outcome> {
     let mut lookup = lookup;
     let step = isolate::with(|isolate| lookup.step(&mut isolate.engine, Event::Start, now_ms()))?;
@@ -114,13 +122,19 @@ pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -
         Step::Answer(answer) => return Some(Outcome { answer: *answer, response: None }),
         other => other,
     };
+    let (call_, origin) = (call.clone(), origin.clone());
+    to_its_end(call, Box::pin(async move { run(&call_, &origin, &mut lookup, step).await })).await
+}
+
+/// Works for a client, and goes on if the client leaves.
+pub async fn to_its_end(call: &Call, work: Pin<Box<dyn Future<Output = Option<Outcome>>>>) -> Option<Outcome> {
     let (send, receive) = oneshot::channel();
-    let (call_, origin_) = (call.clone(), origin.clone());
-    call.context.wait_until(async move {
-        if let Some(outcome) = run(&call_, &origin_, &mut lookup, step).await {
+    let call_ = call.clone();
+    call.behind(async move {
+        if let Some(outcome) = work.await {
             // If nobody listens any more, the client has left; what it asked for is stored all the same.
             if let Err(mut unheard) = send.send(outcome) {
-                finish_unheard(&call_, &origin_, &mut unheard).await;
+                finish_unheard(&call_, &mut unheard).await;
             }
         }
     });
@@ -217,9 +231,9 @@ pub fn split_for_store(
         }
     };
     let (call, origin) = (call.clone(), origin.clone());
-    let declared = response.headers().get("content-length").ok().flatten();
-    call.context.clone().wait_until(async move {
-        store_body(&call, *plan, for_store, declared, behind.seen_in_kv.as_deref()).await;
+    let headers = response.headers();
+    call.clone().behind(async move {
+        store_body(&call, *plan, for_store, headers, behind.seen_in_kv.as_deref()).await;
         perform(&call, &origin, Behind { seen_in_kv: None, ..behind }, None).await;
     });
     for_client
@@ -230,7 +244,7 @@ async fn store_body(
     call: &Call,
     plan: StorePlan,
     body: Option<web_sys::ReadableStream>,
-    declared: Option<String>,
+    headers: web_sys::Headers,
     seen_in_kv: Option<&Entry<Body>>,
 ) {
     let read = match body {
@@ -239,6 +253,7 @@ async fn store_body(
     };
     let bytes = read.as_ref().map_or(0, |body| u64::from(body.length()));
     // workerd breaks such a stream off by itself; a truncated page for everybody is too much to rely on that.
+    let declared = headers.get("content-length").ok().flatten();
     let is_short = declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length != bytes);
     let read = read.and_then(|body| if is_short { Err(ReadError::Broken) } else { Ok(body) });
     let stored = isolate::with(|isolate| match read {
@@ -273,7 +288,7 @@ pub fn do_behind(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answ
         return;
     }
     let (call, origin) = (call.clone(), origin.clone());
-    call.context.clone().wait_until(async move { perform(&call, &origin, behind, answered).await });
+    call.clone().behind(async move { perform(&call, &origin, behind, answered).await });
 }
 
 async fn perform(call: &Call, origin: &OriginRequest, behind: Behind<Body>, answered: Option<Rc<Stored<Body>>>) {
@@ -293,12 +308,12 @@ async fn refresh_behind(call: &Call, origin: &OriginRequest, mut refresh: Lookup
     let Some(first) = first else { return };
     let origin = OriginRequest { is_head: false, ..origin.clone() };
     if let Some(mut outcome) = run(call, &origin, &mut refresh, first).await {
-        finish_unheard(call, &origin, &mut outcome).await;
+        finish_unheard(call, &mut outcome).await;
     }
 }
 
 /// Ends a lookup whose answer nobody reads: its body goes to the tiers all the same.
-async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outcome) {
+async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
     let behind = std::mem::take(outcome.answer.behind());
     match &mut outcome.answer {
         Answer::Forwarded { store, .. } => {
@@ -307,8 +322,7 @@ async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outco
                 discard(response.body());
                 return;
             };
-            let declared = response.headers().get("content-length").ok().flatten();
-            store_body(call, *plan, response.body(), declared, behind.seen_in_kv.as_deref()).await;
+            store_body(call, *plan, response.body(), response.headers(), behind.seen_in_kv.as_deref()).await;
         }
         Answer::Stored { entry, .. } => {
             let stored = Stored { entry: entry.clone(), marker: None };
@@ -317,8 +331,7 @@ async fn finish_unheard(call: &Call, origin: &OriginRequest, outcome: &mut Outco
         Answer::Failed { .. } => {}
     }
     if behind.sync {
-        call.sync(Neighbours::Awaited).await;
+        call.sync_claimed(Neighbours::Awaited);
     }
     // A refresh's own refresh does not exist; a client's that left is not worth another fetch.
-    let _ = (behind.refresh, origin);
 }

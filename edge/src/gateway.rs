@@ -1,21 +1,22 @@
 //! One request from the outside: routed, answered, counted. Every answer leaves with a phase in `Cache-Status`, every
 //! error as problem+json.
 use crate::drive::{self, Call, Outcome};
-use crate::isolate::{self, IsolateError, now_ms};
+use crate::isolate::{self, Body, IsolateError};
 use crate::origin_fetch::OriginRequest;
 use crate::pass::pass;
-use crate::purge_intake::TOKEN_LIFETIME_S_MAX;
-use crate::respond::{self, Forwarded, Shape, fail};
+use crate::purge_intake::{TOKEN_LIFETIME_S_MAX, verify};
+use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::Mode;
 use crate::{journal_client, js, ops};
-use kv_schemas::claims::{EdgeClaims, Scope};
+use kv_schemas::claims::Scope;
 use kv_schemas::{AsOf, Problem};
 use std::rc::Rc;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::Stored;
 use surrogate_cache::entry::key_of;
 use surrogate_cache::fields::remove_hop_by_hop;
+use surrogate_cache::lookup::Show;
 use surrogate_cache::{Answer, Fields, Lookup, Reason, Request, encoding};
 use wasm_bindgen::JsValue;
 use worker::{Context, Env, console_error};
@@ -57,31 +58,30 @@ pub async fn handle(request: web_sys::Request, env: Env, context: Context) -> Re
         },
         Route::Cached { target } => cached(&call, &target).await,
         Route::Pass { target } => pass(&call, &target, Reason::Route).await,
-        Route::NotFound => {
-            let problem = Problem::new(404, "not-found", "There is nothing at this path");
-            fail(&problem, Reason::Route)
-        }
-        Route::TooLong => {
-            let problem = Problem::new(414, "uri-too-long", "Path and query are longer than this edge serves");
-            fail(&problem, Reason::Route)
-        }
+        Route::NotFound => refuse(404, "not-found", "There is nothing at this path", Reason::Route),
+        Route::TooLong => refuse(414, "uri-too-long", "Path and query are longer than this edge serves", Reason::Route),
     }
 }
 
 /// A GET or HEAD that may be answered from the cache.
 async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue> {
     let all = js::fields(&call.request.headers());
-    // Preconditions that guard writes are origin's business.
-    if call.settings.mode == Mode::Proxy && (all.has("if-match") || all.has("if-unmodified-since")) {
-        return pass(call, target, Reason::Precondition).await;
+    if call.settings.mode == Mode::Proxy {
+        // Preconditions that guard writes are origin's business.
+        if all.has("if-match") || all.has("if-unmodified-since") {
+            return pass(call, target, Reason::Precondition).await;
+        }
+        // RFC 9110 section 9.3.1: content in a GET "has no generally defined semantics". Origin may have defined some, and
+        // no key has it.
+        if call.request.body().is_some() && all.get("content-length") != Some("0") {
+            return pass(call, target, Reason::RequestDirective).await;
+        }
     }
-    let debug = match all.get("edge-debug") {
-        None => false,
-        Some(token) => match authorize_debug(call, token) {
-            Ok(_) => true,
-            Err(problem) => return fail(&problem, Reason::RequestDirective),
-        },
-    };
+    let debug = all.get("edge-debug").map(|token| verify(call, token, &[Scope::Debug], TOKEN_LIFETIME_S_MAX));
+    if let Some(Err(problem)) = debug {
+        return fail(&problem, Reason::RequestDirective);
+    }
+    let debug = debug.is_some();
     let is_head = call.request.method() == "HEAD";
     let (request, origin) = match prepare(call, target, all, is_head) {
         Ok(prepared) => prepared,
@@ -89,25 +89,26 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
     };
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
-    let Some(outcome) = drive::answer(call, &origin, Lookup::new(request)).await else {
-        let problem = Problem::new(500, "edge-failed", "The edge could not serve this request");
-        return fail(&problem, Reason::OriginFailed);
-    };
-    let cdn_policy = call.settings.mode == Mode::Proxy;
-    let unpack = encoding::is_packed(outcome.answer.fields()) && !takes_packed;
-    respond_to(call, &origin, outcome, &key, &Shape { is_head, debug, cdn_policy, unpack, ..Shape::default() })
+    let outcome = drive::answer(call, &origin, Lookup::new(request)).await;
+    let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| may_unpack(&outcome.answer));
+    respond_to(call, &origin, outcome, &key, Shape { debug, unpack, ..Shape::default() })
 }
 
-fn authorize_debug(call: &Call, token: &str) -> Result<EdgeClaims, Problem> {
-    let expect = tokens::Expect {
-        issuer: kv_schemas::claims::ISSUER,
-        audience: kv_schemas::claims::AUDIENCE_EDGE,
-        lifetime_s_max: TOKEN_LIFETIME_S_MAX,
+/// Whether an answer's body can be unpacked, and may be. If not, it goes out as it is and says so in `Content-Encoding`,
+/// even to who does not list the coding: RFC 9110 section 12.5.3 says that a server SHOULD then send none, which yields to
+/// a MUST NOT; and who sends no `Accept-Encoding` is taken to accept any.
+fn may_unpack(answer: &Answer<Body>) -> bool {
+    let fields = answer.fields();
+    // A piece of a gzip stream unpacks to nothing, and `Content-Range` counts the packed bytes.
+    let is_part = match answer {
+        Answer::Stored { show, .. } => matches!(show, Show::Range(_)),
+        Answer::Forwarded { head, .. } => head.status == 206,
+        Answer::Failed { .. } => false,
     };
-    let claims: Result<EdgeClaims, _> = call.settings.keys.verify(token, expect, now_ms() / 1000);
-    let refused = |_| Problem::new(401, "token-refused", "Edge-Debug carries a token that was refused");
-    let claims = claims.map_err(refused)?;
-    if claims.scope == Scope::Debug { Ok(claims) } else { Err(Problem::new(403, "token-scope", "Not a debug token")) }
+    // RFC 9110 section 7.7: "A proxy MUST NOT transform the content of a response message that contains a no-transform
+    // cache directive".
+    let directives = fields.joined("cache-control").unwrap_or_default();
+    encoding::is_packed(fields) && !is_part && !respond::has_member(&directives, &["no-transform"])
 }
 
 /// The request as the engine sees it, and as origin will.
@@ -141,14 +142,17 @@ fn prepare(call: &Call, target: &str, all: Fields, is_head: bool) -> Result<(Req
     Ok((request, origin))
 }
 
-fn respond_to(
+/// Gives an outcome the form clients get, and does what follows it.
+pub fn respond_to(
     call: &Call,
     origin: &OriginRequest,
-    outcome: Outcome,
+    outcome: Option<Outcome>,
     key: &str,
-    shape: &Shape,
+    shape: Shape,
 ) -> Result<web_sys::Response, JsValue> {
-    let Outcome { answer, response } = outcome;
+    let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::OriginFailed);
+    let Some(Outcome { answer, response }) = outcome else { return lost() };
+    let shape = &Shape { is_head: origin.is_head, cdn_policy: call.settings.mode == Mode::Proxy, ..shape };
     isolate::count(answer.status());
     match answer {
         Answer::Stored { entry, show, age_ms, status, behind } => {
@@ -158,15 +162,12 @@ fn respond_to(
             Ok(answer)
         }
         Answer::Forwarded { head, not_modified, status, store, behind } => {
-            let Some(response) = response else {
-                return fail(&Problem::new(500, "edge-failed", "Origin's answer was lost"), Reason::OriginFailed);
-            };
+            let Some(response) = response else { return lost() };
             let wanted = !shape.is_head && !not_modified;
             let body = drive::split_for_store(call, origin, &response, store, wanted, behind);
-            let origin_ms = head.response_time_ms.saturating_sub(head.request_time_ms);
-            let body = body.as_ref().map(AsRef::as_ref);
-            let forwarded = Forwarded { response: &response, body, coded: true, not_modified, key, origin_ms };
-            respond::forwarded(&forwarded, &status, shape)
+            let body = body.map(JsValue::from);
+            let forwarded = Forwarded { response: &response, head: &head, body, not_modified, key };
+            respond::forwarded(forwarded, &status, shape)
         }
         Answer::Failed { http_status, slug, title, status, behind } => {
             drive::do_behind(call, origin, behind, None);

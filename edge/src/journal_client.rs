@@ -38,15 +38,12 @@ async fn post(env: &Env, path: &str, body: &JsValue, ms: u64) -> Result<web_sys:
     Ok(js::within(call, ms).await?.unchecked_into())
 }
 
-/// Calls the journal object with JSON.
-pub async fn call(env: &Env, path: &str, json: &str, ms: u64) -> Result<web_sys::Response, js::CallError> {
-    post(env, path, &JsValue::from_str(json), ms).await
-}
-
-pub async fn text(response: &web_sys::Response, ms: u64) -> Result<String, js::CallError> {
-    let promise = response.text().map_err(js::refused)?;
-    let value = js::within(promise, ms).await?;
-    value.as_string().ok_or(js::CallError::Refused("the answer is no text".into()))
+/// Calls the journal object with JSON. Status and text of its answer, and the state an intake made.
+pub async fn call(env: &Env, path: &str, json: &str, ms: u64) -> Result<(u16, String, Option<String>), js::CallError> {
+    let response = post(env, path, &JsValue::from_str(json), ms).await?;
+    let text = js::within(response.text().map_err(js::refused)?, ms).await?.as_string();
+    let as_of = response.headers().get(SURROGATE_AS_OF).ok().flatten();
+    Ok((response.status(), text.unwrap_or_default(), as_of))
 }
 
 /// How far the isolates of a location rely on each other.
@@ -116,14 +113,11 @@ async fn sync_directly(env: &Env, location: &str) {
 /// Asks the journal, which numbers its purges itself, to take one. The state it made.
 pub async fn append(env: &Env, purge: &PurgeRequest) -> Result<AsOf, js::CallError> {
     let timeout_ms = isolate::with(|isolate| isolate.engine.config.sync_timeout_ms).unwrap_or(1_000);
-    let refused = |error: serde_json::Error| js::CallError::Refused(error.to_string());
+    let refused = |error: serde_json::Error| js::CallError::Refused(error.to_string().into());
     let body = serde_json::to_string(purge).map_err(refused)?;
-    let response = call(env, "/append", &body, timeout_ms).await?;
-    let state = response.headers().get(SURROGATE_AS_OF).ok().flatten().and_then(|state| state.parse().ok());
-    match state.filter(|_| response.status() == 200) {
-        Some(state) => Ok(state),
-        None => Err(js::CallError::Refused(text(&response, timeout_ms).await?)),
-    }
+    let (status, text, as_of) = call(env, "/append", &body, timeout_ms).await?;
+    let state = as_of.filter(|_| status == 200).and_then(|as_of| as_of.parse().ok());
+    state.ok_or_else(|| js::CallError::Refused(text.into()))
 }
 
 /// Whether of all purges after one state and before another, none is of these keys. No answer is no.
@@ -143,7 +137,7 @@ async fn ask(env: &Env, query: &JournalQuery, timeout_ms: u64) -> Result<Journal
     let body = Uint8Array::from(query.encode().as_slice());
     let response = post(env, "/sync", &body, timeout_ms).await?;
     if response.status() != 200 {
-        return Err(js::CallError::Refused(format!("status {}", response.status())));
+        return Err(js::CallError::Refused(format!("status {}", response.status()).into()));
     }
     let buffer = js::within(response.array_buffer().map_err(js::refused)?, timeout_ms).await?;
     let delta = JournalDelta::decode(&Uint8Array::new(&buffer).to_vec());

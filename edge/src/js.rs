@@ -2,6 +2,7 @@
 use js_sys::{Array, Promise, Uint8Array};
 use std::time::Duration;
 use surrogate_cache::Fields;
+use surrogate_cache::fields::remove_hop_by_hop;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::{Delay, Env};
@@ -11,9 +12,28 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = fetch)]
     fn global_fetch(request: &web_sys::Request, init: &web_sys::RequestInit) -> Result<Promise, JsValue>;
 
+    /// `String(error)`.
+    #[wasm_bindgen(js_name = String)]
+    pub fn text_of(error: &JsValue) -> String;
+
     /// `crypto.randomUUID()`.
     #[wasm_bindgen(js_namespace = crypto, js_name = randomUUID)]
     pub fn random_uuid() -> String;
+
+    /// What is written into it comes out as it is; a write ends when its bytes were read.
+    type Pipe;
+    #[wasm_bindgen(constructor, catch, js_class = "FixedLengthStream")]
+    fn of_length(length: f64) -> Result<Pipe, JsValue>;
+    #[wasm_bindgen(constructor, catch, js_class = "IdentityTransformStream")]
+    fn of_any_length() -> Result<Pipe, JsValue>;
+    #[wasm_bindgen(method, getter)]
+    fn readable(this: &Pipe) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    fn writable(this: &Pipe) -> JsValue;
+
+    type Content;
+    #[wasm_bindgen(method, js_name = pipeTo)]
+    fn pipe_to(this: &Content, writable: &JsValue) -> Promise;
 }
 
 /// A random number below 2^53: enough to tell starts apart and to spread waits, no secret.
@@ -30,24 +50,17 @@ pub fn binding(env: &Env, name: &str) -> Option<JsValue> {
 /// Why a call to another party brought nothing.
 pub enum CallError {
     Timeout,
-    Refused(String),
+    Refused(JsValue),
 }
 
 impl CallError {
     /// For the log.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> String {
         match self {
-            Self::Timeout => "no answer in time",
-            Self::Refused(text) => text,
+            Self::Timeout => "no answer in time".into(),
+            Self::Refused(error) => text_of(error),
         }
     }
-}
-
-pub fn text_of(error: &JsValue) -> String {
-    error
-        .as_string()
-        .or_else(|| error.dyn_ref::<js_sys::Error>().map(|e| String::from(e.message())))
-        .unwrap_or_default()
 }
 
 /// Awaits a promise for at most `ms`.
@@ -56,17 +69,33 @@ pub async fn within(promise: Promise, ms: u64) -> Result<JsValue, CallError> {
     futures_util::pin_mut!(delay);
     match futures_util::future::select(JsFuture::from(promise), delay).await {
         futures_util::future::Either::Left((Ok(value), _)) => Ok(value),
-        futures_util::future::Either::Left((Err(error), _)) => Err(CallError::Refused(text_of(&error))),
+        futures_util::future::Either::Left((Err(error), _)) => Err(CallError::Refused(error)),
         futures_util::future::Either::Right(_) => Err(CallError::Timeout),
     }
 }
 
 pub fn refused(error: JsValue) -> CallError {
-    CallError::Refused(text_of(&error))
+    CallError::Refused(error)
 }
 
-/// Sends a request, waiting at most `ms` for the head of the answer. A coded body is not unpacked when it is read: what is
-/// stored and passed on is what origin sent, and its length is the one origin declared.
+/// How long a request's content may take to be sent, however much it is and however slow its client.
+const CONTENT_MS_MAX: u64 = 3_600_000;
+
+/// Leads a request's content through a pipe, of which `init` gets the other end. Settled when all of it was taken.
+fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestInit) -> Result<Promise, JsValue> {
+    let length = request.headers().get("content-length")?.and_then(|length| length.parse::<u64>().ok());
+    let pipe = match length {
+        // Below 2^53, or else nobody could send it.
+        Some(length) => Pipe::of_length(length as f64),
+        None => Pipe::of_any_length(),
+    }?;
+    init.set_body(&pipe.readable());
+    Ok(content.unchecked_ref::<Content>().pipe_to(&pipe.writable()))
+}
+
+/// Sends a request, waiting at most `ms` for the head of the answer once the request's content is sent: it comes as fast
+/// as its client sends it. A coded body is not unpacked when it is read: what is stored and passed on is what origin
+/// sent, and its length is the one origin declared.
 pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Response, CallError> {
     let abort = web_sys::AbortController::new().map_err(refused)?;
     let init = web_sys::RequestInit::new();
@@ -74,7 +103,19 @@ pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Respon
     // The edge passes redirects on: following them would cache one URL under another's name.
     init.set_redirect(web_sys::RequestRedirect::Manual);
     js_sys::Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
-    let answer = within(global_fetch(request, &init).map_err(refused)?, ms).await;
+    // `fetch` takes the content of a GET or HEAD with the request alone, not from a pipe; little of it is ever sent.
+    let sent = match request.body() {
+        Some(content) if !matches!(request.method().as_str(), "GET" | "HEAD") => {
+            Some(pipe(request, &content, &init).map_err(refused)?)
+        }
+        _ => None,
+    };
+    let answer = global_fetch(request, &init).map_err(refused)?;
+    if let Some(sent) = sent {
+        // Origin may answer before it has read all, and a client that leaves breaks the pipe.
+        let _ = within(Promise::race(&Array::of2(&sent, &answer)), CONTENT_MS_MAX).await;
+    }
+    let answer = within(answer, ms).await;
     if matches!(answer, Err(CallError::Timeout)) {
         abort.abort();
     }
@@ -86,22 +127,33 @@ pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Respon
 pub fn final_status(response: &web_sys::Response) -> Result<u16, CallError> {
     match response.status() {
         status @ 200..=599 => Ok(status),
-        status => Err(CallError::Refused(format!("an answer with status {status}"))),
+        status => Err(CallError::Refused(format!("an answer with status {status}").into())),
     }
 }
 
 /// All header fields, names in lower case.
 pub fn fields(headers: &web_sys::Headers) -> Fields {
-    let mut fields = Fields::new();
     // Headers iterate as [name, value] pairs, names already in lower case.
-    let Ok(Some(pairs)) = js_sys::try_iter(headers.as_ref()) else { return fields };
-    for pair in pairs.flatten() {
+    let pairs = Array::from(headers).into_iter().filter_map(|pair| {
         let pair: Array = pair.unchecked_into();
-        if let (Some(name), Some(value)) = (pair.get(0).as_string(), pair.get(1).as_string()) {
-            fields.push(&name, value);
+        Some((pair.get(0).as_string()?, pair.get(1).as_string()?))
+    });
+    Fields::from_lower(pairs.collect())
+}
+
+/// Takes out of a message on its way what speaks of one connection, and what is not to be kept. What `all` of it was is
+/// known already.
+///
+/// In place: a value that is no UTF-8 survives only where nobody reads it.
+pub fn strip(headers: &web_sys::Headers, all: &Fields, keeps: &dyn Fn(&str) -> bool) -> Result<(), JsValue> {
+    let mut forwardable = all.clone();
+    remove_hop_by_hop(&mut forwardable);
+    for (name, _) in all.iter() {
+        if !(forwardable.has(name) && keeps(name)) {
+            headers.delete(name)?;
         }
     }
-    fields
+    Ok(())
 }
 
 /// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when nothing comes for

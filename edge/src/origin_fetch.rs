@@ -5,6 +5,7 @@ use surrogate_cache::Fields;
 use surrogate_cache::conditional::CONDITIONAL;
 use surrogate_cache::lookup::Fetch;
 use surrogate_cache::policy::ResponseHead;
+use wasm_bindgen::JsValue;
 
 /// A request as origin is to see it, before validators.
 #[derive(Clone, Debug)]
@@ -15,6 +16,10 @@ pub struct OriginRequest {
     pub timeout_ms: u64,
 }
 
+/// The cache asks in its own words: its validators and ranges, and one coding for everybody. A token for this edge is for
+/// nobody else to see.
+const NOT_SENT: [&str; 4] = ["host", "min-as-of", "accept-encoding", "edge-debug"];
+
 /// RFC 9110 section 7.6.3.
 pub const VIA: &str = "1.1 nextream-edge";
 
@@ -22,8 +27,7 @@ pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHea
     let refused = |_| js::CallError::Refused("the request could not be built".into());
     let headers = web_sys::Headers::new().map_err(refused)?;
     for (name, value) in request.fields.iter() {
-        // The cache asks in its own words: its validators and ranges, and one coding for everybody.
-        if !CONDITIONAL.contains(&name) && name != "host" && name != "min-as-of" && name != "accept-encoding" {
+        if !CONDITIONAL.contains(&name) && !NOT_SENT.contains(&name) {
             headers.append(name, value).map_err(refused)?;
         }
     }
@@ -38,11 +42,25 @@ pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHea
     let init = web_sys::RequestInit::new();
     init.set_method(if request.is_head { "HEAD" } else { "GET" });
     init.set_headers(&headers);
-    let request_time_ms = now_ms();
     let request_ = web_sys::Request::new_with_str_and_init(&request.url, &init).map_err(refused)?;
-    let response = js::send(&request_, request.timeout_ms).await?;
+    exchange(&request_, request.timeout_ms).await
+}
+
+/// Origin's answer to a request, and its head as the cache sees it.
+pub async fn exchange(
+    request: &web_sys::Request,
+    timeout_ms: u64,
+) -> Result<(ResponseHead, web_sys::Response), js::CallError> {
+    let request_time_ms = now_ms();
+    let response = js::send(request, timeout_ms).await?;
     let status = js::final_status(&response)?;
-    let head =
-        ResponseHead { status, fields: js::fields(&response.headers()), request_time_ms, response_time_ms: now_ms() };
-    Ok((head, response))
+    let mut fields = js::fields(&response.headers());
+    // RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a Date header field MUST
+    // record the time it was received and append a corresponding Date header field to the message's header section if
+    // it is cached or forwarded downstream."
+    if !fields.has("date") {
+        let now: JsValue = js_sys::Date::new_0().to_utc_string().into();
+        fields.push("date", now.as_string().unwrap_or_default());
+    }
+    Ok((ResponseHead { status, fields, request_time_ms, response_time_ms: now_ms() }, response))
 }

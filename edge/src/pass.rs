@@ -1,14 +1,13 @@
 //! To origin and back: any method, any body. A write that succeeds makes what is stored at its URLs invalid, here and at
 //! every location, by a purge of those URLs; so a fill that was under way cannot bring the old answer back.
-use crate::drive::{self, Call};
-use crate::isolate::{self, now_ms};
+use crate::drive::{self, Call, Outcome};
 use crate::journal_client::Neighbours;
-use crate::origin_fetch::{OriginRequest, VIA};
-use crate::respond::{self, Forwarded, Shape};
-use crate::settings::Mode;
-use crate::{colo_cache, journal_client, js, kv, route};
+use crate::origin_fetch::{self, OriginRequest, VIA};
+use crate::respond::{Shape, refuse};
+use crate::{colo_cache, gateway, isolate, journal_client, js, kv};
 use kv_schemas::surrogate_key::url_key;
-use kv_schemas::{AsOf, Problem, PurgeMode, PurgeRequest};
+use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
+use std::time::Duration;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::StorePlan;
 use surrogate_cache::entry::key_of;
@@ -16,8 +15,9 @@ use surrogate_cache::fields::remove_hop_by_hop;
 use surrogate_cache::lookup::{Behind, plan_written};
 use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::policy::ResponseHead;
-use surrogate_cache::{Fields, LogOwner, Phase, Reason, Request, encoding};
+use surrogate_cache::{Answer, Fields, LogOwner, Phase, Reason, Request, encoding};
 use wasm_bindgen::prelude::*;
+use worker::Delay;
 
 #[wasm_bindgen]
 extern "C" {
@@ -26,62 +26,77 @@ extern "C" {
     #[wasm_bindgen(constructor, catch, js_class = "URL")]
     fn new(url: &str, base: &str) -> Result<Url, JsValue>;
     #[wasm_bindgen(method, getter)]
-    fn origin(this: &Url) -> String;
-    #[wasm_bindgen(method, getter)]
     fn href(this: &Url) -> String;
 }
 
 pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Response, JsValue> {
     let method = call.request.method();
-    let reason = if matches!(method.as_str(), "GET" | "HEAD") { reason } else { Reason::Method };
-    let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
-    let url = format!("{}{target}", call.settings.origin_url);
+    let is_read = matches!(method.as_str(), "GET" | "HEAD");
+    if is_read && call.request.body().is_some() && call.request.headers().get("content-length")?.is_none() {
+        // `fetch` drops the content of a GET if its length is not declared.
+        return refuse(411, "length-required", "The content of a GET needs a Content-Length", reason);
+    }
+    let origin = OriginRequest {
+        url: format!("{}{target}", call.settings.origin_url),
+        is_head: method == "HEAD",
+        fields: Fields::new(),
+        timeout_ms: call.settings.origin_timeout_ms,
+    };
+    let reason = if is_read { reason } else { Reason::Method };
+    let work = exchange(call.clone(), method, origin.url.clone(), target.to_string(), reason);
+    // What a write has changed must be purged even if its client leaves.
+    let outcome = drive::to_its_end(call, Box::pin(work)).await;
+    gateway::respond_to(call, &origin, outcome, "", Shape { as_of: true, ..Shape::default() })
+}
+
+async fn exchange(call: Call, method: String, url: String, target: String, reason: Reason) -> Option<Outcome> {
     // `new Request(url, request)` takes method, fields and the unread body along.
     let init: &web_sys::RequestInit = call.request.unchecked_ref();
-    let copy = web_sys::Request::new_with_str_and_init(&url, init)?;
-    copy.headers().append("via", VIA)?;
+    let copy = web_sys::Request::new_with_str_and_init(&url, init).ok()?;
+    let headers = copy.headers();
+    // A token for this edge is for nobody else to see.
+    let fields = js::fields(&headers);
+    js::strip(&headers, &fields, &|name| name != "edge-debug").ok()?;
+    headers.append("via", VIA).ok()?;
     let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
-    let request_time_ms = now_ms();
-    let answer = js::send(&copy, call.settings.origin_timeout_ms).await;
-    let response = match answer.and_then(|response| js::final_status(&response).map(|_| response)) {
-        Ok(response) => response,
+    let answer = origin_fetch::exchange(&copy, call.settings.origin_timeout_ms).await;
+    // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
+    // response to an unsafe request method". Where no answer came, origin may have done what it was asked to.
+    let named = match &answer {
+        Ok((head, _)) => Some(&head.fields).filter(|_| head.status < 400),
+        Err(_) => Some(&NO_FIELDS),
+    };
+    let purges = !is_safe(&method) && call.settings.engine.log_owner == LogOwner::Journal;
+    let landed = match named.filter(|_| purges) {
+        Some(named) => invalidate(&call, &method, &url, &target, named).await,
+        None => None,
+    };
+    let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
+    let (answer, response) = match answer {
+        Ok((head, response)) => {
+            let store = match (method.as_str(), sent_at, landed) {
+                ("POST", Some(sent_at), Some(landed)) => {
+                    plan_post(&call, &url, &target, fields, &head, &sent_at, landed).await
+                }
+                _ => None,
+            };
+            status.fwd_status = Some(head.status);
+            status.stored = store.is_some().then_some(Ok(()));
+            let behind = Behind::default();
+            (Answer::Forwarded { head, not_modified: false, status, store, behind }, Some(response))
+        }
         Err(error) => {
             worker::console_warn!("origin {url}: {}", error.text());
-            let (code, slug) = match error {
+            let (http_status, slug) = match error {
                 js::CallError::Timeout => (504, "origin-timeout"),
                 js::CallError::Refused(_) => (502, "origin-unreachable"),
             };
-            return respond::fail(&Problem::new(code, slug, "The origin did not answer"), Reason::OriginFailed);
+            let status = CacheStatus { reason: Some(Reason::OriginFailed), ..CacheStatus::new(Phase::Failed) };
+            let (title, behind) = ("The origin did not answer", Behind::default());
+            (Answer::Failed { http_status, slug, title, status, behind }, None)
         }
     };
-    let response_time_ms = now_ms();
-    status.fwd_status = Some(response.status());
-    isolate::count(&status);
-    let mut store = None;
-    // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
-    // response to an unsafe request method".
-    if !is_safe(&method) && response.status() < 400 && call.settings.engine.log_owner == LogOwner::Journal {
-        let fields = js::fields(&response.headers());
-        let landed = invalidate(call, &method, &url, target, &fields).await;
-        if let ("POST", Some(sent_at), Some(landed)) = (method.as_str(), sent_at, landed) {
-            let head = ResponseHead { status: response.status(), fields, request_time_ms, response_time_ms };
-            store = plan_post(call, &url, target, &head, &sent_at, landed).await;
-        }
-    }
-    status.stored = store.is_some().then_some(Ok(()));
-    let is_head = method == "HEAD";
-    let origin = OriginRequest { url, is_head, fields: Fields::new(), timeout_ms: call.settings.origin_timeout_ms };
-    let body = drive::split_for_store(call, &origin, &response, store, !is_head, Behind::default());
-    let shape = Shape { is_head, as_of: true, cdn_policy: call.settings.mode == Mode::Proxy, ..Shape::default() };
-    let forwarded = Forwarded {
-        response: &response,
-        body: body.as_ref().map(AsRef::as_ref),
-        coded: true,
-        not_modified: false,
-        key: "",
-        origin_ms: response_time_ms.saturating_sub(request_time_ms),
-    };
-    respond::forwarded(&forwarded, &status, &shape)
+    Some(Outcome { answer, response })
 }
 
 /// RFC 9110 section 9.2.1.
@@ -89,17 +104,27 @@ fn is_safe(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
 }
 
-/// The path with its query of a URI origin names, if it is one of this site. RFC 9111 section 4.4: "a cache MUST NOT
-/// trigger an invalidation [...] if the origin [...] of the URI to be invalidated differs from the origin of the target
-/// URI". Origin may know the site by its own name or by the edge's.
+/// The path with its query of a URI origin names, as clients ask for it here; if it is one of this site. RFC 9111 section
+/// 4.4: "a cache MUST NOT trigger an invalidation [...] if the origin [...] of the URI to be invalidated differs from the
+/// origin of the target URI". Origin may know the site by its own name, with the path it is below, or by the edge's.
 fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
-    let named = Url::new(reference, url).ok()?;
-    let is_ours = |base: &str| Url::new(base, base).is_ok_and(|base| base.origin() == named.origin());
-    let ours = is_ours(url) || is_ours(&call.request.url());
-    ours.then(|| route::target_of(&named.href()).to_string())
+    let named = Url::new(reference, url).ok()?.href();
+    let below = |base: &str, url: &str| {
+        let base = Url::new(base, url).ok()?.href();
+        let target = named.strip_prefix(base.trim_end_matches('/'))?;
+        target.starts_with('/').then(|| target.split('#').next().unwrap_or(target).to_string())
+    };
+    below(&call.settings.origin_url, url).or_else(|| below("/", &call.request.url()))
 }
 
-/// Purges the URLs a write touched. The state the purge made, or nothing if the journal cannot be reached.
+static NO_FIELDS: Fields = Fields::NONE;
+
+/// Seconds between one attempt to purge and the next, while the journal cannot be reached: the platform lets work go on
+/// for half a minute after the answer.
+const PAUSES_S: [u64; 4] = [1, 2, 4, 8];
+
+/// Purges the URLs a write touched: its target, and those the answer's `fields` name. The state the purge made, or
+/// nothing if the journal cannot be reached.
 async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: &Fields) -> Option<AsOf> {
     let mut targets = vec![target.to_string()];
     for name in ["location", "content-location"] {
@@ -108,19 +133,38 @@ async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: 
     let keys = targets.iter().map(|target| url_key(target)).collect();
     let reason = Some(format!("{method} through the edge"));
     let purge = PurgeRequest { keys, all: false, mode: PurgeMode::Hard, reason };
-    match journal_client::append(&call.env, &purge).await {
+    let landed = append(call, &purge).await;
+    if landed.is_some() {
+        return landed;
+    }
+    // Here what can be found is forgotten at once. The other locations and tiers learn of it when the journal is back.
+    for target in targets {
+        isolate::with(|isolate| isolate.engine.forget_target(&target));
+        let key = key_of(&target);
+        colo_cache::delete(&key).await;
+        kv::delete(&call.env, &key).await;
+    }
+    let call_ = call.clone();
+    call.behind(async move {
+        for pause_s in PAUSES_S {
+            Delay::from(Duration::from_secs(pause_s)).await;
+            if append(&call_, &purge).await.is_some() {
+                break;
+            }
+        }
+    });
+    None
+}
+
+/// Has the journal take a purge; then it is known here before the writer has the answer.
+async fn append(call: &Call, purge: &PurgeRequest) -> Option<AsOf> {
+    match journal_client::append(&call.env, purge).await {
         Ok(state) => {
-            // Known here before the writer has the answer.
             call.sync(Neighbours::Ignored).await;
             Some(state)
         }
         Err(error) => {
-            worker::console_warn!("journal: {}; invalidating at this location alone", error.text());
-            for key in targets.iter().map(|target| key_of(target)) {
-                isolate::with(|isolate| isolate.engine.forget(&key));
-                colo_cache::delete(&key).await;
-                kv::delete(&call.env, &key).await;
-            }
+            worker::console_warn!("journal: {}", error.text());
             None
         }
     }
@@ -132,6 +176,7 @@ async fn plan_post(
     call: &Call,
     url: &str,
     target: &str,
+    mut fields: Fields,
     head: &ResponseHead,
     sent_at: &AsOf,
     landed: AsOf,
@@ -141,7 +186,6 @@ async fn plan_post(
     if !of_itself || !storable_coding {
         return None;
     }
-    let mut fields = js::fields(&call.request.headers());
     remove_hop_by_hop(&mut fields);
     let directives = RequestDirectives::of(&fields);
     let request = Request { key: key_of(target), is_head: false, fields, directives, min_as_of: None };

@@ -29,6 +29,11 @@ pub fn authorize(call: &Call, scopes: &[Scope], lifetime_s_max: u64) -> Result<E
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Problem::new(401, "token-missing", "Send Authorization: Bearer with a token for this edge"));
     }
+    verify(call, token, scopes, lifetime_s_max)
+}
+
+/// Checks a token for the edge, which must be of one of these scopes.
+pub fn verify(call: &Call, token: &str, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
     let expect = Expect { issuer: ISSUER, audience: AUDIENCE_EDGE, lifetime_s_max };
     let claims: EdgeClaims =
         call.settings.keys.verify(token.trim(), expect, now_ms() / 1000).map_err(|error| refused(&error))?;
@@ -87,9 +92,7 @@ async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
 
 async fn journal(call: &Call, path: &str, json: &str) -> Result<(u16, String, Option<String>), Problem> {
     let unreachable = |_| Problem::new(503, "journal-unreachable", "The purge journal could not be reached; try again");
-    let answer = journal_client::call(&call.env, path, json, JOURNAL_MS).await.map_err(unreachable)?;
-    let text = journal_client::text(&answer, JOURNAL_MS).await.map_err(unreachable)?;
-    Ok((answer.status(), text, answer.headers().get(SURROGATE_AS_OF).ok().flatten()))
+    journal_client::call(&call.env, path, json, JOURNAL_MS).await.map_err(unreachable)
 }
 
 /// The journal's own problem+json, as it stands; anything else is for the log.

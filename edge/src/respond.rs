@@ -1,11 +1,13 @@
 //! Answers to clients: which fields leave, and what the edge adds. `Surrogate-*` stays inside unless a debug token
 //! asks for it.
 use crate::isolate::{self, Body};
+use crate::js;
 use kv_schemas::Problem;
 use kv_schemas::header::{CACHE_STATUS, CDN_CACHE_CONTROL, PROBLEM_JSON, SURROGATE_AS_OF, is_internal};
-use surrogate_cache::encoding::{is_packed, weakened};
+use surrogate_cache::encoding::weakened;
 use surrogate_cache::lookup::Show;
 use surrogate_cache::phase::CacheStatus;
+use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::range::Cut;
 use surrogate_cache::{Entry, Phase, Reason};
 use wasm_bindgen::{JsCast, JsValue};
@@ -33,22 +35,35 @@ pub struct Shape {
 
 impl Shape {
     fn keeps(&self, name: &str) -> bool {
-        self.debug || !is_internal(name) || (self.cdn_policy && name == CDN_CACHE_CONTROL)
+        self.debug
+            || !is_internal(name)
+            || (self.cdn_policy && name == CDN_CACHE_CONTROL)
+            || (self.as_of && name == SURROGATE_AS_OF)
     }
 }
 
 /// `coded`: the body's bytes are already what `Content-Encoding` says, so that the platform must not pack them again.
 fn build(
-    body: Option<&JsValue>,
+    body: Option<JsValue>,
     status: u16,
     headers: &web_sys::Headers,
     coded: bool,
+    unpack: bool,
 ) -> Result<web_sys::Response, JsValue> {
+    let mut body = body.filter(|_| !matches!(status, 101 | 204 | 205 | 304)).unwrap_or(JsValue::NULL);
+    if coded {
+        say_that_coding_varies(headers)?;
+    }
+    if unpack {
+        describe_unpacked(headers)?;
+        if !body.is_null() {
+            body = unpacked(&body)?;
+        }
+    }
     let init = web_sys::ResponseInit::new();
     init.set_status(status);
     init.set_headers(headers);
-    let body = body.filter(|_| !matches!(status, 101 | 204 | 205 | 304));
-    new_response(body.unwrap_or(&JsValue::NULL), &init, coded)
+    new_response(&body, &init, coded && !unpack)
 }
 
 #[wasm_bindgen::prelude::wasm_bindgen]
@@ -80,10 +95,18 @@ fn unpacked(body: &JsValue) -> Result<JsValue, JsValue> {
     stream.unchecked_ref::<Pipeable>().pipe_through(&DecompressionStream::new("gzip")?)
 }
 
+/// What is said of the very bytes of a content (RFC 9530 section 2, RFC 1864), and of those of the whole in its coding.
+const OF_THE_CONTENT: [&str; 2] = ["content-digest", "content-md5"];
+const OF_THE_CODED: [&str; 4] = ["content-encoding", "content-length", "repr-digest", "digest"];
+
+fn delete(headers: &web_sys::Headers, names: &[&str]) -> Result<(), JsValue> {
+    names.iter().try_for_each(|name| headers.delete(name))
+}
+
 /// What the fields say of a body that is unpacked on its way out.
 fn describe_unpacked(headers: &web_sys::Headers) -> Result<(), JsValue> {
-    headers.delete("content-encoding")?;
-    headers.delete("content-length")?;
+    delete(headers, &OF_THE_CODED)?;
+    delete(headers, &OF_THE_CONTENT)?;
     if let Some(etag) = headers.get("etag")? {
         headers.set("etag", &weakened(&etag))?;
     }
@@ -92,11 +115,15 @@ fn describe_unpacked(headers: &web_sys::Headers) -> Result<(), JsValue> {
 
 /// RFC 9110 section 12.5.5: caches behind this one have to know that the coding was chosen.
 fn say_that_coding_varies(headers: &web_sys::Headers) -> Result<(), JsValue> {
-    let vary = headers.get("vary")?.unwrap_or_default().to_ascii_lowercase();
-    if !vary.split(',').any(|name| matches!(name.trim(), "accept-encoding" | "*")) {
+    if !has_member(&headers.get("vary")?.unwrap_or_default(), &["accept-encoding", "*"]) {
         headers.append("vary", "accept-encoding")?;
     }
     Ok(())
+}
+
+/// Whether a list has one of these members.
+pub fn has_member(list: &str, members: &[&str]) -> bool {
+    list.split(',').any(|member| members.iter().any(|one| member.trim().eq_ignore_ascii_case(one)))
 }
 
 fn new_response(body: &JsValue, init: &web_sys::ResponseInit, coded: bool) -> Result<web_sys::Response, JsValue> {
@@ -145,88 +172,60 @@ pub fn stored(
     {
         headers.set(kv_schemas::header::SURROGATE_AS_OF, &as_of.to_string())?;
     }
-    let coded = entry.head.fields.has("content-encoding");
-    if is_packed(&entry.head.fields) {
-        say_that_coding_varies(&headers)?;
-    }
-    if shape.unpack {
-        describe_unpacked(&headers)?;
-    }
-    match show {
-        Show::NotModified => build(None, 304, &headers, false),
+    let mut code = entry.head.status;
+    let body = match show {
+        Show::NotModified => {
+            code = 304;
+            None
+        }
         Show::Range(Cut::Unsatisfiable { content_range }) => {
             headers.set("content-range", content_range)?;
-            build(None, 416, &headers, false)
+            code = 416;
+            None
         }
         Show::Range(Cut::Bytes { offset, length, content_range }) => {
             headers.set("content-range", content_range)?;
+            delete(&headers, &OF_THE_CONTENT)?;
+            code = 206;
             // Bodies are far below 4 GiB: an isolate has 128 MB.
             let place = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-            let bytes = entry.body.0.subarray(place(*offset), place(offset.saturating_add(*length)));
-            build(Some(bytes.as_ref()), 206, &headers, coded)
+            Some(entry.body.0.subarray(place(*offset), place(offset.saturating_add(*length))))
         }
         Show::Whole if shape.is_head => {
-            if !shape.unpack {
-                headers.set("content-length", &entry.body_bytes.to_string())?;
-            }
-            build(None, entry.head.status, &headers, coded && !shape.unpack)
+            headers.set("content-length", &entry.body_bytes.to_string())?;
+            None
         }
-        Show::Whole if shape.unpack => {
-            let body = unpacked(entry.body.0.as_ref())?;
-            build(Some(&body), entry.head.status, &headers, false)
-        }
-        Show::Whole => build(Some(entry.body.0.as_ref()), entry.head.status, &headers, coded),
-    }
+        Show::Whole => Some(entry.body.0.clone()),
+    };
+    let coded = entry.head.fields.has("content-encoding");
+    build(body.map(JsValue::from), code, &headers, coded, shape.unpack)
 }
 
 /// Origin's answer on its way through, with this body in place of its own.
 pub struct Forwarded<'a> {
     pub response: &'a web_sys::Response,
-    pub body: Option<&'a JsValue>,
-    /// The body's bytes are as `Content-Encoding` says.
-    pub coded: bool,
+    pub head: &'a ResponseHead,
+    pub body: Option<JsValue>,
     /// The client has it already: 304.
     pub not_modified: bool,
     pub key: &'a str,
-    /// How long origin's head took.
-    pub origin_ms: u64,
 }
 
-pub fn forwarded(from: &Forwarded<'_>, status: &CacheStatus, shape: &Shape) -> Result<web_sys::Response, JsValue> {
-    let response = from.response;
-    let init = web_sys::ResponseInit::new();
-    let not_modified = from.not_modified;
-    init.set_status(if not_modified { 304 } else { response.status() });
-    init.set_status_text(&if not_modified { "Not Modified".into() } else { response.status_text() });
-    let headers = web_sys::Headers::new_with_headers(&response.headers())?;
-    for name in ["surrogate-key", "cache-tag", "surrogate-control", CDN_CACHE_CONTROL, SURROGATE_AS_OF] {
-        if !(shape.keeps(name) || (shape.as_of && name == SURROGATE_AS_OF)) {
-            headers.delete(name)?;
-        }
+pub fn forwarded(from: Forwarded<'_>, status: &CacheStatus, shape: &Shape) -> Result<web_sys::Response, JsValue> {
+    let headers = web_sys::Headers::new_with_headers(&from.response.headers())?;
+    js::strip(&headers, &from.head.fields, &|name| shape.keeps(name))?;
+    if let Some(date) = from.head.fields.get("date") {
+        headers.set("date", date)?;
     }
-    for name in ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"] {
-        headers.delete(name)?;
+    let mut code = from.head.status;
+    if from.not_modified {
+        code = 304;
+        delete(&headers, &["content-length", "content-type"])?;
     }
-    let has_body = !not_modified && !shape.is_head && !matches!(response.status(), 101 | 204 | 205 | 304);
-    let body = from.body.filter(|_| has_body);
-    let mut coded = from.coded && headers.has("content-encoding")?;
-    if coded {
-        say_that_coding_varies(&headers)?;
-    }
-    let mut unpacked_body = None;
-    if shape.unpack {
-        coded = false;
-        describe_unpacked(&headers)?;
-        unpacked_body = body.map(unpacked).transpose()?;
-    }
-    if not_modified {
-        headers.delete("content-length")?;
-        headers.delete("content-type")?;
-    }
-    headers.append("server-timing", &format!("origin;dur={}", from.origin_ms))?;
+    let origin_ms = from.head.response_time_ms.saturating_sub(from.head.request_time_ms);
+    headers.append("server-timing", &format!("origin;dur={origin_ms}"))?;
     headers.append(CACHE_STATUS, &rendered(status, shape, from.key))?;
-    init.set_headers(&headers);
-    new_response(unpacked_body.as_ref().or(body).unwrap_or(&JsValue::NULL), &init, coded)
+    build(from.body, code, &headers, from.head.fields.has("content-encoding"), shape.unpack)
 }
 
 /// An RFC 9457 error of the edge's own.
@@ -243,7 +242,7 @@ pub fn problem(problem: &Problem, status: Option<&CacheStatus>) -> Result<web_sy
     if let Some(status) = status {
         headers.set(CACHE_STATUS, &status.render(NAME))?;
     }
-    build(Some(&JsValue::from_str(&problem.to_json())), problem.status, &headers, false)
+    build(Some(JsValue::from_str(&problem.to_json())), problem.status, &headers, false, false)
 }
 
 /// A request that got no answer from cache or origin, and is counted so.
@@ -251,6 +250,11 @@ pub fn fail(problem_: &Problem, reason: Reason) -> Result<web_sys::Response, JsV
     let status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Failed) };
     isolate::count(&status);
     problem(problem_, Some(&status))
+}
+
+/// The same, for a problem that needs no more than a title.
+pub fn refuse(status: u16, slug: &str, title: &str, reason: Reason) -> Result<web_sys::Response, JsValue> {
+    fail(&Problem::new(status, slug, title), reason)
 }
 
 /// A small JSON document of the edge's own.
@@ -263,7 +267,7 @@ pub fn plain(status: u16, content_type: &str, text: &str) -> web_sys::Response {
         let headers = web_sys::Headers::new()?;
         headers.set("content-type", content_type)?;
         headers.set("cache-control", "no-store")?;
-        build(Some(&JsValue::from_str(text)), status, &headers, false)
+        build(Some(JsValue::from_str(text)), status, &headers, false, false)
     };
     make().unwrap_or_else(|_: JsValue| web_sys::Response::error())
 }

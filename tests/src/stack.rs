@@ -48,15 +48,21 @@ impl Proxy {
     pub async fn with_edges(edges: usize) -> Self {
         let upstream = Upstream::start().await;
         let port = upstream.port;
-        Self::before(port, upstream, edges).await
+        Self::before(port, "", upstream, edges).await
+    }
+
+    /// In front of that part of the upstream's site that lies below a path.
+    pub async fn below(base: &str) -> Self {
+        let upstream = Upstream::start().await;
+        Self::before(upstream.port, base, upstream, 1).await
     }
 
     /// In front of another origin; the upstream is idle.
     pub async fn before_port(port: u16) -> Self {
-        Self::before(port, Upstream::start().await, 1).await
+        Self::before(port, "", Upstream::start().await, 1).await
     }
 
-    async fn before(port: u16, upstream: Upstream, edges: usize) -> Self {
+    async fn before(port: u16, base: &str, upstream: Upstream, edges: usize) -> Self {
         let gate = Gate::before(port).await;
         let state = tempfile::tempdir().expect("no folder");
         let key = xtask::proxy::new_key("test").expect("no key");
@@ -64,7 +70,7 @@ impl Proxy {
             state: state.path().into(),
             ports: (0..edges).map(|_| vec![free_port()]).collect(),
             mode: Mode::Proxy,
-            origin_url: gate.url(),
+            origin_url: format!("{}{base}", gate.url()),
             token_keys: key.public_jwks().expect("no key"),
             lease_ms: Some(LEASE_MS),
             vars: vec![("ORIGIN_TIMEOUT_MS".into(), "5000".into())],

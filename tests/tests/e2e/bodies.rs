@@ -138,3 +138,64 @@ async fn one_packed_body_serves_those_who_take_it_and_those_who_do_not() {
     let conditional = ask(Method::GET, proxy.url("/packed")).header("if-none-match", "W/\"a\"");
     assert_eq!(send(conditional).await.status, 304, "the weak tag comes back for the strong one");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_packed_body_goes_out_as_it_came() {
+    let proxy = Proxy::start().await;
+    let whole = packed(&"the same words, ".repeat(200));
+    let part = format!("bytes 4-9/{}", whole.len());
+    let fields = [FRESH, ("content-encoding", "gzip"), ("content-range", part.as_str()), ("etag", "\"a\"")];
+    proxy.upstream.bytes("/packed", 206, &fields, &whole[4..10]);
+    let response = ask(Method::GET, proxy.url("/packed")).header("range", "bytes=4-9").send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 206);
+    for (name, value) in [("content-encoding", "gzip"), ("content-range", part.as_str()), ("etag", "\"a\"")] {
+        assert_eq!(response.headers().get(name).map(|value| value.to_str().unwrap()), Some(value));
+    }
+    assert_eq!(&response.bytes().await.unwrap()[..], &whole[4..10]);
+}
+
+/// Fields an answer has of these.
+async fn present(request: reqwest::RequestBuilder, names: &[&str]) -> Vec<String> {
+    let response = request.send().await.unwrap();
+    names.iter().filter(|name| response.headers().contains_key(**name)).map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_goes_out_only_with_the_bytes_it_is_of() {
+    let proxy = Proxy::start().await;
+    let of_the_content = [("content-digest", "sha-256=:AA==:"), ("content-md5", "AA==")];
+    let of_the_whole = [("repr-digest", "sha-256=:AA==:"), ("digest", "sha-256=AA==")];
+    let fields: Vec<_> = [FRESH, ("etag", "\"a\"")].into_iter().chain(of_the_content).chain(of_the_whole).collect();
+    let coded: Vec<_> = fields.iter().copied().chain([("content-encoding", "gzip")]).collect();
+    proxy.upstream.bytes("/packed", 200, &coded, &packed("words"));
+    proxy.upstream.bytes("/plain", 200, &fields, b"words");
+    let all = ["content-digest", "content-md5", "repr-digest", "digest"];
+    for round in 0..2 {
+        let request = |path: &str| ask(Method::GET, proxy.url(path));
+        let takes = request("/packed").header("accept-encoding", "gzip");
+        assert_eq!(present(takes, &all).await, all, "round {round}: as it came");
+        assert!(present(request("/packed"), &all).await.is_empty(), "round {round}: unpacked");
+        assert_eq!(present(request("/plain"), &all).await, all, "round {round}: whole");
+        let cut = request("/plain").header("range", "bytes=1-2");
+        assert_eq!(present(cut, &all).await, all[2..], "round {round}: cut");
+        tokio::time::sleep(LEASE_OVER).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_not_be_transformed_is_not_unpacked() {
+    let proxy = Proxy::start().await;
+    let bytes = packed("words");
+    let fields = [("cache-control", "max-age=600, No-Transform"), ("content-encoding", "gzip"), ("etag", "\"a\"")];
+    proxy.upstream.bytes("/packed", 200, &fields, &bytes);
+    for round in 0..2 {
+        for accepted in ["gzip", "identity"] {
+            let request = ask(Method::GET, proxy.url("/packed")).header("accept-encoding", accepted);
+            let response = request.send().await.unwrap();
+            let field = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_string());
+            assert_eq!(field("content-encoding").as_deref(), Some("gzip"), "round {round}, {accepted}");
+            assert_eq!(field("etag").as_deref(), Some("\"a\""), "round {round}, {accepted}");
+            assert_eq!(&response.bytes().await.unwrap()[..], &bytes[..], "round {round}, {accepted}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ mod faults;
 mod gateway;
 mod intake;
 mod malformed;
+mod passing;
 mod proxy;
 mod receipts;
 mod rules;
