@@ -160,6 +160,24 @@ async fn the_largest_purge_there_can_be_lands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_purged_is_not_stored_and_that_is_said_and_counted() {
+    let proxy = Proxy::start().await;
+    let many = "k".repeat(100) + " ";
+    let cases = [("/long", "k".repeat(1_025)), ("/many", many.repeat(170)), ("/odd", "ké".to_string())];
+    for (path, keys) in &cases {
+        proxy.upstream.answer(path, &[("cache-control", "max-age=60"), ("surrogate-key", keys)], "body");
+        for _ in 0..2 {
+            let got = proxy.get(path).await;
+            assert_eq!((got.status, got.body.as_str()), (200, "body"), "{path}: it reaches the client");
+            assert!(got.cache().contains("unstored:bad-surrogate"), "{path}: {got:?}");
+        }
+    }
+    let token = sign(&proxy.key, edge_claims(Scope::Metrics, None), 60);
+    let metrics = send(ask(Method::GET, proxy.url("/__edge/metrics")).bearer_auth(token)).await.body;
+    assert!(metrics.lines().any(|line| line == "edge_bad_surrogates_total 6"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_title_leaves_every_page_at_its_time_and_no_copy_outlives_it() {
     let stack = Stack::start().await;
     let end_s = e2e::stack::now_s() + 4;
