@@ -9,7 +9,7 @@ use surrogate_cache::lookup::Show;
 use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::range::Cut;
-use surrogate_cache::{Entry, Phase, Reason};
+use surrogate_cache::{Entry, Fields, Phase, Reason};
 use wasm_bindgen::{JsCast, JsValue};
 
 /// This cache's name in `Cache-Status`.
@@ -50,7 +50,7 @@ fn build(
     coded: bool,
     unpack: bool,
 ) -> Result<web_sys::Response, JsValue> {
-    let mut body = body.filter(|_| !matches!(status, 101 | 204 | 205 | 304)).unwrap_or(JsValue::NULL);
+    let mut body = body.filter(|_| !is_null_body(status)).unwrap_or(JsValue::NULL);
     if coded {
         say_that_coding_varies(headers)?;
     }
@@ -158,19 +158,15 @@ pub fn stored(
     status: &CacheStatus,
     shape: &Shape,
 ) -> Result<web_sys::Response, JsValue> {
-    let headers = web_sys::Headers::new()?;
     let not_modified = *show == Show::NotModified;
-    for (name, value) in entry.head.fields.iter() {
-        if shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)) {
-            headers.append(name, value)?;
-        }
-    }
-    headers.set("age", &(age_ms / 1000).to_string())?;
-    headers.append(CACHE_STATUS, &rendered(status, shape, &entry.key))?;
+    let mut fields = entry.head.fields.clone();
+    fields.retain(|name| shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)));
+    fields.set("age", (age_ms / 1000).to_string());
+    fields.push(CACHE_STATUS, rendered(status, shape, &entry.key));
     if shape.debug
         && let Some(as_of) = &entry.as_of
     {
-        headers.set(kv_schemas::header::SURROGATE_AS_OF, &as_of.to_string())?;
+        fields.set(SURROGATE_AS_OF, as_of.to_string());
     }
     let mut code = entry.head.status;
     let body = match show {
@@ -179,26 +175,94 @@ pub fn stored(
             None
         }
         Show::Range(Cut::Unsatisfiable { content_range }) => {
-            headers.set("content-range", content_range)?;
+            fields.set("content-range", content_range.as_str());
             code = 416;
             None
         }
         Show::Range(Cut::Bytes { offset, length, content_range }) => {
-            headers.set("content-range", content_range)?;
-            delete(&headers, &OF_THE_CONTENT)?;
+            fields.set("content-range", content_range.as_str());
+            fields.retain(|name| !OF_THE_CONTENT.contains(&name));
             code = 206;
             // Bodies are far below 4 GiB: an isolate has 128 MB.
             let place = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
             Some(entry.body.0.subarray(place(*offset), place(offset.saturating_add(*length))))
         }
         Show::Whole if shape.is_head => {
-            headers.set("content-length", &entry.body_bytes.to_string())?;
+            fields.set("content-length", entry.body_bytes.to_string());
             None
         }
         Show::Whole => Some(entry.body.0.clone()),
     };
     let coded = entry.head.fields.has("content-encoding");
-    build(body.map(JsValue::from), code, &headers, coded, shape.unpack)
+    if coded && !has_member(&fields.joined("vary").unwrap_or_default(), &["accept-encoding", "*"]) {
+        fields.push("vary", "accept-encoding");
+    }
+    let mut body = body.filter(|_| !is_null_body(code)).map_or(JsValue::NULL, JsValue::from);
+    if shape.unpack {
+        fields.retain(|name| !OF_THE_CODED.contains(&name) && !OF_THE_CONTENT.contains(&name));
+        if let Some(weak) = fields.get("etag").map(weakened) {
+            fields.set("etag", weak);
+        }
+        if !body.is_null() {
+            body = unpacked(&body)?;
+        }
+    }
+    from_text(&body, code, &fields, coded && !shape.unpack)
+}
+
+/// Statuses whose answers have no body (Fetch standard, "null body status").
+fn is_null_body(status: u16) -> bool {
+    matches!(status, 101 | 204 | 205 | 304)
+}
+
+/// `new Response(body, init)`, all of `init` in one string: each crossing costs more than the bytes it carries.
+fn from_text(body: &JsValue, status: u16, fields: &Fields, coded: bool) -> Result<web_sys::Response, JsValue> {
+    // The one field whose lines must not be joined (RFC 9110 section 5.3).
+    const LINES: &str = "set-cookie";
+    let mut init = format!("{{\"status\":{status}");
+    if coded {
+        init.push_str(",\"encodeBody\":\"manual\"");
+    }
+    init.push_str(",\"headers\":{");
+    let mut names: Vec<&str> = Vec::with_capacity(24);
+    for (name, value) in fields.iter() {
+        if name == LINES || names.contains(&name) {
+            continue;
+        }
+        if !names.is_empty() {
+            init.push(',');
+        }
+        names.push(name);
+        push_json(&mut init, name);
+        init.push(':');
+        match fields.all(name).nth(1) {
+            None => push_json(&mut init, value),
+            Some(_) => push_json(&mut init, &fields.joined(name).unwrap_or_default()),
+        }
+    }
+    init.push_str("}}");
+    let init: web_sys::ResponseInit = js_sys::JSON::parse(&init)?.unchecked_into();
+    let response: web_sys::Response = AnyResponse::new(body, &init)?.unchecked_into();
+    for line in fields.all(LINES) {
+        response.headers().append(LINES, line)?;
+    }
+    Ok(response)
+}
+
+/// A JSON string (RFC 8259 section 7).
+fn push_json(text: &mut String, value: &str) {
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => {
+                text.push('\\');
+                text.push(c);
+            }
+            '\0'..='\x1f' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
 }
 
 /// Origin's answer on its way through, with this body in place of its own.
