@@ -235,11 +235,7 @@ impl<B: Clone + Default> Engine<B> {
     /// Keeps an entry that may be answered as fresh now, in place of one that may not, unless that is of a later state:
     /// times alone must not hold it off, since they are another clock's.
     pub fn keep_fresh(&mut self, entry: Arc<Entry<B>>) {
-        let is_later = |held: &Arc<Entry<B>>| match (&held.as_of, &entry.as_of) {
-            (Some(held), Some(new)) => held.log_id == new.log_id && held.seq > new.seq,
-            _ => false,
-        };
-        if !self.memory.peek(&entry.key).is_some_and(is_later) {
+        if !self.memory.peek(&entry.key).is_some_and(|held| held.is_of_later_state_than(&entry)) {
             self.memory.insert(entry.key.clone(), entry);
         }
     }

@@ -115,6 +115,11 @@ impl<B> Entry<B> {
         if self.head.status == 206 { ContentRange::of(&self.head.fields) } else { None }
     }
 
+    /// Whether this entry was read at a later state of the same log.
+    pub fn is_of_later_state_than<C>(&self, other: &Entry<C>) -> bool {
+        matches!((&self.as_of, &other.as_of), (Some(a), Some(b)) if a.log_id == b.log_id && a.seq > b.seq)
+    }
+
     /// Whether this entry should replace `other`: a later state of the same log, else what origin gave to this very
     /// isolate, else what says at which state it was read. Times of other isolates' clocks decide last: one that is
     /// ahead would keep its entry for good.

@@ -28,6 +28,14 @@ struct Location {
     steps: VecDeque<(Seq, u64)>,
 }
 
+impl Location {
+    /// Whether it was heard from of late.
+    fn is_live(&self, bound_ms: u64, now_ms: u64) -> bool {
+        let silent_ms = bound_ms.saturating_mul(SILENT_AFTER_BOUNDS);
+        self.heard_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= silent_ms)
+    }
+}
+
 /// What the journal was told. Times are its own clock's.
 #[derive(Debug, Default)]
 pub struct Receipts {
@@ -90,18 +98,11 @@ impl Receipts {
     /// Where each location stands with a purge. `accepted_ms`: when it was accepted, if that is still known.
     pub fn locations(&self, seq: Seq, accepted_ms: Option<u64>, now_ms: u64) -> Vec<LocationReceipt> {
         let settled = accepted_ms.is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= self.bound_ms);
-        let silent_ms = self.bound_ms.saturating_mul(SILENT_AFTER_BOUNDS);
         let receipt = |location: &Location| {
-            let heard_ms_ago = location.heard_ms.map(|at_ms| now_ms.saturating_sub(at_ms));
-            let state = match heard_ms_ago {
-                Some(ago_ms) if ago_ms <= silent_ms => {
-                    if location.applied >= seq && settled {
-                        LocationState::Applied
-                    } else {
-                        LocationState::Pending
-                    }
-                }
-                _ => LocationState::Silent,
+            let state = match location.is_live(self.bound_ms, now_ms) {
+                false => LocationState::Silent,
+                true if location.applied >= seq && settled => LocationState::Applied,
+                true => LocationState::Pending,
             };
             let first = location.steps.partition_point(|(applied, _)| *applied < seq);
             // The oldest step remembered may stand for earlier ones.
@@ -112,7 +113,7 @@ impl Receipts {
                 location: location.name.clone(),
                 state,
                 applied_seq: location.applied,
-                heard_ms_ago,
+                heard_ms_ago: location.heard_ms.map(|at_ms| now_ms.saturating_sub(at_ms)),
                 lag_ms,
             }
         };
@@ -121,10 +122,8 @@ impl Receipts {
 
     /// The highest `seq` that every location heard from of late has; 0 if there is none.
     pub fn applied_everywhere(&self, now_ms: u64) -> Seq {
-        let silent_ms = self.bound_ms.saturating_mul(SILENT_AFTER_BOUNDS);
-        let is_live =
-            |location: &&Location| location.heard_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= silent_ms);
-        self.locations.iter().filter(is_live).map(|location| location.applied).min().unwrap_or(0)
+        let live = self.locations.iter().filter(|location| location.is_live(self.bound_ms, now_ms));
+        live.map(|location| location.applied).min().unwrap_or(0)
     }
 }
 

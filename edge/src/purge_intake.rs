@@ -91,8 +91,11 @@ async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
 }
 
 async fn journal(call: &Call, path: &str, json: &str) -> Result<(u16, String, Option<String>), Problem> {
-    let unreachable = |_| Problem::new(503, "journal-unreachable", "The purge journal could not be reached; try again");
-    journal_client::call(&call.env, path, json, JOURNAL_MS).await.map_err(unreachable)
+    journal_client::call(&call.env, path, json, JOURNAL_MS).await.map_err(|_| unreachable())
+}
+
+fn unreachable() -> Problem {
+    Problem::new(503, "journal-unreachable", "The purge journal could not be reached; try again")
 }
 
 /// The journal's own problem+json, as it stands; anything else is for the log.
@@ -101,7 +104,7 @@ fn refusal(status: u16, text: &str) -> Result<web_sys::Response, Problem> {
         return Ok(respond::plain(status, kv_schemas::header::PROBLEM_JSON, text));
     }
     worker::console_error!("journal answered {status}: {text}");
-    Err(Problem::new(503, "journal-unreachable", "The purge journal could not be reached; try again"))
+    Err(unreachable())
 }
 
 async fn take(call: &Call) -> Result<web_sys::Response, Problem> {

@@ -1,5 +1,6 @@
 //! How long a purge takes to the last location that refuses the old copy, and what a storm of purges does to hits.
 use crate::http::{client, send_to};
+use crate::races::version_of;
 use crate::stack::{Shape, Stack};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -37,11 +38,6 @@ fn title(version: u64) -> Value {
     json!({"name": format!("v{version}")})
 }
 
-fn version_of(body: &str) -> u64 {
-    let value: Value = serde_json::from_str(body).unwrap_or_default();
-    value["name"].as_str().and_then(|name| name.strip_prefix('v')?.parse().ok()).unwrap_or(0)
-}
-
 /// From the acknowledgement of a hard-purging write to the moment from which on the last of `edges` locations, each
 /// asked every few milliseconds, shows the new page.
 pub async fn run(edges: usize, lease_ms: u64, rounds: u64) -> Percentiles {
@@ -59,7 +55,7 @@ pub async fn run(edges: usize, lease_ms: u64, rounds: u64) -> Percentiles {
                 let client = client();
                 while !stop.load(Ordering::Relaxed) {
                     if let Some(got) = send_to(client.get(&url)).await {
-                        let version = version_of(&got.body);
+                        let version = version_of(&got.body).unwrap_or(0);
                         let changed = |(last, _): &(u64, Instant)| *last != version;
                         let at = Instant::now();
                         seen.send_if_modified(|state| {

@@ -34,16 +34,11 @@ async fn a_purge_is_applied_when_every_location_has_it_and_a_killed_one_is_silen
     stack.fleet.kill_edge(2);
     let written = patch(&stack, "Heat 2").await;
     let seq = written.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap().to_string();
-    let mut seen_waiting = false;
-    let receipt = eventually("applied where there is somebody", || async {
-        for edge in 0..2 {
-            get(format!("{}/v1/genres", stack.fleet.url(edge))).await;
-        }
-        Some(stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json())
-    })
-    .await;
-    seen_waiting |= receipt["state"] != "applied";
-    assert!(seen_waiting, "a location that was there a moment ago is waited for: {receipt}");
+    for edge in 0..2 {
+        get(format!("{}/v1/genres", stack.fleet.url(edge))).await;
+    }
+    let receipt = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json();
+    assert_ne!(receipt["state"], "applied", "a location that was there a moment ago is waited for: {receipt}");
     let receipt = stack.applied(&written).await;
     assert_eq!(states(&receipt)[2], ("local-3".into(), "silent".into()), "{receipt}");
     assert_eq!(receipt["edge"]["silent"], json!(["local-3"]));
