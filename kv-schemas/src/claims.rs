@@ -1,6 +1,8 @@
 //! What the tokens of this system say, besides `exp` and `iat`, which the JWT library keeps.
 //!
 //! All are ES256 (RFC 7518 section 3.4) with a `kid`. The algorithm belongs to the key, never to the token.
+use crate::AsOf;
+use crate::viewer::{Locale, Maturity, Plan, Region};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -11,6 +13,9 @@ pub const ISSUER: &str = "nextream-origin";
 pub const AUDIENCE_EDGE: &str = "nextream-edge";
 /// `aud` of tokens for `/admin/*`.
 pub const AUDIENCE_ADMIN: &str = "nextream-admin";
+
+/// `aud` of viewers' access tokens.
+pub const AUDIENCE_VIEWER: &str = "nextream-viewer";
 
 /// What a token for `/__edge/*` allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +31,8 @@ pub enum Scope {
     Debug,
     /// Reading metrics and detailed health.
     Metrics,
+    /// Having documents fetched ahead of viewers: `body_sha256` is required and the life is short.
+    Warm,
 }
 
 /// Claims of a token for `/__edge/*`.
@@ -56,6 +63,34 @@ pub struct AdminClaims {
     /// Who acts; stands in the purge log as `actor`.
     pub sub: String,
     pub role: StaffRole,
+    /// The session it was issued for, and the purge log's state at that moment, as in [`ViewerClaims`]. Tokens made at
+    /// the command line have none and live until they expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
+}
+
+/// Claims of a viewer's access token.
+///
+/// Revoking is purging: a token is judged like a stored answer with the keys `user:<sub>` and `session:<sid>`, read at
+/// `as_of`. A hard purge of one of them that is younger revokes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewerClaims {
+    pub iss: String,
+    pub aud: String,
+    /// The user's id.
+    pub sub: String,
+    /// The session's id.
+    pub sid: String,
+    pub as_of: AsOf,
+    pub plan: Plan,
+    /// The highest age class this viewer may see.
+    pub maturity: Maturity,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<Locale>,
 }
 
 /// The digest `body_sha256` carries.

@@ -25,6 +25,7 @@ pub mod purge;
 pub mod receipt;
 pub mod store_key;
 pub mod surrogate_key;
+pub mod viewer;
 mod wire;
 
 pub use as_of::{AsOf, LogId, SEQ_MAX, Seq};

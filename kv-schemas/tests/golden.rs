@@ -2,12 +2,14 @@
 //!
 //! `GOLDEN_WRITE=1 cargo test -p kv-schemas` writes them anew; look at the difference before you commit it.
 use kv_schemas::claims::{
-    AUDIENCE_ADMIN, AUDIENCE_EDGE, AdminClaims, EdgeClaims, ISSUER, Scope, StaffRole, body_digest,
+    AUDIENCE_ADMIN, AUDIENCE_EDGE, AUDIENCE_VIEWER, AdminClaims, EdgeClaims, ISSUER, Scope, StaffRole, ViewerClaims,
+    body_digest,
 };
 use kv_schemas::entry::EntryHead;
 use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery, SharedSync};
 use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url, kv_key};
 use kv_schemas::surrogate_key::url_key;
+use kv_schemas::viewer::{Maturity, Plan};
 use kv_schemas::{AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -143,9 +145,27 @@ fn claims_and_errors_are_written_as_agreed() {
         body_sha256: Some(body_digest(b"{}")),
     };
     check("edge_claims", &claims);
-    let claims =
-        AdminClaims { iss: ISSUER.into(), aud: AUDIENCE_ADMIN.into(), sub: "ada".into(), role: StaffRole::Editor };
+    let claims = AdminClaims {
+        iss: ISSUER.into(),
+        aud: AUDIENCE_ADMIN.into(),
+        sub: "ada".into(),
+        role: StaffRole::Editor,
+        sid: None,
+        as_of: None,
+    };
     check("admin_claims", &claims);
+    let claims = ViewerClaims {
+        iss: ISSUER.into(),
+        aud: AUDIENCE_VIEWER.into(),
+        sub: "u1".into(),
+        sid: "s1".into(),
+        as_of: AsOf::new(log_id(), 7),
+        plan: Plan::Standard,
+        maturity: Maturity::From16,
+        region: Some("DE".parse().unwrap()),
+        locale: None,
+    };
+    check("viewer_claims", &claims);
     let problem =
         Problem::new(422, "invalid-title", "The title has faults").detail("more").fault("/name", "is required");
     check("problem", &problem);

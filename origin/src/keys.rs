@@ -75,7 +75,14 @@ pub fn load(dir: &Path) -> Result<Keys, KeyError> {
 
 impl Keys {
     pub fn admin_token(&self, subject: &str, role: StaffRole, lifetime_s: u64) -> Result<String, KeyError> {
-        let claims = AdminClaims { iss: ISSUER.into(), aud: AUDIENCE_ADMIN.into(), sub: subject.into(), role };
+        let claims = AdminClaims {
+            iss: ISSUER.into(),
+            aud: AUDIENCE_ADMIN.into(),
+            sub: subject.into(),
+            role,
+            sid: None,
+            as_of: None,
+        };
         self.signing.sign(claims, crate::now_ms() / 1000, lifetime_s).map_err(KeyError::Sign)
     }
 

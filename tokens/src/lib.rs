@@ -258,6 +258,15 @@ impl Addressed for kv_schemas::claims::EdgeClaims {
     }
 }
 
+impl Addressed for kv_schemas::claims::ViewerClaims {
+    fn issuer(&self) -> &str {
+        &self.iss
+    }
+    fn audience(&self) -> &str {
+        &self.aud
+    }
+}
+
 impl Addressed for kv_schemas::claims::AdminClaims {
     fn issuer(&self) -> &str {
         &self.iss
@@ -282,7 +291,14 @@ mod tests {
     }
 
     fn claims() -> AdminClaims {
-        AdminClaims { iss: ISSUER.into(), aud: AUDIENCE_ADMIN.into(), sub: "ada".into(), role: StaffRole::Editor }
+        AdminClaims {
+            iss: ISSUER.into(),
+            aud: AUDIENCE_ADMIN.into(),
+            sub: "ada".into(),
+            role: StaffRole::Editor,
+            sid: None,
+            as_of: None,
+        }
     }
 
     fn verify(key: &SigningKey, token: &str, now_s: u64) -> Result<AdminClaims, TokenError> {

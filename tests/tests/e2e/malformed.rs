@@ -130,7 +130,8 @@ async fn writes_say_which_state_they_are_for() {
 async fn the_admin_api_wants_a_token_of_the_right_kind_and_role() {
     let stack = Stack::start().await;
     let token = |audience: &str, role: StaffRole, lifetime_s: u64| {
-        let claims = AdminClaims { iss: ISSUER.into(), aud: audience.into(), sub: "test".into(), role };
+        let claims =
+            AdminClaims { iss: ISSUER.into(), aud: audience.into(), sub: "test".into(), role, sid: None, as_of: None };
         stack.key.sign(claims, e2e::stack::now_s(), lifetime_s).unwrap()
     };
     let call = |method: Method, path: &'static str, token: Option<String>, body: Value| {
