@@ -20,9 +20,15 @@ pub enum Intake {
     Append { from_index: usize },
     /// The batch begins after the next `seq` that is needed: take nothing, answer with what is needed.
     Gap,
-    /// Another log (or the first): forget all, hold `head` as the hard floor, then append everything. The log held so
-    /// far and those the batch says it replaces are retired.
+    /// Another log (or the first), announced: forget all, hold `head` as the hard floor. The log held so far and those the
+    /// batch says it replaces are retired; the challenge is spent.
     Adopt { head: Seq },
+    /// A log that is not held, and no announcement that answers the challenge: take nothing, answer with the challenge.
+    ///
+    /// Everything this journal may have acknowledged of the log before it lost it was committed before the challenge was
+    /// made. So an announcement of the log's end that carries the challenge lies after all of it, and nothing less is
+    /// believed: not the beginning of the log from a dispatcher that thinks the journal is there, nor a late message.
+    Unannounced,
     /// The batch continues another history of this log: its database was put back and has used numbers again. The log
     /// needs a new identity.
     Forked,
@@ -30,10 +36,16 @@ pub enum Intake {
     Retired,
 }
 
-pub fn decide(held: Option<&JournalHead>, is_retired: bool, batch: &PurgeBatch) -> Intake {
+/// `challenge`: the one that stands, if any.
+pub fn decide(held: Option<&JournalHead>, is_retired: bool, challenge: Option<u64>, batch: &PurgeBatch) -> Intake {
     let before_first = batch.first_seq.saturating_sub(1);
     let Some(held) = held.filter(|held| held.log_id == batch.log_id) else {
-        return if is_retired { Intake::Retired } else { Intake::Adopt { head: before_first } };
+        let is_announced = batch.purges.is_empty() && challenge.is_some_and(|challenge| challenge == batch.challenge);
+        return match (is_retired, is_announced) {
+            (true, _) => Intake::Retired,
+            (false, true) => Intake::Adopt { head: before_first },
+            (false, false) => Intake::Unannounced,
+        };
     };
     if before_first > held.head {
         return Intake::Gap;
@@ -73,6 +85,7 @@ mod tests {
             replaces: Vec::new(),
             first_seq,
             after_mark: 999 + first_seq,
+            challenge: 0,
             purges,
         }
     }
@@ -93,7 +106,13 @@ mod tests {
             (batch("log", 7, 0), Intake::Gap),
         ];
         for (batch, expected) in table {
-            assert_eq!(decide(held(5).as_ref(), false, &batch), expected, "{} {}", batch.first_seq, batch.purges.len());
+            assert_eq!(
+                decide(held(5).as_ref(), false, None, &batch),
+                expected,
+                "{} {}",
+                batch.first_seq,
+                batch.purges.len()
+            );
         }
     }
 
@@ -109,16 +128,32 @@ mod tests {
             (batch("log", 1, 2), Intake::Append { from_index: 2 }),
             (batch("log", 7, 1), Intake::Gap),
         ] {
-            assert_eq!(decide(Some(&other), false, &batch), expected, "{} {}", batch.first_seq, batch.purges.len());
+            assert_eq!(
+                decide(Some(&other), false, None, &batch),
+                expected,
+                "{} {}",
+                batch.first_seq,
+                batch.purges.len()
+            );
         }
         let unmarked = JournalHead { mark: 0, ..other };
-        assert_eq!(decide(Some(&unmarked), false, &batch("log", 6, 1)), Intake::Append { from_index: 0 });
+        assert_eq!(decide(Some(&unmarked), false, None, &batch("log", 6, 1)), Intake::Append { from_index: 0 });
     }
 
     #[test]
-    fn the_first_and_every_new_log_is_adopted_with_a_floor_below_its_batch() {
-        assert_eq!(decide(None, false, &batch("log", 500, 1)), Intake::Adopt { head: 499 });
-        assert_eq!(decide(held(5).as_ref(), false, &batch("new", 1, 1)), Intake::Adopt { head: 0 });
-        assert_eq!(decide(held(5).as_ref(), true, &batch("old", 1, 1)), Intake::Retired);
+    fn the_first_and_every_new_log_is_adopted_at_its_announced_end_alone() {
+        let announced = |log, challenge| PurgeBatch { challenge, ..batch(log, 500, 0) };
+        assert_eq!(decide(None, false, Some(7), &announced("log", 7)), Intake::Adopt { head: 499 });
+        assert_eq!(decide(held(5).as_ref(), false, Some(7), &announced("new", 7)), Intake::Adopt { head: 499 });
+        assert_eq!(decide(held(5).as_ref(), true, Some(7), &announced("old", 7)), Intake::Retired);
+        for (what, challenge, batch) in [
+            ("no challenge stands", None, announced("log", 7)),
+            ("no challenge stands, none is answered", None, announced("log", 0)),
+            ("another's answer", Some(7), announced("log", 8)),
+            ("no answer", Some(7), announced("log", 0)),
+            ("purges, from wherever their sender thought", Some(7), PurgeBatch { challenge: 7, ..batch("log", 1, 2) }),
+        ] {
+            assert_eq!(decide(None, false, challenge, &batch), Intake::Unannounced, "{what}");
+        }
     }
 }

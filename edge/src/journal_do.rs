@@ -11,7 +11,9 @@ use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery};
 use kv_schemas::receipt::{EdgeReceipt, JournalSummary, PurgeState};
 use kv_schemas::surrogate_key::SurrogateKey;
-use kv_schemas::{AsOf, KeyHash, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq};
+use kv_schemas::{
+    AsOf, KeyHash, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq, Unannounced,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::{Cell, RefCell};
@@ -209,6 +211,9 @@ impl PurgeJournal {
         // Finds an earlier purge of the same keys, which a hard one makes superfluous.
         self.run("CREATE INDEX IF NOT EXISTS purge_by_hashes ON purge (hashes) WHERE mode = 'hard'", vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS retired (log_id TEXT PRIMARY KEY)", vec![])?;
+        let challenge =
+            "CREATE TABLE IF NOT EXISTS challenge (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL)";
+        self.run(challenge, vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
         self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
         if let Ok(mut receipts) = self.receipts.try_borrow_mut() {
@@ -345,7 +350,9 @@ impl PurgeJournal {
             meta.as_ref().map(|meta| JournalHead { log_id: meta.log_id.clone(), head: meta.head, mark: meta.mark });
         let retired =
             self.rows("SELECT 1 AS one FROM retired WHERE log_id = ?", vec![JsValue::from_str(batch.log_id.as_str())])?;
-        let from_index = match decide(held.as_ref(), !retired.is_empty(), batch) {
+        let challenge = self.rows("SELECT value FROM challenge", vec![])?.first().map(|row| row.seq(0));
+        let from_index = match decide(held.as_ref(), !retired.is_empty(), challenge, batch) {
+            Intake::Unannounced => return self.unannounced(challenge),
             Intake::Retired => {
                 let title = "This purge log was replaced by another; its purges are refused";
                 return Ok(problem(Problem::new(409, "log-retired", title)));
@@ -363,6 +370,7 @@ impl PurgeJournal {
                     self.run("INSERT OR IGNORE INTO retired (log_id) VALUES (?)", vec![old])?;
                 }
                 self.run("DELETE FROM purge", vec![])?;
+                self.run("DELETE FROM challenge", vec![])?;
                 self.set_meta(batch.log_id.as_str(), head, batch.after_mark)?;
                 0
             }
@@ -372,6 +380,19 @@ impl PurgeJournal {
             self.insert(purge)?;
         }
         self.ack(new.len())
+    }
+
+    /// Says what an announcement of a log has to carry.
+    fn unannounced(&self, challenge: Option<u64>) -> Result<Answer> {
+        let challenge = match challenge {
+            Some(challenge) => challenge,
+            None => {
+                let challenge = js::random().max(1);
+                self.run("INSERT OR REPLACE INTO challenge (one, value) VALUES (1, ?)", vec![int(challenge)])?;
+                challenge
+            }
+        };
+        Ok(Answer { status: 409, ..json(&Unannounced::new(challenge))? })
     }
 
     /// Numbers and takes a purge by keys.

@@ -30,5 +30,5 @@ mod wire;
 
 pub use as_of::{AsOf, LogId, SEQ_MAX, Seq};
 pub use problem::Problem;
-pub use purge::{Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest};
+pub use purge::{Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Unannounced};
 pub use surrogate_key::{KeyHash, SurrogateKey};

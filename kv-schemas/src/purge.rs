@@ -1,5 +1,6 @@
 //! Purges as they travel: what an admin asks for, what origin's dispatcher delivers, what the journal answers.
 use crate::as_of::{AsOf, LogId, SEQ_MAX, Seq};
+use crate::problem::{Problem, TYPE_PREFIX};
 use crate::surrogate_key::{KEYS_PER_PURGE_MAX, SurrogateKey};
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +68,7 @@ pub enum PurgeError {
     TooManyPurges,
     #[error("the purges of a batch carry consecutive seq, starting at first_seq, which is at least 1")]
     Order,
-    #[error("marks are below 2^53")]
+    #[error("marks and challenges are below 2^53")]
     Mark,
     #[error("a batch names at most 16 logs that its own replaces, none of them itself")]
     Replaces,
@@ -137,6 +138,9 @@ pub struct PurgeBatch {
     /// The mark of the purge before `first_seq`; 0: there is none, or it has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub after_mark: u64,
+    /// The journal's [`Unannounced::challenge`] this batch answers; 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub challenge: u64,
     pub purges: Vec<Purge>,
 }
 
@@ -152,7 +156,8 @@ impl PurgeBatch {
         if self.replaces.len() > REPLACED_LOGS_MAX || self.replaces.contains(&self.log_id) {
             return Err(PurgeError::Replaces);
         }
-        if self.after_mark > SEQ_MAX || self.purges.iter().any(|purge| purge.mark > SEQ_MAX) {
+        if self.after_mark > SEQ_MAX || self.challenge > SEQ_MAX || self.purges.iter().any(|purge| purge.mark > SEQ_MAX)
+        {
             return Err(PurgeError::Mark);
         }
         let mut seq = self.first_seq;
@@ -166,6 +171,34 @@ impl PurgeBatch {
             seq = seq.saturating_add(1);
         }
         Ok(())
+    }
+}
+
+/// The journal's refusal (409, problem+json) of a batch of a log it does not hold: it takes one up from an announcement
+/// alone, an empty batch at the log's end that carries this challenge. So nobody's old belief, and no batch that was long
+/// under way, can make the journal hold less than it has once acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unannounced {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// Random, 1 to 2^53 - 1; made after the journal lost, or before it ever had, this log.
+    pub challenge: u64,
+}
+
+impl Unannounced {
+    pub const SLUG: &str = "log-unannounced";
+
+    pub fn new(challenge: u64) -> Self {
+        let title = "This purge log is not known here; announce it with an empty batch that carries the challenge";
+        let Problem { kind, title, status, .. } = Problem::new(409, Self::SLUG, title);
+        Self { kind, title, status, challenge }
+    }
+
+    /// Reads the refusal, if it is this one.
+    pub fn read(json: &str) -> Option<Self> {
+        serde_json::from_str::<Self>(json).ok().filter(|one| one.kind.strip_prefix(TYPE_PREFIX) == Some(Self::SLUG))
     }
 }
 
@@ -208,7 +241,14 @@ mod tests {
     }
 
     fn batch(first_seq: Seq, purges: Vec<Purge>) -> PurgeBatch {
-        PurgeBatch { log_id: LogId::new("log").unwrap(), replaces: Vec::new(), first_seq, after_mark: 0, purges }
+        PurgeBatch {
+            log_id: LogId::new("log").unwrap(),
+            replaces: Vec::new(),
+            first_seq,
+            after_mark: 0,
+            challenge: 0,
+            purges,
+        }
     }
 
     #[test]

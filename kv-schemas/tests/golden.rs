@@ -10,7 +10,9 @@ use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery, 
 use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url, kv_key};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::viewer::{Maturity, Plan};
-use kv_schemas::{AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey};
+use kv_schemas::{
+    AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey, Unannounced,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -89,7 +91,8 @@ fn head() -> EntryHead {
 fn purges_travel_as_agreed() {
     let all = Purge { seq: 8, keys: vec![], all: true, mode: PurgeMode::Hard, reason: None, actor: None, ..purge() };
     let replaces = vec![LogId::from_random(1)];
-    let batch = PurgeBatch { log_id: log_id(), replaces, first_seq: 7, after_mark: 4, purges: vec![purge(), all] };
+    let purges = vec![purge(), all];
+    let batch = PurgeBatch { log_id: log_id(), replaces, first_seq: 7, after_mark: 4, challenge: 9, purges };
     check("purge_batch", &batch);
     check("purge_ack", &PurgeAck { log_id: log_id(), next_seq: 9, accepted: 2 });
     let request =
@@ -169,6 +172,7 @@ fn claims_and_errors_are_written_as_agreed() {
     let problem =
         Problem::new(422, "invalid-title", "The title has faults").detail("more").fault("/name", "is required");
     check("problem", &problem);
+    check("log_unannounced", &Unannounced::new(9));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::keys::{KeyError, Keys};
 use crate::store::Store;
 use kv_schemas::claims::{Scope, body_digest};
-use kv_schemas::{AsOf, Purge, PurgeAck, PurgeBatch, Seq};
+use kv_schemas::{AsOf, Purge, PurgeAck, PurgeBatch, Seq, Unannounced};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,6 +43,8 @@ pub struct Dispatcher {
     edge: usize,
     /// What the journal needs next, as far as it said.
     next_seq: Option<Seq>,
+    /// What the journal, which does not hold this log, wants to see in the announcement of it; 0: nothing.
+    challenge: u64,
 }
 
 impl Dispatcher {
@@ -52,7 +54,7 @@ impl Dispatcher {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build()?;
         let edges = edges.into_iter().map(|url| url.trim_end_matches('/').to_string()).collect();
-        Ok(Self { store, keys, client, edges, edge: 0, next_seq: None })
+        Ok(Self { store, keys, client, edges, edge: 0, next_seq: None, challenge: 0 })
     }
 
     /// Runs until `stop` turns true.
@@ -105,15 +107,26 @@ impl Dispatcher {
             let after_mark = snapshot.mark_of(first_seq - 1).await?;
             drop(snapshot);
             purges.truncate(fitting(&purges));
-            let batch = PurgeBatch { log_id: head.log_id.clone(), replaces, first_seq, after_mark, purges };
+            let challenge = self.challenge;
+            let batch = PurgeBatch { log_id: head.log_id.clone(), replaces, first_seq, after_mark, challenge, purges };
             let ack = match self.send(&batch).await {
                 // What the edge holds under these numbers is another history of this log: the database was put back.
                 Err(DeliveryError::Refused { status: 409, body }) if body.contains(":log-forked\"") => {
                     self.replace_log(&head, "the edge holds another history of this purge log").await?;
                     continue;
                 }
+                // The journal has lost this log, or never had it. It is announced from a snapshot taken after this answer,
+                // so that nothing the journal ever acknowledged lies beyond it.
+                Err(DeliveryError::Refused { status: 409, body })
+                    if Unannounced::read(&body).is_some_and(|asked| asked.challenge != self.challenge) =>
+                {
+                    self.challenge = Unannounced::read(&body).map_or(0, |asked| asked.challenge);
+                    self.next_seq = None;
+                    continue;
+                }
                 answer => answer?,
             };
+            self.challenge = 0;
             if ack.log_id != head.log_id {
                 return Err(DeliveryError::Refused {
                     status: 200,

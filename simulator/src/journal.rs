@@ -24,6 +24,9 @@ pub struct Journal {
     state: Option<State>,
     retired: Vec<LogId>,
     lost: u32,
+    challenge: Option<u64>,
+    /// Challenges made so far: each is another.
+    challenges: u64,
     /// Its clock minus the true one, and which start of the object this is.
     offset_ms: i64,
     epoch: u64,
@@ -34,6 +37,8 @@ pub struct Journal {
 /// What became of a batch.
 pub enum Took {
     Ack(PurgeAck),
+    /// The log is to be announced with this challenge.
+    Unannounced(u64),
     Retired,
     Forked,
 }
@@ -50,6 +55,7 @@ impl Journal {
     /// Its storage is gone.
     pub fn lose(&mut self) {
         self.state = None;
+        self.challenge = None;
         self.retired.clear();
         self.lost += 1;
     }
@@ -68,7 +74,15 @@ impl Journal {
     pub fn batch(&mut self, batch: &PurgeBatch, now_ms: u64) -> Took {
         let head = |state: &State| JournalHead { log_id: state.log_id.clone(), head: state.head, mark: state.mark };
         let held = self.state.as_ref().map(head);
-        let from_index = match decide(held.as_ref(), self.retired.contains(&batch.log_id), batch) {
+        let from_index = match decide(held.as_ref(), self.retired.contains(&batch.log_id), self.challenge, batch) {
+            Intake::Unannounced => {
+                let challenge = self.challenge.unwrap_or_else(|| {
+                    self.challenges += 1;
+                    self.challenges
+                });
+                self.challenge = Some(challenge);
+                return Took::Unannounced(challenge);
+            }
             Intake::Retired => return Took::Retired,
             Intake::Forked => return Took::Forked,
             Intake::Gap => batch.purges.len(),
@@ -77,6 +91,7 @@ impl Journal {
                 self.retired.extend(self.state.take().map(|state| state.log_id));
                 self.retired.extend(batch.replaces.iter().cloned());
                 self.begin(batch.log_id.clone(), head);
+                self.challenge = None;
                 if let Some(state) = &mut self.state {
                     state.mark = batch.after_mark;
                 }

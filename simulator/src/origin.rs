@@ -61,7 +61,7 @@ impl Database {
         let purges = self.purges_from(first_seq, count);
         let before = first_seq.checked_sub(2).and_then(|index| self.commits.get(index as usize));
         let after_mark = before.map_or(0, |commit| commit.mark);
-        PurgeBatch { log_id: self.log_id(), replaces: self.past(), first_seq, after_mark, purges }
+        PurgeBatch { log_id: self.log_id(), replaces: self.past(), first_seq, after_mark, challenge: 0, purges }
     }
 
     pub fn head(&self) -> Seq {

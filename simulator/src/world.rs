@@ -100,6 +100,8 @@ pub struct World {
     /// Batches on their way; they may arrive in any order, twice, or not at all.
     batches: VecDeque<PurgeBatch>,
     next_seq: Option<Seq>,
+    /// What the journal wants to see in an announcement; 0: nothing.
+    challenge: u64,
     /// Logs whose numbers were used twice: nothing can be said of their states until they are replaced.
     forked: Vec<LogId>,
     /// What isolates of each location share, and when it was told, in true time.
@@ -134,6 +136,7 @@ impl World {
             history: History::default(),
             batches: VecDeque::new(),
             next_seq: None,
+            challenge: 0,
             forked: Vec::new(),
             shared: vec![None; options.locations],
             unsent: Vec::new(),

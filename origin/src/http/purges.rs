@@ -323,6 +323,7 @@ async fn pull(State(app): State<App>, staff: Staff, Params(query): Params<PullQu
         replaces: snapshot.replaced_logs().await?,
         first_seq: since.saturating_add(1),
         after_mark: snapshot.mark_of(since).await?,
+        challenge: 0,
         purges: snapshot.purges_after(since, LIMIT_MAX).await?,
     };
     Ok(private_json(StatusCode::OK, &batch))

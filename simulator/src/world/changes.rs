@@ -44,7 +44,13 @@ impl World {
             first_seq = self.random.u64(1..=head + 1);
         }
         let count = self.random.usize(1..5);
-        self.batches.push_back(self.database.batch(first_seq, count));
+        let batch = self.next_batch(first_seq, count);
+        self.batches.push_back(batch);
+    }
+
+    /// As the dispatcher makes it: what it was last asked to answer stands in it.
+    pub(super) fn next_batch(&self, first_seq: Seq, count: usize) -> PurgeBatch {
+        PurgeBatch { challenge: self.challenge, ..self.database.batch(first_seq, count) }
     }
 
     pub(super) fn take_batch(&mut self, batch: &PurgeBatch) {
@@ -58,6 +64,11 @@ impl World {
         }
         let ack = match took {
             Took::Retired => return,
+            Took::Unannounced(challenge) => {
+                self.challenge = challenge;
+                self.next_seq = None;
+                return;
+            }
             Took::Ack(ack) if ack.next_seq <= self.database.head() + 1 => ack,
             Took::Ack(_) | Took::Forked => {
                 self.database.replace_log();
@@ -67,6 +78,7 @@ impl World {
                 return self.note(|_| format!("the log becomes {log_id}: its history is not the one the edge knows"));
             }
         };
+        self.challenge = 0;
         self.next_seq = Some(ack.next_seq);
     }
 
@@ -124,9 +136,6 @@ impl World {
             // Both at once leave nobody who knows.
             17 if !self.forked.contains(&self.database.log_id()) => {
                 self.journal.lose();
-                // A journal that holds nothing believes the first batch it gets: a late one is a second fault at once, and
-                // tokens let none be later than a minute.
-                self.batches.clear();
                 if self.owner == LogOwner::Journal {
                     self.journal.own_log();
                 }

@@ -21,7 +21,7 @@ impl World {
                 LogOwner::Origin => {
                     let end = self.database.head() + 1;
                     let first_seq = self.next_seq.unwrap_or(end).clamp(1, end);
-                    self.take_batch(&self.database.batch(first_seq, 5));
+                    self.take_batch(&self.next_batch(first_seq, 5));
                     // Like the dispatcher, which asks once more when all is delivered.
                     let is_there = self.journal.log_id() == Some(&self.database.log_id());
                     if first_seq == end && self.next_seq == Some(end) && is_there {

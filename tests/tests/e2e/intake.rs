@@ -110,8 +110,26 @@ async fn batches_out_of_order_malformed_or_of_an_old_log_change_nothing() {
     assert_eq!(send_batch(huge).await.problem(), "body-too-large");
     let gap = send_batch(batch(&log_id, seq + 5, &[seq + 5])).await.json();
     assert_eq!((gap["accepted"].as_u64(), gap["next_seq"].as_u64()), (Some(0), Some(seq + 1)), "it says what it needs");
-    let replaced = send_batch(batch("another-log", 1, &[1])).await;
-    assert_eq!(replaced.status, 200, "{replaced:?}");
+    let strange = send_batch(batch("another-log", 1, &[1])).await;
+    assert_eq!((strange.status, strange.problem().as_str()), (409, "log-unannounced"), "{strange:?}");
+    let challenge = strange.json()["challenge"].as_u64().unwrap();
+    let announcement = |first: u64, challenge: u64, seqs: &[u64]| {
+        let purges: Vec<_> = seqs.iter().map(|seq| purge(*seq)).collect();
+        json!({"log_id": "another-log", "first_seq": first, "challenge": challenge, "purges": purges}).to_string()
+    };
+    for (what, body) in [
+        ("no answer to the challenge", announcement(1, 0, &[])),
+        ("an answer to another", announcement(1, challenge ^ 1, &[])),
+        ("purges from its beginning", announcement(1, challenge, &[1])),
+    ] {
+        let got = send_batch(body).await;
+        assert_eq!((got.status, got.problem().as_str()), (409, "log-unannounced"), "{what}: {got:?}");
+        assert_eq!(got.json()["challenge"].as_u64(), Some(challenge), "{what}");
+    }
+    let held = send_batch(batch(&log_id, seq + 1, &[])).await;
+    assert_eq!(held.json()["next_seq"].as_u64(), Some(seq + 1), "the log held so far still is: {held:?}");
+    let replaced = send_batch(announcement(9, challenge, &[])).await;
+    assert_eq!((replaced.status, replaced.json()["next_seq"].as_u64()), (200, Some(9)), "{replaced:?}");
     let old = send_batch(batch(&log_id, seq + 1, &[seq + 1])).await;
     assert_eq!((old.status, old.problem().as_str()), (409, "log-retired"), "{old:?}");
     let deleted = send(ask(Method::DELETE, &url)).await;
@@ -141,7 +159,8 @@ async fn a_late_batch_of_a_replaced_log_and_another_history_of_this_one_are_refu
     let other = json!({"log_id": log_id, "first_seq": seq + 2, "after_mark": 6, "purges": []});
     assert_eq!(send_batch(other).await.problem(), "log-forked");
     // A log this journal never held, which the new one says it replaces.
-    let new = json!({"log_id": "new", "replaces": ["older", log_id], "first_seq": 1, "purges": []});
+    let mut new = json!({"log_id": "new", "replaces": ["older", log_id], "first_seq": 1, "purges": []});
+    new["challenge"] = send_batch(new.clone()).await.json()["challenge"].clone();
     assert_eq!(send_batch(new).await.status, 200);
     for old in ["older", &log_id] {
         let late = send_batch(json!({"log_id": old, "first_seq": 1, "purges": []})).await;
