@@ -64,7 +64,7 @@ async fn find(tx: &mut Timed, id: &str) -> Result<Option<Title>, StoreError> {
 
 impl Snapshot {
     pub async fn title(&mut self, id: &str) -> Result<Option<Title>, StoreError> {
-        find(&mut *self.tx, id).await
+        find(&mut self.tx, id).await
     }
 
     /// A title that viewers see. One whose time has passed is not seen even before the schedule has noted it.
@@ -139,7 +139,7 @@ impl Snapshot {
 
 impl Write {
     pub async fn title(&mut self, id: &str) -> Result<Option<Title>, StoreError> {
-        find(&mut *self.tx, id).await
+        find(&mut self.tx, id).await
     }
 
     /// Writes a title whole, and the lists it stands in.
