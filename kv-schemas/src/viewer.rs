@@ -183,7 +183,7 @@ impl Dimensions {
     /// As origin reads them; what is missing or malformed is as for a stranger.
     pub fn from_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Self {
         let stranger = Self::default();
-        fn read<'a, T: FromStr>(value: Option<&'a str>, otherwise: T) -> T {
+        fn read<T: FromStr>(value: Option<&str>, otherwise: T) -> T {
             value.and_then(|value| value.parse().ok()).unwrap_or(otherwise)
         }
         Self {

@@ -20,6 +20,14 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
     #[error("database migration: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    #[error(
+        "the database orders text by {0}; it must be by code point: CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8' \
+         LOCALE 'C.UTF-8'"
+    )]
+    Collation(String),
+    /// The connection was lost while a commit was under way: it may have been made.
+    #[error("the connection was lost during a commit: {0}")]
+    Undecided(sqlx::Error),
     /// A row that this release did not write so.
     #[error("stored data is not readable: {0}")]
     Stored(String),
@@ -39,15 +47,64 @@ impl From<sqlx::Error> for ApiError {
     }
 }
 
-/// Whether trying again may help: the writer is busy, the pool is exhausted.
-fn is_passing(error: &StoreError) -> bool {
+/// What a failure of the store means to a client.
+fn problem_of(error: &StoreError) -> Problem {
+    let busy = || Problem::new(503, "busy", "The service is busy; try again in a moment").detail("nothing was changed");
+    let lost = || {
+        Problem::new(503, "database-unreachable", "The service cannot reach its database; try again in a moment")
+            .detail("nothing was changed")
+    };
+    let full = || {
+        Problem::new(507, "storage-full", "The service has no room left to store anything")
+            .detail("nothing was changed")
+    };
     match error {
-        StoreError::Database(sqlx::Error::PoolTimedOut) => true,
-        // SQLITE_BUSY and SQLITE_LOCKED in their plain and extended forms.
-        StoreError::Database(sqlx::Error::Database(error)) => {
-            error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
+        StoreError::Undecided(_) => {
+            Problem::new(503, "undecided", "The database was lost while it was storing the change")
+                .detail("the change may have been made; read it again before trying again")
         }
-        _ => false,
+        StoreError::Database(sqlx::Error::PoolTimedOut) => busy(),
+        StoreError::Database(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => lost(),
+        StoreError::Database(sqlx::Error::Database(error)) => match error.code().as_deref().map(class_of) {
+            Some(Class::Busy) => busy(),
+            Some(Class::Lost) => lost(),
+            Some(Class::Full) => full(),
+            Some(Class::Other) | None => internal(),
+        },
+        _ => internal(),
+    }
+}
+
+fn internal() -> Problem {
+    Problem::new(500, "internal", "The service failed; the fault is on its side")
+}
+
+enum Class {
+    Busy,
+    Lost,
+    Full,
+    Other,
+}
+
+/// PostgreSQL's codes have five characters, SQLite's are numbers below 10,000 with the plain code in the low byte.
+fn class_of(code: &str) -> Class {
+    match (code.len(), code) {
+        // lock_not_available, query_canceled (a statement's time is over), serialization_failure (a replica's conflict
+        // with what it replays), deadlock_detected, too_many_connections.
+        (5, "55P03" | "57014" | "40001" | "40P01" | "53300") => Class::Busy,
+        // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped; read_only_sql_transaction: a primary that
+        // was demoted.
+        (5, "57P01" | "57P02" | "57P03" | "57P04" | "25006") => Class::Lost,
+        (5, code) if code.starts_with("08") => Class::Lost,
+        (5, "53100") => Class::Full,
+        (5, _) => Class::Other,
+        _ => match code.parse::<u32>().map(|code| code & 0xff) {
+            // SQLITE_BUSY, SQLITE_LOCKED.
+            Ok(5 | 6) => Class::Busy,
+            // SQLITE_FULL.
+            Ok(13) => Class::Full,
+            _ => Class::Other,
+        },
     }
 }
 
@@ -55,13 +112,14 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = match self {
             Self::Refused(problem) => problem,
-            Self::Store(error) if is_passing(&error) => {
-                tracing::warn!(%error, "the store is busy");
-                Problem::new(503, "busy", "The service is busy; try again in a moment")
-            }
             Self::Store(error) => {
-                tracing::error!(%error, "the store failed");
-                Problem::new(500, "internal", "The service failed; the fault is on its side")
+                let problem = problem_of(&error);
+                let kind = problem.kind.as_str();
+                match problem.status {
+                    500 => tracing::error!(%error, kind, "the store failed"),
+                    _ => tracing::warn!(%error, kind, "the store cannot serve"),
+                }
+                problem
             }
         };
         problem_response(&problem)

@@ -7,7 +7,7 @@ use origin::http::{App, Role, router};
 use origin::import::{self, Format};
 use origin::keys;
 use origin::purge::Dispatcher;
-use origin::store::Store;
+use origin::store::{Settings, Store};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,9 +61,8 @@ enum Command {
 struct Serve {
     #[arg(long, env = "ORIGIN_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// SQLite file; made when it is not there.
-    #[arg(long, env = "ORIGIN_DATABASE")]
-    database: PathBuf,
+    #[command(flatten)]
+    store: Settings,
     #[arg(long, env = "ORIGIN_KEYS")]
     keys: PathBuf,
     /// Base URL of an edge; several are tried in turn, since all lead to one journal.
@@ -80,8 +79,8 @@ struct Serve {
 #[derive(Parser)]
 struct Import {
     file: PathBuf,
-    #[arg(long, env = "ORIGIN_DATABASE")]
-    database: PathBuf,
+    #[command(flatten)]
+    store: Settings,
     /// Told by the file's ending when not given.
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -114,8 +113,8 @@ enum ScopeArg {
 enum CliError {
     #[error(transparent)]
     Key(#[from] keys::KeyError),
-    #[error("cannot open the database {0}: {1}; does its folder exist, and may this user write there?")]
-    Open(PathBuf, origin::error::StoreError),
+    #[error("cannot open the database {0}: {1}; is it there, and may this user write there?")]
+    Open(String, origin::error::StoreError),
     #[error(transparent)]
     Import(#[from] import::ImportError),
     #[error("cannot listen on {0}: {1}; choose another address with --listen")]
@@ -167,8 +166,8 @@ async fn run(command: Command) -> Result<(), CliError> {
     }
 }
 
-async fn open(path: PathBuf) -> Result<Store, CliError> {
-    Store::open(&path).await.map_err(|error| CliError::Open(path, error))
+async fn open(settings: &Settings) -> Result<Store, CliError> {
+    Store::connect(settings).await.map_err(|error| CliError::Open(settings.place(), error))
 }
 
 async fn serve_api(arguments: Serve) -> Result<(), CliError> {
@@ -184,7 +183,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     }
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
     let keys = Arc::new(keys::load(&arguments.keys)?);
-    let store = open(arguments.database).await?;
+    let store = open(&arguments.store).await?;
     let listener = tokio::net::TcpListener::bind(arguments.listen).await;
     let listener = listener.map_err(|error| CliError::Listen(arguments.listen, error))?;
     let address = listener.local_addr().map_err(CliError::Serve)?;
@@ -226,7 +225,7 @@ async fn stop_signal() {
 
 async fn import_file(arguments: Import) -> Result<(), CliError> {
     let batch = import::read(&arguments.file, arguments.format)?;
-    let store = open(arguments.database).await?;
+    let store = open(&arguments.store).await?;
     let bar = ProgressBar::new(u64::try_from(batch.titles.len()).unwrap_or(0));
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());

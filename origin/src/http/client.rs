@@ -106,7 +106,7 @@ async fn snapshot(app: &App, headers: &HeaderMap) -> Result<Snapshot, ApiError> 
                 .fault("Min-As-Of", error.to_string())
         })?),
     };
-    let snapshot = app.store.snapshot().await?;
+    let snapshot = app.store.client_snapshot(min.as_ref()).await?;
     match min {
         Some(min) if !snapshot.as_of.covers(&min) => {
             Err(Problem::new(503, "behind", "This database has not reached the demanded state")

@@ -1,34 +1,47 @@
-//! The store: SQLite in one file. Readers see snapshots, one writer at a time commits; a write and its purge are one
-//! transaction, and what a reader is told of its state (`as_of`) comes from the very snapshot it reads.
+//! The store, on SQLite in one file or on PostgreSQL with replicas. Readers see snapshots, one writer at a time commits; a
+//! write and its purge are one transaction, and what a reader is told of its state (`as_of`) comes from the very snapshot
+//! it reads.
 //!
-//! SQL stands in this folder alone, with `$n` placeholders and types that PostgreSQL knows too.
+//! SQL stands in this folder alone, once for both engines: `$n` placeholders; BIGINT, DOUBLE PRECISION and TEXT; truth
+//! values 0 and 1; sums and averages cast to one of the three. Where engines differ, [`Snapshot::engine`] tells which it is.
+mod migrations;
 mod purges;
 mod rails;
+mod replicas;
+mod settings;
 mod titles;
+mod tx;
 
 pub use purges::{LoggedPurge, PurgeFilter};
+pub use settings::{Engine, Settings};
 pub use titles::Page;
+pub use tx::Tx;
+
+/// A row of either engine.
+pub type Row = sqlx::any::AnyRow;
 
 use crate::error::StoreError;
 use kv_schemas::{AsOf, LogId, Seq};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, Sqlite, Transaction};
+use replicas::Replicas;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Executor, Row as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tx::{Timed, Watch};
 
-const READERS: u32 = 8;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+/// How long closing may take: statistics are brought up to date, connections end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub struct Store {
-    readers: SqlitePool,
-    /// One connection: SQLite has one writer, and waiting for it here is fairer than in SQLite's busy loop.
-    writer: SqlitePool,
+    engine: Engine,
+    readers: AnyPool,
+    /// In SQLite one connection: it has one writer, and waiting for it here is fairer than in SQLite's busy loop.
+    writer: AnyPool,
+    replicas: Arc<Replicas>,
+    watch: Arc<Watch>,
     /// Told after each commit that carries a purge: one for the dispatcher, one for the schedule.
     pub committed: Arc<Notify>,
     pub changed: Arc<Notify>,
@@ -36,14 +49,16 @@ pub struct Store {
 
 /// One consistent view of the database.
 pub struct Snapshot {
-    tx: Transaction<'static, Sqlite>,
+    tx: Tx,
+    engine: Engine,
     /// The youngest purge this view contains.
     pub as_of: AsOf,
 }
 
 /// A write under way. Dropped without [`Write::commit`], it never was.
 pub struct Write {
-    tx: Transaction<'static, Sqlite>,
+    tx: Tx,
+    engine: Engine,
     log_id: LogId,
     head: Seq,
     purged: bool,
@@ -58,8 +73,8 @@ fn int_of(seq: Seq) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-async fn log_head(tx: &mut Transaction<'static, Sqlite>) -> Result<AsOf, StoreError> {
-    let row = sqlx::query("SELECT log_id, seq FROM log_head").fetch_one(&mut **tx).await?;
+async fn log_head(tx: &mut Timed, statement: &'static str) -> Result<AsOf, StoreError> {
+    let row = sqlx::query(statement).fetch_one(tx).await?;
     let log_id = LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()))?;
     Ok(AsOf::new(log_id, seq_of(row.try_get(1)?)))
 }
@@ -70,49 +85,115 @@ fn new_log_id() -> Result<LogId, StoreError> {
     Ok(LogId::from_random(u128::from_be_bytes(bits)))
 }
 
+/// What every connection is told once.
+async fn prepare(engine: Engine, settings: &Settings, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let statement = match engine {
+        // FULL: a write that was acknowledged survives the power cord. The journal mode is the file's own.
+        Engine::Sqlite => format!(
+            "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
+             PRAGMA cache_size = -16384",
+            settings.wait_ms
+        ),
+        Engine::Postgres => format!(
+            "SET lock_timeout = {}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+            settings.wait_ms,
+            settings.statement_ms,
+            // A request ends before; what is left over is a process that hangs, and it holds the log.
+            settings.statement_ms.saturating_mul(2)
+        ),
+    };
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+    Ok(())
+}
+
+/// A pool of at most `count` connections, none of which is made yet.
+fn pool(settings: &Settings, url: &str, count: u32) -> Result<AnyPool, StoreError> {
+    let engine = settings.engine();
+    // Statements are timed and logged by the store's own transactions.
+    let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
+    let prepared = settings.clone();
+    let pool = AnyPoolOptions::new()
+        .max_connections(count)
+        .acquire_timeout(settings.wait())
+        // A file does not hang up; a server does.
+        .test_before_acquire(engine == Engine::Postgres)
+        .after_connect(move |connection, _| {
+            let settings = prepared.clone();
+            Box::pin(async move { prepare(engine, &settings, connection).await })
+        });
+    Ok(pool.connect_lazy_with(options))
+}
+
 impl Store {
-    /// Opens the database, makes it when it is not there, and brings its schema up to date.
+    /// SQLite in this file, with the default bounds.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A write that was acknowledged survives the power cord.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .optimize_on_close(true, None);
-        let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-        let writer = writer.connect_with(options.clone()).await?;
-        MIGRATIONS.run(&writer).await?;
-        let readers = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE_TIMEOUT);
-        let readers = readers.connect_with(options.read_only(true)).await?;
-        let store = Self { readers, writer, committed: Arc::default(), changed: Arc::default() };
-        store.ensure_log().await?;
-        Ok(store)
+        Self::connect(&Settings::sqlite(path)).await
     }
 
-    async fn ensure_log(&self) -> Result<(), StoreError> {
-        let log_id = new_log_id()?;
-        sqlx::query("INSERT INTO log_head (one, log_id, seq) VALUES (1, $1, 0) ON CONFLICT (one) DO NOTHING")
-            .bind(log_id.as_str())
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+    /// Opens the database, makes the file when it is not there, and brings the schema up to date.
+    pub async fn connect(settings: &Settings) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let engine = settings.engine();
+        let url = settings.primary_url(false)?;
+        let writer = pool(settings, &url, if engine == Engine::Sqlite { 1 } else { settings.writers })?;
+        if engine == Engine::Sqlite {
+            sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&writer).await?;
+        }
+        migrations::run(engine, &writer).await?;
+        ensure_log(&writer).await?;
+        let readers = pool(settings, &settings.primary_url(true)?, settings.readers)?;
+        let threshold = Duration::from_millis(settings.slow_statement_ms);
+        let watch = Watch::start(engine, readers.clone(), threshold, settings.remember_statements);
+        let replicas = match settings.replica_urls.is_empty() {
+            true => Arc::new(Replicas::none()),
+            false => {
+                let pools = settings.replica_urls.iter().map(|url| pool(settings, url, settings.readers));
+                Replicas::start(settings, pools.collect::<Result<_, _>>()?, readers.clone())
+            }
+        };
+        Ok(Self { engine, readers, writer, replicas, watch, committed: Arc::default(), changed: Arc::default() })
     }
 
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// The newest state: what editors and jobs read.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let mut tx = self.readers.begin().await?;
-        // The first read pins the snapshot; everything after sees this state and no other.
-        let as_of = log_head(&mut tx).await?;
-        Ok(Snapshot { tx, as_of })
+        Snapshot::begin(self.engine, &self.readers, &self.watch).await
+    }
+
+    /// What viewers read: a replica's state where there are replicas, and the primary's when none of them has `min`.
+    /// Whether the primary itself has it is for the caller to see.
+    pub async fn client_snapshot(&self, min: Option<&AsOf>) -> Result<Snapshot, StoreError> {
+        match self.replicas.snapshot(min, &self.watch).await {
+            Some(snapshot) => Ok(snapshot),
+            None => self.snapshot().await,
+        }
     }
 
     pub async fn write(&self) -> Result<Write, StoreError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let head = log_head(&mut tx).await?;
+        // The lock on the head of the log is PostgreSQL's single writer: whoever has it numbers the next purges, and keeps
+        // it until its commit is visible. So order of numbers is order of commit, without a gap.
+        let (begin, head) = match self.engine {
+            Engine::Sqlite => ("BEGIN IMMEDIATE", LOG_HEAD),
+            Engine::Postgres => ("BEGIN", "SELECT log_id, seq FROM log_head FOR UPDATE"),
+        };
+        let mut tx = Timed::begun(self.writer.begin_with(begin).await?, &self.watch);
+        let head = log_head(&mut tx, head).await?;
         let told = [Arc::clone(&self.committed), Arc::clone(&self.changed)];
-        Ok(Write { tx, log_id: head.log_id, head: head.seq, purged: false, told })
+        Ok(Write { tx, engine: self.engine, log_id: head.log_id, head: head.seq, purged: false, told })
+    }
+
+    /// Every statement that was run so far, if the settings said so.
+    pub fn statements(&self) -> Vec<String> {
+        self.watch.statements()
+    }
+
+    /// How the engine would run a statement; nothing is run. `indexed`: where PostgreSQL scans a table, it is because no
+    /// index serves, however small the table.
+    pub async fn explain(&self, sql: &str, indexed: bool) -> Result<String, StoreError> {
+        Ok(tx::explain(self.engine, &self.readers, sql, indexed).await?)
     }
 
     /// Gives the log a new identity, which purges everything everywhere. For a database that went back in time: its
@@ -134,8 +215,44 @@ impl Store {
     }
 
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        let close = async {
+            if self.engine == Engine::Sqlite {
+                // What the planner knows of the tables is brought up to date, where much has changed.
+                let _ = sqlx::raw_sql("PRAGMA optimize").execute(&self.writer).await;
+            }
+            self.replicas.close().await;
+            self.readers.close().await;
+            self.writer.close().await;
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+    }
+}
+
+const LOG_HEAD: &str = "SELECT log_id, seq FROM log_head";
+
+async fn ensure_log(writer: &AnyPool) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO log_head (one, log_id, seq) VALUES (1, $1, 0) ON CONFLICT (one) DO NOTHING")
+        .bind(new_log_id()?.as_str())
+        .execute(writer)
+        .await?;
+    Ok(())
+}
+
+impl Snapshot {
+    async fn begin(engine: Engine, pool: &AnyPool, watch: &Arc<Watch>) -> Result<Self, StoreError> {
+        let begin = match engine {
+            Engine::Sqlite => "BEGIN",
+            Engine::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        };
+        let mut tx = Timed::begun(pool.begin_with(begin).await?, watch);
+        // The first read pins the snapshot; everything after sees this state and no other.
+        let as_of = log_head(&mut tx, LOG_HEAD).await?;
+        Ok(Self { tx, engine, as_of })
+    }
+
+    /// For the few statements that differ.
+    pub fn engine(&self) -> Engine {
+        self.engine
     }
 }
 
@@ -145,12 +262,22 @@ impl Write {
         AsOf::new(self.log_id.clone(), self.head)
     }
 
+    /// For the few statements that differ.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
     pub async fn commit(self) -> Result<AsOf, StoreError> {
         let as_of = self.as_of();
-        self.tx.commit().await?;
+        let done = self.tx.commit().await;
+        // With the connection lost in the middle the write may have been made; then its purge was too.
         if self.purged {
             self.told.iter().for_each(|told| told.notify_one());
         }
-        Ok(as_of)
+        match done {
+            Ok(()) => Ok(as_of),
+            Err(error @ (sqlx::Error::Io(_) | sqlx::Error::Protocol(_))) => Err(StoreError::Undecided(error)),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! The purge log: a transactional outbox. A row is written in the transaction of the write that causes it, and gets
 //! its `seq` there, so that order of `seq` is order of commit.
 use super::titles::json;
-use super::{Snapshot, Store, Write, int_of, seq_of};
+use super::{Row as DbRow, Snapshot, Store, Write, int_of, seq_of};
 use crate::error::StoreError;
 use kv_schemas::purge::REPLACED_LOGS_MAX;
 use kv_schemas::{AsOf, LogId, Purge, PurgeMode, SEQ_MAX, Seq, SurrogateKey};
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row};
 
 /// What the caller of a purge brings; the log adds `seq` and time.
@@ -42,7 +41,7 @@ impl PurgeFilter {
     }
 }
 
-fn purge_of(row: &SqliteRow) -> Result<Purge, StoreError> {
+fn purge_of(row: &DbRow) -> Result<Purge, StoreError> {
     let keys: String = row.try_get("keys")?;
     let mode: String = row.try_get("mode")?;
     Ok(Purge {
@@ -143,7 +142,7 @@ impl Snapshot {
                 .fetch_all(&mut *self.tx)
                 .await?;
         let read =
-            |row: &SqliteRow| LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()));
+            |row: &DbRow| LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()));
         rows.iter().map(read).collect()
     }
 

@@ -1,10 +1,10 @@
 //! Titles and the lists they stand in.
-use super::{Snapshot, Write};
+use super::tx::Timed;
+use super::{Row as DbRow, Snapshot, Write};
 use crate::catalog::model::{Title, TitleInput, slug};
 use crate::error::StoreError;
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, Row, Sqlite};
+use sqlx::Row;
 
 /// A part of a list: where it begins (exclusive) and how long it may be.
 pub struct Page<'a> {
@@ -22,12 +22,12 @@ pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError>
     serde_json::to_string(value).map_err(|e| StoreError::Stored(e.to_string()))
 }
 
-fn moment(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
+fn moment(row: &DbRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
     let ms: Option<i64> = row.try_get(column)?;
     ms.map(|ms| Timestamp::from_millisecond(ms).map_err(|e| StoreError::Stored(e.to_string()))).transpose()
 }
 
-pub(super) fn title_of(row: &SqliteRow) -> Result<Title, StoreError> {
+pub(super) fn title_of(row: &DbRow) -> Result<Title, StoreError> {
     let genres: String = row.try_get("genres")?;
     let people: String = row.try_get("people")?;
     let input = TitleInput {
@@ -57,14 +57,14 @@ pub(super) fn title_of(row: &SqliteRow) -> Result<Title, StoreError> {
     })
 }
 
-async fn find<'e, E: Executor<'e, Database = Sqlite>>(executor: E, id: &str) -> Result<Option<Title>, StoreError> {
-    let row = sqlx::query("SELECT * FROM title WHERE id = $1").bind(id).fetch_optional(executor).await?;
+async fn find(tx: &mut Timed, id: &str) -> Result<Option<Title>, StoreError> {
+    let row = sqlx::query("SELECT * FROM title WHERE id = $1").bind(id).fetch_optional(tx).await?;
     row.as_ref().map(title_of).transpose()
 }
 
 impl Snapshot {
     pub async fn title(&mut self, id: &str) -> Result<Option<Title>, StoreError> {
-        find(&mut *self.tx, id).await
+        find(&mut self.tx, id).await
     }
 
     /// A title that viewers see. One whose time has passed is not seen even before the schedule has noted it.
@@ -139,7 +139,7 @@ impl Snapshot {
 
 impl Write {
     pub async fn title(&mut self, id: &str) -> Result<Option<Title>, StoreError> {
-        find(&mut *self.tx, id).await
+        find(&mut self.tx, id).await
     }
 
     /// Writes a title whole, and the lists it stands in.

@@ -1,0 +1,102 @@
+//! Which database the store uses and within which bounds: what the command line and the environment say.
+use crate::error::StoreError;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The two engines the store speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Where the database is, and the store's bounds.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// SQLite file; made when it is not there.
+    #[arg(long, env = "ORIGIN_DATABASE", required_unless_present = "database_url", conflicts_with = "database_url")]
+    pub database: Option<PathBuf>,
+    /// PostgreSQL primary: postgres://user:password@host:port/database.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Streaming replicas of it, for viewers' reads.
+    #[arg(long, env = "REPLICA_URLS", value_delimiter = ',', hide_env_values = true, requires = "database_url")]
+    pub replica_urls: Vec<String>,
+    /// Connections for reads, to each database.
+    #[arg(long, env = "ORIGIN_READERS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub readers: u32,
+    /// Connections for writes; SQLite has one.
+    #[arg(long, env = "ORIGIN_WRITERS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub writers: u32,
+    /// How long a request waits for a connection, or for the writer before it.
+    #[arg(long, env = "ORIGIN_WAIT_MS", default_value_t = 5_000)]
+    pub wait_ms: u64,
+    /// How long one statement may run (PostgreSQL).
+    #[arg(long, env = "ORIGIN_STATEMENT_MS", default_value_t = 10_000)]
+    pub statement_ms: u64,
+    /// From when on a statement is logged, with its plan.
+    #[arg(long, env = "ORIGIN_SLOW_STATEMENT_MS", default_value_t = 250)]
+    pub slow_statement_ms: u64,
+    /// A replica that is further behind than this is passed over.
+    #[arg(long, env = "ORIGIN_REPLICA_LAG_MS", default_value_t = 5_000)]
+    pub replica_lag_ms: u64,
+    /// Remembers every statement that was run, for tests that look at plans.
+    #[arg(skip)]
+    pub remember_statements: bool,
+}
+
+impl Settings {
+    fn bounds() -> Self {
+        Self {
+            database: None,
+            database_url: None,
+            replica_urls: Vec::new(),
+            readers: 8,
+            writers: 4,
+            wait_ms: 5_000,
+            statement_ms: 10_000,
+            slow_statement_ms: 250,
+            replica_lag_ms: 5_000,
+            remember_statements: false,
+        }
+    }
+
+    /// SQLite in this file, with the default bounds.
+    pub fn sqlite(path: &Path) -> Self {
+        Self { database: Some(path.into()), ..Self::bounds() }
+    }
+
+    /// PostgreSQL at this address, with the default bounds.
+    pub fn postgres(url: &str, replica_urls: &[String]) -> Self {
+        Self { database_url: Some(url.into()), replica_urls: replica_urls.into(), ..Self::bounds() }
+    }
+
+    pub fn engine(&self) -> Engine {
+        if self.database_url.is_some() { Engine::Postgres } else { Engine::Sqlite }
+    }
+
+    /// What an error message may say about where the database is: never a password.
+    pub fn place(&self) -> String {
+        match (&self.database_url, &self.database) {
+            (Some(url), _) => url.rsplit('@').next().unwrap_or_default().to_string(),
+            (None, Some(path)) => path.display().to_string(),
+            (None, None) => "nowhere".into(),
+        }
+    }
+
+    pub(super) fn wait(&self) -> Duration {
+        Duration::from_millis(self.wait_ms)
+    }
+
+    /// The address the driver takes. `read_only`: for readers of a SQLite file that is there.
+    pub(super) fn primary_url(&self, read_only: bool) -> Result<String, StoreError> {
+        if let Some(url) = &self.database_url {
+            return Ok(url.clone());
+        }
+        let path = self.database.as_deref().unwrap_or(Path::new("origin.sqlite"));
+        let wrong = || StoreError::Stored(format!("{} is no path of a file", path.display()));
+        let absolute = std::path::absolute(path).map_err(|_| wrong())?;
+        let file = reqwest::Url::from_file_path(absolute).map_err(|()| wrong())?;
+        Ok(format!("sqlite://{}?mode={}", file.path(), if read_only { "ro" } else { "rwc" }))
+    }
+}
