@@ -1,68 +1,20 @@
-//! The service over its real router and a real SQLite file: what must hold between a write and its purge.
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
-use axum::response::Response;
-use http_body_util::BodyExt;
-use kv_schemas::claims::StaffRole;
+//! The service over its real router and a real database: what must hold between a write and its purge.
+mod common;
+
+use axum::http::StatusCode;
+use common::{Service, text};
 use kv_schemas::{PurgeAck, PurgeBatch, PurgeMode};
-use origin::edges::Edges;
-use origin::http::{App, Role, router};
-use origin::keys;
 use origin::purge::Dispatcher;
 use origin::schedule;
 use origin::store::{LoggedPurge, Store};
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 use std::sync::{Arc, Mutex};
-use tempfile::TempDir;
-use tower::ServiceExt;
-
-struct Service {
-    dir: TempDir,
-    app: App,
-    router: axum::Router,
-}
-
-impl Service {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        keys::generate(&dir.path().join("keys")).unwrap();
-        let keys = Arc::new(keys::load(&dir.path().join("keys")).unwrap());
-        let store = Store::open(&dir.path().join("db.sqlite")).await.unwrap();
-        let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-        let edges = Arc::new(Edges::new(Arc::clone(&keys), &[]).unwrap());
-        let app = App { store, keys, edges, metrics };
-        let router = router(app.clone(), &[Role::Client, Role::Admin]);
-        Self { dir, app, router }
-    }
-
-    async fn call(&self, method: &str, path: &str, body: &str) -> Response {
-        let token = self.app.keys.admin_token("test", StaffRole::Admin, 60).unwrap();
-        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
-        let request = request.header("content-type", "application/json");
-        // PUT creates here, and there is nothing to match yet.
-        let request = if method == "PUT" { request } else { request.header("if-match", "*") };
-        self.router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap()
-    }
-
-    /// Runs SQL beside the service, as a fault would.
-    async fn sql(&self, statement: &'static str) {
-        let options = SqliteConnectOptions::new().filename(self.dir.path().join("db.sqlite"));
-        let mut connection = options.connect().await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
-    }
-}
-
-async fn text(response: Response) -> String {
-    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
-}
 
 #[tokio::test]
 async fn a_write_whose_purge_cannot_be_logged_never_was() {
     let service = Service::start().await;
     assert_eq!(service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await.status(), StatusCode::CREATED);
     let before = service.app.store.snapshot().await.unwrap().as_of;
-    service.sql("CREATE TRIGGER refuse BEFORE INSERT ON purge_log BEGIN SELECT RAISE(ABORT, 'full'); END").await;
+    service.database.refuse_inserts("purge_log").await;
     for (method, path, body) in [
         ("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat II"}"#),
         ("DELETE", "/admin/v1/titles/heat", ""),
@@ -83,7 +35,7 @@ async fn a_write_whose_purge_cannot_be_logged_never_was() {
 #[tokio::test]
 async fn a_purge_is_never_logged_without_its_write() {
     let service = Service::start().await;
-    service.sql("CREATE TRIGGER refuse BEFORE INSERT ON title BEGIN SELECT RAISE(ABORT, 'full'); END").await;
+    service.database.refuse_inserts("title").await;
     let before = service.app.store.snapshot().await.unwrap().as_of;
     let response = service.call("POST", "/admin/v1/titles", r#"{"name":"Up"}"#).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
@@ -250,13 +202,10 @@ async fn the_log_is_listed_by_filter_and_cursor() {
 async fn a_filtered_list_looks_at_a_bounded_part_and_goes_on_by_cursor() {
     let service = Service::start().await;
     service.call("POST", "/admin/v1/purges", r#"{"keys":["rare"]}"#).await;
-    service
-        .sql(
-            "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10101)
-              INSERT INTO purge_log (seq, keys, everything, mode, committed_at_ms) SELECT i, '[\"k\"]', 0, 'soft', 0 FROM n",
-        )
-        .await;
-    service.sql("UPDATE log_head SET seq = 10101").await;
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10101)
+         INSERT INTO purge_log (seq, keys, everything, mode, committed_at_ms) SELECT i, '[\"k\"]', 0, 'soft', 0 FROM n;
+         UPDATE log_head SET seq = 10101";
+    service.database.sql(fill, fill).await;
     let mut path = "/admin/v1/purges?key=rare".to_string();
     let mut pages = 0;
     loop {

@@ -7,6 +7,7 @@ pub mod dev;
 pub mod fleet;
 pub mod fuzz;
 pub mod origin;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod setup;

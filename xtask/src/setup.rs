@@ -89,15 +89,38 @@ pub fn cargo_tool(package: &str, version: &str) -> Result<()> {
 
 /// The C++ compiler libFuzzer is built with.
 pub fn cpp() -> Result<()> {
-    if output(Command::new("c++").arg("--version")).is_some() {
-        return Ok(());
+    match output(Command::new("c++").arg("--version")) {
+        Some(_) => Ok(()),
+        None => system_package("a C++ compiler", "g++"),
     }
+}
+
+/// The databases the tests run on, besides SQLite. Nothing is started as a service: the tests start their own.
+pub fn databases() -> Result<()> {
+    if crate::postgres::programs().is_none() {
+        system_package("PostgreSQL's server", "postgresql")?;
+    }
+    match output(Command::new("redis-server").arg("--version")) {
+        Some(_) => Ok(()),
+        None => system_package("Redis", "redis-server"),
+    }
+}
+
+fn system_package(what: &str, package: &str) -> Result<()> {
     if output(Command::new("apt-get").arg("--version")).is_none() {
-        return said("a C++ compiler (c++) is needed and not on PATH");
+        return said(format!("{what} is needed and not there; install it as this system does (Debian: {package})"));
     }
-    let mut apt = Command::new("apt-get");
-    apt.args(["install", "--yes", "--no-install-recommends", "g++"]).env("DEBIAN_FRONTEND", "noninteractive");
-    step("installing a C++ compiler", &logs().join("apt.log"), &mut apt)
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    let log = logs().join("apt.log");
+    // A machine's lists may be old, or not there at all.
+    step("reading the system's list of packages", &log, &mut apt(&["update"]))?;
+    // The package must not start a server of its own: with this in place it does not.
+    let mut install = apt(&["install", "--yes", "--no-install-recommends", package]);
+    step(&format!("installing {what}"), &log, install.env("RUNLEVEL", "1"))
 }
 
 pub fn node_bin() -> PathBuf {

@@ -46,12 +46,16 @@ impl Test {
         say("setting up");
         setup::all()?;
         setup::components()?;
+        setup::databases()?;
         for one in STEPS {
             if self.only.is_none_or(|only| only == one) {
                 say(format!("\n{one:?}").to_lowercase());
                 match one {
                     Step::Lint => lint()?,
-                    Step::Unit => tests(&["--workspace", "--exclude", "e2e"])?,
+                    Step::Unit => {
+                        tests(&["--workspace", "--exclude", "e2e"])?;
+                        on_postgres()?;
+                    }
                     Step::Build => build()?,
                     Step::EndToEnd => end_to_end()?,
                     Step::Races => cargo_run("e2e", &["races"])?,
@@ -97,6 +101,18 @@ fn tests(arguments: &[&str]) -> Result<()> {
     match cargo.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => said("tests failed; see above"),
+        Err(error) => said(format!("cannot start cargo: {error}")),
+    }
+}
+
+/// The origin's suites once more, each test with a database of its own on a PostgreSQL that they start.
+fn on_postgres() -> Result<()> {
+    say("  the origin's tests on PostgreSQL");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "-p", "origin", "--test", "*"]).env("ORIGIN_TEST_ENGINE", "postgres").current_dir(root());
+    match cargo.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => said("tests failed on PostgreSQL; see above"),
         Err(error) => said(format!("cannot start cargo: {error}")),
     }
 }

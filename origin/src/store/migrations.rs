@@ -25,11 +25,11 @@ pub async fn run(engine: Engine, writer: &AnyPool) -> Result<(), StoreError> {
     match engine {
         Engine::Postgres => {
             check_collation(writer).await?;
-            migrator(engine).run(writer).await?;
+            migrator(engine).run_direct(None, &mut *writer.acquire().await?, false).await?;
         }
         Engine::Sqlite => {
             let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-            migrator(engine).run(&mut *tx).await?;
+            migrator(engine).run_direct(None, &mut *tx, false).await?;
             tx.commit().await?;
         }
     }
@@ -39,9 +39,12 @@ pub async fn run(engine: Engine, writer: &AnyPool) -> Result<(), StoreError> {
 /// Lists are walked by `>` on text, and cursors outlive a move from one engine to the other: both must order by code
 /// point, as SQLite does.
 async fn check_collation(writer: &AnyPool) -> Result<(), StoreError> {
-    let row = sqlx::query("SELECT datcollate::text FROM pg_database WHERE datname = current_database()")
-        .fetch_one(writer)
-        .await?;
+    let row = sqlx::query(
+        "SELECT CASE datlocprovider WHEN 'i' THEN 'ICU' ELSE datcollate END::text
+           FROM pg_database WHERE datname = current_database()",
+    )
+    .fetch_one(writer)
+    .await?;
     let collation: String = row.try_get(0)?;
     if ["C", "POSIX", "C.UTF-8", "C.utf8"].contains(&collation.as_str()) {
         return Ok(());

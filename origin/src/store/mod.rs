@@ -9,11 +9,13 @@ mod purges;
 mod rails;
 mod replicas;
 mod settings;
+mod sql;
 mod titles;
 mod tx;
 
 pub use purges::{LoggedPurge, PurgeFilter};
 pub use settings::{Engine, Settings};
+pub use sql::Sql;
 pub use titles::Page;
 pub use tx::Tx;
 
@@ -248,6 +250,14 @@ impl Snapshot {
         // The first read pins the snapshot; everything after sees this state and no other.
         let as_of = log_head(&mut tx, LOG_HEAD).await?;
         Ok(Self { tx, engine, as_of })
+    }
+
+    /// Whether this is a replica's state.
+    pub async fn is_replica(&mut self) -> Result<bool, StoreError> {
+        if self.engine == Engine::Sqlite {
+            return Ok(false);
+        }
+        Ok(sqlx::query("SELECT pg_is_in_recovery()").fetch_one(&mut *self.tx).await?.try_get(0)?)
     }
 
     /// For the few statements that differ.

@@ -1,11 +1,11 @@
 //! The purge log: a transactional outbox. A row is written in the transaction of the write that causes it, and gets
 //! its `seq` there, so that order of `seq` is order of commit.
 use super::titles::json;
-use super::{Row as DbRow, Snapshot, Store, Write, int_of, seq_of};
+use super::{Row as DbRow, Snapshot, Sql, Store, Write, int_of, seq_of};
 use crate::error::StoreError;
 use kv_schemas::purge::REPLACED_LOGS_MAX;
 use kv_schemas::{AsOf, LogId, Purge, PurgeMode, SEQ_MAX, Seq, SurrogateKey};
-use sqlx::{QueryBuilder, Row};
+use sqlx::Row;
 
 /// What the caller of a purge brings; the log adds `seq` and time.
 pub struct LoggedPurge<'a> {
@@ -110,27 +110,27 @@ impl Snapshot {
 
     /// The log youngest first, as far as it fits the filter. Looks at no more than [`SCAN_MAX`] rows.
     pub async fn purges_matching(&mut self, filter: &PurgeFilter, limit: u32) -> Result<Vec<Purge>, StoreError> {
-        let mut query = QueryBuilder::new("SELECT * FROM purge_log WHERE seq < ");
-        query.push_bind(int_of(filter.before)).push(" AND seq >= ").push_bind(int_of(filter.first()));
+        let mut query = Sql::new("SELECT * FROM purge_log WHERE seq < ");
+        query.bind(int_of(filter.before)).push(" AND seq >= ").bind(int_of(filter.first()));
         if let Some(mode) = filter.mode {
-            query.push(" AND mode = ").push_bind(mode.as_str());
+            query.push(" AND mode = ").bind(mode.as_str());
         }
         if let Some(actor) = &filter.actor {
-            query.push(" AND actor = ").push_bind(actor);
+            query.push(" AND actor = ").bind(actor);
         }
         if let Some(key) = &filter.key {
             // Keys stand in a JSON list: quoted, and escaped as JSON does it.
             let quoted = json(key)?.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-            query.push(" AND keys LIKE ").push_bind(format!("%{quoted}%")).push(" ESCAPE '\\'");
+            query.push(" AND keys LIKE ").bind(format!("%{quoted}%")).push(" ESCAPE '\\'");
         }
         if let Some(from_ms) = filter.from_ms {
-            query.push(" AND committed_at_ms >= ").push_bind(int_of(from_ms));
+            query.push(" AND committed_at_ms >= ").bind(int_of(from_ms));
         }
         if let Some(until_ms) = filter.until_ms {
-            query.push(" AND committed_at_ms < ").push_bind(int_of(until_ms));
+            query.push(" AND committed_at_ms < ").bind(int_of(until_ms));
         }
-        query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(limit));
-        query.build().fetch_all(&mut *self.tx).await?.iter().map(purge_of).collect()
+        query.push(" ORDER BY seq DESC LIMIT ").bind(i64::from(limit));
+        query.build()?.fetch_all(&mut *self.tx).await?.iter().map(purge_of).collect()
     }
 
     /// Identities this log had before, youngest first.

@@ -1,0 +1,52 @@
+//! Statements made of parts, for filters and lists. sqlx's own builder writes `?` for either engine, which PostgreSQL does
+//! not take; this one writes `$n`. Text can only be what stands in the code; values are bound.
+use sqlx::any::{Any, AnyArguments};
+use sqlx::query::Query;
+use sqlx::{Arguments, AssertSqlSafe, Encode, Type};
+use std::fmt::Write;
+
+pub struct Sql {
+    text: String,
+    arguments: AnyArguments,
+    /// A value could not be encoded; the statement must not run without it.
+    fault: Option<sqlx::error::BoxDynError>,
+}
+
+impl Sql {
+    pub fn new(text: &'static str) -> Self {
+        Self { text: text.into(), arguments: AnyArguments::default(), fault: None }
+    }
+
+    pub fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// A value, in the place the text has reached.
+    pub fn bind<'q, T: Encode<'q, Any> + Type<Any>>(&mut self, value: T) -> &mut Self {
+        if let Err(error) = self.arguments.add(value) {
+            self.fault.get_or_insert(error);
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "${}", self.arguments.len());
+        self
+    }
+
+    /// Values with commas between them: what stands in `IN (…)`.
+    pub fn bind_all<'q, T: Encode<'q, Any> + Type<Any>>(&mut self, values: impl IntoIterator<Item = T>) -> &mut Self {
+        for (at, value) in values.into_iter().enumerate() {
+            if at > 0 {
+                self.text.push_str(", ");
+            }
+            self.bind(value);
+        }
+        self
+    }
+
+    pub fn build(self) -> Result<Query<'static, Any, AnyArguments>, sqlx::Error> {
+        match self.fault {
+            Some(error) => Err(sqlx::Error::Encode(error)),
+            None => Ok(sqlx::query_with(AssertSqlSafe(self.text), self.arguments)),
+        }
+    }
+}

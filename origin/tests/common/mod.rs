@@ -1,0 +1,123 @@
+//! A service over its real router and a real database of its own. Which engine: SQLite, or PostgreSQL with
+//! `ORIGIN_TEST_ENGINE=postgres`; `cargo xtask test` runs the same suites on both.
+#![allow(dead_code)]
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use http_body_util::BodyExt;
+use kv_schemas::claims::StaffRole;
+use origin::edges::Edges;
+use origin::http::{App, Role, router};
+use origin::keys;
+use origin::store::{Engine, Settings, Store};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use xtask::postgres::{Durable, Postgres};
+
+pub fn engine() -> Engine {
+    match std::env::var("ORIGIN_TEST_ENGINE").as_deref() {
+        Ok("postgres") => Engine::Postgres,
+        Ok("sqlite") | Err(_) => Engine::Sqlite,
+        Ok(other) => panic!("ORIGIN_TEST_ENGINE must be sqlite or postgres, not {other}"),
+    }
+}
+
+/// One server for all tests of a binary; each has a database of its own there.
+fn server() -> &'static Postgres {
+    static SERVER: OnceLock<Postgres> = OnceLock::new();
+    SERVER.get_or_init(|| Postgres::start(Durable::No).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// An empty database.
+pub struct Database {
+    pub dir: TempDir,
+    pub settings: Settings,
+    pub name: String,
+}
+
+impl Database {
+    pub fn fresh() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let settings = match engine() {
+            Engine::Sqlite => Settings::sqlite(&dir.path().join("db.sqlite")),
+            Engine::Postgres => Settings::postgres(&server().database(&name).unwrap(), &[]),
+        };
+        Self { dir, settings, name }
+    }
+
+    /// Runs SQL beside the service, as a fault would: each engine's own.
+    pub async fn sql(&self, sqlite: &str, postgres: &str) {
+        match self.settings.engine() {
+            Engine::Sqlite => {
+                sqlx::any::install_default_drivers();
+                let url = format!("sqlite://{}", self.dir.path().join("db.sqlite").display());
+                let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sqlite)).execute(&pool).await.unwrap();
+                pool.close().await;
+            }
+            Engine::Postgres => _ = server().sql(&self.name, postgres).unwrap(),
+        }
+    }
+
+    /// Every insert into this table fails from now on.
+    pub async fn refuse_inserts(&self, table: &str) {
+        let sqlite = format!("CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'full'); END");
+        let postgres = format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()"
+        );
+        self.sql(&sqlite, &postgres).await;
+    }
+
+    /// Ends every connection of the service in the middle of what it does. PostgreSQL's.
+    pub fn cut_connections(&self) {
+        server().cut_connections(&self.name).unwrap();
+    }
+}
+
+pub struct Service {
+    pub database: Database,
+    pub app: App,
+    pub router: axum::Router,
+}
+
+impl Service {
+    pub async fn start() -> Self {
+        Self::over(Database::fresh()).await
+    }
+
+    pub async fn over(database: Database) -> Self {
+        keys::generate(&database.dir.path().join("keys")).unwrap();
+        let keys = Arc::new(keys::load(&database.dir.path().join("keys")).unwrap());
+        let store = Store::connect(&database.settings).await.unwrap();
+        let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+        let edges = Arc::new(Edges::new(Arc::clone(&keys), &[]).unwrap());
+        let app = App { store, keys, edges, metrics };
+        let router = router(app.clone(), &[Role::Client, Role::Admin]);
+        Self { database, app, router }
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: &str) -> Response {
+        self.ask(method, path, body, &[]).await
+    }
+
+    pub async fn ask(&self, method: &str, path: &str, body: &str, fields: &[(&str, &str)]) -> Response {
+        let token = self.app.keys.admin_token("test", StaffRole::Admin, 60).unwrap();
+        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        let request = request.header("content-type", "application/json");
+        // PUT creates here, and there is nothing to match yet.
+        let mut request = if method == "PUT" { request } else { request.header("if-match", "*") };
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        self.router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap()
+    }
+}
+
+pub async fn text(response: Response) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
