@@ -16,6 +16,8 @@ pub const AUDIENCE_ADMIN: &str = "nextream-admin";
 
 /// `aud` of viewers' access tokens.
 pub const AUDIENCE_VIEWER: &str = "nextream-viewer";
+/// Longest life of a viewer's access token that a verifier accepts, in seconds.
+pub const VIEWER_LIFETIME_S_MAX: u64 = 15 * 60;
 
 /// What a token for `/__edge/*` allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

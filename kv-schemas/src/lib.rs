@@ -17,6 +17,7 @@
 
 pub mod as_of;
 pub mod claims;
+pub mod edge_client;
 pub mod entry;
 pub mod header;
 pub mod journal;

@@ -1,5 +1,10 @@
 //! Errors of the service, and the one place where they become problem+json. What a client sees and what the log says
 //! are two texts: internals never leave.
+use crate::auth::password::HashError;
+use crate::auth::secret::NoRandomness;
+use crate::auth::throttle::{Throttle, Wait};
+use crate::http::limits::too_often;
+use crate::keys::KeyError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kv_schemas::Problem;
@@ -12,6 +17,12 @@ pub enum ApiError {
     Refused(Problem),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Somebody guesses too fast.
+    #[error("too many attempts under {}", .0.name)]
+    TooOften(Throttle, Wait),
+    /// The service's fault, said for the log.
+    #[error("{0}")]
+    Failed(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +55,27 @@ impl From<Problem> for ApiError {
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<NoRandomness> for ApiError {
+    fn from(error: NoRandomness) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<HashError> for ApiError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Busy => Self::Refused(Problem::new(503, "busy", "The service is busy; try again in a moment")),
+            error => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -112,6 +144,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = match self {
             Self::Refused(problem) => problem,
+            Self::TooOften(policy, wait) => return too_often(policy, wait),
             Self::Store(error) => {
                 let problem = problem_of(&error);
                 let kind = problem.kind.as_str();
@@ -120,6 +153,10 @@ impl IntoResponse for ApiError {
                     _ => tracing::warn!(%error, kind, "the store cannot serve"),
                 }
                 problem
+            }
+            Self::Failed(error) => {
+                tracing::error!(error, "the service failed");
+                internal()
             }
         };
         problem_response(&problem)

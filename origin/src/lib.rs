@@ -1,10 +1,11 @@
 //! The origin: admins write here, viewers' edges read here, and every write commits its purge in the same transaction.
 //!
-//! `http` speaks, `catalog` knows what a title is, `store` keeps it, `purge` tells the edge and `edges` asks it,
+//! `http` speaks, `auth` knows who somebody is, `catalog` what a title is, `store` keeps it, `purge` tells the edge and `edges` asks it,
 //! `schedule` opens and closes availability windows, `import` fills the catalogue.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod auth;
 pub mod catalog;
 pub mod edges;
 pub mod error;

@@ -2,10 +2,14 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kv_schemas::claims::{Scope, StaffRole};
+use kv_schemas::edge_client::EdgeSecret;
+use origin::auth::password::{Cost, Hasher};
+use origin::auth::{self, Auth};
 use origin::edges::Edges;
+use origin::http::jwks::MAX_AGE_S;
 use origin::http::{App, Role, router};
 use origin::import::{self, Format};
-use origin::keys;
+use origin::keys::{self, TOKEN_LIFETIME_S_MAX};
 use origin::purge::Dispatcher;
 use origin::store::{Settings, Store};
 use std::io::IsTerminal;
@@ -33,6 +37,16 @@ enum Command {
         #[arg(long, env = "ORIGIN_KEYS")]
         keys: PathBuf,
     },
+    /// The keys that sign tokens.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Who may use the admin API.
+    Staff {
+        #[command(subcommand)]
+        command: StaffCommand,
+    },
     /// Prints an admin token.
     Token {
         #[arg(long, env = "ORIGIN_KEYS")]
@@ -57,6 +71,35 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Publishes a new key, which signs from later on. Nobody is logged out, and no service needs a restart.
+    Rotate {
+        #[arg(long, env = "ORIGIN_KEYS")]
+        keys: PathBuf,
+        /// Where the purge of the published keys is logged.
+        #[command(flatten)]
+        store: Settings,
+        /// Seconds until the new key signs. At least the lifetime of the published document, so that every verifier has it.
+        #[arg(long, default_value_t = 2 * MAX_AGE_S, value_parser = clap::value_parser!(u64).range(MAX_AGE_S..=TOKEN_LIFETIME_S_MAX))]
+        signs_in_s: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum StaffCommand {
+    /// Makes an account; the password is read from the first line of standard input. For the first admin: later ones are
+    /// invited by those there are.
+    Create {
+        #[arg(long)]
+        email: String,
+        #[arg(long, value_enum, default_value = "admin")]
+        role: RoleArg,
+        #[command(flatten)]
+        store: Settings,
+    },
+}
+
 #[derive(Parser)]
 struct Serve {
     #[arg(long, env = "ORIGIN_LISTEN", default_value = "127.0.0.1:8080")]
@@ -69,8 +112,15 @@ struct Serve {
     #[arg(long, env = "ORIGIN_EDGE_URL", value_delimiter = ',')]
     edge_url: Vec<String>,
     /// What this process does.
-    #[arg(long, env = "ORIGIN_ROLE", value_enum, value_delimiter = ',', default_value = "client,admin,jobs")]
+    #[arg(long, env = "ORIGIN_ROLE", value_enum, value_delimiter = ',', default_value = "client,admin,auth,jobs")]
     role: Vec<Role>,
+    /// What edge and origin share, at least 32 bytes: with it the edge says where a request comes from. Without it log-ins
+    /// are throttled by account alone.
+    #[arg(long, env = "ORIGIN_EDGE_SECRET", hide_env_values = true)]
+    edge_secret: Option<String>,
+    /// Passwords that are hashed at once; each takes 64 MiB.
+    #[arg(long, env = "ORIGIN_HASHES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    hashes: u16,
     /// Log lines as JSON.
     #[arg(long, env = "ORIGIN_LOG_JSON")]
     log_json: bool,
@@ -102,6 +152,16 @@ enum RoleArg {
     Admin,
 }
 
+impl From<RoleArg> for StaffRole {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Viewer => Self::Viewer,
+            RoleArg::Editor => Self::Editor,
+            RoleArg::Admin => Self::Admin,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum ScopeArg {
     Debug,
@@ -123,6 +183,16 @@ enum CliError {
     Serve(std::io::Error),
     #[error("cannot make an HTTP client: {0}")]
     Client(reqwest::Error),
+    #[error(transparent)]
+    Staff(#[from] auth::accounts::CreateError),
+    #[error(transparent)]
+    Store(origin::error::StoreError),
+    #[error("the password cannot be read: {0}")]
+    Password(std::io::Error),
+    #[error(transparent)]
+    EdgeSecret(#[from] kv_schemas::edge_client::SecretTooShort),
+    #[error("passwords cannot be hashed: {0}")]
+    Hash(#[from] origin::auth::password::HashError),
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error("the report cannot be printed: {0}")]
@@ -145,12 +215,33 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Serve(serve) => serve_api(serve).await,
         Command::Import(arguments) => import_file(arguments).await,
         Command::Keygen { keys } => Ok(keys::generate(&keys)?),
+        Command::Keys { command: KeysCommand::Rotate { keys, store, signs_in_s } } => {
+            let store = open(&store).await?;
+            let rotated = keys::rotate(&keys, signs_in_s)?;
+            // After the files: whoever hears of the purge finds the new ones.
+            let as_of = auth::accounts::log_rotation(&store, &rotated).await.map_err(CliError::Store)?;
+            store.close().await;
+            println!("{} signs from {} on; purge {as_of}", rotated.next, rotated.signs_from_s);
+            Ok(())
+        }
+        Command::Staff { command: StaffCommand::Create { email, role, store } } => {
+            let store = open(&store).await?;
+            let mut password = String::new();
+            std::io::stdin().read_line(&mut password).map_err(CliError::Password)?;
+            let hasher = Hasher::new(Cost::RFC_9106, 1)?;
+            let id = auth::accounts::create_staff(
+                &store,
+                &hasher,
+                &email,
+                role.into(),
+                password.trim_end_matches(['\r', '\n']),
+            );
+            println!("{}", id.await?);
+            store.close().await;
+            Ok(())
+        }
         Command::Token { keys, subject, role, lifetime_s } => {
-            let role = match role {
-                RoleArg::Viewer => StaffRole::Viewer,
-                RoleArg::Editor => StaffRole::Editor,
-                RoleArg::Admin => StaffRole::Admin,
-            };
+            let role = role.into();
             println!("{}", keys::load(&keys)?.admin_token(&subject, role, lifetime_s)?);
             Ok(())
         }
@@ -196,7 +287,13 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
         jobs.spawn(dispatcher.map_err(CliError::Client)?.run(stopped.clone()));
         jobs.spawn(origin::schedule::run(store.clone(), stopped));
     }
-    let app = App { store: store.clone(), keys, edges, metrics };
+    let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
+    if edge_secret.is_none() && arguments.role.contains(&Role::Auth) {
+        tracing::warn!("no --edge-secret: log-ins are not throttled by address");
+    }
+    let hasher = Hasher::new(Cost::RFC_9106, usize::from(arguments.hashes))?;
+    let auth = Arc::new(Auth::new(hasher, edge_secret));
+    let app = App { store: store.clone(), keys, edges, metrics, auth };
     tracing::info!("origin listening on http://{address}");
     let served = axum::serve(listener, router(app, &arguments.role)).with_graceful_shutdown(stop_signal()).await;
     let _ = stop.send(true);

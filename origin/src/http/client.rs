@@ -99,14 +99,28 @@ type ReadAt<'a> = (&'a AsOf, Schedule, i64);
 
 /// A snapshot that is new enough for the client.
 async fn snapshot(app: &App, headers: &HeaderMap) -> Result<Snapshot, ApiError> {
-    let min = match headers.get(MIN_AS_OF) {
-        None => None,
-        Some(value) => Some(value.to_str().unwrap_or("").parse::<AsOf>().map_err(|error| {
+    let min = demanded(headers)?;
+    reached(app.store.client_snapshot(min.as_ref()).await?, min)
+}
+
+/// The primary's: for what must not be behind, such as whether a session is over.
+pub(super) async fn newest_snapshot(app: &App, headers: &HeaderMap) -> Result<Snapshot, ApiError> {
+    let min = demanded(headers)?;
+    reached(app.store.snapshot().await?, min)
+}
+
+/// `Min-As-Of`, if the client sent it.
+fn demanded(headers: &HeaderMap) -> Result<Option<AsOf>, Problem> {
+    let read = |value: &HeaderValue| {
+        value.to_str().unwrap_or("").parse::<AsOf>().map_err(|error| {
             Problem::new(400, "min-as-of-invalid", "Min-As-Of is not of the form a write answers with")
                 .fault("Min-As-Of", error.to_string())
-        })?),
+        })
     };
-    let snapshot = app.store.client_snapshot(min.as_ref()).await?;
+    headers.get(MIN_AS_OF).map(read).transpose()
+}
+
+fn reached(snapshot: Snapshot, min: Option<AsOf>) -> Result<Snapshot, ApiError> {
     match min {
         Some(min) if !snapshot.as_of.covers(&min) => {
             Err(Problem::new(503, "behind", "This database has not reached the demanded state")

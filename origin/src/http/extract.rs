@@ -3,6 +3,7 @@ use crate::error::ApiError;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use kv_schemas::Problem;
 use serde::de::DeserializeOwned;
@@ -39,6 +40,19 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Whole<MAX> {
         Ok(Self(Err(Problem::new(413, "body-too-large", "The body is larger than one call may be")
             .detail(format!("at most {MAX} bytes")))))
     }
+}
+
+/// The body as JSON of one form. Members it does not know are refused if the form says so, and those given twice always.
+pub fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Result<Bytes, Problem>) -> Result<T, Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given = given.split(';').next().unwrap_or_default().trim();
+    if !given.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(415, "media-type", "The body's media type is not taken here")
+            .detail("send Content-Type: application/json"));
+    }
+    serde_json::from_slice(&body?).map_err(|error| {
+        Problem::new(400, "json-invalid", "The body is not of this call's form").detail(error.to_string())
+    })
 }
 
 /// Query parameters.

@@ -1,15 +1,50 @@
-//! Who may use the admin API: a bearer token signed by this service, with a role.
+//! Who is speaking: bearer tokens signed by this service, one audience for staff and one for viewers, and the sessions they
+//! were issued for. A token of one is nothing to the other.
 use super::App;
 use crate::error::ApiError;
+use crate::keys::{EXPECT_ADMIN, EXPECT_VIEWER};
+use crate::now_ms;
+use crate::store::accounts::{Account, Kind};
+use crate::store::{Snapshot, Write};
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use kv_schemas::Problem;
-use kv_schemas::claims::{AUDIENCE_ADMIN, AdminClaims, ISSUER, StaffRole};
-use tokens::Expect;
+use kv_schemas::claims::{AdminClaims, StaffRole, ViewerClaims};
+use serde::de::DeserializeOwned;
+use tokens::{Addressed, Expect};
 
-/// No admin token may live longer.
-pub const TOKEN_LIFETIME_S_MAX: u64 = 30 * 24 * 3600;
+/// The claims of the request's one bearer token.
+pub fn bearer<C: DeserializeOwned + Addressed>(
+    app: &App,
+    headers: &HeaderMap,
+    expect: Expect<'_>,
+) -> Result<C, ApiError> {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let field = fields.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (scheme, token) = field.split_once(' ').unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Problem::new(401, "token-missing", "Send Authorization: Bearer with a token").into());
+    }
+    if fields.next().is_some() {
+        // Two readers could take two of them for true.
+        return Err(Problem::new(401, "token-refused", "The token was refused")
+            .detail("Authorization must be given once")
+            .into());
+    }
+    let claims = app.keys.verify(token.trim(), expect);
+    Ok(claims.map_err(|error| Problem::new(401, "token-refused", "The token was refused").detail(error.to_string()))?)
+}
+
+/// The session a token was issued for is over, or its account is.
+pub fn revoked() -> ApiError {
+    Problem::new(401, "token-revoked", "The session is over; log in again").into()
+}
+
+fn moment() -> i64 {
+    i64::try_from(now_ms()).unwrap_or(i64::MAX)
+}
 
 /// A verified member of staff.
 pub struct Staff(pub AdminClaims);
@@ -30,16 +65,42 @@ impl Staff {
 impl FromRequestParts<App> for Staff {
     type Rejection = ApiError;
 
+    /// A token with a session counts as long as that does, with the role its account has now; one made at the command line
+    /// counts by itself.
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let (scheme, token) = header.split_once(' ').unwrap_or_default();
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Problem::new(401, "token-missing", "Send Authorization: Bearer with an admin token").into());
+        let mut claims: AdminClaims = bearer(app, &parts.headers, EXPECT_ADMIN)?;
+        if let Some(sid) = &claims.sid {
+            let mut snapshot = app.store.snapshot().await?;
+            let account = snapshot.account_in_session(Kind::Staff, &claims.sub, sid, moment()).await?;
+            claims.role = account.and_then(|account| account.role).ok_or_else(revoked)?;
         }
-        let expect = Expect { issuer: ISSUER, audience: AUDIENCE_ADMIN, lifetime_s_max: TOKEN_LIFETIME_S_MAX };
-        let claims = app.keys.public.verify(token.trim(), expect, crate::now_ms() / 1000);
-        let claims = claims
-            .map_err(|error| Problem::new(401, "token-refused", "The token was refused").detail(error.to_string()))?;
         Ok(Self(claims))
+    }
+}
+
+/// A viewer's verified token. Whether its session still is, the database says: ask for the account.
+pub struct ViewerToken(pub ViewerClaims);
+
+impl ViewerToken {
+    pub fn verify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
+        Ok(Self(bearer(app, headers, EXPECT_VIEWER)?))
+    }
+
+    pub async fn account(&self, snapshot: &mut Snapshot) -> Result<Account, ApiError> {
+        let account = snapshot.account_in_session(Kind::Viewer, &self.0.sub, &self.0.sid, moment()).await?;
+        account.ok_or_else(revoked)
+    }
+
+    pub async fn account_to_write(&self, write: &mut Write) -> Result<Account, ApiError> {
+        let account = write.account_in_session(Kind::Viewer, &self.0.sub, &self.0.sid, moment()).await?;
+        account.ok_or_else(revoked)
+    }
+}
+
+impl FromRequestParts<App> for ViewerToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Self::verify(app, &parts.headers)
     }
 }

@@ -1,12 +1,17 @@
 //! The service's HTTP side: which role serves what, and what holds for every answer.
 mod admin;
+pub mod auth;
 mod client;
 mod conditional;
 mod extract;
 mod guard;
+pub mod jwks;
+pub mod limits;
+mod me;
 mod ops;
 mod purges;
 
+use crate::auth::Auth;
 use crate::edges::Edges;
 use crate::error::{ApiError, problem_response};
 use crate::keys::Keys;
@@ -32,6 +37,8 @@ pub enum Role {
     Client,
     /// Editors' reads and writes.
     Admin,
+    /// Accounts, sessions, and the keys that verify tokens.
+    Auth,
     /// Delivery of purges.
     Jobs,
 }
@@ -42,15 +49,19 @@ pub struct App {
     pub keys: Arc<Keys>,
     pub edges: Arc<Edges>,
     pub metrics: PrometheusHandle,
+    pub auth: Arc<Auth>,
 }
 
 pub fn router(app: App, roles: &[Role]) -> Router {
     let mut router = ops::routes();
     if roles.contains(&Role::Client) {
-        router = router.merge(client::routes());
+        router = router.merge(client::routes()).merge(me::routes());
     }
     if roles.contains(&Role::Admin) {
         router = router.merge(admin::routes()).merge(purges::routes());
+    }
+    if roles.contains(&Role::Auth) {
+        router = router.merge(auth::routes()).merge(jwks::routes());
     }
     router
         .fallback(|| async { problem_response(&Problem::new(404, "not-found", "There is nothing at this path")) })

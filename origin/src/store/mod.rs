@@ -4,6 +4,7 @@
 //!
 //! SQL stands in this folder alone, once for both engines: `$n` placeholders; BIGINT, DOUBLE PRECISION and TEXT; truth
 //! values 0 and 1; sums and averages cast to one of the three. Where engines differ, [`Snapshot::engine`] tells which it is.
+pub mod accounts;
 mod migrations;
 mod purges;
 mod rails;
@@ -12,6 +13,7 @@ mod settings;
 mod sql;
 mod titles;
 mod tx;
+pub mod viewing;
 
 pub use purges::{LoggedPurge, PurgeFilter};
 pub use settings::{Engine, Settings};

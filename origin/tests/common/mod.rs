@@ -1,11 +1,16 @@
 //! A service over its real router and a real database of its own. Which engine: SQLite, or PostgreSQL with
 //! `ORIGIN_TEST_ENGINE=postgres`; `cargo xtask test` runs the same suites on both.
 #![allow(dead_code)]
+pub mod people;
+
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use kv_schemas::claims::StaffRole;
+use kv_schemas::edge_client::EdgeSecret;
+use origin::auth::Auth;
+use origin::auth::password::{Cost, Hasher};
 use origin::edges::Edges;
 use origin::http::{App, Role, router};
 use origin::keys;
@@ -15,6 +20,9 @@ use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
 use tower::ServiceExt;
 use xtask::postgres::{Durable, Postgres};
+
+/// What the service shares with an edge.
+pub const EDGE_SECRET: &str = "a secret that edge and origin share";
 
 pub fn engine() -> Engine {
     match std::env::var("ORIGIN_TEST_ENGINE").as_deref() {
@@ -73,6 +81,22 @@ impl Database {
         self.sql(&sqlite, &postgres).await;
     }
 
+    /// Undoes that.
+    pub async fn accept_inserts(&self, table: &str) {
+        self.sql("DROP TRIGGER refuse", &format!("DROP TRIGGER refuse ON {table}; DROP FUNCTION refuse")).await;
+    }
+
+    /// Rows of a table.
+    pub async fn count(&self, table: &str) -> i64 {
+        sqlx::any::install_default_drivers();
+        let file = format!("sqlite://{}", self.dir.path().join("db.sqlite").display());
+        let pool = sqlx::AnyPool::connect(self.settings.database_url.as_deref().unwrap_or(&file)).await.unwrap();
+        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        let count = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
+        pool.close().await;
+        count
+    }
+
     /// Ends every connection of the service in the middle of what it does. PostgreSQL's.
     pub fn cut_connections(&self) {
         server().cut_connections(&self.name).unwrap();
@@ -96,8 +120,10 @@ impl Service {
         let store = Store::connect(&database.settings).await.unwrap();
         let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
         let edges = Arc::new(Edges::new(Arc::clone(&keys), &[]).unwrap());
-        let app = App { store, keys, edges, metrics };
-        let router = router(app.clone(), &[Role::Client, Role::Admin]);
+        let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
+        let auth = Arc::new(Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), Some(secret)));
+        let app = App { store, keys, edges, metrics, auth };
+        let router = router(app.clone(), &[Role::Client, Role::Admin, Role::Auth]);
         Self { database, app, router }
     }
 

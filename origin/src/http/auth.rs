@@ -1,0 +1,558 @@
+//! The auth service: register, log in, refresh, log out, change a password; for viewers below `/auth`, for staff below
+//! `/auth/staff`, which know nothing of each other.
+//!
+//! Who has no account and who mistypes the password are answered alike, with the same work done. Every end of a session is
+//! a hard purge of `session:<sid>` or `user:<sub>` in the transaction that ends it.
+use super::extract::{Segment, Whole, read_json};
+use super::guard::{ViewerToken, bearer};
+use super::limits::limit_fields;
+use super::{ApiResult, App};
+use crate::auth::throttle::Throttle;
+use crate::auth::{self, SESSIONS_MAX, account_key, accounts, address_key, email, password, secret};
+use crate::error::{ApiError, problem_response};
+use crate::keys::EXPECT_ADMIN;
+use crate::now_ms;
+use crate::store::accounts::{Account, Kind, Session};
+use crate::store::{LoggedPurge, Write};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use kv_schemas::claims::AdminClaims;
+use kv_schemas::edge_client::EDGE_CLIENT;
+use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::viewer::{Locale, Plan};
+use kv_schemas::{AsOf, Problem, PurgeMode, SurrogateKey};
+use serde::{Deserialize, Serialize};
+
+/// Largest body these calls take, in bytes.
+const BODY_BYTES_MAX: usize = 8 * 1024;
+pub const NAME_CHARS_MAX: usize = 80;
+const DEVICE_CHARS_MAX: usize = 80;
+/// Longest refresh token or invitation that is looked at.
+const SECRET_BYTES_MAX: usize = 64;
+
+type Body = Whole<BODY_BYTES_MAX>;
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/auth/register", post(register))
+        .route("/auth/login", post(|app, headers, body| login(Kind::Viewer, app, headers, body)))
+        .route("/auth/refresh", post(|app, headers, body| refresh(Kind::Viewer, app, headers, body)))
+        .route("/auth/logout", post(|app, headers, body| logout(Kind::Viewer, app, headers, body)))
+        .route("/auth/logout-everywhere", post(|app, headers| logout_everywhere(Kind::Viewer, app, headers)))
+        .route("/auth/password", post(|app, headers, body| change_password(Kind::Viewer, app, headers, body)))
+        .route("/auth/sessions", get(sessions))
+        .route("/auth/sessions/{id}", delete(end_session))
+        .route("/auth/staff/login", post(|app, headers, body| login(Kind::Staff, app, headers, body)))
+        .route("/auth/staff/refresh", post(|app, headers, body| refresh(Kind::Staff, app, headers, body)))
+        .route("/auth/staff/logout", post(|app, headers, body| logout(Kind::Staff, app, headers, body)))
+        .route("/auth/staff/logout-everywhere", post(|app, headers| logout_everywhere(Kind::Staff, app, headers)))
+        .route("/auth/staff/password", post(|app, headers, body| change_password(Kind::Staff, app, headers, body)))
+        .route("/auth/staff/accept", post(accept))
+}
+
+pub(super) fn moment() -> i64 {
+    i64::try_from(now_ms()).unwrap_or(i64::MAX)
+}
+
+fn no_store<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    (status, [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], axum::Json(value)).into_response()
+}
+
+/// An answer without content, with the state a write made.
+pub(super) fn done(as_of: &AsOf) -> Response {
+    let as_of = HeaderValue::from_str(&as_of.to_string()).unwrap_or(HeaderValue::from_static(""));
+    let fields = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (HeaderName::from_static(SURROGATE_AS_OF), as_of),
+    ];
+    (StatusCode::NO_CONTENT, fields).into_response()
+}
+
+/// Ends tokens everywhere: one hard purge.
+pub(super) async fn revoke(
+    write: &mut Write,
+    keys: &[String],
+    reason: &'static str,
+    actor: &str,
+) -> Result<(), ApiError> {
+    let keys: Result<Vec<_>, _> = keys.iter().map(SurrogateKey::new).collect();
+    // Made of our own ids; should one be no key, nothing may be committed.
+    let keys = keys.map_err(|error| ApiError::Failed(error.to_string()))?;
+    write.purge(LoggedPurge { keys: &keys, mode: PurgeMode::Hard, reason: Some(reason), actor: Some(actor) }).await?;
+    Ok(())
+}
+
+pub(super) fn session_key(sid: &str) -> String {
+    format!("session:{sid}")
+}
+
+pub(super) fn user_key(sub: &str) -> String {
+    format!("user:{sub}")
+}
+
+/// A name as people write it: no control characters, not only white space, not endless.
+pub(super) fn check_name(name: &str) -> Result<String, &'static str> {
+    let name = name.trim();
+    let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if fits { Ok(name.into()) } else { Err("must have 1 to 80 characters") }
+}
+
+fn body_faults() -> Problem {
+    Problem::new(400, "body-invalid", "The body has faults")
+}
+
+// How often one may guess.
+
+/// The policies an attempt counts for.
+struct Attempt<'a> {
+    app: &'a App,
+    counts: Vec<(Throttle, String)>,
+}
+
+impl<'a> Attempt<'a> {
+    /// Counts an attempt for each policy, or says which one it has to wait for.
+    fn begin(app: &'a App, counts: Vec<(Throttle, String)>) -> Result<Self, ApiError> {
+        let mut attempt = Self { app, counts: Vec::new() };
+        for (policy, name) in counts {
+            match app.auth.throttles.begin(policy, &name, now_ms()) {
+                Ok(()) => attempt.counts.push((policy, name)),
+                Err(wait) => {
+                    attempt.undo();
+                    metrics::counter!("origin_throttled_total", "policy" => policy.name).increment(1);
+                    return Err(ApiError::TooOften(policy, wait));
+                }
+            }
+        }
+        Ok(attempt)
+    }
+
+    /// A guess at an account's password.
+    fn guess(app: &'a App, kind: Kind, email: &str, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let mut counts = vec![(auth::THROTTLE_ACCOUNT, account_key(kind, email))];
+        counts.extend(address(app, headers).map(|address| (auth::THROTTLE_ADDRESS, address)));
+        Self::begin(app, counts)
+    }
+
+    /// It was no guess: the right password, or nothing that was looked at. The address keeps what it guessed before.
+    fn undo(self) {
+        for (policy, name) in &self.counts {
+            self.app.auth.throttles.succeed(*policy, name, false);
+        }
+    }
+
+    /// The right password.
+    fn succeed(self) {
+        for (policy, name) in &self.counts {
+            self.app.auth.throttles.succeed(*policy, name, *policy == auth::THROTTLE_ACCOUNT);
+        }
+    }
+
+    /// The answer to a wrong one: the same whether or not there is such an account.
+    fn refuse(self) -> Response {
+        let problem = Problem::new(401, "credentials", "The e-mail address or the password is wrong");
+        let mut response = problem_response(&problem);
+        if let Some((policy, name)) = self.counts.first() {
+            let left = self.app.auth.throttles.left(*policy, name);
+            limit_fields(response.headers_mut(), *policy, left, None);
+        }
+        response
+    }
+}
+
+fn address(app: &App, headers: &HeaderMap) -> Option<String> {
+    // Twice in one request: somebody has added one of his own.
+    let mut fields = headers.get_all(EDGE_CLIENT).iter();
+    let field = fields.next().filter(|_| fields.next().is_none());
+    app.auth.client_address(field.and_then(|value| value.to_str().ok())).map(address_key)
+}
+
+// Registering.
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Register {
+    email: String,
+    password: String,
+    name: Option<String>,
+    locale: Option<String>,
+}
+
+/// Makes a viewer's account, and says the same if there was one: who registers logs in next.
+async fn register(State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
+    let request: Register = read_json(&headers, body)?;
+    let mut problem = body_faults();
+    let email = email::normalise(&request.email).unwrap_or_else(|message| {
+        problem.errors.push(fault("/email", message));
+        String::new()
+    });
+    if let Err(message) = password::check(&request.password, &email) {
+        problem.errors.push(fault("/password", message));
+    }
+    let name = request.name.as_deref().map(check_name).transpose().unwrap_or_else(|message| {
+        problem.errors.push(fault("/name", message));
+        None
+    });
+    let locale = request.locale.as_deref().map(str::parse::<Locale>).transpose().unwrap_or_else(|error| {
+        problem.errors.push(fault("/locale", error));
+        None
+    });
+    if !problem.errors.is_empty() {
+        return Err(problem.into());
+    }
+    let counts = address(&app, &headers).map(|address| (auth::THROTTLE_REGISTER, address));
+    let attempt = Attempt::begin(&app, counts.into_iter().collect())?;
+    let hashed = app.auth.hasher.hash(request.password).await;
+    let password_hash = match hashed {
+        Ok(hash) => hash,
+        Err(error) => {
+            attempt.undo();
+            return Err(error.into());
+        }
+    };
+    let now_ms = moment();
+    let name =
+        name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect());
+    let account = Account {
+        name,
+        locale,
+        plan: Plan::Basic,
+        ..accounts::new_account(Kind::Viewer, email, password_hash, now_ms)?
+    };
+    let mut write = app.store.write().await?;
+    if !write.add_account(&account).await?
+        && let Some(existing) = write.account_by_email(Kind::Viewer, &account.email).await?
+    {
+        // As much work for the database as a new one.
+        write.touch_account(&existing.id).await?;
+    }
+    write.commit().await?;
+    #[derive(Serialize)]
+    struct Accepted {
+        status: &'static str,
+    }
+    Ok(no_store(StatusCode::ACCEPTED, &Accepted { status: "accepted" }))
+}
+
+fn fault(at: &str, message: impl ToString) -> kv_schemas::problem::Fault {
+    kv_schemas::problem::Fault { at: at.into(), message: message.to_string() }
+}
+
+// Logging in, and staying so.
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    email: String,
+    password: String,
+    /// What the list of devices calls this one.
+    device: Option<String>,
+}
+
+/// After RFC 6749 section 5.1.
+#[derive(Serialize)]
+struct Tokens {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: u64,
+    refresh_token: String,
+    refresh_expires_in: i64,
+    session: String,
+}
+
+fn tokens(access_token: String, refresh_token: String, session: &Session, now_ms: i64) -> Response {
+    let end_ms = session.idle_end_ms.min(session.end_ms);
+    let tokens = Tokens {
+        access_token,
+        token_type: "Bearer",
+        expires_in: auth::ACCESS_LIFETIME_S,
+        refresh_token,
+        refresh_expires_in: end_ms.saturating_sub(now_ms) / 1000,
+        session: session.id.clone(),
+    };
+    no_store(StatusCode::OK, &tokens)
+}
+
+async fn login(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
+    let request: Login = read_json(&headers, body)?;
+    let email = email::normalise(&request.email).map_err(|message| body_faults().fault("/email", message))?;
+    if request.password.len() > password::PASSWORD_BYTES_MAX {
+        return Err(body_faults().fault("/password", "has at most 256 bytes").into());
+    }
+    let device: String = request.device.unwrap_or_default();
+    let device: String = device.chars().filter(|c| !c.is_control()).take(DEVICE_CHARS_MAX).collect();
+    let attempt = Attempt::guess(&app, kind, &email, &headers)?;
+    let found = app.store.snapshot().await?.account_by_email(kind, &email).await?;
+    let stored = found.as_ref().map(|account| account.password_hash.as_str());
+    let fits = match app.auth.hasher.verify(request.password.clone(), stored).await {
+        Ok(fits) => fits,
+        Err(error) => {
+            attempt.undo();
+            return Err(error.into());
+        }
+    };
+    let Some(account) = found.filter(|_| fits) else {
+        return Ok(attempt.refuse());
+    };
+    attempt.succeed();
+    if account.banned {
+        return Err(banned());
+    }
+    let rehashed = match app.auth.hasher.is_outdated(&account.password_hash) {
+        true => app.auth.hasher.hash(request.password).await.ok(),
+        false => None,
+    };
+    let now_ms = moment();
+    let mut write = app.store.write().await?;
+    // What was verified may have changed while the hash was made.
+    let still = write.account(kind, &account.id).await?;
+    let Some(mut account) = still.filter(|still| still.password_hash == account.password_hash && !still.banned) else {
+        return Err(Problem::new(401, "credentials", "The e-mail address or the password is wrong").into());
+    };
+    if let Some(hash) = rehashed {
+        account.password_hash = hash;
+        write.put_account(&account).await?;
+    }
+    make_room(&mut write, &account, now_ms).await?;
+    let session = auth::new_session(&account, device, now_ms)?;
+    let refresh_token = secret::new_secret()?;
+    write.add_session(&session, &secret::hash(&refresh_token)).await?;
+    let access_token = auth::access_token(&app.keys, &account, &session.id, write.as_of())?;
+    write.commit().await?;
+    Ok(tokens(access_token, refresh_token, &session, now_ms))
+}
+
+fn banned() -> ApiError {
+    Problem::new(403, "account-banned", "This account is closed").into()
+}
+
+/// Ends the sessions used longest ago, so that a new one fits.
+async fn make_room(write: &mut Write, account: &Account, now_ms: i64) -> Result<(), ApiError> {
+    let sessions = write.sessions(&account.id).await?;
+    for session in sessions.iter().skip(SESSIONS_MAX.saturating_sub(1)) {
+        write.end_session(&session.id).await?;
+        if session.is_alive(now_ms) {
+            revoke(write, &[session_key(&session.id)], "too many devices", &account.id).await?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refresh {
+    refresh_token: String,
+}
+
+/// One answer for every reason: unknown, spent, over, the other kind's.
+fn refresh_refused() -> ApiError {
+    Problem::new(401, "refresh-refused", "The refresh token is not valid (any more); log in again").into()
+}
+
+fn read_secret(headers: &HeaderMap, body: Result<axum::body::Bytes, Problem>) -> Result<String, ApiError> {
+    let request: Refresh = read_json(headers, body)?;
+    if request.refresh_token.len() > SECRET_BYTES_MAX {
+        return Err(refresh_refused());
+    }
+    Ok(secret::hash(&request.refresh_token))
+}
+
+/// The account and session of a refresh token, in a write (which runs beside no other); and whether the token is the living
+/// one.
+async fn of_refresh_token(
+    app: &App,
+    kind: Kind,
+    hash: &str,
+) -> Result<Option<(Write, Account, Session, bool)>, ApiError> {
+    // Made-up ones do not reach the writer.
+    if !app.store.snapshot().await?.has_refresh_token(hash).await? {
+        return Ok(None);
+    }
+    let mut write = app.store.write().await?;
+    let Some((session, lives)) = write.refresh_token(hash).await? else { return Ok(None) };
+    let account = write.account(kind, &session.account_id).await?;
+    Ok(account.map(|account| (write, account, session, lives)))
+}
+
+async fn refresh(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
+    let hash = read_secret(&headers, body)?;
+    let Some((mut write, account, session, lives)) = of_refresh_token(&app, kind, &hash).await? else {
+        return Err(refresh_refused());
+    };
+    let now_ms = moment();
+    if !lives {
+        // Two hold this family, and nobody can tell which is the thief.
+        write.end_session(&session.id).await?;
+        revoke(&mut write, &[session_key(&session.id)], "refresh token reused", &account.id).await?;
+        write.commit().await?;
+        metrics::counter!("origin_refresh_reused_total").increment(1);
+        tracing::warn!(
+            session = session.id,
+            account = account.id,
+            "a spent refresh token was sent; its session is over"
+        );
+        return Err(refresh_refused());
+    }
+    if account.banned || !session.is_alive(now_ms) {
+        return Err(refresh_refused());
+    }
+    let session = auth::refreshed(&session, kind, now_ms);
+    let refresh_token = secret::new_secret()?;
+    write.refreshed(&session, &secret::hash(&refresh_token)).await?;
+    let access_token = auth::access_token(&app.keys, &account, &session.id, write.as_of())?;
+    write.commit().await?;
+    Ok(tokens(access_token, refresh_token, &session, now_ms))
+}
+
+// Leaving.
+
+/// Ends the session of a refresh token. A token that is unknown is as good as logged out.
+async fn logout(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
+    let hash = read_secret(&headers, body)?;
+    let Some((mut write, account, session, _)) = of_refresh_token(&app, kind, &hash).await? else {
+        return Ok(done(&app.store.snapshot().await?.as_of));
+    };
+    write.end_session(&session.id).await?;
+    revoke(&mut write, &[session_key(&session.id)], "logged out", &account.id).await?;
+    Ok(done(&write.commit().await?))
+}
+
+/// Account and session of a bearer token, in a write.
+async fn in_session(app: &App, kind: Kind, headers: &HeaderMap) -> Result<(Write, Account, String), ApiError> {
+    let (sub, sid) = match kind {
+        Kind::Viewer => {
+            let ViewerToken(claims) = ViewerToken::verify(app, headers)?;
+            (claims.sub, claims.sid)
+        }
+        Kind::Staff => {
+            let claims: AdminClaims = bearer(app, headers, EXPECT_ADMIN)?;
+            let sid = claims.sid.ok_or_else(|| {
+                Problem::new(403, "no-session", "This token was made at the command line and has no session")
+            })?;
+            (claims.sub, sid)
+        }
+    };
+    let mut write = app.store.write().await?;
+    let account = write.account_in_session(kind, &sub, &sid, moment()).await?;
+    Ok((write, account.ok_or_else(super::guard::revoked)?, sid))
+}
+
+async fn logout_everywhere(kind: Kind, State(app): State<App>, headers: HeaderMap) -> ApiResult {
+    let (mut write, account, _) = in_session(&app, kind, &headers).await?;
+    write.end_sessions(&account.id, None).await?;
+    revoke(&mut write, &[user_key(&account.id)], "logged out everywhere", &account.id).await?;
+    Ok(done(&write.commit().await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangePassword {
+    current_password: String,
+    new_password: String,
+}
+
+/// Other devices are logged out. This one's session stays; its access token is over like all others: refresh.
+async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
+    let request: ChangePassword = read_json(&headers, body)?;
+    let (write, account, sid) = in_session(&app, kind, &headers).await?;
+    // The writer is not held while a password is hashed.
+    drop(write);
+    if let Err(message) = password::check(&request.new_password, &account.email) {
+        return Err(body_faults().fault("/new_password", message).into());
+    }
+    if request.current_password.len() > password::PASSWORD_BYTES_MAX {
+        return Err(body_faults().fault("/current_password", "has at most 256 bytes").into());
+    }
+    let attempt = Attempt::guess(&app, kind, &account.email, &headers)?;
+    let fits = match app.auth.hasher.verify(request.current_password, Some(&account.password_hash)).await {
+        Ok(fits) => fits,
+        Err(error) => {
+            attempt.undo();
+            return Err(error.into());
+        }
+    };
+    if !fits {
+        return Ok(attempt.refuse());
+    }
+    attempt.succeed();
+    let password_hash = app.auth.hasher.hash(request.new_password).await?;
+    let (mut write, now) = {
+        let (write, now, _) = in_session(&app, kind, &headers).await?;
+        (write, now)
+    };
+    if now.password_hash != account.password_hash {
+        return Err(Problem::new(409, "changed-meanwhile", "The password was changed meanwhile").into());
+    }
+    write.put_account(&Account { password_hash, updated_ms: moment(), ..now }).await?;
+    write.end_sessions(&account.id, Some(&sid)).await?;
+    revoke(&mut write, &[user_key(&account.id)], "password changed", &account.id).await?;
+    Ok(done(&write.commit().await?))
+}
+
+/// The viewer's devices.
+async fn sessions(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
+    #[derive(Serialize)]
+    struct Devices {
+        items: Vec<Device>,
+    }
+    #[derive(Serialize)]
+    struct Device {
+        #[serde(flatten)]
+        session: Session,
+        current: bool,
+    }
+    let mut snapshot = app.store.snapshot().await?;
+    let account = viewer.account(&mut snapshot).await?;
+    let sessions = snapshot.sessions(&account.id, moment()).await?;
+    let current = viewer.0.sid;
+    let items = sessions.into_iter().map(|session| Device { current: session.id == current, session }).collect();
+    Ok(no_store(StatusCode::OK, &Devices { items }))
+}
+
+/// Logs one of the viewer's devices out.
+async fn end_session(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> ApiResult {
+    let (mut write, account, _) = in_session(&app, Kind::Viewer, &headers).await?;
+    let session = write.session(&id).await?.filter(|session| session.account_id == account.id);
+    let Some(session) = session else {
+        return Err(Problem::new(404, "not-found", "There is no device of this id").into());
+    };
+    write.end_session(&session.id).await?;
+    revoke(&mut write, &[session_key(&session.id)], "logged out", &account.id).await?;
+    Ok(done(&write.commit().await?))
+}
+
+// Joining the staff.
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accept {
+    invitation: String,
+    password: String,
+}
+
+/// Takes an invitation up by choosing a password.
+async fn accept(State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
+    let request: Accept = read_json(&headers, body)?;
+    let refused = || Problem::new(401, "invitation-refused", "The invitation is not valid (any more)");
+    if request.invitation.len() > SECRET_BYTES_MAX {
+        return Err(refused().into());
+    }
+    let hash = secret::hash(&request.invitation);
+    let Some(account) = app.store.snapshot().await?.invited(&hash, moment()).await? else {
+        return Err(refused().into());
+    };
+    if let Err(message) = password::check(&request.password, &account.email) {
+        return Err(body_faults().fault("/password", message).into());
+    }
+    let password_hash = app.auth.hasher.hash(request.password).await?;
+    let mut write = app.store.write().await?;
+    let taken = write.take_invitation(&hash, moment()).await?;
+    let account = taken.ok_or_else(refused)?;
+    write.put_account(&Account { password_hash, updated_ms: moment(), ..account.clone() }).await?;
+    // Whoever knew an earlier password is out.
+    write.end_sessions(&account.id, None).await?;
+    revoke(&mut write, &[user_key(&account.id)], "invitation taken up", &account.id).await?;
+    Ok(done(&write.commit().await?))
+}

@@ -1,0 +1,353 @@
+//! What belongs to one viewer: profile, watch-list, progress. Whose it is comes from the verified token and from nowhere
+//! else; no path, query or body names an account.
+//!
+//! Reads carry the key `viewer:<sub>` and may be kept for that viewer alone, for half a minute; writes purge it, hard.
+use super::auth::{check_name, done, moment, revoke, user_key};
+use super::client::newest_snapshot;
+use super::conditional::{client_has, etag_of};
+use super::extract::{Segment, Whole, read_json};
+use super::guard::ViewerToken;
+use super::{ApiResult, App};
+use crate::catalog::keys;
+use crate::catalog::model::Title;
+use crate::catalog::validate::check_id;
+use crate::error::ApiError;
+use crate::store::Write;
+use crate::store::accounts::{Account, moment as rfc_3339};
+use crate::store::viewing::Progress;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
+use kv_schemas::viewer::{Locale, Maturity, Plan};
+use kv_schemas::{AsOf, Problem};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Largest body these calls take, in bytes.
+const BODY_BYTES_MAX: usize = 4 * 1024;
+/// Titles continue-watching shows.
+const CONTINUE_MAX: u32 = 50;
+/// Longest time a title may claim to last, in seconds.
+const DURATION_S_MAX: i64 = 48 * 3600;
+/// What was watched for less has not been begun.
+const BEGUN_S: i64 = 30;
+/// Progress alone purges a viewer's documents this often at most.
+const PROGRESS_PURGE_MS: i64 = 30_000;
+/// Of the list's titles, whose keys an answer names; each change of them is a purge of it.
+const KEYS_MAX: usize = 100;
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/me", get(profile).patch(change_profile).delete(delete_me))
+        .route("/v1/me/watch-list", get(watch_list))
+        .route("/v1/me/watch-list/{title_id}", put(watch).delete(unwatch))
+        .route("/v1/me/continue-watching", get(continue_watching))
+        .route("/v1/me/progress/{title_id}", put(progress))
+}
+
+fn viewer_key(sub: &str) -> String {
+    format!("viewer:{sub}")
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A document for this viewer alone.
+fn private<T: Serialize>(
+    value: &T,
+    sub: &str,
+    shown: &[&Title],
+    as_of: &AsOf,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let body = serde_json::to_string(value).map_err(|error| ApiError::Failed(error.to_string()))?;
+    let mut surrogate_keys = viewer_key(sub);
+    for key in shown.iter().take(KEYS_MAX).filter_map(|title| keys::title(&title.id)) {
+        surrogate_keys.push(' ');
+        surrogate_keys.push_str(key.as_str());
+    }
+    let etag = etag_of(body.as_bytes());
+    let fields = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+        (HeaderName::from_static(CDN_CACHE_CONTROL), HeaderValue::from_static("max-age=30")),
+        (HeaderName::from_static(SURROGATE_KEY), text(&surrogate_keys)),
+        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
+        (header::VARY, HeaderValue::from_static("authorization")),
+        (header::ETAG, text(&etag)),
+    ];
+    if client_has(headers, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
+    }
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((fields, json, body).into_response())
+}
+
+#[derive(Serialize)]
+struct Profile<'a> {
+    id: &'a str,
+    email: &'a str,
+    name: &'a str,
+    locale: Option<&'a Locale>,
+    maturity: Maturity,
+    plan: Plan,
+    #[serde(serialize_with = "rfc_3339")]
+    created_at: i64,
+}
+
+fn profile_of(account: &Account) -> Profile<'_> {
+    Profile {
+        id: &account.id,
+        email: &account.email,
+        name: &account.name,
+        locale: account.locale.as_ref(),
+        maturity: account.maturity,
+        plan: account.plan,
+        created_at: account.created_ms,
+    }
+}
+
+async fn profile(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
+    let mut snapshot = newest_snapshot(&app, &headers).await?;
+    let account = viewer.account(&mut snapshot).await?;
+    private(&profile_of(&account), &account.id, &[], &snapshot.as_of, &headers)
+}
+
+/// What a viewer may change; anything else in the body is refused, not ignored.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    name: Option<String>,
+    /// `null` takes the choice back.
+    #[serde(default, deserialize_with = "given")]
+    locale: Option<Option<String>>,
+    maturity: Option<u8>,
+}
+
+/// Tells `null` from a member that is not there.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+async fn change_profile(
+    State(app): State<App>,
+    viewer: ViewerToken,
+    headers: HeaderMap,
+    Whole(body): Whole<BODY_BYTES_MAX>,
+) -> ApiResult {
+    let change: Change = read_json(&headers, body)?;
+    let mut problem = Problem::new(400, "body-invalid", "The body has faults");
+    let name = change.name.as_deref().map(check_name).transpose().unwrap_or_else(|message| {
+        problem = problem.clone().fault("/name", message);
+        None
+    });
+    let locale = change.locale.map(|locale| locale.map(|locale| locale.parse::<Locale>()).transpose()).transpose();
+    let locale = locale.unwrap_or_else(|error| {
+        problem = problem.clone().fault("/locale", error.to_string());
+        None
+    });
+    let maturity = change.maturity.map(Maturity::try_from).transpose().unwrap_or_else(|error| {
+        problem = problem.clone().fault("/maturity", error.to_string());
+        None
+    });
+    if !problem.errors.is_empty() {
+        return Err(problem.into());
+    }
+    let mut write = app.store.write().await?;
+    let before = viewer.account_to_write(&mut write).await?;
+    let after = Account {
+        name: name.unwrap_or_else(|| before.name.clone()),
+        locale: locale.unwrap_or_else(|| before.locale.clone()),
+        maturity: maturity.unwrap_or(before.maturity),
+        updated_ms: moment(),
+        ..before.clone()
+    };
+    write.put_account(&after).await?;
+    let mut purged = vec![viewer_key(&after.id)];
+    if (after.maturity, &after.locale) != (before.maturity, &before.locale) {
+        // Access tokens say these, so they are over; sessions are not, and the next refresh says the new ones.
+        purged.push(user_key(&after.id));
+    }
+    revoke(&mut write, &purged, "profile changed", &after.id).await?;
+    let as_of = write.commit().await?;
+    let fields = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
+    ];
+    Ok((fields, axum::Json(profile_of(&after))).into_response())
+}
+
+/// Everything that is kept of a viewer goes, at once.
+async fn delete_me(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
+    let mut write = app.store.write().await?;
+    let account = viewer.account_to_write(&mut write).await?;
+    write.delete_account(&account.id).await?;
+    revoke(&mut write, &[user_key(&account.id), viewer_key(&account.id)], "account deleted", &account.id).await?;
+    Ok(done(&write.commit().await?))
+}
+
+/// A title as these lists show it.
+#[derive(Serialize)]
+struct Card<'a> {
+    id: &'a str,
+    name: &'a str,
+    year: Option<i64>,
+    maturity: Option<&'a str>,
+}
+
+fn card(title: &Title) -> Card<'_> {
+    Card { id: &title.id, name: &title.input.name, year: title.input.year, maturity: title.input.maturity.as_deref() }
+}
+
+#[derive(Serialize)]
+struct Items<T> {
+    items: Vec<T>,
+}
+
+async fn watch_list(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
+    #[derive(Serialize)]
+    struct Item<'a> {
+        #[serde(flatten)]
+        title: Card<'a>,
+        #[serde(serialize_with = "rfc_3339")]
+        added_at: i64,
+    }
+    let mut snapshot = newest_snapshot(&app, &headers).await?;
+    let account = viewer.account(&mut snapshot).await?;
+    let listed = snapshot.watch_list(&account.id, moment()).await?;
+    let items = listed.iter().map(|(title, added_ms)| Item { title: card(title), added_at: *added_ms }).collect();
+    let shown: Vec<&Title> = listed.iter().map(|(title, _)| title).collect();
+    private(&Items { items }, &account.id, &shown, &snapshot.as_of, &headers)
+}
+
+async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
+    #[derive(Serialize)]
+    struct Item<'a> {
+        #[serde(flatten)]
+        title: Card<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        episode_id: Option<&'a str>,
+        position_s: i64,
+        duration_s: i64,
+        #[serde(serialize_with = "rfc_3339")]
+        updated_at: i64,
+    }
+    let mut snapshot = newest_snapshot(&app, &headers).await?;
+    let account = viewer.account(&mut snapshot).await?;
+    let begun = snapshot.continue_watching(&account.id, CONTINUE_MAX, moment()).await?;
+    let items = begun.iter().map(|(title, progress)| Item {
+        title: card(title),
+        episode_id: progress.episode_id.as_deref(),
+        position_s: progress.position_s,
+        duration_s: progress.duration_s,
+        updated_at: progress.updated_ms,
+    });
+    let items = Items { items: items.collect() };
+    let shown: Vec<&Title> = begun.iter().map(|(title, _)| title).collect();
+    private(&items, &account.id, &shown, &snapshot.as_of, &headers)
+}
+
+fn absent() -> ApiError {
+    Problem::new(404, "not-found", "There is no title of this id").into()
+}
+
+/// The account, and that viewers see the title.
+async fn about(write: &mut Write, viewer: &ViewerToken, title_id: &str) -> Result<Account, ApiError> {
+    let account = viewer.account_to_write(write).await?;
+    let now_ms = moment();
+    let title = write.title(title_id).await?.filter(|title| title.visible && title.input.visible_at(now_ms));
+    if title.is_none() {
+        return Err(absent());
+    }
+    Ok(account)
+}
+
+async fn watch(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment) -> ApiResult {
+    check_id(&id).map_err(|_| absent())?;
+    let mut write = app.store.write().await?;
+    let account = about(&mut write, &viewer, &id).await?;
+    if write.watch(&account.id, &id, moment()).await? {
+        revoke(&mut write, &[viewer_key(&account.id)], "watch-list", &account.id).await?;
+    }
+    Ok(done(&write.commit().await?))
+}
+
+async fn unwatch(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment) -> ApiResult {
+    let mut write = app.store.write().await?;
+    let account = viewer.account_to_write(&mut write).await?;
+    if write.unwatch(&account.id, &id).await? {
+        revoke(&mut write, &[viewer_key(&account.id)], "watch-list", &account.id).await?;
+    }
+    Ok(done(&write.commit().await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProgressBody {
+    position_s: i64,
+    duration_s: i64,
+    episode_id: Option<String>,
+}
+
+/// Begun, and not as good as finished.
+fn is_watching(position_s: i64, duration_s: i64) -> bool {
+    position_s >= BEGUN_S.min(duration_s / 20) && position_s < duration_s.saturating_sub(duration_s / 20)
+}
+
+async fn progress(
+    State(app): State<App>,
+    viewer: ViewerToken,
+    Segment(id): Segment,
+    headers: HeaderMap,
+    Whole(body): Whole<BODY_BYTES_MAX>,
+) -> ApiResult {
+    check_id(&id).map_err(|_| absent())?;
+    let body: ProgressBody = read_json(&headers, body)?;
+    let mut problem = Problem::new(400, "body-invalid", "The body has faults");
+    if !(1..=DURATION_S_MAX).contains(&body.duration_s) {
+        problem = problem.fault("/duration_s", format!("must be from 1 to {DURATION_S_MAX}"));
+    }
+    if !(0..=body.duration_s).contains(&body.position_s) {
+        problem = problem.fault("/position_s", "must be from 0 to duration_s");
+    }
+    if body.episode_id.as_deref().is_some_and(|episode| check_id(episode).is_err()) {
+        problem = problem.fault("/episode_id", "must be an episode's id");
+    }
+    if !problem.errors.is_empty() {
+        return Err(problem.into());
+    }
+    let mut write = app.store.write().await?;
+    let account = about(&mut write, &viewer, &id).await?;
+    let now_ms = moment();
+    let watching = is_watching(body.position_s, body.duration_s);
+    let was = write.is_watching(&account.id, &id).await?;
+    let progress = Progress {
+        title_id: id,
+        episode_id: body.episode_id,
+        position_s: body.position_s,
+        duration_s: body.duration_s,
+        watching,
+        updated_ms: now_ms,
+    };
+    write.put_progress(&account.id, &progress).await?;
+    let is_due = now_ms.saturating_sub(account.progress_logged_ms) >= PROGRESS_PURGE_MS;
+    if was != watching || (watching && is_due) {
+        write.progress_logged(&account.id, now_ms).await?;
+        revoke(&mut write, &[viewer_key(&account.id)], "progress", &account.id).await?;
+    }
+    Ok(done(&write.commit().await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_being_watched_from_its_first_half_minute_to_its_last_twentieth() {
+        let of_two_hours = |position_s| is_watching(position_s, 7_200);
+        assert_eq!([0, 29, 30, 6_839, 6_840, 7_200].map(of_two_hours), [false, false, true, true, false, false]);
+        assert!(is_watching(5, 100), "short ones are begun sooner");
+    }
+}

@@ -1,0 +1,168 @@
+//! What is kept for a viewer: the watch-list, and how far titles have been watched. Every statement names the account.
+use super::titles::title_of;
+use super::{Snapshot, Write};
+use crate::catalog::model::Title;
+use crate::error::StoreError;
+use sqlx::Row;
+
+/// Titles on one watch-list, and titles whose progress is kept; what was touched longest ago makes room.
+pub const KEPT_MAX: i64 = 500;
+
+/// How far a viewer has watched a title.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub title_id: String,
+    pub episode_id: Option<String>,
+    pub position_s: i64,
+    pub duration_s: i64,
+    /// Whether it stands in continue-watching.
+    pub watching: bool,
+    pub updated_ms: i64,
+}
+
+impl Snapshot {
+    /// The watch-list, last added first, with the moments; as far as viewers may see the titles now.
+    pub async fn watch_list(&mut self, account_id: &str, now_ms: i64) -> Result<Vec<(Title, i64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT title.*, watch_item.added_ms FROM watch_item JOIN title ON title.id = watch_item.title_id
+              WHERE watch_item.account_id = $1 AND title.visible = 1
+              ORDER BY watch_item.added_ms DESC, watch_item.title_id LIMIT $2",
+        )
+        .bind(account_id)
+        .bind(KEPT_MAX)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let mut shown = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let title = title_of(row)?;
+            if title.input.visible_at(now_ms) {
+                shown.push((title, row.try_get("added_ms")?));
+            }
+        }
+        Ok(shown)
+    }
+
+    /// What has been begun and not finished, last watched first.
+    pub async fn continue_watching(
+        &mut self,
+        account_id: &str,
+        limit: u32,
+        now_ms: i64,
+    ) -> Result<Vec<(Title, Progress)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT title.*, progress.episode_id AS at_episode, progress.position_s AS at_position_s,
+                progress.duration_s AS at_duration_s, progress.updated_ms AS at_updated_ms
+              FROM progress JOIN title ON title.id = progress.title_id
+              WHERE progress.account_id = $1 AND progress.watching = 1 AND title.visible = 1
+              ORDER BY progress.updated_ms DESC, progress.title_id LIMIT $2",
+        )
+        .bind(account_id)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let mut shown = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let title = title_of(row)?;
+            if !title.input.visible_at(now_ms) {
+                continue;
+            }
+            let progress = Progress {
+                title_id: title.id.clone(),
+                episode_id: row.try_get("at_episode")?,
+                position_s: row.try_get("at_position_s")?,
+                duration_s: row.try_get("at_duration_s")?,
+                watching: true,
+                updated_ms: row.try_get("at_updated_ms")?,
+            };
+            shown.push((title, progress));
+        }
+        Ok(shown)
+    }
+}
+
+impl Write {
+    /// Puts a title on the watch-list; says whether it was not there.
+    pub async fn watch(&mut self, account_id: &str, title_id: &str, now_ms: i64) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO watch_item (account_id, title_id, added_ms) VALUES ($1, $2, $3)
+              ON CONFLICT (account_id, title_id) DO NOTHING",
+        )
+        .bind(account_id)
+        .bind(title_id)
+        .bind(now_ms)
+        .execute(&mut *self.tx)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(
+            "DELETE FROM watch_item WHERE account_id = $1 AND title_id IN (
+                SELECT title_id FROM watch_item WHERE account_id = $1
+                  ORDER BY added_ms DESC, title_id LIMIT 1000 OFFSET $2)",
+        )
+        .bind(account_id)
+        .bind(KEPT_MAX)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(true)
+    }
+
+    /// Takes a title off the watch-list; says whether it was there.
+    pub async fn unwatch(&mut self, account_id: &str, title_id: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM watch_item WHERE account_id = $1 AND title_id = $2")
+            .bind(account_id)
+            .bind(title_id)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Whether a title stands in continue-watching.
+    pub async fn is_watching(&mut self, account_id: &str, title_id: &str) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT watching FROM progress WHERE account_id = $1 AND title_id = $2")
+            .bind(account_id)
+            .bind(title_id)
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(row.map(|row| row.try_get::<i64, _>(0)).transpose()?.unwrap_or(0) != 0)
+    }
+
+    pub async fn put_progress(&mut self, account_id: &str, progress: &Progress) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO progress (account_id, title_id, episode_id, position_s, duration_s, watching, updated_ms)
+              VALUES ($1, $2, $3, $4, $5, $6, $7)
+              ON CONFLICT (account_id, title_id) DO UPDATE SET episode_id = excluded.episode_id,
+                position_s = excluded.position_s, duration_s = excluded.duration_s, watching = excluded.watching,
+                updated_ms = excluded.updated_ms",
+        )
+        .bind(account_id)
+        .bind(&progress.title_id)
+        .bind(&progress.episode_id)
+        .bind(progress.position_s)
+        .bind(progress.duration_s)
+        .bind(i64::from(progress.watching))
+        .bind(progress.updated_ms)
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query(
+            "DELETE FROM progress WHERE account_id = $1 AND title_id IN (
+                SELECT title_id FROM progress WHERE account_id = $1
+                  ORDER BY updated_ms DESC, title_id LIMIT 1000 OFFSET $2)",
+        )
+        .bind(account_id)
+        .bind(KEPT_MAX)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that a progress write purged this viewer's documents.
+    pub async fn progress_logged(&mut self, account_id: &str, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE account SET progress_logged_ms = $2 WHERE id = $1")
+            .bind(account_id)
+            .bind(now_ms)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+}

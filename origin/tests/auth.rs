@@ -1,0 +1,261 @@
+//! Accounts, sessions and private documents over the real router and a real database: what an honest client sees, and what
+//! an attacker gets.
+mod common;
+
+use axum::http::StatusCode;
+use common::people::{PASSWORD, People};
+use kv_schemas::PurgeMode;
+use kv_schemas::claims::{StaffRole, ViewerClaims};
+use origin::keys::EXPECT_VIEWER;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_viewer_registers_logs_in_and_reads_what_is_hers() {
+    let service = People::start().await;
+    let registered =
+        service.post("/auth/register", json!({"email": " Ada@Example.org", "password": PASSWORD, "name": "Ada"})).await;
+    assert_eq!((registered.status, registered.json()), (StatusCode::ACCEPTED, json!({"status": "accepted"})));
+    let tokens = service.log_in("ada@example.org").await;
+    let claims: ViewerClaims = service.app.keys.verify(&tokens.access, EXPECT_VIEWER).unwrap();
+    let me = service.get("/v1/me", &tokens.access).await;
+    assert_eq!(me.status, StatusCode::OK);
+    let profile = me.json();
+    assert_eq!((&profile["email"], &profile["name"]), (&json!("ada@example.org"), &json!("Ada")));
+    assert_eq!(profile["id"], claims.sub);
+    assert_eq!((me.header("cache-control"), me.header("cdn-cache-control")), ("private, no-cache", "max-age=30"));
+    assert_eq!(me.header("surrogate-key"), format!("viewer:{}", claims.sub));
+    assert_eq!(me.header("surrogate-as-of"), claims.as_of.to_string());
+    assert!(!me.body.contains("password") && !me.body.contains("argon2"), "{}", me.body);
+}
+
+#[tokio::test]
+async fn the_published_keys_verify_what_is_issued() {
+    let service = People::start().await;
+    let tokens = service.viewer("ada@example.org").await;
+    let jwks = service.get("/.well-known/jwks.json", "").await;
+    assert_eq!(jwks.header("surrogate-key"), "jwks");
+    assert!(!jwks.body.contains("\"d\""), "the private half stays here");
+    let keys = tokens::KeySet::from_jwks(&jwks.body).unwrap();
+    let claims: ViewerClaims = keys.verify(&tokens.access, EXPECT_VIEWER, origin::now_ms() / 1000).unwrap();
+    assert_eq!(claims.sid, tokens.session);
+}
+
+#[tokio::test]
+async fn a_refresh_token_works_once_and_its_reuse_ends_the_session() {
+    let service = People::start().await;
+    let first = service.viewer("ada@example.org").await;
+    let second = service.refresh(&first.refresh).await.unwrap();
+    assert_eq!(second.session, first.session, "one family");
+    let third = service.refresh(&second.refresh).await.unwrap();
+    assert_eq!(service.get("/v1/me", &third.access).await.status, StatusCode::OK);
+    let before = service.as_of().await;
+    assert_eq!(service.refresh(&first.refresh).await.unwrap_err(), "refresh-refused");
+    let purge = service.last_purge().await;
+    assert!(purge.seq > before.seq);
+    assert_eq!((purge.mode, purge.keys[0].as_str()), (PurgeMode::Hard, format!("session:{}", first.session).as_str()));
+    assert_eq!(service.refresh(&third.refresh).await.unwrap_err(), "refresh-refused", "the living one is over too");
+    assert_eq!(service.get("/v1/me", &third.access).await.problem(), "token-revoked");
+    let after = service.as_of().await;
+    assert_eq!(service.refresh(&first.refresh).await.unwrap_err(), "refresh-refused");
+    assert_eq!(service.as_of().await, after, "replaying it further does nothing");
+}
+
+#[tokio::test]
+async fn of_refreshes_sent_at_once_one_at_most_is_good() {
+    let service = People::start().await;
+    let tokens = service.viewer("ada@example.org").await;
+    let all = (0..8).map(|_| service.refresh(&tokens.refresh));
+    let results = futures_util::future::join_all(all).await;
+    assert!(results.iter().filter(|result| result.is_ok()).count() <= 1);
+    assert_eq!(service.get("/v1/me", &tokens.access).await.problem(), "token-revoked");
+}
+
+#[tokio::test]
+async fn logging_out_ends_one_session_and_everywhere_ends_all() {
+    let service = People::start().await;
+    let phone = service.viewer("ada@example.org").await;
+    let tv = service.log_in("ada@example.org").await;
+    let desk = service.log_in("ada@example.org").await;
+    let out = service.post("/auth/logout", json!({"refresh_token": phone.refresh})).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT);
+    let purge = service.last_purge().await;
+    assert_eq!(out.header("surrogate-as-of"), format!("{}:{}", service.as_of().await.log_id, purge.seq));
+    assert_eq!(purge.keys[0].as_str(), format!("session:{}", phone.session));
+    assert_eq!(service.get("/v1/me", &phone.access).await.problem(), "token-revoked");
+    assert_eq!(service.get("/v1/me", &tv.access).await.status, StatusCode::OK);
+    let devices = service.get("/auth/sessions", &tv.access).await.json();
+    assert_eq!(devices["items"].as_array().unwrap().len(), 2);
+    let gone = service.call("DELETE", &format!("/auth/sessions/{}", desk.session), &tv.access, None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert_eq!(service.refresh(&desk.refresh).await.unwrap_err(), "refresh-refused");
+    let everywhere = service.call("POST", "/auth/logout-everywhere", &tv.access, None).await;
+    assert_eq!(everywhere.status, StatusCode::NO_CONTENT);
+    assert_eq!(service.last_purge().await.keys[0].as_str(), format!("user:{}", service.subject(&tv)));
+    assert_eq!(service.get("/v1/me", &tv.access).await.problem(), "token-revoked");
+    assert_eq!(service.refresh(&tv.refresh).await.unwrap_err(), "refresh-refused");
+    service.log_in("ada@example.org").await;
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_other_sessions_and_the_old_password() {
+    let service = People::start().await;
+    let mine = service.viewer("ada@example.org").await;
+    let thief = service.log_in("ada@example.org").await;
+    let change = |current: &str, new: &str| json!({"current_password": current, "new_password": new});
+    let wrong =
+        service.call("POST", "/auth/password", &mine.access, Some(change("not this one", "another good one"))).await;
+    assert_eq!(wrong.problem(), "credentials");
+    let weak = service.call("POST", "/auth/password", &mine.access, Some(change(PASSWORD, "password123"))).await;
+    assert_eq!(weak.problem(), "body-invalid");
+    let changed =
+        service.call("POST", "/auth/password", &mine.access, Some(change(PASSWORD, "another good one"))).await;
+    assert_eq!(changed.status, StatusCode::NO_CONTENT, "{changed:?}");
+    assert_eq!(service.last_purge().await.keys[0].as_str(), format!("user:{}", service.subject(&mine)));
+    assert_eq!(service.refresh(&thief.refresh).await.unwrap_err(), "refresh-refused");
+    assert!(service.refresh(&mine.refresh).await.is_ok());
+    let old = service.post("/auth/login", json!({"email": "ada@example.org", "password": PASSWORD})).await;
+    assert_eq!(old.problem(), "credentials");
+}
+
+#[tokio::test]
+async fn private_documents_are_their_viewers_alone() {
+    let service = People::start().await;
+    service.titles(&["heat", "up"]).await;
+    let ada = service.viewer("ada@example.org").await;
+    let eve = service.viewer("eve@example.org").await;
+    for path in ["/v1/me/watch-list/heat", "/v1/me/watch-list/up"] {
+        assert_eq!(service.call("PUT", path, &ada.access, None).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(service.last_purge().await.keys[0].as_str(), format!("viewer:{}", service.subject(&ada)));
+    }
+    let list = service.get("/v1/me/watch-list", &ada.access).await;
+    assert_eq!(list.json()["items"].as_array().unwrap().len(), 2);
+    assert!(list.header("surrogate-key").contains("title:heat"));
+    assert_eq!(service.get("/v1/me/watch-list", &eve.access).await.json()["items"], json!([]));
+    let before = service.as_of().await;
+    let again = service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
+    assert_eq!((again.status, service.as_of().await), (StatusCode::NO_CONTENT, before.clone()), "nothing changed");
+    service.call("DELETE", "/v1/me/watch-list/heat", &eve.access, None).await;
+    assert_eq!(service.get("/v1/me/watch-list", &ada.access).await.json()["items"].as_array().unwrap().len(), 2);
+    service.call("DELETE", "/v1/me/watch-list/heat", &ada.access, None).await;
+    assert_eq!(service.get("/v1/me/watch-list", &ada.access).await.json()["items"][0]["id"], "up");
+    assert_eq!(service.call("PUT", "/v1/me/watch-list/nothing", &ada.access, None).await.problem(), "not-found");
+    for path in ["/v1/me", "/v1/me/watch-list", "/v1/me/continue-watching"] {
+        assert_eq!(service.get(path, "").await.problem(), "token-missing", "{path}");
+        // Naming somebody else in the URL or a header is not heard.
+        let tricked = service.get(&format!("{path}?sub={}", service.subject(&ada)), &eve.access).await;
+        assert!(!tricked.body.contains("ada@") && !tricked.body.contains("\"up\""), "{path}: {tricked:?}");
+    }
+}
+
+#[tokio::test]
+async fn progress_shows_in_continue_watching_and_purges_at_a_bounded_rate() {
+    let service = People::start().await;
+    service.titles(&["heat", "up"]).await;
+    let ada = service.viewer("ada@example.org").await;
+    let watch = |title: &'static str, position_s: i64| {
+        let (service, ada) = (&service, &ada);
+        async move {
+            let body = json!({"position_s": position_s, "duration_s": 6000});
+            let put = service.call("PUT", &format!("/v1/me/progress/{title}"), &ada.access, Some(body)).await;
+            assert_eq!(put.status, StatusCode::NO_CONTENT, "{put:?}");
+            service.as_of().await.seq
+        }
+    };
+    let before = service.as_of().await.seq;
+    let begun = watch("heat", 600).await;
+    assert_eq!(begun, before + 1, "it appears");
+    for position_s in 601..620 {
+        assert_eq!(watch("heat", position_s).await, begun, "within half a minute");
+    }
+    let list = service.get("/v1/me/continue-watching", &ada.access).await.json();
+    assert_eq!((&list["items"][0]["id"], &list["items"][0]["position_s"]), (&json!("heat"), &json!(619)));
+    assert_eq!(watch("up", 600).await, begun + 1, "another one appears at once");
+    assert_eq!(watch("heat", 5900).await, begun + 2, "a finished one goes at once");
+    let list = service.get("/v1/me/continue-watching", &ada.access).await.json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    for bad in [
+        json!({"position_s": -1, "duration_s": 10}),
+        json!({"position_s": 11, "duration_s": 10}),
+        json!({"position_s": 1, "duration_s": 999_999}),
+        json!({"position_s": 1, "duration_s": 10, "episode_id": "../x"}),
+    ] {
+        let refused = service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(bad)).await;
+        assert_eq!(refused.problem(), "body-invalid");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_is_changed_within_bounds_and_what_tokens_say_ends_them() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let named = service.call("PATCH", "/v1/me", &ada.access, Some(json!({"name": "Countess"}))).await;
+    assert_eq!((named.status, &named.json()["name"]), (StatusCode::OK, &json!("Countess")));
+    let subject = service.subject(&ada);
+    let keys = |purge: &kv_schemas::Purge| purge.keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(keys(&service.last_purge().await), [format!("viewer:{subject}")]);
+    let limited = service.call("PATCH", "/v1/me", &ada.access, Some(json!({"maturity": 13, "locale": "de"}))).await;
+    assert_eq!(limited.status, StatusCode::OK);
+    assert_eq!(keys(&service.last_purge().await), [format!("viewer:{subject}"), format!("user:{subject}")]);
+    let fresh = service.refresh(&ada.refresh).await.unwrap();
+    let claims: ViewerClaims = service.app.keys.verify(&fresh.access, EXPECT_VIEWER).unwrap();
+    assert_eq!((claims.maturity.years(), claims.locale.unwrap().as_str()), (13, "de"));
+    assert!(claims.as_of.seq >= service.last_purge().await.seq, "younger than the purge");
+    let back = service.call("PATCH", "/v1/me", &fresh.access, Some(json!({"locale": null}))).await;
+    assert_eq!(back.json()["locale"], json!(null));
+}
+
+#[tokio::test]
+async fn deleted_accounts_leave_nothing_behind() {
+    let service = People::start().await;
+    service.titles(&["heat"]).await;
+    let ada = service.viewer("ada@example.org").await;
+    service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
+    let body = json!({"position_s": 600, "duration_s": 6000});
+    service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(body)).await;
+    let gone = service.call("DELETE", "/v1/me", &ada.access, None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    let purge = service.last_purge().await;
+    let subject = service.subject(&ada);
+    let keys: Vec<_> = purge.keys.iter().map(ToString::to_string).collect();
+    assert_eq!((purge.mode, keys), (PurgeMode::Hard, vec![format!("user:{subject}"), format!("viewer:{subject}")]));
+    for table in ["account", "session", "refresh_token", "watch_item", "progress"] {
+        assert_eq!(service.database.count(table).await, 0, "{table}");
+    }
+    assert_eq!(service.get("/v1/me", &ada.access).await.problem(), "token-revoked");
+    assert_eq!(service.refresh(&ada.refresh).await.unwrap_err(), "refresh-refused");
+}
+
+#[tokio::test]
+async fn a_change_whose_purge_cannot_be_logged_never_was() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    service.database.refuse_inserts("purge_log").await;
+    for (method, path, body) in [
+        ("POST", "/auth/logout", Some(json!({"refresh_token": ada.refresh}))),
+        ("POST", "/auth/logout-everywhere", None),
+        ("POST", "/auth/password", Some(json!({"current_password": PASSWORD, "new_password": "another good one"}))),
+        ("PATCH", "/v1/me", Some(json!({"name": "Countess"}))),
+        ("DELETE", "/v1/me", None),
+    ] {
+        let failed = service.call(method, path, &ada.access, body).await;
+        assert_eq!(failed.problem(), "internal", "{path}");
+        assert_eq!(service.get("/v1/me", &ada.access).await.json()["name"], "ada");
+    }
+    service.database.accept_inserts("purge_log").await;
+    service.refresh(&ada.refresh).await.unwrap();
+}
+
+#[tokio::test]
+async fn staff_are_made_without_a_default_password_and_logged_in_by_role() {
+    let service = People::start().await;
+    assert_eq!(service.database.count("account").await, 0, "nobody can log in to a new service");
+    let id = service.staff("grace@example.org", StaffRole::Editor).await;
+    let grace = service.log_in_as("/auth/staff", "grace@example.org").await;
+    let written = service.call("PUT", "/admin/v1/titles/heat", &grace.access, Some(json!({"name": "Heat"}))).await;
+    assert_eq!(written.status, StatusCode::CREATED, "{written:?}");
+    assert_eq!(service.last_purge().await.actor.as_deref(), Some(id.as_str()));
+    let all = service.call("POST", "/admin/v1/purges", &grace.access, Some(json!({"all": true}))).await;
+    assert_eq!(all.problem(), "role");
+    service.post("/auth/staff/logout", json!({"refresh_token": grace.refresh})).await;
+    assert_eq!(service.get("/admin/v1/titles", &grace.access).await.problem(), "token-revoked");
+}
