@@ -45,17 +45,13 @@ function revive() {
 
 function readRules() {
   const rules = wasm.rules();
-  if (rules === undefined) return false;
-  const [first, second] = rules.split("\n").map((line) => line.split(","));
-  // Without rules the short way is closed: a guard that is always there.
-  guards = second === undefined ? null : first;
-  selects = second;
-  return guards !== null;
+  if (rules !== undefined) [guards, selects] = rules.split("\n").map((line) => line.split(","));
+  return rules !== undefined;
 }
 
 // The answer, if it is a plain hit in memory.
 function hit(request) {
-  if (guards === null || request.method !== "GET" || (guards === undefined && !readRules())) return undefined;
+  if (request.method !== "GET" || (guards === undefined && !readRules())) return undefined;
   const headers = request.headers;
   for (let at = 0; at < guards.length; at++) if (headers.has(guards[at])) return undefined;
   if (request.body !== null) return undefined;

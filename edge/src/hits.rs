@@ -30,8 +30,7 @@ const GUARDS_OF_PROXY: &str =
 /// Request fields that decide which slot a request has.
 const SELECTS: &str = "accept-encoding";
 
-/// What `entry.js` has to look at: guards and selecting fields, a line each. Nothing before the isolate is ready; an empty
-/// text if the short way is closed.
+/// What `entry.js` has to look at: guards and selecting fields, a line each. Nothing before the isolate is ready.
 #[wasm_bindgen]
 pub fn rules() -> Option<String> {
     isolate::with(|isolate| {
@@ -39,7 +38,7 @@ pub fn rules() -> Option<String> {
             Mode::Gateway => GUARDS_OF_GATEWAY,
             Mode::Proxy => GUARDS_OF_PROXY,
         };
-        if isolate.settings.fast_path { format!("{guards}\n{SELECTS}") } else { String::new() }
+        format!("{guards}\n{SELECTS}")
     })
 }
 
@@ -73,6 +72,7 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>) -> Result<JsVa
     let found = isolate::with(|isolate| {
         let entry = isolate.engine.hit(slot, now_ms)?;
         isolate.count_phase(Phase::Hit);
+        isolate.ready_hits = isolate.ready_hits.saturating_add(1);
         Some(entry)
     });
     let Some(entry) = found.flatten() else { return Ok(JsValue::UNDEFINED) };

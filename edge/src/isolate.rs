@@ -41,6 +41,8 @@ pub struct Isolate {
     pub engine: Engine<Body>,
     /// Answers by phase.
     pub answers: [u64; Phase::ALL.len()],
+    /// Hits that took the short way (`hits`).
+    pub ready_hits: u64,
     pub purges_refused: u64,
     /// Answers whose surrogate keys or state could not be read or were too long, and which were not stored therefore.
     pub bad_surrogates: u64,
@@ -74,6 +76,7 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
             settings: Rc::clone(&settings),
             engine,
             answers: [0; Phase::ALL.len()],
+            ready_hits: 0,
             purges_refused: 0,
             bad_surrogates: 0,
             syncs_itself: 0,

@@ -21,8 +21,8 @@ pub struct Settings {
     pub location: Option<String>,
     pub origin_timeout_ms: u64,
     pub keys: KeySet,
-    /// Whether hits in memory take the short way (`hits`). Off, every request goes through the whole gateway.
-    pub fast_path: bool,
+    /// Whether `/__edge/panic` is there, for the tests of what comes after one.
+    pub panics: bool,
     pub engine: Config,
 }
 
@@ -39,10 +39,9 @@ fn number(env: &Env, name: &str, default: u64) -> Result<u64, String> {
     }
 }
 
-fn switch(env: &Env, name: &str, default: bool) -> Result<bool, String> {
+fn switch(env: &Env, name: &str) -> Result<bool, String> {
     match text(env, name).as_deref() {
-        None => Ok(default),
-        Some("off") => Ok(false),
+        None | Some("off") => Ok(false),
         Some("on") => Ok(true),
         Some(other) => Err(format!("{name} must be on or off, not '{other}'")),
     }
@@ -97,13 +96,13 @@ impl Settings {
             memory_bytes_max: number(env, "MEMORY_BYTES_MAX", default.memory_bytes_max)?,
             body_bytes_max: number(env, "BODY_BYTES_MAX", default.body_bytes_max)?,
             rules: Rules {
-                heuristic_freshness: switch(env, "HEURISTIC_FRESHNESS", false)?,
-                store_set_cookie: switch(env, "STORE_SET_COOKIE", false)?,
+                heuristic_freshness: switch(env, "HEURISTIC_FRESHNESS")?,
+                store_set_cookie: switch(env, "STORE_SET_COOKIE")?,
             },
             ..default
         };
-        let fast_path = switch(env, "FAST_PATH", true)?;
+        let panics = switch(env, "TEST_PANICS")?;
         let origin_timeout_ms = number(env, "ORIGIN_TIMEOUT_MS", 10_000)?;
-        Ok(Self { mode, origin_url, location: text(env, "LOCATION"), origin_timeout_ms, keys, fast_path, engine })
+        Ok(Self { mode, origin_url, location: text(env, "LOCATION"), origin_timeout_ms, keys, panics, engine })
     }
 }
