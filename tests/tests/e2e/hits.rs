@@ -15,13 +15,29 @@ async fn get(proxy: &Proxy, method: &Method, path: &str, fields: &[(&str, &str)]
     send(fields.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
 }
 
+/// Asks until the short way is taken: past the lease of the view, which is short here, the long one is.
+async fn takes_the_short_way(proxy: &Proxy, path: &str) -> u64 {
+    e2e::eventually("the short way is taken", || async {
+        let before = proxy.metric("edge_ready_hits_total").await;
+        let got = proxy.get(path).await;
+        assert!(got.is_hit(), "{got:?}");
+        let after = proxy.metric("edge_ready_hits_total").await;
+        (after > before).then_some(after)
+    })
+    .await
+}
+
 /// Both ways within one second of the answer's age and lifetime.
 async fn both_ways(proxy: &Proxy, method: &Method, path: &str, fields: &[(&str, &str)]) -> (Got, Got) {
     let long: Vec<_> = fields.iter().copied().chain([LONG_WAY]).collect();
+    let ask = async |fields: &[(&str, &str)]| {
+        let mut got = get(proxy, method, path, fields).await;
+        // How long origin took is another each time.
+        got.headers.retain(|(name, _)| name != "server-timing");
+        got
+    };
     loop {
-        let short = get(proxy, method, path, fields).await;
-        let long = get(proxy, method, path, &long).await;
-        let again = get(proxy, method, path, fields).await;
+        let (short, long, again) = (ask(fields).await, ask(&long).await, ask(fields).await);
         if short.headers == again.headers {
             return (short, long);
         }
@@ -87,10 +103,7 @@ async fn what_is_not_a_plain_hit_goes_the_long_way() {
     let proxy = Proxy::start().await;
     proxy.upstream.answer("/a", &[FRESH, ("etag", "\"a\"")], "one");
     proxy.get("/a").await;
-    proxy.get("/a").await;
-    let before = proxy.metric("edge_ready_hits_total").await;
-    assert!(proxy.get("/a").await.is_hit());
-    assert_eq!(proxy.metric("edge_ready_hits_total").await, before + 1);
+    let before = takes_the_short_way(&proxy, "/a").await;
     for (name, value) in [
         ("range", "bytes=0-0"),
         ("authorization", "Bearer x"),
@@ -105,7 +118,7 @@ async fn what_is_not_a_plain_hit_goes_the_long_way() {
     }
     get(&proxy, &Method::HEAD, "/a", &[]).await;
     send(ask(Method::GET, proxy.url("/a")).body("content")).await;
-    assert_eq!(proxy.metric("edge_ready_hits_total").await, before + 1);
+    assert_eq!(proxy.metric("edge_ready_hits_total").await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,9 +157,7 @@ async fn after_a_panic_the_next_request_is_answered_and_hits_come_back() {
         for path in ["/a", "/a?other"] {
             proxy.get(path).await;
         }
-        let before = proxy.metric("edge_ready_hits_total").await;
-        assert!(proxy.get("/a").await.is_hit());
-        assert_eq!(proxy.metric("edge_ready_hits_total").await, before + 1);
+        takes_the_short_way(&proxy, "/a").await;
         let lost = send_to(ask(Method::GET, proxy.url("/__edge/panic"))).await;
         assert!(lost.is_none_or(|got| got.status == 500), "round {round}");
         // The slots of the old instance are nobody's now: another path gets the first of the new ones.
@@ -156,6 +167,6 @@ async fn after_a_panic_the_next_request_is_answered_and_hits_come_back() {
                 assert_eq!((got.status, got.body.as_str()), (200, "one"), "round {round}: {got:?}");
             }
         }
-        assert!(proxy.get("/a").await.is_hit());
+        takes_the_short_way(&proxy, "/a").await;
     }
 }
