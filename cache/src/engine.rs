@@ -2,6 +2,7 @@
 //! across an await.
 use crate::entry::{Entry, Stamp, target_of};
 use crate::fills::{Fills, Ticket};
+use crate::hits::Slots;
 use crate::phase::Reason;
 use crate::policy::{ResponseHead, Rules};
 use crate::view::{Applied, Cause, JournalView, Knowledge, Verdict};
@@ -71,7 +72,7 @@ impl Default for Config {
 
 /// The cache is bounded by weight alone, so the share of one entry is the least that any weighs.
 #[derive(Clone)]
-struct Weight {
+pub(crate) struct Weight {
     least: u64,
 }
 
@@ -131,7 +132,10 @@ pub struct Engine<B> {
     pub config: Config,
     pub view: JournalView,
     pub fills: Fills,
-    memory: Cache<String, Arc<Entry<B>>, Weight>,
+    pub(crate) memory: Cache<String, Arc<Entry<B>>, Weight>,
+    /// Counts what changed in memory.
+    pub(crate) memory_changes: u64,
+    pub(crate) slots: Slots<B>,
     sync: SyncGate,
 }
 
@@ -143,6 +147,8 @@ impl<B: Clone + Default> Engine<B> {
             view: JournalView::new(config.view_keys_max),
             fills: Fills::default(),
             memory: Cache::with_weighter(config.memory_entries_max, config.memory_bytes_max, weight),
+            memory_changes: 0,
+            slots: Slots::default(),
             sync: SyncGate::default(),
             config,
         }
@@ -228,7 +234,7 @@ impl<B: Clone + Default> Engine<B> {
     pub fn keep(&mut self, entry: Arc<Entry<B>>) {
         let superseded = self.memory.peek(&entry.key).is_some_and(|held| !entry.is_newer_than(held));
         if !superseded {
-            self.memory.insert(entry.key.clone(), entry);
+            self.insert(entry);
         }
     }
 
@@ -236,11 +242,17 @@ impl<B: Clone + Default> Engine<B> {
     /// times alone must not hold it off, since they are another clock's.
     pub fn keep_fresh(&mut self, entry: Arc<Entry<B>>) {
         if !self.memory.peek(&entry.key).is_some_and(|held| held.is_of_later_state_than(&entry)) {
-            self.memory.insert(entry.key.clone(), entry);
+            self.insert(entry);
         }
     }
 
+    fn insert(&mut self, entry: Arc<Entry<B>>) {
+        self.memory_changes = self.memory_changes.wrapping_add(1);
+        self.memory.insert(entry.key.clone(), entry);
+    }
+
     pub fn forget(&mut self, key: &str) {
+        self.memory_changes = self.memory_changes.wrapping_add(1);
         self.memory.remove(key);
     }
 
@@ -308,6 +320,7 @@ impl<B: Clone + Default> Engine<B> {
 
     /// Forgets all that memory holds of a path with its query: the answer, its variants, its part.
     pub fn forget_target(&mut self, target: &str) {
+        self.memory_changes = self.memory_changes.wrapping_add(1);
         self.memory.retain(|key, _| target_of(key) != target);
     }
 }

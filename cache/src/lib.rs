@@ -27,6 +27,7 @@ pub mod engine;
 pub mod entry;
 pub mod fields;
 pub mod fills;
+pub mod hits;
 pub mod intake;
 pub mod lookup;
 pub mod phase;

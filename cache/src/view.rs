@@ -125,6 +125,8 @@ pub struct JournalView {
     confirmed_ms: Option<u64>,
     steps: VecDeque<Step>,
     anchor: Option<Anchor>,
+    /// Counts what was learnt: while it stays, every verdict does.
+    version: u64,
 }
 
 impl JournalView {
@@ -138,7 +140,13 @@ impl JournalView {
             confirmed_ms: None,
             steps: VecDeque::new(),
             anchor: None,
+            version: 0,
         }
+    }
+
+    /// Changes with everything [`Self::judge`] looks at: log, floors, purges.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The freshness rule. `keys` are the entry's surrogate keys.
@@ -249,6 +257,9 @@ impl JournalView {
         } else if asked.since > self.applied {
             return Applied::Ignored;
         }
+        if !delta.purges.is_empty() || (delta.floor_soft, delta.floor_hard) != (0, 0) {
+            self.version = self.version.wrapping_add(1);
+        }
         self.floor.take(delta.floor_soft, PurgeMode::Soft);
         self.floor.take(delta.floor_hard, PurgeMode::Hard);
         for purge in &delta.purges {
@@ -294,6 +305,7 @@ impl JournalView {
     }
 
     fn reset(&mut self, delta: &JournalDelta) {
+        self.version = self.version.wrapping_add(1);
         self.log_id = Some(delta.log_id.clone());
         self.applied = 0;
         self.floor = Last::default();

@@ -190,11 +190,11 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
 /// The stored beginning of a body and the rest of it, as one.
 async fn join(beginning: &Body, rest: Option<web_sys::ReadableStream>, bytes_max: u64) -> Option<(Body, u64)> {
     let rest = js::read_all(&rest?, bytes_max, BODY_IDLE_MS).await.ok()?;
-    let whole = Uint8Array::new_with_length(beginning.0.length().checked_add(rest.length())?);
-    whole.set(&beginning.0, 0);
-    whole.set(&rest, beginning.0.length());
+    let whole = Uint8Array::new_with_length(beginning.bytes.length().checked_add(rest.length())?);
+    whole.set(&beginning.bytes, 0);
+    whole.set(&rest, beginning.bytes.length());
     let bytes = u64::from(whole.length());
-    Some((Body(whole), bytes))
+    Some((Body::new(whole), bytes))
 }
 
 /// Lets go of a body nobody reads: unread, it would hold one of the request's few connections.
@@ -257,7 +257,7 @@ async fn store_body(
     let is_short = declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length != bytes);
     let read = read.and_then(|body| if is_short { Err(ReadError::Broken) } else { Ok(body) });
     let stored = isolate::with(|isolate| match read {
-        Ok(body) => Some(isolate.engine.complete(plan, Body(body), bytes)),
+        Ok(body) => Some(isolate.engine.complete(plan, Body::new(body), bytes)),
         Err(error) => {
             let why = if error == ReadError::TooLarge { Reason::TooLarge } else { Reason::OriginFailed };
             isolate.engine.abandon(&plan, why, now_ms());

@@ -8,7 +8,7 @@ use surrogate_cache::{Entry, Rules};
 pub fn encode(entry: &Entry<Body>) -> Option<Uint8Array> {
     let head = entry.to_stored().encode().ok()?;
     let head_bytes = u32::try_from(head.len()).ok()?;
-    let body = (!entry.is_marker()).then_some(&entry.body.0);
+    let body = (!entry.is_marker()).then_some(&entry.body.bytes);
     let total = head_bytes.checked_add(body.map_or(0, Uint8Array::length))?;
     let whole = Uint8Array::new_with_length(total);
     whole.subarray(0, head_bytes).copy_from(&head);
@@ -25,5 +25,5 @@ pub fn decode(whole: &Uint8Array, rules: Rules) -> Option<Entry<Body>> {
     let body_at = prefix.checked_add(u32::try_from(head_bytes).ok()?)?;
     let body_bytes = whole.length().checked_sub(body_at)?;
     let head = EntryHead::decode(&whole.subarray(prefix, body_at).to_vec(), u64::from(body_bytes)).ok()?;
-    Entry::from_stored(head, rules, Body(whole.subarray(body_at, whole.length())))
+    Entry::from_stored(head, rules, Body::new(whole.subarray(body_at, whole.length())))
 }

@@ -7,7 +7,7 @@ use crate::pass::pass;
 use crate::purge_intake::{TOKEN_LIFETIME_S_MAX, verify};
 use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
-use crate::settings::Mode;
+use crate::settings::{Mode, Settings};
 use crate::{journal_client, js, ops};
 use kv_schemas::claims::Scope;
 use kv_schemas::{AsOf, Problem};
@@ -83,9 +83,15 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
     }
     let debug = debug.is_some();
     let is_head = call.request.method() == "HEAD";
-    let (request, origin) = match prepare(call, target, all, is_head) {
-        Ok(prepared) => prepared,
+    let request = match prepare(&call.settings, target, all, is_head) {
+        Ok(request) => request,
         Err(problem) => return fail(&problem, Reason::RequestDirective),
+    };
+    let origin = OriginRequest {
+        url: format!("{}{target}", call.settings.origin_url),
+        is_head,
+        fields: request.fields.clone(),
+        timeout_ms: call.settings.origin_timeout_ms,
     };
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
@@ -111,8 +117,8 @@ fn may_unpack(answer: &Answer<Body>) -> bool {
     encoding::is_packed(fields) && !is_part && !respond::has_member(&directives, &["no-transform"])
 }
 
-/// The request as the engine sees it, and as origin will.
-fn prepare(call: &Call, target: &str, all: Fields, is_head: bool) -> Result<(Request, OriginRequest), Problem> {
+/// The request as the engine sees it.
+pub fn prepare(settings: &Settings, target: &str, all: Fields, is_head: bool) -> Result<Request, Problem> {
     let min_as_of = match all.joined("min-as-of") {
         None => None,
         Some(text) => Some(text.parse::<AsOf>().map_err(|error| {
@@ -121,7 +127,7 @@ fn prepare(call: &Call, target: &str, all: Fields, is_head: bool) -> Result<(Req
         })?),
     };
     let mut fields = all;
-    let directives = match call.settings.mode {
+    let directives = match settings.mode {
         Mode::Proxy => {
             remove_hop_by_hop(&mut fields);
             RequestDirectives::of(&fields)
@@ -132,14 +138,7 @@ fn prepare(call: &Call, target: &str, all: Fields, is_head: bool) -> Result<(Req
             RequestDirectives::default()
         }
     };
-    let origin = OriginRequest {
-        url: format!("{}{target}", call.settings.origin_url),
-        is_head,
-        fields: fields.clone(),
-        timeout_ms: call.settings.origin_timeout_ms,
-    };
-    let request = Request { key: key_of(target), is_head, fields, directives, min_as_of };
-    Ok((request, origin))
+    Ok(Request { key: key_of(target), is_head, fields, directives, min_as_of })
 }
 
 /// Gives an outcome the form clients get, and does what follows it.

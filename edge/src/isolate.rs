@@ -1,6 +1,7 @@
 //! What an isolate keeps between requests: plain data behind one cell, borrowed for the length of a closure only.
 //!
 //! A closure here must not await and must not call back into JavaScript code that could re-enter the Worker.
+use crate::hits::Ready;
 use crate::settings::Settings;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,14 +9,30 @@ use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::{Engine, Phase, Reason};
 use worker::Env;
 
-/// A body as JavaScript holds it: never copied into the Wasm memory.
-#[derive(Clone)]
-pub struct Body(pub js_sys::Uint8Array);
+/// A body as JavaScript holds it: never copied into the Wasm memory. With it lies what an answer with it is made of, so
+/// that both go when the entry does.
+pub struct Body {
+    pub bytes: js_sys::Uint8Array,
+    pub ready: RefCell<Option<Ready>>,
+}
+
+impl Body {
+    pub fn new(bytes: js_sys::Uint8Array) -> Self {
+        Self { bytes, ready: RefCell::new(None) }
+    }
+}
+
+/// The bytes alone: what was made ready belongs to one entry, and a copy is for another.
+impl Clone for Body {
+    fn clone(&self) -> Self {
+        Self::new(self.bytes.clone())
+    }
+}
 
 /// The body of what has none.
 impl Default for Body {
     fn default() -> Self {
-        Self(js_sys::Uint8Array::new_with_length(0))
+        Self::new(js_sys::Uint8Array::new_with_length(0))
     }
 }
 
@@ -24,6 +41,8 @@ pub struct Isolate {
     pub engine: Engine<Body>,
     /// Answers by phase.
     pub answers: [u64; Phase::ALL.len()],
+    /// Hits that took the short way (`hits`).
+    pub ready_hits: u64,
     pub purges_refused: u64,
     /// Answers whose surrogate keys or state could not be read or were too long, and which were not stored therefore.
     pub bad_surrogates: u64,
@@ -57,6 +76,7 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
             settings: Rc::clone(&settings),
             engine,
             answers: [0; Phase::ALL.len()],
+            ready_hits: 0,
             purges_refused: 0,
             bad_surrogates: 0,
             syncs_itself: 0,
@@ -77,11 +97,17 @@ pub fn count(status: &CacheStatus) {
         if status.stored == Some(Err(Reason::BadSurrogate)) {
             isolate.bad_surrogates = isolate.bad_surrogates.saturating_add(1);
         }
-        let index = Phase::ALL.iter().position(|phase| *phase == status.phase);
-        if let Some(counter) = index.and_then(|index| isolate.answers.get_mut(index)) {
+        isolate.count_phase(status.phase);
+    });
+}
+
+impl Isolate {
+    pub fn count_phase(&mut self, phase: Phase) {
+        let index = Phase::ALL.iter().position(|one| *one == phase);
+        if let Some(counter) = index.and_then(|index| self.answers.get_mut(index)) {
             *counter = counter.saturating_add(1);
         }
-    });
+    }
 }
 
 /// This isolate's clock, milliseconds since 1970. In production it stands still while the CPU works.

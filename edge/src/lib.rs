@@ -17,6 +17,7 @@ mod colo_cache;
 mod drive;
 mod entry_bytes;
 mod gateway;
+mod hits;
 mod isolate;
 mod journal_client;
 mod journal_do;
@@ -33,7 +34,7 @@ mod settings;
 use wasm_bindgen::prelude::*;
 use worker::{Context, Env};
 
-/// Called by the shim worker-build makes for each export of this name. Plain `wasm-bindgen` instead of the crate's
+/// Called by `entry.js` for each request that `hits` has no ready answer for. Plain `wasm-bindgen` instead of the crate's
 /// `event` macro, whose error page alone brings its whole request and response types along.
 #[wasm_bindgen]
 pub async fn fetch(

@@ -12,6 +12,8 @@ use surrogate_cache::Phase;
 pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
     match path {
         "health" => Ok(health(call)),
+        #[allow(clippy::panic, reason = "the one that is asked for")]
+        "panic" if call.settings.panics => panic!("a panic was asked for"),
         "metrics" => {
             purge_intake::authorize(call, &[Scope::Metrics], TOKEN_LIFETIME_S_MAX)?;
             Ok(metrics())
@@ -61,6 +63,7 @@ fn metrics() -> web_sys::Response {
             let _ = writeln!(text, "edge_answers_total{{phase=\"{}\"}} {count}", phase.as_str());
         }
         let engine = &isolate.engine;
+        let _ = writeln!(text, "# TYPE edge_ready_hits_total counter\nedge_ready_hits_total {}", isolate.ready_hits);
         let _ = writeln!(text, "# TYPE edge_purges_refused_total counter");
         let _ = writeln!(text, "edge_purges_refused_total {}", isolate.purges_refused);
         let _ = writeln!(text, "# TYPE edge_bad_surrogates_total counter");

@@ -130,7 +130,7 @@ fn new_response(body: &JsValue, init: &web_sys::ResponseInit, coded: bool) -> Re
     if coded {
         js_sys::Reflect::set(init, &"encodeBody".into(), &"manual".into())?;
     }
-    AnyResponse::new(body, init).map(|response| response.unchecked_into())
+    with_init(body, init)
 }
 
 /// Our member of `Cache-Status`, with the cache key (RFC 9211 section 2.7) for debug tokens.
@@ -150,15 +150,8 @@ fn rendered(status: &CacheStatus, shape: &Shape, key: &str) -> String {
     text
 }
 
-/// A stored answer, or what of it the client is to have.
-pub fn stored(
-    entry: &Entry<Body>,
-    show: &Show,
-    age_ms: u64,
-    status: &CacheStatus,
-    shape: &Shape,
-) -> Result<web_sys::Response, JsValue> {
-    let not_modified = *show == Show::NotModified;
+/// What is said of a stored answer.
+fn fields_of(entry: &Entry<Body>, not_modified: bool, age_ms: u64, status: &CacheStatus, shape: &Shape) -> Fields {
     let mut fields = entry.head.fields.clone();
     fields.retain(|name| shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)));
     fields.set("age", (age_ms / 1000).to_string());
@@ -168,6 +161,52 @@ pub fn stored(
     {
         fields.set(SURROGATE_AS_OF, as_of.to_string());
     }
+    fields
+}
+
+/// The whole of a stored answer, or that it is not modified, as the second argument of `new Response`: made once, used
+/// for as long as nothing in it changes.
+pub fn ready(
+    entry: &Entry<Body>,
+    not_modified: bool,
+    age_ms: u64,
+    status: &CacheStatus,
+    shape: &Shape,
+) -> Result<web_sys::ResponseInit, JsValue> {
+    let mut fields = fields_of(entry, not_modified, age_ms, status, shape);
+    let coded = mark_coded(entry, &mut fields);
+    let code = if not_modified { 304 } else { entry.head.status };
+    let init: web_sys::ResponseInit = js_sys::JSON::parse(&init_text(code, &fields, coded))?.unchecked_into();
+    // The platform copies its own kind of headers quicker than it reads an object's.
+    let headers = js_sys::Reflect::get(&init, &"headers".into())?;
+    let headers = web_sys::Headers::new_with_record_from_str_to_str(headers.unchecked_ref())?;
+    init.set_headers(&headers.into());
+    Ok(init)
+}
+
+/// Whether the body is packed; then the fields say that the coding was chosen.
+fn mark_coded(entry: &Entry<Body>, fields: &mut Fields) -> bool {
+    let coded = entry.head.fields.has("content-encoding");
+    if coded && !has_member(&fields.joined("vary").unwrap_or_default(), &["accept-encoding", "*"]) {
+        fields.push("vary", "accept-encoding");
+    }
+    coded
+}
+
+/// `new Response(body, init)`.
+pub fn with_init(body: &JsValue, init: &web_sys::ResponseInit) -> Result<web_sys::Response, JsValue> {
+    AnyResponse::new(body, init).map(JsCast::unchecked_into)
+}
+
+/// A stored answer, or what of it the client is to have.
+pub fn stored(
+    entry: &Entry<Body>,
+    show: &Show,
+    age_ms: u64,
+    status: &CacheStatus,
+    shape: &Shape,
+) -> Result<web_sys::Response, JsValue> {
+    let mut fields = fields_of(entry, *show == Show::NotModified, age_ms, status, shape);
     let mut code = entry.head.status;
     let body = match show {
         Show::NotModified => {
@@ -185,18 +224,15 @@ pub fn stored(
             code = 206;
             // Bodies are far below 4 GiB: an isolate has 128 MB.
             let place = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-            Some(entry.body.0.subarray(place(*offset), place(offset.saturating_add(*length))))
+            Some(entry.body.bytes.subarray(place(*offset), place(offset.saturating_add(*length))))
         }
         Show::Whole if shape.is_head => {
             fields.set("content-length", entry.body_bytes.to_string());
             None
         }
-        Show::Whole => Some(entry.body.0.clone()),
+        Show::Whole => Some(entry.body.bytes.clone()),
     };
-    let coded = entry.head.fields.has("content-encoding");
-    if coded && !has_member(&fields.joined("vary").unwrap_or_default(), &["accept-encoding", "*"]) {
-        fields.push("vary", "accept-encoding");
-    }
+    let coded = mark_coded(entry, &mut fields);
     let mut body = body.filter(|_| !is_null_body(code)).map_or(JsValue::NULL, JsValue::from);
     if shape.unpack {
         fields.retain(|name| !OF_THE_CODED.contains(&name) && !OF_THE_CONTENT.contains(&name));
@@ -215,10 +251,21 @@ fn is_null_body(status: u16) -> bool {
     matches!(status, 101 | 204 | 205 | 304)
 }
 
+/// The one field whose lines must not be joined (RFC 9110 section 5.3).
+const LINES: &str = "set-cookie";
+
 /// `new Response(body, init)`, all of `init` in one string: each crossing costs more than the bytes it carries.
 fn from_text(body: &JsValue, status: u16, fields: &Fields, coded: bool) -> Result<web_sys::Response, JsValue> {
-    // The one field whose lines must not be joined (RFC 9110 section 5.3).
-    const LINES: &str = "set-cookie";
+    let init: web_sys::ResponseInit = js_sys::JSON::parse(&init_text(status, fields, coded))?.unchecked_into();
+    let response = with_init(body, &init)?;
+    for line in fields.all(LINES) {
+        response.headers().append(LINES, line)?;
+    }
+    Ok(response)
+}
+
+/// An init for `new Response` as JSON.
+fn init_text(status: u16, fields: &Fields, coded: bool) -> String {
     let mut init = format!("{{\"status\":{status}");
     if coded {
         init.push_str(",\"encodeBody\":\"manual\"");
@@ -241,12 +288,7 @@ fn from_text(body: &JsValue, status: u16, fields: &Fields, coded: bool) -> Resul
         }
     }
     init.push_str("}}");
-    let init: web_sys::ResponseInit = js_sys::JSON::parse(&init)?.unchecked_into();
-    let response: web_sys::Response = AnyResponse::new(body, &init)?.unchecked_into();
-    for line in fields.all(LINES) {
-        response.headers().append(LINES, line)?;
-    }
-    Ok(response)
+    init
 }
 
 /// A JSON string (RFC 8259 section 7).

@@ -21,6 +21,8 @@ pub struct Settings {
     pub location: Option<String>,
     pub origin_timeout_ms: u64,
     pub keys: KeySet,
+    /// Whether `/__edge/panic` is there, for the tests of what comes after one.
+    pub panics: bool,
     pub engine: Config,
 }
 
@@ -99,7 +101,8 @@ impl Settings {
             },
             ..default
         };
+        let panics = switch(env, "TEST_PANICS")?;
         let origin_timeout_ms = number(env, "ORIGIN_TIMEOUT_MS", 10_000)?;
-        Ok(Self { mode, origin_url, location: text(env, "LOCATION"), origin_timeout_ms, keys, engine })
+        Ok(Self { mode, origin_url, location: text(env, "LOCATION"), origin_timeout_ms, keys, panics, engine })
     }
 }

@@ -73,7 +73,7 @@ impl Proxy {
             origin_url: format!("{}{base}", gate.url()),
             token_keys: key.public_jwks().expect("no key"),
             lease_ms: Some(LEASE_MS),
-            vars: vec![("ORIGIN_TIMEOUT_MS".into(), "5000".into())],
+            vars: vec![("ORIGIN_TIMEOUT_MS".into(), "5000".into()), ("TEST_PANICS".into(), "on".into())],
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
@@ -93,6 +93,14 @@ impl Proxy {
     pub async fn purge(&self, body: &str) -> Got {
         let request = ask(Method::POST, self.url("/__edge/purges")).bearer_auth(&self.token);
         send(request.body(body.to_string())).await
+    }
+
+    /// A figure of the first location's isolate.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let token = sign(&self.key, edge_claims(Scope::Metrics, None), 60);
+        let got = send(ask(Method::GET, self.url("/__edge/metrics")).bearer_auth(token)).await;
+        let value = got.body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name}: {got:?}"))
     }
 
     /// Purges, and waits until every view knows.

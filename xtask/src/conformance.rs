@@ -97,7 +97,7 @@ fn run_suite(suite: &Path, base: &str, ids: &[&str]) -> Result<Vec<Outcome>> {
 impl Conformance {
     pub fn run(self) -> Result<()> {
         setup::all()?;
-        setup::build_edge()?;
+        crate::wasm::build_all()?;
         let folder = root().join("tests/conformance");
         let suite = match &self.suite {
             Some(suite) => suite.canonicalize().doing(format!("cannot find {}", suite.display()))?,

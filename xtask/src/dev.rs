@@ -78,7 +78,7 @@ impl Dev {
         let (state, _lock) = lock_state(&self.state)?;
         say("setting up");
         setup::all()?;
-        setup::build_edge()?;
+        crate::wasm::build_all()?;
         setup::build_origin()?;
         let (stop, stopped) = stop_flag()?;
 

@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod setup;
 pub mod test;
 pub mod ui;
+pub mod wasm;
 pub mod workerd;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Doing, Result, conformance, dev, fuzz, proxy, root, said, setup, test, ui::say};
+use xtask::{Doing, Result, conformance, dev, fuzz, proxy, root, said, setup, test, ui::say, wasm};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's commands")]
@@ -41,7 +41,7 @@ enum Command {
     Test(test::Test),
     /// Installs what this machine lacks.
     Setup,
-    /// Compiles the Worker and says how large it is. Wrangler calls this.
+    /// Compiles the Workers and says how large they are. Wrangler calls this.
     BuildEdge,
     /// Becomes another program that dies with its parent. For the commands above.
     #[command(hide = true)]
@@ -77,8 +77,9 @@ fn run(command: Command) -> Result<()> {
                 return Ok(());
             }
             setup::all()?;
-            let (raw, gzipped) = setup::build_edge()?;
-            say(format!("the Worker's Wasm: {raw} bytes, gzipped {gzipped}"));
+            for (package, size) in wasm::build_all()? {
+                say(format!("{package}: {} bytes of Wasm, gzipped {}", size.raw, size.gzipped));
+            }
             Ok(())
         }
         Command::Tied { command } => tied(&command),
@@ -98,7 +99,7 @@ fn program(package: &str, first: &[&str], arguments: &[String]) -> Result<()> {
 /// Runs a measurement over real processes, which are built first.
 fn measure(first: &[&str], arguments: &[String]) -> Result<()> {
     setup::all()?;
-    setup::build_edge()?;
+    wasm::build_all()?;
     setup::build_origin()?;
     program("e2e", first, arguments)
 }

@@ -85,7 +85,7 @@ impl Edge {
         let (state, _lock) = lock_state(self.state.as_deref().unwrap_or(temporary.path()))?;
         say("setting up");
         setup::all()?;
-        setup::build_edge()?;
+        crate::wasm::build_all()?;
         let (stop, stopped) = stop_flag()?;
         let key = new_key("edge-alone")?;
         let public = key.public_jwks().map_err(|error| Error::Said(error.to_string()))?;

@@ -1,14 +1,13 @@
 //! What a machine needs beyond git, rustup and npm: found, or installed and said.
 //!
-//! Two tools are compiled from source, since their prebuilt forms are downloads that a closed network does not have;
-//! they go to cargo's usual place once and are kept.
+//! wasm-bindgen's program is compiled from source, since its prebuilt form is a download that a closed network does not
+//! have; it goes to cargo's usual place once and is kept.
 use crate::ui::{say, step};
 use crate::{Doing, Result, root, said, target};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// These move together with the pins in Cargo.toml.
-const WORKER_BUILD: &str = "0.8.7";
+/// Moves together with the pins in Cargo.toml.
 const WASM_BINDGEN: &str = "0.2.129";
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 /// What wrangler asks for.
@@ -27,7 +26,6 @@ fn output(command: &mut Command) -> Option<String> {
 /// Installs whatever is missing.
 pub fn all() -> Result<()> {
     wasm_target()?;
-    cargo_tool("worker-build", WORKER_BUILD)?;
     cargo_tool("wasm-bindgen-cli", WASM_BINDGEN)?;
     npm_packages()
 }
@@ -69,7 +67,7 @@ fn cargo_bin() -> PathBuf {
     home.unwrap_or_default().join("bin")
 }
 
-fn program(package: &str) -> PathBuf {
+pub fn program(package: &str) -> PathBuf {
     cargo_bin().join(package.trim_end_matches("-cli"))
 }
 
@@ -170,89 +168,6 @@ pub fn node_command(program: &str) -> Command {
     command.env("PATH", path()).env("WRANGLER_SEND_METRICS", "false").env("CLOUDFLARE_CF_FETCH_ENABLED", "false");
     command.current_dir(root());
     command
-}
-
-/// What the Worker is made of.
-const EDGE_SOURCES: [&str; 8] =
-    ["edge/src", "edge/Cargo.toml", "cache", "kv-schemas", "tokens", "Cargo.toml", "Cargo.lock", "package-lock.json"];
-
-/// A digest of the files the Worker is made of. Contents, not times: a fresh checkout has new times.
-fn fingerprint() -> Result<String> {
-    let mut files = Vec::new();
-    for source in EDGE_SOURCES {
-        collect(&root().join(source), &mut files)?;
-    }
-    files.sort();
-    let mut bytes = Vec::new();
-    for file in files {
-        bytes.extend_from_slice(file.to_string_lossy().as_bytes());
-        bytes.extend(std::fs::read(&file).doing(format!("cannot read {}", file.display()))?);
-    }
-    Ok(kv_schemas::claims::body_digest(&bytes))
-}
-
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    if path.is_file() {
-        files.push(path.to_path_buf());
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(path).doing(format!("cannot read {}", path.display()))? {
-        collect(&entry.doing(format!("cannot read {}", path.display()))?.path(), files)?;
-    }
-    Ok(())
-}
-
-/// Compiles the Worker to `edge/build`, unless what is there was made of the same files. Returns raw and gzipped size
-/// of its Wasm, in bytes.
-pub fn build_edge() -> Result<(usize, usize)> {
-    let (wanted, stamp) = (fingerprint()?, root().join("edge/build/.made-of"));
-    if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
-        compile_edge()?;
-        std::fs::write(&stamp, wanted).doing("cannot note what the Worker was made of")?;
-    }
-    let bytes = std::fs::read(root().join("edge/build/index_bg.wasm")).doing("cannot read the Worker's Wasm")?;
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    std::io::Write::write_all(&mut gzip, &bytes).doing("cannot compress the Worker's Wasm")?;
-    let gzipped = gzip.finish().doing("cannot compress the Worker's Wasm")?.len();
-    Ok((bytes.len(), gzipped))
-}
-
-fn compile_edge() -> Result<()> {
-    let mut build = Command::new(program("worker-build"));
-    build.args(["edge", "--profile", "edge"]).current_dir(root()).env("PATH", path());
-    build.env("WASM_BINDGEN_BIN", program("wasm-bindgen-cli"));
-    build.env("WASM_OPT_BIN", node_bin().join("wasm-opt"));
-    build.env("ESBUILD_BIN", node_bin().join("esbuild"));
-    build.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", remap_flags());
-    step("building the edge", &logs().join("build-edge.log"), &mut build)?;
-    strip_names(&root().join("edge/build/index_bg.wasm"))
-}
-
-/// Panic messages name source files; where this machine keeps them is nobody's business, and bytes.
-fn remap_flags() -> String {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
-    let registry = home.unwrap_or_default().join("registry/src");
-    let sources = std::fs::read_dir(&registry).into_iter().flatten().flatten().map(|entry| entry.path());
-    let prefixes = sources.chain([registry.clone(), root()]);
-    prefixes.map(|prefix| format!("--remap-path-prefix={}=src", prefix.display())).collect::<Vec<_>>().join(" ")
-}
-
-/// worker-build always keeps function names, a third of the download; nobody reads them there.
-fn strip_names(wasm: &Path) -> Result<()> {
-    let stripped = wasm.with_extension("stripped");
-    let mut strip = node_command("wasm-opt");
-    // Optimised once more: functions that differ in name only can be one now.
-    // The lowest kilobyte is the far end of the stack, where no static lies: offsets may be folded.
-    strip.arg(wasm).args(["-Oz", "--low-memory-unused", "--strip-debug", "--strip-producers", "-o"]).arg(&stripped);
-    for feature in ["mutable-globals", "sign-ext", "nontrapping-float-to-int", "bulk-memory", "multivalue"]
-        .into_iter()
-        .chain(["reference-types", "exception-handling"])
-    {
-        strip.arg(format!("--enable-{feature}"));
-    }
-    step("stripping names", &logs().join("strip.log"), &mut strip)?;
-    std::fs::rename(&stripped, wasm).doing("cannot replace the Worker's Wasm")
 }
 
 /// Compiles the origin.

@@ -2,7 +2,7 @@
 use crate::conformance::Conformance;
 use crate::fuzz::Fuzz;
 use crate::ui::{say, step};
-use crate::{Result, root, said, setup};
+use crate::{Result, root, said, setup, wasm};
 use clap::{Args, ValueEnum};
 use std::process::Command;
 use std::time::Instant;
@@ -118,12 +118,13 @@ fn on_postgres() -> Result<()> {
 }
 
 fn build() -> Result<()> {
-    let (raw, gzipped) = setup::build_edge()?;
-    say(format!("  the Worker's Wasm: {raw} bytes, gzipped {gzipped}"));
-    if gzipped > WASM_GZIPPED_BYTES_MAX {
-        return said(format!(
-            "the Worker's Wasm has {gzipped} bytes gzipped; at most {WASM_GZIPPED_BYTES_MAX} are allowed"
-        ));
+    for (package, wasm::Size { raw, gzipped }) in wasm::build_all()? {
+        say(format!("  {package}: {raw} bytes of Wasm, gzipped {gzipped}"));
+        if gzipped > WASM_GZIPPED_BYTES_MAX {
+            return said(format!(
+                "the Wasm of {package} has {gzipped} bytes gzipped; at most {WASM_GZIPPED_BYTES_MAX} are allowed"
+            ));
+        }
     }
     for environment in ["", "staging", "production"] {
         let mut wrangler = setup::node_command("wrangler");

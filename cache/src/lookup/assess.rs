@@ -1,13 +1,15 @@
 //! Whether an entry may be answered now: the freshness rule, RFC 9111, and what the client demands, in one place.
 use super::Lookup;
+use crate::directives::RequestDirectives;
 use crate::engine::{Engine, LogOwner};
 use crate::entry::Entry;
 use crate::phase::Reason;
 use crate::view::{Cause, Knowledge, Verdict};
+use kv_schemas::AsOf;
 
 /// What may be done with an entry now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(crate) enum Use {
     Fresh,
     Stale {
         reason: Reason,
@@ -23,15 +25,35 @@ pub(super) enum Use {
     },
 }
 
-impl<B: Clone + Default> Lookup<B> {
-    /// Whether the view can be relied on for this request: it is within its bound, or was confirmed by a question
-    /// that was asked after the request came. A slow answer of the journal makes it no worse.
-    pub(super) fn knows(&self, engine: &Engine<B>, now_ms: u64) -> bool {
-        engine.knowledge(now_ms) != Knowledge::Unknown || self.came_before(engine.view.confirmed_ms())
+/// What a request demands of what is stored.
+pub(crate) struct Demands<'a> {
+    pub directives: &'a RequestDirectives,
+    pub min_as_of: Option<&'a AsOf>,
+    /// When it came.
+    pub arrived_ms: Option<u64>,
+}
+
+impl Demands<'_> {
+    /// Whether this was learnt after the request came: then it is as new as the request can ask for, however long it took.
+    fn came_before(&self, then_ms: Option<u64>) -> bool {
+        matches!((self.arrived_ms, then_ms), (Some(arrived_ms), Some(then_ms)) if arrived_ms <= then_ms)
     }
 
-    pub(super) fn came_before(&self, then_ms: Option<u64>) -> bool {
-        matches!((self.arrived_ms, then_ms), (Some(arrived_ms), Some(then_ms)) if arrived_ms <= then_ms)
+    /// Whether the view can be relied on for this request: it is within its bound, or was confirmed by a question
+    /// that was asked after the request came. A slow answer of the journal makes it no worse.
+    fn knows<B: Clone + Default>(&self, engine: &Engine<B>, now_ms: u64) -> bool {
+        engine.knowledge(now_ms) != Knowledge::Unknown || self.came_before(engine.view.confirmed_ms())
+    }
+}
+
+impl<B: Clone + Default> Lookup<B> {
+    fn demands(&self) -> Demands<'_> {
+        let request = &self.request;
+        Demands { directives: &request.directives, min_as_of: request.min_as_of.as_ref(), arrived_ms: self.arrived_ms }
+    }
+
+    pub(super) fn knows(&self, engine: &Engine<B>, now_ms: u64) -> bool {
+        self.demands().knows(engine, now_ms)
     }
 
     /// Whether the client demands a state this view has not heard of. Where answers are stamped with the view's own
@@ -43,71 +65,83 @@ impl<B: Clone + Default> Lookup<B> {
 
     /// Whether an entry may be answered now, and how.
     pub(super) fn assess(&self, engine: &Engine<B>, entry: &Entry<B>, now_ms: u64) -> Use {
-        let bound_ms = engine.config.bound_ms;
-        let of_request_time = |ms: u64| now_ms.checked_sub(ms).is_some_and(|age_ms| age_ms <= bound_ms);
-        let confirmed =
-            entry.origin_confirmed_ms.is_some_and(of_request_time) || self.came_before(entry.origin_confirmed_ms);
-        let known = self.knows(engine, now_ms);
-        let wanted = &self.request.directives;
-        let policy = &entry.policy;
-
-        let purged = match engine.view.judge(entry.as_of.as_ref(), &entry.keys) {
-            Verdict::Hard(Cause::OtherLog) => return Use::Dead { reason: Reason::OtherLog, validate: false },
-            Verdict::Hard(Cause::Floor) => return Use::Dead { reason: Reason::BelowFloor, validate: false },
-            Verdict::Hard(_) => return Use::Dead { reason: Reason::PurgedHard, validate: false },
-            Verdict::Clear => None,
-            // Origin itself confirmed it to this isolate within the bound: that is as good as the journal's word.
-            Verdict::Soft(Cause::NoLog) if confirmed => None,
-            // The view may have learnt since of a purge that came after it.
-            Verdict::Soft(Cause::NoAsOf) => Some(Reason::NoAsOf),
-            Verdict::Soft(Cause::NoLog) => Some(Reason::JournalUnreachable),
-            Verdict::Soft(Cause::Floor) => Some(Reason::BelowFloor),
-            Verdict::Soft(_) => Some(Reason::PurgedSoft),
-        };
-        if let Some(min) = &self.request.min_as_of
-            && !entry.as_of.as_ref().is_some_and(|as_of| as_of.covers(min))
-        {
-            return Use::Dead { reason: Reason::MinAsOf, validate: true };
-        }
-
-        let age_ms = policy.age_ms(now_ms);
-        let seconds = |s: u64| s.saturating_mul(1000);
-        // RFC 9111 section 5.2.1: what the client demands on top.
-        let refused = wanted.no_cache
-            || wanted.max_age_s.is_some_and(|max| age_ms > seconds(max))
-            || wanted.min_fresh_s.is_some_and(|min| policy.lifetime_ms < age_ms.saturating_add(seconds(min)));
-        let expired = !policy.is_fresh(now_ms);
-        let unproven = !known && !confirmed;
-
-        let reason = match (purged, unproven) {
-            (Some(reason), _) => Some(reason),
-            (None, true) => Some(Reason::JournalUnreachable),
-            (None, false) if policy.no_cache => Some(Reason::MustValidate),
-            (None, false) if expired => Some(Reason::Expired),
-            (None, false) if refused => Some(Reason::RequestDirective),
-            (None, false) => None,
-        };
-        let Some(reason) = reason else { return Use::Fresh };
-
-        let staleness_ms = policy.staleness_ms(now_ms);
-        let within = |window_ms: u64| window_ms > 0 && staleness_ms <= window_ms;
-        let client_window_ms = |s: Option<u64>| s.filter(|_| !policy.forbids_ungranted_stale).map(seconds);
-        let max_stale =
-            client_window_ms(wanted.max_stale_s).is_some_and(|max_ms| purged.is_none() && staleness_ms <= max_ms);
-        // RFC 5861 section 3 and RFC 9111 section 4.2.4. With the purge state unknown, a stale answer is for errors
-        // only: origin is asked first. A soft purge makes stale from when it came, and that may be long ago for an
-        // entry from a tier, or for an isolate that was idle: then the page is fetched, and not the old one shown again.
-        let window_ms = policy.stale_while_revalidate_ms.min(engine.config.soft_window_ms_max);
-        let as_of = entry.as_of.as_ref().map_or(0, |as_of| as_of.seq);
-        let purged_ms_ago = engine.view.purged_ms_ago(as_of, &entry.keys, now_ms).filter(|_| purged.is_some());
-        let late = purged_ms_ago.is_some_and(|ago_ms| ago_ms > window_ms);
-        let at_once = !policy.forbids_stale
-            && !refused
-            && !unproven
-            && !late
-            && (within(policy.stale_while_revalidate_ms) || max_stale);
-        let on_error_ms = policy.stale_if_error_ms.max(client_window_ms(wanted.stale_if_error_s).unwrap_or(0));
-        let on_error = !policy.forbids_stale && within(on_error_ms);
-        Use::Stale { reason, at_once, on_error }
+        let verdict = engine.view.judge(entry.as_of.as_ref(), &entry.keys);
+        assess(engine, entry, verdict, &self.demands(), now_ms)
     }
+}
+
+/// Whether an entry may be answered now, and how, after what the log says of it.
+pub(crate) fn assess<B: Clone + Default>(
+    engine: &Engine<B>,
+    entry: &Entry<B>,
+    verdict: Verdict,
+    demands: &Demands<'_>,
+    now_ms: u64,
+) -> Use {
+    let bound_ms = engine.config.bound_ms;
+    let of_request_time = |ms: u64| now_ms.checked_sub(ms).is_some_and(|age_ms| age_ms <= bound_ms);
+    let confirmed =
+        entry.origin_confirmed_ms.is_some_and(of_request_time) || demands.came_before(entry.origin_confirmed_ms);
+    let known = demands.knows(engine, now_ms);
+    let wanted = demands.directives;
+    let policy = &entry.policy;
+
+    let purged = match verdict {
+        Verdict::Hard(Cause::OtherLog) => return Use::Dead { reason: Reason::OtherLog, validate: false },
+        Verdict::Hard(Cause::Floor) => return Use::Dead { reason: Reason::BelowFloor, validate: false },
+        Verdict::Hard(_) => return Use::Dead { reason: Reason::PurgedHard, validate: false },
+        Verdict::Clear => None,
+        // Origin itself confirmed it to this isolate within the bound: that is as good as the journal's word.
+        Verdict::Soft(Cause::NoLog) if confirmed => None,
+        // The view may have learnt since of a purge that came after it.
+        Verdict::Soft(Cause::NoAsOf) => Some(Reason::NoAsOf),
+        Verdict::Soft(Cause::NoLog) => Some(Reason::JournalUnreachable),
+        Verdict::Soft(Cause::Floor) => Some(Reason::BelowFloor),
+        Verdict::Soft(_) => Some(Reason::PurgedSoft),
+    };
+    if let Some(min) = demands.min_as_of
+        && !entry.as_of.as_ref().is_some_and(|as_of| as_of.covers(min))
+    {
+        return Use::Dead { reason: Reason::MinAsOf, validate: true };
+    }
+
+    let age_ms = policy.age_ms(now_ms);
+    let seconds = |s: u64| s.saturating_mul(1000);
+    // RFC 9111 section 5.2.1: what the client demands on top.
+    let refused = wanted.no_cache
+        || wanted.max_age_s.is_some_and(|max| age_ms > seconds(max))
+        || wanted.min_fresh_s.is_some_and(|min| policy.lifetime_ms < age_ms.saturating_add(seconds(min)));
+    let expired = !policy.is_fresh(now_ms);
+    let unproven = !known && !confirmed;
+
+    let reason = match (purged, unproven) {
+        (Some(reason), _) => Some(reason),
+        (None, true) => Some(Reason::JournalUnreachable),
+        (None, false) if policy.no_cache => Some(Reason::MustValidate),
+        (None, false) if expired => Some(Reason::Expired),
+        (None, false) if refused => Some(Reason::RequestDirective),
+        (None, false) => None,
+    };
+    let Some(reason) = reason else { return Use::Fresh };
+
+    let staleness_ms = policy.staleness_ms(now_ms);
+    let within = |window_ms: u64| window_ms > 0 && staleness_ms <= window_ms;
+    let client_window_ms = |s: Option<u64>| s.filter(|_| !policy.forbids_ungranted_stale).map(seconds);
+    let max_stale =
+        client_window_ms(wanted.max_stale_s).is_some_and(|max_ms| purged.is_none() && staleness_ms <= max_ms);
+    // RFC 5861 section 3 and RFC 9111 section 4.2.4. With the purge state unknown, a stale answer is for errors
+    // only: origin is asked first. A soft purge makes stale from when it came, and that may be long ago for an
+    // entry from a tier, or for an isolate that was idle: then the page is fetched, and not the old one shown again.
+    let window_ms = policy.stale_while_revalidate_ms.min(engine.config.soft_window_ms_max);
+    let as_of = entry.as_of.as_ref().map_or(0, |as_of| as_of.seq);
+    let purged_ms_ago = engine.view.purged_ms_ago(as_of, &entry.keys, now_ms).filter(|_| purged.is_some());
+    let late = purged_ms_ago.is_some_and(|ago_ms| ago_ms > window_ms);
+    let at_once = !policy.forbids_stale
+        && !refused
+        && !unproven
+        && !late
+        && (within(policy.stale_while_revalidate_ms) || max_stale);
+    let on_error_ms = policy.stale_if_error_ms.max(client_window_ms(wanted.stale_if_error_s).unwrap_or(0));
+    let on_error = !policy.forbids_stale && within(on_error_ms);
+    Use::Stale { reason, at_once, on_error }
 }

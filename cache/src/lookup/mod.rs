@@ -22,7 +22,7 @@ use crate::policy::ResponseHead;
 use crate::range::{self, ByteRange};
 use crate::vary::{variant_key, wanted_language_key};
 use crate::view::Knowledge;
-use assess::Use;
+pub(crate) use assess::{Demands, Use, assess};
 use kv_schemas::AsOf;
 use std::sync::Arc;
 
@@ -76,6 +76,12 @@ pub struct Lookup<B> {
     rest: Option<ResponseHead>,
     /// The body is packed and goes out unpacked: where the client's range lies in it nobody knows before it is whole.
     whole_only: bool,
+}
+
+/// Whether the client has this answer already, by its validators. RFC 9110 section 13.2.1: they count where the answer
+/// without them would be a success.
+pub fn is_known_to<B>(request: &Fields, entry: &Entry<B>) -> bool {
+    entry.head.status == 200 && is_not_modified(request, &entry.head)
 }
 
 /// Sleeps of a waiting request: short first, since most fills are.
@@ -404,11 +410,11 @@ impl<B: Clone + Default> Lookup<B> {
 
     /// RFC 9110 section 13.2.2: the client's validators come first, then its range.
     fn shown(&self, entry: &Entry<B>) -> Show {
+        if is_known_to(&self.request.fields, entry) {
+            return Show::NotModified;
+        }
         if entry.head.status != 200 {
             return Show::Whole;
-        }
-        if is_not_modified(&self.request.fields, &entry.head) {
-            return Show::NotModified;
         }
         let as_stored = self.takes_as_stored(&entry.head.fields);
         match self.range.filter(|_| as_stored && range_counts(&self.request.fields, &entry.head)) {

@@ -2,6 +2,7 @@
 mod bodies;
 mod faults;
 mod gateway;
+mod hits;
 mod intake;
 mod malformed;
 mod passing;

@@ -1,0 +1,96 @@
+//! Hits that need nothing but memory: what is asked for again and again has a slot, by which it is found and judged
+//! without a string or an allocation.
+//!
+//! Nothing is decided differently here. A slot remembers where its entry lies and at which version of the view the rule
+//! found no purge of it; as soon as memory or the view has changed, both are asked again. Whatever is not a plain fresh
+//! hit has no answer here, and goes the way of all requests through [`crate::Lookup`].
+use crate::directives::RequestDirectives;
+use crate::encoding::is_packed;
+use crate::engine::Engine;
+use crate::entry::Entry;
+use crate::lookup::{Demands, Use, assess};
+use crate::view::{Knowledge, Verdict};
+use std::sync::{Arc, Weak};
+
+/// More slots than this are not given out; the caller starts over.
+pub const SLOTS_MAX: u32 = 4_096;
+
+/// Requests that are answered alike: of one key, from clients that take gzip or that do not, without demands of their own.
+#[derive(Debug)]
+struct Slot<B> {
+    key: String,
+    takes_packed: bool,
+    /// Weak: a slot keeps nothing in memory that was evicted.
+    entry: Weak<Entry<B>>,
+    /// Memory had changed so often when the entry was looked up.
+    memory_changes: u64,
+    /// The version of the view at which the rule cleared this entry.
+    cleared_at: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slots<B>(Vec<Slot<B>>);
+
+impl<B> Default for Slots<B> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<B: Clone + Default> Engine<B> {
+    /// A slot for requests of this key; `None` if there are too many.
+    pub fn slot(&mut self, key: &str, takes_packed: bool) -> Option<u32> {
+        let slots = &mut self.slots.0;
+        let number = u32::try_from(slots.len()).ok().filter(|number| *number < SLOTS_MAX)?;
+        slots.push(Slot { key: key.into(), takes_packed, entry: Weak::new(), memory_changes: 0, cleared_at: None });
+        Some(number)
+    }
+
+    /// All slots are given up.
+    pub fn forget_slots(&mut self) {
+        self.slots.0.clear();
+    }
+
+    /// The entry that answers a request of this slot, if that is a fresh hit in memory with nothing to be done behind it.
+    pub fn hit(&mut self, slot: u32, now_ms: u64) -> Option<Arc<Entry<B>>> {
+        // Past its lease the view is to be synced, by the lookup.
+        if self.knowledge(now_ms) != Knowledge::Leased {
+            return None;
+        }
+        let number = usize::try_from(slot).ok()?;
+        let (memory, changes) = (&self.memory, self.memory_changes);
+        let slot = self.slots.0.get_mut(number)?;
+        let held = slot.entry.upgrade().filter(|_| slot.memory_changes == changes);
+        let entry = match held {
+            Some(entry) => entry,
+            None => {
+                // Asking memory is also what tells it that the entry is in use.
+                let entry = memory.get(&slot.key)?;
+                if !std::ptr::eq(slot.entry.as_ptr(), Arc::as_ptr(entry)) {
+                    slot.entry = Arc::downgrade(entry);
+                    slot.cleared_at = None;
+                }
+                slot.memory_changes = changes;
+                Arc::clone(entry)
+            }
+        };
+        let version = self.view.version();
+        let cleared = slot.cleared_at == Some(version);
+        if !cleared {
+            let fields = &entry.head.fields;
+            // Variants, parts, and answers whose form is made for each client.
+            if entry.is_marker() || entry.head.status == 206 || fields.has("set-cookie") {
+                return None;
+            }
+            if !slot.takes_packed && is_packed(fields) {
+                return None;
+            }
+            if self.view.judge(entry.as_of.as_ref(), &entry.keys) != Verdict::Clear {
+                return None;
+            }
+            slot.cleared_at = Some(version);
+        }
+        let demands = Demands { directives: &RequestDirectives::default(), min_as_of: None, arrived_ms: Some(now_ms) };
+        (assess(self, &entry, Verdict::Clear, &demands, now_ms) == Use::Fresh).then_some(entry)
+    }
+}

@@ -1,0 +1,111 @@
+// What the runtime calls: a plain object, since a class of the `cloudflare:workers` kind, made anew for each request, costs
+// more than a hit does. It passes requests to Wasm and brings Wasm back after a panic; it decides nothing. Which requests
+// may take the short way, and by which fields they differ, `edge/src/hits.rs` says; here is only counted and remembered.
+import { DurableObject } from "cloudflare:workers";
+import * as wasm from "./index.js";
+
+Error.stackTraceLimit = 100;
+
+// Slots that Wasm gave out, by URL and selecting fields. As many as there can be; then both sides start over.
+const SLOTS_MAX = 4096;
+// Longer URLs are rare, and would fill memory.
+const SIGNATURE_LENGTH_MAX = 1024;
+const slots = new Map();
+let guards;
+let selects;
+
+// Set by the panic hook, or here, when Wasm has trapped: the instance must not be used any more.
+const state = wasm.__worker_init_state();
+let instance = state.instanceId;
+
+function note(error) {
+  if (error instanceof WebAssembly.RuntimeError) {
+    console.error("Critical", error);
+    state.criticalError = true;
+  }
+}
+
+// A trap in a callback reaches nobody else.
+addEventListener("error", (event) => note(event.error));
+
+// After a trap a new instance takes over, with nothing remembered. Requests the old one was working on are lost.
+function revive() {
+  if (state.criticalError) {
+    console.log("Reinitializing Wasm application");
+    wasm.__wbg_reset_state();
+    state.criticalError = false;
+    state.instanceId++;
+  }
+  if (state.instanceId !== instance) {
+    instance = state.instanceId;
+    slots.clear();
+    guards = undefined;
+  }
+}
+
+function readRules() {
+  const rules = wasm.rules();
+  if (rules !== undefined) [guards, selects] = rules.split("\n").map((line) => line.split(","));
+  return rules !== undefined;
+}
+
+// The answer, if it is a plain hit in memory.
+function hit(request) {
+  if (request.method !== "GET" || (guards === undefined && !readRules())) return undefined;
+  const headers = request.headers;
+  for (let at = 0; at < guards.length; at++) if (headers.has(guards[at])) return undefined;
+  if (request.body !== null) return undefined;
+  let signature = request.url;
+  // No field holds a NUL.
+  for (let at = 0; at < selects.length; at++) signature += `\n${headers.get(selects[at]) ?? "\0"}`;
+  let slot = slots.get(signature);
+  if (slot === undefined) {
+    if (signature.length > SIGNATURE_LENGTH_MAX) return undefined;
+    if (slots.size >= SLOTS_MAX) {
+      slots.clear();
+      wasm.forget_slots();
+    }
+    slot = wasm.slot_of(request);
+    slots.set(signature, slot);
+  }
+  if (slot < 0) return undefined;
+  return wasm.hit(slot, Date.now(), headers.get("if-none-match") ?? undefined);
+}
+
+export default {
+  fetch(request, env, context) {
+    revive();
+    try {
+      const answer = hit(request) ?? wasm.fetch(request, env, context);
+      if (answer instanceof Promise) answer.catch(note);
+      return answer;
+    } catch (error) {
+      note(error);
+      throw error;
+    }
+  },
+};
+
+// The object's state is in its storage: after a trap another instance of the class goes on with it.
+export class PurgeJournal extends DurableObject {
+  #journal;
+  #instance;
+
+  #current() {
+    revive();
+    if (this.#instance !== instance) {
+      this.#journal = new wasm.PurgeJournal(this.ctx, this.env);
+      this.#instance = instance;
+    }
+    return this.#journal;
+  }
+
+  async fetch(request) {
+    try {
+      return await this.#current().fetch(request);
+    } catch (error) {
+      note(error);
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,172 @@
+//! The short way for hits in memory: nothing may be answered on it in another way than by the whole gateway.
+use e2e::http::{Got, ask, send, send_to};
+use e2e::stack::Proxy;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::Method;
+use std::io::Write;
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=600");
+/// Says nothing, as it is no date, and is guarded: the request goes the long way.
+const LONG_WAY: (&str, &str) = ("if-modified-since", "never");
+
+async fn get(proxy: &Proxy, method: &Method, path: &str, fields: &[(&str, &str)]) -> Got {
+    let request = ask(method.clone(), proxy.url(path));
+    send(fields.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
+}
+
+/// Asks until the short way is taken: past the lease of the view, which is short here, the long one is.
+async fn takes_the_short_way(proxy: &Proxy, path: &str) -> u64 {
+    e2e::eventually("the short way is taken", || async {
+        let before = proxy.metric("edge_ready_hits_total").await;
+        let got = proxy.get(path).await;
+        assert!(got.is_hit(), "{got:?}");
+        let after = proxy.metric("edge_ready_hits_total").await;
+        (after > before).then_some(after)
+    })
+    .await
+}
+
+/// Both ways within one second of the answer's age and lifetime.
+async fn both_ways(proxy: &Proxy, method: &Method, path: &str, fields: &[(&str, &str)]) -> (Got, Got) {
+    let long: Vec<_> = fields.iter().copied().chain([LONG_WAY]).collect();
+    let ask = async |fields: &[(&str, &str)]| {
+        let mut got = get(proxy, method, path, fields).await;
+        // How long origin took is another each time.
+        got.headers.retain(|(name, _)| name != "server-timing");
+        got
+    };
+    loop {
+        let (short, long, again) = (ask(fields).await, ask(&long).await, ask(fields).await);
+        if short.headers == again.headers {
+            return (short, long);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ready_hit_is_field_by_field_what_the_whole_gateway_answers() {
+    let proxy = Proxy::start().await;
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(b"packed and packed and packed").unwrap();
+    let packed = packed.finish().unwrap();
+    let etag = ("etag", "\"a\"");
+    proxy.upstream.answer("/plain", &[FRESH, etag, ("content-type", "text/plain"), ("surrogate-key", "k")], "plain");
+    proxy.upstream.answer("/untagged", &[FRESH, ("x-a", "1"), ("x-a", "2"), ("x-odd", "\"\\ \u{e9}")], "untagged");
+    proxy.upstream.answer("/cdn", &[("cdn-cache-control", "max-age=60"), ("cache-control", "private"), etag], "cdn");
+    proxy.upstream.answer("/empty", &[FRESH, etag], "");
+    proxy.upstream.answer("/vary", &[FRESH, ("vary", "x-kind"), etag], "vary");
+    proxy.upstream.answer("/vary-coding", &[FRESH, ("vary", "accept-encoding"), etag], "vary");
+    proxy.upstream.answer("/no-cache", &[("cache-control", "no-cache"), etag], "no-cache");
+    proxy.upstream.script("/lost", 404, &[FRESH, etag], "lost");
+    proxy.upstream.script("/moved", 301, &[FRESH, ("location", "/plain")], "");
+    proxy.upstream.bytes("/packed", 200, &[FRESH, etag, ("content-encoding", "gzip")], &packed);
+    let requests: [&[(&str, &str)]; 17] = [
+        &[],
+        &[("accept-encoding", "gzip")],
+        &[("accept-encoding", "")],
+        &[("accept-encoding", "identity, gzip;q=0")],
+        &[("if-none-match", "\"a\"")],
+        &[("if-none-match", "W/\"a\", \"b\""), ("accept-encoding", "gzip")],
+        &[("if-none-match", "\"b\"")],
+        &[("if-none-match", "*")],
+        &[("range", "bytes=1-2")],
+        &[("range", "bytes=900-"), ("if-range", "\"a\"")],
+        &[("authorization", "Bearer x")],
+        &[("cookie", "a=b")],
+        &[("cache-control", "max-age=100")],
+        &[("x-kind", "1")],
+        &[("connection", "x-kind"), ("x-kind", "1")],
+        &[("if-match", "\"b\"")],
+        &[("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],
+    ];
+    for path in
+        ["/plain", "/untagged", "/cdn", "/empty", "/vary", "/vary-coding", "/no-cache", "/lost", "/moved", "/packed"]
+    {
+        for method in [Method::GET, Method::HEAD] {
+            for fields in requests {
+                for _ in 0..2 {
+                    get(&proxy, &method, path, fields).await;
+                }
+                let (short, long) = both_ways(&proxy, &method, path, fields).await;
+                assert_eq!(short.status, long.status, "{method} {path} {fields:?}: {short:?} {long:?}");
+                assert_eq!(short.headers, long.headers, "{method} {path} {fields:?}");
+                assert_eq!(short.body, long.body, "{method} {path} {fields:?}");
+            }
+        }
+    }
+    assert!(proxy.metric("edge_ready_hits_total").await > 100, "the short way was taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_a_plain_hit_goes_the_long_way() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH, ("etag", "\"a\"")], "one");
+    proxy.get("/a").await;
+    let before = takes_the_short_way(&proxy, "/a").await;
+    for (name, value) in [
+        ("range", "bytes=0-0"),
+        ("authorization", "Bearer x"),
+        ("cache-control", "no-cache"),
+        ("pragma", "no-cache"),
+        ("min-as-of", "log:1"),
+        ("edge-debug", "x"),
+        ("if-match", "*"),
+        ("if-unmodified-since", "x"),
+    ] {
+        get(&proxy, &Method::GET, "/a", &[(name, value)]).await;
+    }
+    get(&proxy, &Method::HEAD, "/a", &[]).await;
+    send(ask(Method::GET, proxy.url("/a")).body("content")).await;
+    assert_eq!(proxy.metric("edge_ready_hits_total").await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ready_answer_goes_with_its_purge_and_its_second() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k"), ("etag", "\"1\"")], "one");
+    for _ in 0..3 {
+        proxy.get("/a").await;
+    }
+    let young = proxy.get("/a").await;
+    e2e::eventually("it ages", || async {
+        let got = proxy.get("/a").await;
+        assert!(got.is_hit() && got.body == "one", "{got:?}");
+        (got.header("age") != young.header("age") && got.cache() != young.cache()).then_some(())
+    })
+    .await;
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k"), ("etag", "\"2\"")], "two");
+    let purged = proxy.purge(r#"{"keys":["k"],"mode":"soft"}"#).await;
+    assert_eq!(purged.status, 200, "{purged:?}");
+    e2e::eventually("it is made anew", || async {
+        let got = proxy.get("/a").await;
+        let fields = (got.header("etag"), got.body.as_str());
+        assert!(matches!(fields, (Some("\"1\""), "one") | (Some("\"2\""), "two")), "{got:?}");
+        (got.is_hit() && got.body == "two").then_some(())
+    })
+    .await;
+    proxy.purged(r#"{"keys":["k"]}"#).await;
+    assert!(!proxy.get("/a").await.is_hit());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_panic_the_next_request_is_answered_and_hits_come_back() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH], "one");
+    for round in 0..3 {
+        for path in ["/a", "/a?other"] {
+            proxy.get(path).await;
+        }
+        takes_the_short_way(&proxy, "/a").await;
+        let lost = send_to(ask(Method::GET, proxy.url("/__edge/panic"))).await;
+        assert!(lost.is_none_or(|got| got.status == 500), "round {round}");
+        // The slots of the old instance are nobody's now: another path gets the first of the new ones.
+        for _ in 0..3 {
+            for path in ["/a?other", "/a"] {
+                let got = proxy.get(path).await;
+                assert_eq!((got.status, got.body.as_str()), (200, "one"), "round {round}: {got:?}");
+            }
+        }
+        takes_the_short_way(&proxy, "/a").await;
+    }
+}
