@@ -132,12 +132,7 @@ fn prepare(call: &Call, target: &str, all: Fields, is_head: bool) -> Result<(Req
             RequestDirectives::default()
         }
     };
-    let origin = OriginRequest {
-        url: format!("{}{target}", call.settings.origin_url),
-        is_head,
-        fields: fields.clone(),
-        timeout_ms: call.settings.origin_timeout_ms,
-    };
+    let origin = OriginRequest::of(&call.settings, target, is_head, fields.clone());
     let request = Request { key: key_of(target), is_head, fields, directives, min_as_of };
     Ok((request, origin))
 }
@@ -151,7 +146,7 @@ pub fn respond_to(
     shape: Shape,
 ) -> Result<web_sys::Response, JsValue> {
     let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::OriginFailed);
-    let Some(Outcome { answer, response }) = outcome else { return lost() };
+    let Some(Outcome { answer, response, retry_after_s }) = outcome else { return lost() };
     let shape = &Shape { is_head: origin.is_head, cdn_policy: call.settings.mode == Mode::Proxy, ..shape };
     isolate::count(answer.status());
     match answer {
@@ -171,7 +166,11 @@ pub fn respond_to(
         }
         Answer::Failed { http_status, slug, title, status, behind } => {
             drive::do_behind(call, origin, behind, None);
-            respond::problem(&Problem::new(http_status, slug, title), Some(&status))
+            let answer = respond::problem(&Problem::new(http_status, slug, title), Some(&status))?;
+            if let Some(retry_after_s) = retry_after_s {
+                answer.headers().set("retry-after", &retry_after_s.to_string())?;
+            }
+            Ok(answer)
         }
     }
 }

@@ -14,6 +14,7 @@
 )]
 
 mod colo_cache;
+mod content;
 mod drive;
 mod entry_bytes;
 mod gateway;
@@ -29,6 +30,7 @@ mod purge_intake;
 mod respond;
 mod route;
 mod settings;
+mod upstream;
 
 use wasm_bindgen::prelude::*;
 use worker::{Context, Env};

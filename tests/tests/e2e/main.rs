@@ -7,5 +7,6 @@ mod malformed;
 mod passing;
 mod proxy;
 mod receipts;
+mod resilience;
 mod rules;
 mod sample;
