@@ -40,6 +40,6 @@ fn declared(call: &Call) -> Result<u64, Problem> {
 }
 
 pub fn too_large(bytes_max: u64) -> Problem {
-    Problem::new(413, "content-too-large", "The request's content is longer than is taken here")
+    Problem::new(413, "body-too-large", "The request's content is longer than is taken here")
         .detail(format!("at most {bytes_max} bytes"))
 }

@@ -8,7 +8,7 @@ use crate::purge_intake::{TOKEN_LIFETIME_S_MAX, verify};
 use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::Mode;
-use crate::{journal_client, js, ops};
+use crate::{cut, journal_client, js, ops};
 use kv_schemas::claims::Scope;
 use kv_schemas::{AsOf, Problem};
 use std::rc::Rc;
@@ -51,13 +51,21 @@ pub async fn handle(request: web_sys::Request, env: Env, context: Context) -> Re
     let call = Call { request, env, context: Rc::new(context), settings, location: location.into() };
     let url = call.request.url();
     let target = route::target_of(&url);
+    match cut::handle(&call, target).await {
+        Some(answer) => answer,
+        None => dispatch(&call, target).await,
+    }
+}
+
+/// The answer to a request for this path and query.
+pub async fn dispatch(call: &Call, target: &str) -> Result<web_sys::Response, JsValue> {
     match route::classify(call.settings.mode, &call.request.method(), target) {
-        Route::Edge(path) => match ops::handle(&call, &path).await {
+        Route::Edge(path) => match ops::handle(call, &path).await {
             Ok(response) => Ok(response),
             Err(problem) => respond::problem(&problem, None),
         },
-        Route::Cached { target } => cached(&call, &target).await,
-        Route::Pass { target } => pass(&call, &target, Reason::Route).await,
+        Route::Cached { target } => cached(call, &target).await,
+        Route::Pass { target } => pass(call, &target, Reason::Route).await,
         Route::NotFound => refuse(404, "not-found", "There is nothing at this path", Reason::Route),
         Route::TooLong => refuse(414, "uri-too-long", "Path and query are longer than this edge serves", Reason::Route),
     }

@@ -36,6 +36,12 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn writable(this: &Pipe) -> JsValue;
 
+    /// `new Response(body, init)` with any kind of body.
+    #[wasm_bindgen(js_name = Response)]
+    type OwnResponse;
+    #[wasm_bindgen(constructor, catch, js_class = "Response")]
+    fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<OwnResponse, JsValue>;
+
     type Content;
     #[wasm_bindgen(method, js_name = pipeTo)]
     fn pipe_to(this: &Content, writable: &JsValue) -> Promise;
@@ -175,6 +181,22 @@ pub fn fields(headers: &web_sys::Headers) -> Fields {
         fields.push((name.to_string(), value.to_string()));
     }
     Fields::from_lower(fields)
+}
+
+/// A response of the edge's own making. What `content-encoding` it names is for the platform to apply.
+pub fn respond(body: &JsValue, status: u16, headers: &web_sys::Headers) -> Result<web_sys::Response, JsValue> {
+    let init = web_sys::ResponseInit::new();
+    init.set_status(status);
+    init.set_headers(headers);
+    OwnResponse::new(body, &init).map(|response| response.unchecked_into())
+}
+
+/// The same answer as a HEAD has it.
+pub fn without_body(response: &web_sys::Response) -> Result<web_sys::Response, JsValue> {
+    if let Some(body) = response.body() {
+        let _ = body.cancel();
+    }
+    respond(&JsValue::NULL, response.status(), &response.headers())
 }
 
 /// Takes out of a message on its way what speaks of one connection, and what is not to be kept. What `all` of it was is

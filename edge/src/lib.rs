@@ -15,6 +15,7 @@
 
 mod colo_cache;
 mod content;
+mod cut;
 mod drive;
 mod entry_bytes;
 mod gateway;

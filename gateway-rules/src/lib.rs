@@ -14,5 +14,8 @@
 )]
 
 pub mod breaker;
+pub mod cut;
+pub mod fields;
 pub mod retry;
 pub mod services;
+pub mod wanted;

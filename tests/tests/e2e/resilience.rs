@@ -176,7 +176,7 @@ async fn contents_are_bounded_in_length_and_reach_no_service_before_they_are_who
     let post =
         |body: Vec<u8>| ask(Method::POST, stack.url("/admin/v1/titles")).bearer_auth(&stack.admin_token).body(body);
     let long = send(post(vec![b' '; 1024 * 1024 + 1])).await;
-    assert_eq!((long.status, long.problem().as_str()), (413, "content-too-large"));
+    assert_eq!((long.status, long.problem().as_str()), (413, "body-too-large"));
     let pieces = [
         "POST /admin/v1/titles HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     ];
