@@ -10,6 +10,8 @@
 //! what is named whole anywhere is sent whole. Lists are looked through: `items.id` is the `id` of every item. Names that
 //! a document does not have are left out without a word, since a document need not always have them.
 
+use std::cmp::Ordering;
+
 pub const BYTES_MAX: usize = 1_024;
 pub const DEPTH_MAX: usize = 8;
 pub const NAMES_MAX: usize = 64;
@@ -28,6 +30,7 @@ pub type Node = u16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Member {
     name: String,
+    /// In the order of their names.
     below: Vec<Node>,
     /// Everything below is wanted.
     whole: bool,
@@ -90,28 +93,29 @@ impl Selection {
         if member.whole {
             return;
         }
-        let mut below: Vec<Node> = member.below.clone();
-        below.sort_unstable_by_key(|node| self.members.get(usize::from(*node)).map(|member| member.name.as_str()));
         text.push('(');
-        for node in below {
-            self.write(node, text);
+        for node in &member.below {
+            self.write(*node, text);
             text.push(',');
         }
         text.push(')');
     }
 
     fn add(&mut self, parent: Node, name: &str) -> Option<Node> {
-        let is_named = |node: &&Node| self.members.get(usize::from(**node)).is_some_and(|member| member.name == name);
-        let below = &self.members.get(usize::from(parent))?.below;
-        if let Some(found) = below.iter().find(is_named) {
-            return Some(*found);
+        let mut place = 0_usize;
+        for node in &self.members.get(usize::from(parent))?.below {
+            match self.members.get(usize::from(*node))?.name.as_str().cmp(name) {
+                Ordering::Equal => return Some(*node),
+                Ordering::Less => place = place.saturating_add(1),
+                Ordering::Greater => break,
+            }
         }
         if self.members.len() > NAMES_MAX {
             return None;
         }
         let node = Node::try_from(self.members.len()).ok()?;
         self.members.push(Member { name: name.into(), ..Member::default() });
-        self.members.get_mut(usize::from(parent))?.below.push(node);
+        self.members.get_mut(usize::from(parent))?.below.insert(place, node);
         Some(node)
     }
 }

@@ -16,6 +16,8 @@
 pub mod breaker;
 pub mod cut;
 pub mod fields;
+pub mod limits;
 pub mod retry;
 pub mod services;
+pub mod trace;
 pub mod wanted;

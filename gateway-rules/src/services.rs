@@ -32,7 +32,7 @@ pub struct Service {
 /// At least the default service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Services {
-    /// Longest prefix first; the default's, the empty one, is last.
+    /// The default's, whose prefix is empty, is first.
     rows: Vec<Service>,
 }
 
@@ -57,7 +57,6 @@ impl Services {
         if rows.len() > ROWS_MAX {
             return Err(format!("more than {ROWS_MAX} services"));
         }
-        rows.sort_by_key(|row| std::cmp::Reverse(row.prefix.len()));
         Ok(Self { rows })
     }
 
@@ -67,7 +66,13 @@ impl Services {
         let is_of = |row: &Service| {
             path.strip_prefix(row.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        self.rows.iter().position(is_of).unwrap_or(self.rows.len().saturating_sub(1))
+        let mut longest = (0, 0);
+        for (index, row) in self.rows.iter().enumerate() {
+            if row.prefix.len() > longest.1 && is_of(row) {
+                longest = (index, row.prefix.len());
+            }
+        }
+        longest.0
     }
 
     pub fn get(&self, index: Index) -> Option<&Service> {
@@ -76,7 +81,7 @@ impl Services {
 
     /// Where requests go that no row names.
     pub fn default_url(&self) -> &str {
-        self.rows.last().map_or("", |row| row.url.as_str())
+        self.rows.first().map_or("", |row| row.url.as_str())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Service> {

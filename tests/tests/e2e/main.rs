@@ -1,5 +1,6 @@
 //! The end-to-end suite: one binary, one module a subject. Each test has processes and folders of its own.
 mod bodies;
+mod cuts;
 mod faults;
 mod gateway;
 mod intake;

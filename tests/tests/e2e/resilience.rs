@@ -1,7 +1,7 @@
 //! Services that are cut off, slow, stalled or spoilt, each by itself: what is cached is served all the same, what is not
 //! is answered within its bound, and a service that fails is left alone.
 use e2e::gate::Mode;
-use e2e::http::{Got, ask, get, send, send_to};
+use e2e::http::{Got, ask, send, send_to};
 use e2e::stack::{Shape, Stack};
 use e2e::{eventually, raw};
 use kv_schemas::claims::Scope;
@@ -71,10 +71,8 @@ async fn whatever_the_client_service_does_every_cached_page_is_served() {
         );
         stack.to_origin.set(Mode::Open);
         eventually("the service is trusted again", || async {
-            (metric(&stack, "edge_breaker_open{service=\"default\"}").await == 0
-                && stack.get("/v1/genres").await.status == 200
-                && get(stack.url("/v1/catalog?genre=crime")).await.status == 200)
-                .then_some(())
+            let unknown = stack.get("/v1/titles/none").await.status == 404;
+            (unknown && metric(&stack, "edge_breaker_open{service=\"default\"}").await == 0).then_some(())
         })
         .await;
     }
@@ -185,5 +183,5 @@ async fn contents_are_bounded_in_length_and_reach_no_service_before_they_are_who
     let unsaid = tokio::time::timeout(PROMISED, unsaid).await.expect("no answer");
     assert!(unsaid.starts_with("HTTP/1.1 411"), "{unsaid}");
     assert_eq!(stack.to_admin.asked(), before, "no service heard of either");
-    assert_eq!(send(post(vec![b'{'; 1000])).await.status, 400, "origin reads what fits");
+    assert_eq!(send(post(vec![b'{'; 1000])).await.problem(), "media-type", "origin reads what fits");
 }
