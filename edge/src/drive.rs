@@ -97,12 +97,7 @@ async fn refresh_ahead(call: &Call) {
     });
     for lookup in lookups.unwrap_or_default() {
         let target = lookup.key().strip_prefix("GET ").unwrap_or_default();
-        let origin = OriginRequest {
-            url: format!("{}{target}", call.settings.origin_url),
-            is_head: false,
-            fields: Fields::new(),
-            timeout_ms: call.settings.origin_timeout_ms,
-        };
+        let origin = OriginRequest::of(&call.settings, target, false, Fields::new());
         refresh_behind(call, &origin, lookup).await;
     }
 }
@@ -111,6 +106,25 @@ async fn refresh_ahead(call: &Call) {
 pub struct Outcome {
     pub answer: Answer<Body>,
     pub response: Option<web_sys::Response>,
+    /// When it is worth asking again, if the answer is that the origin is left alone.
+    pub retry_after_s: Option<u64>,
+}
+
+impl Outcome {
+    pub fn new(answer: Answer<Body>, response: Option<web_sys::Response>) -> Self {
+        Self { answer, response, retry_after_s: None }
+    }
+
+    /// What the engine knows as a failed fetch, told by its cause.
+    fn explained(mut self, failure: Option<js::CallError>) -> Self {
+        if let (Answer::Failed { http_status, slug, title, .. }, Some(failure)) = (&mut self.answer, failure)
+            && *slug == "origin-unreachable"
+        {
+            (*http_status, *slug, *title) = failure.problem();
+            self.retry_after_s = failure.retry_after_s();
+        }
+        self
+    }
 }
 
 /// Runs a lookup to its answer. A hit in memory needs no promise; everything else goes on to its end, so that whoever
@@ -119,7 +133,7 @@ pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -
     let mut lookup = lookup;
     let step = isolate::with(|isolate| lookup.step(&mut isolate.engine, Event::Start, now_ms()))?;
     let step = match step {
-        Step::Answer(answer) => return Some(Outcome { answer: *answer, response: None }),
+        Step::Answer(answer) => return Some(Outcome::new(*answer, None)),
         other => other,
     };
     let (call_, origin) = (call.clone(), origin.clone());
@@ -145,6 +159,7 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
     let rules = call.settings.engine.rules;
     let mut step = first;
     let mut response: Option<web_sys::Response> = None;
+    let mut failure = None;
     loop {
         let event = match step {
             Step::Sync { shared } => {
@@ -165,13 +180,14 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
             }
             Step::Fetch(fetch) => {
                 discard(response.take().and_then(|response| response.body()));
-                match origin_fetch::send(origin, &fetch).await {
+                match origin_fetch::send(&call.settings, origin, &fetch).await {
                     Ok((head, answer)) => {
                         response = Some(answer);
                         Event::Origin(head)
                     }
                     Err(error) => {
                         worker::console_warn!("origin {}: {}", origin.url, error.text());
+                        failure = Some(error);
                         Event::OriginFailed
                     }
                 }
@@ -180,7 +196,7 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
                 if !matches!(*answer, Answer::Forwarded { .. }) {
                     discard(response.take().and_then(|response| response.body()));
                 }
-                return Some(Outcome { answer: *answer, response });
+                return Some(Outcome::new(*answer, response).explained(failure));
             }
         };
         step = isolate::with(|isolate| lookup.step(&mut isolate.engine, event, now_ms()))?;

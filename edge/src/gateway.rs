@@ -8,7 +8,7 @@ use crate::purge_intake::{TOKEN_LIFETIME_S_MAX, verify};
 use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::{Mode, Settings};
-use crate::{journal_client, js, ops};
+use crate::{cut, journal_client, js, ops};
 use kv_schemas::claims::Scope;
 use kv_schemas::{AsOf, Problem};
 use std::rc::Rc;
@@ -51,13 +51,21 @@ pub async fn handle(request: web_sys::Request, env: Env, context: Context) -> Re
     let call = Call { request, env, context: Rc::new(context), settings, location: location.into() };
     let url = call.request.url();
     let target = route::target_of(&url);
+    match cut::handle(&call, target).await {
+        Some(answer) => answer,
+        None => dispatch(&call, target).await,
+    }
+}
+
+/// The answer to a request for this path and query.
+pub async fn dispatch(call: &Call, target: &str) -> Result<web_sys::Response, JsValue> {
     match route::classify(call.settings.mode, &call.request.method(), target) {
-        Route::Edge(path) => match ops::handle(&call, &path).await {
+        Route::Edge(path) => match ops::handle(call, &path).await {
             Ok(response) => Ok(response),
             Err(problem) => respond::problem(&problem, None),
         },
-        Route::Cached { target } => cached(&call, &target).await,
-        Route::Pass { target } => pass(&call, &target, Reason::Route).await,
+        Route::Cached { target } => cached(call, &target).await,
+        Route::Pass { target } => pass(call, &target, Reason::Route).await,
         Route::NotFound => refuse(404, "not-found", "There is nothing at this path", Reason::Route),
         Route::TooLong => refuse(414, "uri-too-long", "Path and query are longer than this edge serves", Reason::Route),
     }
@@ -87,12 +95,7 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
         Ok(request) => request,
         Err(problem) => return fail(&problem, Reason::RequestDirective),
     };
-    let origin = OriginRequest {
-        url: format!("{}{target}", call.settings.origin_url),
-        is_head,
-        fields: request.fields.clone(),
-        timeout_ms: call.settings.origin_timeout_ms,
-    };
+    let origin = OriginRequest::of(&call.settings, target, is_head, request.fields.clone());
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
     let outcome = drive::answer(call, &origin, Lookup::new(request)).await;
@@ -150,7 +153,7 @@ pub fn respond_to(
     shape: Shape,
 ) -> Result<web_sys::Response, JsValue> {
     let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::OriginFailed);
-    let Some(Outcome { answer, response }) = outcome else { return lost() };
+    let Some(Outcome { answer, response, retry_after_s }) = outcome else { return lost() };
     let shape = &Shape { is_head: origin.is_head, cdn_policy: call.settings.mode == Mode::Proxy, ..shape };
     isolate::count(answer.status());
     match answer {
@@ -170,7 +173,11 @@ pub fn respond_to(
         }
         Answer::Failed { http_status, slug, title, status, behind } => {
             drive::do_behind(call, origin, behind, None);
-            respond::problem(&Problem::new(http_status, slug, title), Some(&status))
+            let answer = respond::problem(&Problem::new(http_status, slug, title), Some(&status))?;
+            if let Some(retry_after_s) = retry_after_s {
+                answer.headers().set("retry-after", &retry_after_s.to_string())?;
+            }
+            Ok(answer)
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::isolate::{self, Body};
 use crate::route::{self, Route};
 use crate::settings::Mode;
 use crate::{gateway, js, respond};
+use gateway_rules::wanted::plan;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::lookup::is_known_to;
 use surrogate_cache::phase::CacheStatus;
@@ -48,7 +49,12 @@ pub fn slot_of(request: &web_sys::Request) -> i32 {
     const NONE: i32 = -1;
     let Some(settings) = isolate::with(|isolate| isolate.settings.clone()) else { return NONE };
     let url = request.url();
-    let Route::Cached { target } = route::classify(settings.mode, "GET", route::target_of(&url)) else { return NONE };
+    let target = route::target_of(&url);
+    // Cuts are made of what is answered, anew for each request.
+    if settings.mode == Mode::Gateway && !matches!(plan(target), Ok(None)) {
+        return NONE;
+    }
+    let Route::Cached { target } = route::classify(settings.mode, "GET", target) else { return NONE };
     let Ok(prepared) = gateway::prepare(&settings, &target, js::fields(&request.headers()), false) else { return NONE };
     if prepared.min_as_of.is_some() || prepared.directives != RequestDirectives::default() {
         return NONE;

@@ -16,6 +16,11 @@ extern "C" {
     #[wasm_bindgen(js_name = String)]
     pub fn text_of(error: &JsValue) -> String;
 
+    #[wasm_bindgen(js_namespace = AbortSignal, js_name = timeout)]
+    fn abort_after(ms: f64) -> web_sys::AbortSignal;
+    #[wasm_bindgen(js_namespace = AbortSignal, js_name = any)]
+    fn abort_with_any(signals: &Array) -> web_sys::AbortSignal;
+
     /// `crypto.randomUUID()`.
     #[wasm_bindgen(js_namespace = crypto, js_name = randomUUID)]
     pub fn random_uuid() -> String;
@@ -30,6 +35,12 @@ extern "C" {
     fn readable(this: &Pipe) -> JsValue;
     #[wasm_bindgen(method, getter)]
     fn writable(this: &Pipe) -> JsValue;
+
+    /// `new Response(body, init)` with any kind of body.
+    #[wasm_bindgen(js_name = Response)]
+    type OwnResponse;
+    #[wasm_bindgen(constructor, catch, js_class = "Response")]
+    fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<OwnResponse, JsValue>;
 
     type Content;
     #[wasm_bindgen(method, js_name = pipeTo)]
@@ -51,6 +62,10 @@ pub fn binding(env: &Env, name: &str) -> Option<JsValue> {
 pub enum CallError {
     Timeout,
     Refused(JsValue),
+    /// Not even asked: the upstream has failed so often that it is left alone for so long.
+    LeftAlone {
+        retry_after_ms: u64,
+    },
 }
 
 impl CallError {
@@ -59,6 +74,23 @@ impl CallError {
         match self {
             Self::Timeout => "no answer in time".into(),
             Self::Refused(error) => text_of(error),
+            Self::LeftAlone { retry_after_ms } => format!("not asked for {retry_after_ms} ms"),
+        }
+    }
+
+    /// Status, slug and title of the error a client gets for it.
+    pub fn problem(&self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::Timeout => (504, "origin-timeout", "The origin did not answer in time"),
+            Self::Refused(_) => (502, "origin-unreachable", "The origin did not answer"),
+            Self::LeftAlone { .. } => (503, "service-unavailable", "The service is failing and is given a pause"),
+        }
+    }
+
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::LeftAlone { retry_after_ms } => Some(retry_after_ms.div_ceil(1_000).max(1)),
+            _ => None,
         }
     }
 }
@@ -95,11 +127,18 @@ fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestIn
 
 /// Sends a request, waiting at most `ms` for the head of the answer once the request's content is sent: it comes as fast
 /// as its client sends it. A coded body is not unpacked when it is read: what is stored and passed on is what origin
-/// sent, and its length is the one origin declared.
-pub async fn send(request: &web_sys::Request, ms: u64) -> Result<web_sys::Response, CallError> {
+/// sent, and its length is the one origin declared. Unless `body_ms` is 0, the answer is broken off when it has not
+/// ended so long after its head was due.
+pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<web_sys::Response, CallError> {
     let abort = web_sys::AbortController::new().map_err(refused)?;
     let init = web_sys::RequestInit::new();
-    init.set_signal(Some(&abort.signal()));
+    let mut signal = abort.signal();
+    if body_ms > 0 {
+        // Below 2^53: an operator's setting.
+        let deadline = abort_after(ms.saturating_add(body_ms) as f64);
+        signal = abort_with_any(&Array::of2(&signal, &deadline));
+    }
+    init.set_signal(Some(&signal));
     // The edge passes redirects on: following them would cache one URL under another's name.
     init.set_redirect(web_sys::RequestRedirect::Manual);
     js_sys::Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
@@ -142,6 +181,22 @@ pub fn fields(headers: &web_sys::Headers) -> Fields {
         fields.push((name.to_string(), value.to_string()));
     }
     Fields::from_lower(fields)
+}
+
+/// A response of the edge's own making. What `content-encoding` it names is for the platform to apply.
+pub fn respond(body: &JsValue, status: u16, headers: &web_sys::Headers) -> Result<web_sys::Response, JsValue> {
+    let init = web_sys::ResponseInit::new();
+    init.set_status(status);
+    init.set_headers(headers);
+    OwnResponse::new(body, &init).map(|response| response.unchecked_into())
+}
+
+/// The same answer as a HEAD has it.
+pub fn without_body(response: &web_sys::Response) -> Result<web_sys::Response, JsValue> {
+    if let Some(body) = response.body() {
+        let _ = body.cancel();
+    }
+    respond(&JsValue::NULL, response.status(), &response.headers())
 }
 
 /// Takes out of a message on its way what speaks of one connection, and what is not to be kept. What `all` of it was is

@@ -14,6 +14,8 @@
 )]
 
 mod colo_cache;
+mod content;
+mod cut;
 mod drive;
 mod entry_bytes;
 mod gateway;
@@ -30,6 +32,7 @@ mod purge_intake;
 mod respond;
 mod route;
 mod settings;
+mod upstream;
 
 use wasm_bindgen::prelude::*;
 use worker::{Context, Env};

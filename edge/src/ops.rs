@@ -2,7 +2,7 @@
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::purge_intake::{self, TOKEN_LIFETIME_S_MAX};
-use crate::respond;
+use crate::{respond, upstream};
 use kv_schemas::claims::Scope;
 use kv_schemas::{LogId, Problem, Seq};
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, Proble
         "panic" if call.settings.panics => panic!("a panic was asked for"),
         "metrics" => {
             purge_intake::authorize(call, &[Scope::Metrics], TOKEN_LIFETIME_S_MAX)?;
-            Ok(metrics())
+            Ok(metrics(call))
         }
         _ => match path.strip_prefix("purges").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
             Some(rest) => purge_intake::handle(call, rest).await,
@@ -56,7 +56,7 @@ fn health(call: &Call) -> web_sys::Response {
 }
 
 /// Prometheus text. Counters are this isolate's own: sum them over time, not over scrapes of one location.
-fn metrics() -> web_sys::Response {
+fn metrics(call: &Call) -> web_sys::Response {
     let text = isolate::with(|isolate| {
         let mut text = String::from("# TYPE edge_answers_total counter\n");
         for (phase, count) in Phase::ALL.iter().zip(isolate.answers) {
@@ -79,6 +79,10 @@ fn metrics() -> web_sys::Response {
         ] {
             let _ = writeln!(text, "# TYPE {name} gauge\n{name} {value}");
         }
+        text
+    });
+    let text = text.map(|mut text| {
+        upstream::metrics(&call.settings.services, &mut text);
         text
     });
     respond::plain(200, "text/plain; version=0.0.4", &text.unwrap_or_default())

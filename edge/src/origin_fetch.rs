@@ -1,6 +1,8 @@
 //! Asking origin: the client's request as the cache sends it, with a bounded wait.
 use crate::isolate::now_ms;
-use crate::js;
+use crate::settings::Settings;
+use crate::{js, upstream};
+use gateway_rules::services::Index;
 use surrogate_cache::Fields;
 use surrogate_cache::conditional::CONDITIONAL;
 use surrogate_cache::lookup::Fetch;
@@ -13,7 +15,16 @@ pub struct OriginRequest {
     pub url: String,
     pub is_head: bool,
     pub fields: Fields,
-    pub timeout_ms: u64,
+    pub service: Index,
+}
+
+impl OriginRequest {
+    /// `target`: path and query, as the service is to see them.
+    pub fn of(settings: &Settings, target: &str, is_head: bool, fields: Fields) -> Self {
+        let service = settings.services.of(target);
+        let base = settings.services.get(service).map_or("", |service| service.url.as_str());
+        Self { url: format!("{base}{target}"), is_head, fields, service }
+    }
 }
 
 /// The cache asks in its own words: its validators and ranges, and one coding for everybody. A token for this edge is for
@@ -23,7 +34,11 @@ const NOT_SENT: [&str; 4] = ["host", "min-as-of", "accept-encoding", "edge-debug
 /// RFC 9110 section 7.6.3.
 pub const VIA: &str = "1.1 nextream-edge";
 
-pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHead, web_sys::Response), js::CallError> {
+pub async fn send(
+    settings: &Settings,
+    request: &OriginRequest,
+    fetch: &Fetch,
+) -> Result<(ResponseHead, web_sys::Response), js::CallError> {
     let refused = |_| js::CallError::Refused("the request could not be built".into());
     let headers = web_sys::Headers::new().map_err(refused)?;
     for (name, value) in request.fields.iter() {
@@ -43,16 +58,18 @@ pub async fn send(request: &OriginRequest, fetch: &Fetch) -> Result<(ResponseHea
     init.set_method(if request.is_head { "HEAD" } else { "GET" });
     init.set_headers(&headers);
     let request_ = web_sys::Request::new_with_str_and_init(&request.url, &init).map_err(refused)?;
-    exchange(&request_, request.timeout_ms).await
+    exchange(settings, request.service, &request_, upstream::Content::None).await
 }
 
 /// Origin's answer to a request, and its head as the cache sees it.
 pub async fn exchange(
+    settings: &Settings,
+    service: Index,
     request: &web_sys::Request,
-    timeout_ms: u64,
+    content: upstream::Content,
 ) -> Result<(ResponseHead, web_sys::Response), js::CallError> {
     let request_time_ms = now_ms();
-    let response = js::send(request, timeout_ms).await?;
+    let response = upstream::ask(settings, service, request, content).await?;
     let status = js::final_status(&response)?;
     let mut fields = js::fields(&response.headers());
     // RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a Date header field MUST

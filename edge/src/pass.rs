@@ -3,8 +3,10 @@
 use crate::drive::{self, Call, Outcome};
 use crate::journal_client::Neighbours;
 use crate::origin_fetch::{self, OriginRequest, VIA};
-use crate::respond::{Shape, refuse};
-use crate::{colo_cache, gateway, isolate, journal_client, js, kv};
+use crate::respond::{Shape, fail, refuse};
+use crate::settings::Mode;
+use crate::upstream::Content;
+use crate::{colo_cache, content, gateway, isolate, journal_client, js, kv};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
 use std::time::Duration;
@@ -36,30 +38,54 @@ pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::
         // `fetch` drops the content of a GET if its length is not declared.
         return refuse(411, "length-required", "The content of a GET needs a Content-Length", reason);
     }
-    let origin = OriginRequest {
-        url: format!("{}{target}", call.settings.origin_url),
-        is_head: method == "HEAD",
-        fields: Fields::new(),
-        timeout_ms: call.settings.origin_timeout_ms,
-    };
+    let origin = OriginRequest::of(&call.settings, target, method == "HEAD", Fields::new());
     let reason = if is_read { reason } else { Reason::Method };
-    let work = exchange(call.clone(), method, origin.url.clone(), target.to_string(), reason);
+    // What a client sends slowly or not at all is no fault of a service, and costs it nothing.
+    let taken = match call.settings.mode {
+        Mode::Gateway => content::take(call, origin.service).await,
+        Mode::Proxy => Ok(None),
+    };
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(problem) => return fail(&problem, reason),
+    };
+    let work = exchange(call.clone(), method, origin.clone(), target.to_string(), taken, reason);
     // What a write has changed must be purged even if its client leaves.
     let outcome = drive::to_its_end(call, Box::pin(work)).await;
     gateway::respond_to(call, &origin, outcome, "", Shape { as_of: true, ..Shape::default() })
 }
 
-async fn exchange(call: Call, method: String, url: String, target: String, reason: Reason) -> Option<Outcome> {
-    // `new Request(url, request)` takes method, fields and the unread body along.
-    let init: &web_sys::RequestInit = call.request.unchecked_ref();
-    let copy = web_sys::Request::new_with_str_and_init(&url, init).ok()?;
+async fn exchange(
+    call: Call,
+    method: String,
+    origin: OriginRequest,
+    target: String,
+    taken: Option<js_sys::Uint8Array>,
+    reason: Reason,
+) -> Option<Outcome> {
+    let url = origin.url;
+    let (copy, content) = match &taken {
+        Some(bytes) => {
+            let init = web_sys::RequestInit::new();
+            init.set_method(&method);
+            init.set_headers(&call.request.headers());
+            init.set_body(bytes);
+            (web_sys::Request::new_with_str_and_init(&url, &init).ok()?, Content::Taken)
+        }
+        None => {
+            // `new Request(url, request)` takes method, fields and the unread body along.
+            let init: &web_sys::RequestInit = call.request.unchecked_ref();
+            let content = if call.request.body().is_some() { Content::Streamed } else { Content::None };
+            (web_sys::Request::new_with_str_and_init(&url, init).ok()?, content)
+        }
+    };
     let headers = copy.headers();
     // A token for this edge is for nobody else to see.
     let fields = js::fields(&headers);
     js::strip(&headers, &fields, &|name| name != "edge-debug").ok()?;
     headers.append("via", VIA).ok()?;
     let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
-    let answer = origin_fetch::exchange(&copy, call.settings.origin_timeout_ms).await;
+    let answer = origin_fetch::exchange(&call.settings, origin.service, &copy, content).await;
     // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
     // response to an unsafe request method". Where no answer came, origin may have done what it was asked to.
     let named = match &answer {
@@ -72,6 +98,7 @@ async fn exchange(call: Call, method: String, url: String, target: String, reaso
         None => None,
     };
     let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
+    let retry_after_s = answer.as_ref().err().and_then(js::CallError::retry_after_s);
     let (answer, response) = match answer {
         Ok((head, response)) => {
             let store = match (method.as_str(), sent_at, landed) {
@@ -87,16 +114,13 @@ async fn exchange(call: Call, method: String, url: String, target: String, reaso
         }
         Err(error) => {
             worker::console_warn!("origin {url}: {}", error.text());
-            let (http_status, slug) = match error {
-                js::CallError::Timeout => (504, "origin-timeout"),
-                js::CallError::Refused(_) => (502, "origin-unreachable"),
-            };
+            let (http_status, slug, title) = error.problem();
             let status = CacheStatus { reason: Some(Reason::OriginFailed), ..CacheStatus::new(Phase::Failed) };
-            let (title, behind) = ("The origin did not answer", Behind::default());
+            let behind = Behind::default();
             (Answer::Failed { http_status, slug, title, status, behind }, None)
         }
     };
-    Some(Outcome { answer, response })
+    Some(Outcome { answer, response, retry_after_s })
 }
 
 /// RFC 9110 section 9.2.1.
@@ -114,7 +138,8 @@ fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
         let target = named.strip_prefix(base.trim_end_matches('/'))?;
         target.starts_with('/').then(|| target.split('#').next().unwrap_or(target).to_string())
     };
-    below(&call.settings.origin_url, url).or_else(|| below("/", &call.request.url()))
+    let origin_url = call.settings.services.default_url();
+    below(origin_url, url).or_else(|| below("/", &call.request.url()))
 }
 
 static NO_FIELDS: Fields = Fields::NONE;

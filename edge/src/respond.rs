@@ -84,7 +84,7 @@ extern "C" {
 }
 
 /// A gzipped body as a stream of what it holds.
-fn unpacked(body: &JsValue) -> Result<JsValue, JsValue> {
+pub fn unpacked(body: &JsValue) -> Result<JsValue, JsValue> {
     let stream = match body.dyn_ref::<web_sys::ReadableStream>() {
         Some(stream) => stream.clone(),
         None => {

@@ -1,5 +1,6 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
+use gateway_rules::services::{Services, Terms};
 use surrogate_cache::{Config, LogOwner, Rules};
 use tokens::KeySet;
 use worker::Env;
@@ -16,15 +17,16 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct Settings {
     pub mode: Mode,
-    /// Scheme and authority of the origin, without a slash at the end.
-    pub origin_url: String,
+    /// Where requests go.
+    pub services: Services,
     pub location: Option<String>,
-    pub origin_timeout_ms: u64,
     pub keys: KeySet,
     /// Whether `/__edge/panic` is there, for the tests of what comes after one.
     pub panics: bool,
     pub engine: Config,
 }
+
+const MIB: u64 = 1024 * 1024;
 
 fn text(env: &Env, name: &str) -> Option<String> {
     let value = crate::js::binding(env, name)?.as_string()?;
@@ -78,10 +80,19 @@ impl Settings {
             Some(other) => return Err(format!("PURGE_LOG must be origin or journal, not '{other}'")),
         };
         let origin_url = text(env, "ORIGIN_URL").ok_or("ORIGIN_URL is not set")?;
-        let origin_url = origin_url.trim_end_matches('/').to_string();
-        if !origin_url.starts_with("http://") && !origin_url.starts_with("https://") {
-            return Err(format!("ORIGIN_URL must begin with http:// or https://, not '{origin_url}'"));
+        // A proxy passes on what its origin sends, however long that takes.
+        let (body_timeout_ms, request_bytes_max) = if mode == Mode::Gateway { (30_000, MIB) } else { (0, u64::MAX) };
+        let terms = Terms {
+            timeout_ms: number(env, "ORIGIN_TIMEOUT_MS", 10_000)?,
+            body_timeout_ms: number(env, "BODY_TIMEOUT_MS", body_timeout_ms)?,
+            request_bytes_max: number(env, "REQUEST_BYTES_MAX", request_bytes_max)?,
+        };
+        let table = text(env, "SERVICES").unwrap_or_default();
+        if mode == Mode::Proxy && !table.is_empty() {
+            return Err("SERVICES is for MODE=gateway; a proxy has one origin, ORIGIN_URL".into());
         }
+        let services =
+            Services::read(&table, &origin_url, terms).map_err(|fault| format!("ORIGIN_URL, SERVICES: {fault}"))?;
         let keys = text(env, "TOKEN_KEYS").ok_or("TOKEN_KEYS is not set")?;
         let keys = KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?;
         let default = Config::default();
@@ -102,7 +113,6 @@ impl Settings {
             ..default
         };
         let panics = switch(env, "TEST_PANICS")?;
-        let origin_timeout_ms = number(env, "ORIGIN_TIMEOUT_MS", 10_000)?;
-        Ok(Self { mode, origin_url, location: text(env, "LOCATION"), origin_timeout_ms, keys, panics, engine })
+        Ok(Self { mode, services, location: text(env, "LOCATION"), keys, panics, engine })
     }
 }

@@ -1,7 +1,8 @@
-//! A gate on the way between two processes: it lets through, holds answers back, or cuts every connection.
+//! A gate on the way between two processes: it lets through, holds answers back, breaks them off, spoils them, or cuts
+//! every connection.
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,6 +15,12 @@ pub enum Mode {
     Hold,
     /// Connections end, and new ones are closed at once.
     Cut,
+    /// So many bytes of each answer pass, then no more come.
+    StallAfter(usize),
+    /// So many bytes of each answer pass, then its connection ends.
+    CutAfter(usize),
+    /// Answers are no HTTP any more.
+    Garble,
 }
 
 pub struct Gate {
@@ -21,6 +28,8 @@ pub struct Gate {
     mode: Arc<watch::Sender<Mode>>,
     /// Each part of an answer is late by up to so much, at random.
     delay_ms_max: Arc<AtomicU64>,
+    /// Pieces of requests that were let through: at least one for each request.
+    asked: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -34,15 +43,21 @@ impl Gate {
         let sender = Arc::clone(&mode);
         let delay_ms_max = Arc::new(AtomicU64::new(0));
         let delay = Arc::clone(&delay_ms_max);
+        let asked = Arc::new(AtomicU64::new(0));
+        let asked_ = Arc::clone(&asked);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let mode = sender.subscribe();
-                if *mode.borrow() != Mode::Cut {
-                    tokio::spawn(carry(client, port, mode, Arc::clone(&delay)));
+                let is_cut = *mode.borrow() == Mode::Cut;
+                if is_cut {
+                    // It was tried, and is counted: who is left alone is not even tried.
+                    asked_.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    tokio::spawn(carry(client, port, mode, Arc::clone(&delay), Arc::clone(&asked_)));
                 }
             }
         });
-        Self { address, mode, delay_ms_max, task }
+        Self { address, mode, delay_ms_max, asked, task }
     }
 
     pub fn url(&self) -> String {
@@ -51,6 +66,11 @@ impl Gate {
 
     pub fn set_delay_ms_max(&self, ms: u64) {
         self.delay_ms_max.store(ms, Ordering::Relaxed);
+    }
+
+    /// How much was asked so far: it stands still while nobody asks.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     pub fn set(&self, mode: Mode) {
@@ -65,14 +85,29 @@ impl Drop for Gate {
     }
 }
 
-async fn carry(client: TcpStream, port: u16, mode: watch::Receiver<Mode>, delay_ms_max: Arc<AtomicU64>) {
+async fn carry(
+    client: TcpStream,
+    port: u16,
+    mode: watch::Receiver<Mode>,
+    delay_ms_max: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
+) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut answers = mode.clone();
     let mut cut = mode;
+    // Bytes of the answer to what was asked last.
+    let answered = AtomicUsize::new(0);
     let requests = async {
-        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+            asked.fetch_add(1, Ordering::Relaxed);
+            answered.store(0, Ordering::Relaxed);
+            if to_server.write_all(&buffer[..read]).await.is_err() {
+                break;
+            }
+        }
         let _ = to_server.shutdown().await;
         std::future::pending::<()>().await;
     };
@@ -86,8 +121,25 @@ async fn carry(client: TcpStream, port: u16, mode: watch::Receiver<Mode>, delay_
             if answers.wait_for(|mode| *mode != Mode::Hold).await.is_err() {
                 return;
             }
-            if to_client.write_all(&buffer[..read]).await.is_err() {
+            let now = *answers.borrow();
+            let before = answered.fetch_add(read, Ordering::Relaxed);
+            let passed = match now {
+                Mode::StallAfter(bytes) | Mode::CutAfter(bytes) => read.min(bytes.saturating_sub(before)),
+                _ => read,
+            };
+            if now == Mode::Garble {
+                buffer[..read].iter_mut().for_each(|byte| *byte ^= 0x55);
+            }
+            if to_client.write_all(&buffer[..passed]).await.is_err() {
                 return;
+            }
+            match now {
+                Mode::CutAfter(_) if passed < read => return,
+                Mode::StallAfter(_) if passed < read => {
+                    let _ = answers.wait_for(|mode| *mode != now).await;
+                    return;
+                }
+                _ => {}
             }
         }
     };

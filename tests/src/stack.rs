@@ -130,11 +130,20 @@ pub struct Shape {
     pub origin_timeout_ms: u64,
     /// NDJSON.
     pub catalogue: String,
+    /// Further variables of the Worker.
+    pub vars: Vec<(String, String)>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { edges: 1, isolates: 1, lease_ms: LEASE_MS, origin_timeout_ms: 5_000, catalogue: CATALOGUE.into() }
+        Self {
+            edges: 1,
+            isolates: 1,
+            lease_ms: LEASE_MS,
+            origin_timeout_ms: 5_000,
+            catalogue: CATALOGUE.into(),
+            vars: Vec::new(),
+        }
     }
 }
 
@@ -143,8 +152,10 @@ pub struct Stack {
     pub fleet: Fleet,
     origin: Option<Process>,
     pub origin_port: u16,
-    /// Edge to origin.
+    /// Edge to origin, as the service for viewers.
     pub to_origin: Gate,
+    /// Edge to origin, as the services under `/admin` and `/auth`.
+    pub to_admin: Gate,
     /// Dispatcher to the edge's purge intake.
     pub to_edge: Gate,
     pub admin_token: String,
@@ -169,6 +180,7 @@ impl Stack {
         xtask::origin::import(state.path(), &file).unwrap_or_else(|error| panic!("{error}"));
         let origin_port = free_port();
         let to_origin = Gate::before(origin_port).await;
+        let to_admin = Gate::before(origin_port).await;
         let ports: Vec<Vec<u16>> =
             (0..shape.edges).map(|_| (0..shape.isolates).map(|_| free_port()).collect()).collect();
         let to_edge = Gate::before(ports[0][0]).await;
@@ -179,14 +191,21 @@ impl Stack {
             origin_url: to_origin.url(),
             token_keys,
             lease_ms: Some(shape.lease_ms),
-            vars: vec![("ORIGIN_TIMEOUT_MS".into(), shape.origin_timeout_ms.to_string())],
+            vars: [
+                ("ORIGIN_TIMEOUT_MS".to_string(), shape.origin_timeout_ms.to_string()),
+                ("SERVICES".to_string(), format!("/admin {url}; /auth {url}", url = to_admin.url())),
+            ]
+            .into_iter()
+            .chain(shape.vars)
+            .collect(),
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
         let admin_token = xtask::origin::admin_token(state.path(), "admin", 3600).expect("no token");
         let jwk = std::fs::read_to_string(state.path().join("keys/signing-key.jwk")).expect("no key");
         let key = SigningKey::from_jwk(&jwk).expect("no key");
-        let mut stack = Self { fleet, origin: None, origin_port, to_origin, to_edge, admin_token, key, state };
+        let mut stack =
+            Self { fleet, origin: None, origin_port, to_origin, to_admin, to_edge, admin_token, key, state };
         stack.start_origin();
         stack.journal_knows_the_log().await;
         stack

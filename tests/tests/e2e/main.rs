@@ -1,5 +1,6 @@
 //! The end-to-end suite: one binary, one module a subject. Each test has processes and folders of its own.
 mod bodies;
+mod cuts;
 mod faults;
 mod gateway;
 mod hits;
@@ -8,5 +9,6 @@ mod malformed;
 mod passing;
 mod proxy;
 mod receipts;
+mod resilience;
 mod rules;
 mod sample;

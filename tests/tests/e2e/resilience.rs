@@ -1,0 +1,187 @@
+//! Services that are cut off, slow, stalled or spoilt, each by itself: what is cached is served all the same, what is not
+//! is answered within its bound, and a service that fails is left alone.
+use e2e::gate::Mode;
+use e2e::http::{Got, ask, send, send_to};
+use e2e::stack::{Shape, Stack};
+use e2e::{eventually, raw};
+use kv_schemas::claims::Scope;
+use reqwest::Method;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const TIMEOUT_MS: u64 = 400;
+const BODY_TIMEOUT_MS: u64 = 600;
+
+/// What the documents promise a client for the head of an answer: two fetches, and another's it may wait for. Many times
+/// what it takes here, so that a busy machine does not matter; without the bounds these tests would not end.
+const PROMISED: Duration = Duration::from_millis(2 * TIMEOUT_MS + 5_000 + 10_000);
+
+/// Without stale-while-revalidate there is no hiding behind an old page: soft purges make every page ask origin.
+async fn stack() -> Stack {
+    Stack::of(Shape {
+        origin_timeout_ms: TIMEOUT_MS,
+        vars: vec![("BODY_TIMEOUT_MS".into(), BODY_TIMEOUT_MS.to_string())],
+        ..Shape::default()
+    })
+    .await
+}
+
+async fn within_promise(got: impl Future<Output = Got>) -> Got {
+    tokio::time::timeout(PROMISED, got).await.expect("a client waited longer than it is promised")
+}
+
+async fn metric(stack: &Stack, name: &str) -> u64 {
+    let token = e2e::stack::sign(&stack.key, e2e::stack::edge_claims(Scope::Metrics, None), 60);
+    let metrics = send(ask(Method::GET, stack.url("/__edge/metrics")).bearer_auth(token)).await.body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap_or("0");
+    line.trim().parse().unwrap()
+}
+
+const PAGES: [&str; 4] = ["/v1/home", "/v1/catalog", "/v1/titles/heat", "/v1/genres"];
+
+/// Every way in which an upstream can be away.
+fn faults() -> [Mode; 6] {
+    [Mode::Cut, Mode::Hold, Mode::StallAfter(0), Mode::StallAfter(60), Mode::CutAfter(60), Mode::Garble]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_client_service_does_every_cached_page_is_served() {
+    let stack = stack().await;
+    for page in PAGES {
+        assert_eq!(stack.get(page).await.status, 200);
+    }
+    for fault in faults() {
+        stack.to_origin.set(fault);
+        // Soft: the pages are old, and there is nobody to ask.
+        let purged = stack.admin(Method::POST, "/admin/v1/purges", Some(json!({"all": true, "mode": "soft"}))).await;
+        assert!(purged.status < 300, "{purged:?}");
+        for round in 0..10 {
+            for page in PAGES {
+                let got = within_promise(stack.get(page)).await;
+                assert_eq!(got.status, 200, "{fault:?}, round {round}, {page}: {got:?}");
+            }
+        }
+        let missing = within_promise(stack.get("/v1/titles/ronin")).await;
+        assert!(
+            matches!(
+                (missing.status, missing.problem().as_str()),
+                (502, "origin-unreachable") | (503, "service-unavailable") | (504, "origin-timeout")
+            ),
+            "{fault:?}: {missing:?}"
+        );
+        stack.to_origin.set(Mode::Open);
+        eventually("the service is trusted again", || async {
+            let unknown = stack.get("/v1/titles/none").await.status == 404;
+            (unknown && metric(&stack, "edge_breaker_open{service=\"default\"}").await == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_away_takes_no_other_with_it() {
+    let stack = stack().await;
+    for fault in faults() {
+        stack.to_admin.set(fault);
+        for _ in 0..5 {
+            let request = ask(Method::GET, stack.url("/admin/v1/titles")).bearer_auth(&stack.admin_token);
+            let admin = within_promise(send(request)).await;
+            assert!(matches!(admin.status, 502..=504), "{fault:?}: {admin:?}");
+            admin.problem();
+        }
+        // Nothing of it is cached: each asks origin.
+        let page = format!("/v1/catalog?limit={}", 10 + faults().iter().position(|one| *one == fault).unwrap());
+        assert_eq!(stack.get(&page).await.status, 200, "{fault:?}");
+        assert_eq!(metric(&stack, "edge_breaker_open{service=\"default\"}").await, 0, "{fault:?}");
+        stack.to_admin.set(Mode::Open);
+        eventually("the service is trusted again", || async {
+            let request = ask(Method::GET, stack.url("/admin/v1/titles")).bearer_auth(&stack.admin_token);
+            (send(request).await.status == 200).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_service_is_left_alone_and_found_again_by_one_probe() {
+    let stack = stack().await;
+    stack.to_admin.set(Mode::Hold);
+    let admin = || send(ask(Method::GET, stack.url("/admin/v1/titles")).bearer_auth(&stack.admin_token));
+    for _ in 0..3 {
+        let slow = within_promise(admin()).await;
+        assert_eq!((slow.status, slow.problem().as_str()), (504, "origin-timeout"));
+    }
+    let asked = stack.to_admin.asked();
+    // The pause is a second, and a probe takes what the timeout is.
+    let began = Instant::now();
+    let mut refused = 0;
+    while began.elapsed() < Duration::from_millis(700) {
+        let got = admin().await;
+        assert_eq!((got.status, got.problem().as_str()), (503, "service-unavailable"));
+        let retry_after_s: u64 = got.header("retry-after").expect("Retry-After").parse().unwrap();
+        assert!((1..=30).contains(&retry_after_s), "{got:?}");
+        refused += 1;
+    }
+    assert!(refused > 3);
+    assert_eq!(stack.to_admin.asked(), asked, "nobody was asked");
+    assert_eq!(metric(&stack, "edge_breaker_open{service=\"admin\"}").await, 1);
+    stack.to_admin.set(Mode::Open);
+    eventually("the service is trusted again", || async { (admin().await.status == 200).then_some(()) }).await;
+    assert_eq!(metric(&stack, "edge_breaker_open{service=\"admin\"}").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_whose_connection_broke_is_tried_once_more_and_a_write_is_not() {
+    let stack = stack().await;
+    let send_to_admin = |method: Method| {
+        ask(method, stack.url("/admin/v1/titles")).bearer_auth(&stack.admin_token).header("if-match", "*")
+    };
+    // The budget has saved up one retry.
+    stack.to_admin.set(Mode::CutAfter(0));
+    let before = stack.to_admin.asked();
+    let read = send(send_to_admin(Method::GET)).await;
+    assert_eq!(read.problem(), "origin-unreachable");
+    assert_eq!(stack.to_admin.asked() - before, 2);
+    assert_eq!(metric(&stack, "edge_upstream_retries_total{service=\"admin\"}").await, 1);
+    // It is spent now; a write would not get one anyway.
+    let write = send(send_to_admin(Method::POST).body("{}")).await;
+    assert!(matches!(write.status, 502 | 503), "{write:?}");
+    assert_eq!(metric(&stack, "edge_upstream_retries_total{service=\"admin\"}").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stalls_is_broken_off_and_not_stored() {
+    let stack = stack().await;
+    // The head passes, and a part of the body.
+    let head = send(ask(Method::HEAD, stack.origin_url("/v1/catalog")).header("accept-encoding", "gzip")).await;
+    let head_bytes: usize = head.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>() + 60;
+    stack.to_origin.set(Mode::StallAfter(head_bytes));
+    let request = ask(Method::GET, stack.url("/v1/catalog"));
+    let got = tokio::time::timeout(PROMISED, send_to(request)).await.expect("a client waited for ever");
+    assert!(got.as_ref().is_none_or(|got| got.status != 200), "{got:?}");
+    stack.to_origin.set(Mode::Open);
+    eventually("a whole answer", || async {
+        let got = send_to(ask(Method::GET, stack.url("/v1/catalog"))).await?;
+        (got.status == 200 && got.json()["items"].is_array()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_are_bounded_in_length_and_reach_no_service_before_they_are_whole() {
+    let stack = stack().await;
+    let before = stack.to_admin.asked();
+    let post =
+        |body: Vec<u8>| ask(Method::POST, stack.url("/admin/v1/titles")).bearer_auth(&stack.admin_token).body(body);
+    let long = send(post(vec![b' '; 1024 * 1024 + 1])).await;
+    assert_eq!((long.status, long.problem().as_str()), (413, "body-too-large"));
+    let pieces = [
+        "POST /admin/v1/titles HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    ];
+    let url = stack.fleet.url(0);
+    let unsaid = raw::ask(&url, &pieces, Duration::ZERO);
+    let unsaid = tokio::time::timeout(PROMISED, unsaid).await.expect("no answer");
+    assert!(unsaid.starts_with("HTTP/1.1 411"), "{unsaid}");
+    assert_eq!(stack.to_admin.asked(), before, "no service heard of either");
+    assert_eq!(send(post(vec![b'{'; 1000])).await.problem(), "media-type", "origin reads what fits");
+}
