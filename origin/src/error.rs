@@ -3,6 +3,7 @@
 use crate::auth::password::HashError;
 use crate::auth::secret::NoRandomness;
 use crate::auth::throttle::{Throttle, Wait};
+use crate::http::access_log::note_reason;
 use crate::http::limits::too_often;
 use crate::keys::KeyError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -164,6 +165,7 @@ impl IntoResponse for ApiError {
 }
 
 pub fn problem_response(problem: &Problem) -> Response {
+    note_reason(problem.slug());
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, problem.to_json()).into_response();
     let headers = response.headers_mut();

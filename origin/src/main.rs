@@ -7,6 +7,7 @@ use origin::auth::password::{Cost, Hasher};
 use origin::auth::{self, Auth};
 use origin::edges::Edges;
 use origin::http::jwks::MAX_AGE_S;
+use origin::http::shed::{Gates, Limit};
 use origin::http::{App, Role, router};
 use origin::import::{self, Format};
 use origin::keys::{self, TOKEN_LIFETIME_S_MAX};
@@ -121,6 +122,10 @@ struct Serve {
     /// Passwords that are hashed at once; each takes 64 MiB.
     #[arg(long, env = "ORIGIN_HASHES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     hashes: u16,
+    /// `<work>=<at once>/<waiting>/<wait in ms>`, for client-read, client-write, auth, admin-read or admin-write: what runs
+    /// at the same time, what may queue for it, and how long; beyond that 503.
+    #[arg(long, env = "ORIGIN_LIMITS", value_delimiter = ',')]
+    limit: Vec<Limit>,
     /// Log lines as JSON.
     #[arg(long, env = "ORIGIN_LOG_JSON")]
     log_json: bool,
@@ -285,6 +290,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     if arguments.role.contains(&Role::Jobs) {
         let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url);
         jobs.spawn(dispatcher.map_err(CliError::Client)?.run(stopped.clone()));
+        jobs.spawn(auth::sweep::run(store.clone(), stopped.clone()));
         jobs.spawn(origin::schedule::run(store.clone(), stopped));
     }
     let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
@@ -293,7 +299,8 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     }
     let hasher = Hasher::new(Cost::RFC_9106, usize::from(arguments.hashes))?;
     let auth = Arc::new(Auth::new(hasher, edge_secret));
-    let app = App { store: store.clone(), keys, edges, metrics, auth };
+    let gates = Arc::new(Gates::new(&arguments.limit));
+    let app = App { store: store.clone(), keys, edges, metrics, auth, gates };
     tracing::info!("origin listening on http://{address}");
     let served = axum::serve(listener, router(app, &arguments.role)).with_graceful_shutdown(stop_signal()).await;
     let _ = stop.send(true);

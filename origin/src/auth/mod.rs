@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod email;
 pub mod password;
 pub mod secret;
+pub mod sweep;
 pub mod throttle;
 
 use crate::keys::{KeyError, Keys, admin_claims};
@@ -43,10 +44,13 @@ impl Auth {
         Self { hasher, throttles: Throttles::default(), edge_secret }
     }
 
-    /// Where a request comes from, if the edge says so and can show that it is the edge. Nobody else is believed; least
-    /// of all the connection's other end, which is an edge's for all viewers alike.
-    pub fn client_address(&self, field: Option<&str>) -> Option<IpAddr> {
-        self.edge_secret.as_ref()?.open(field?, crate::now_ms() / 1000)
+    /// Where a request comes from, as a name to count attempts under. The edge says so and can show that it is the edge;
+    /// nobody else is believed, so all who come past it are one. Nothing without a secret: the connection's other end is an
+    /// edge for all viewers alike, and counting those together would lock everybody out.
+    pub fn origin_of(&self, field: Option<&str>) -> Option<String> {
+        let secret = self.edge_secret.as_ref()?;
+        let address = field.and_then(|field| secret.open(field, crate::now_ms() / 1000));
+        Some(address.map_or_else(|| "past the edge".into(), address_key))
     }
 }
 
@@ -113,7 +117,7 @@ pub fn account_key(kind: Kind, email: &str) -> String {
 }
 
 /// The part of an address that one subscriber has: IPv6 hosts pick among 2^64 of them.
-pub fn address_key(address: IpAddr) -> String {
+fn address_key(address: IpAddr) -> String {
     match address {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => v4.to_string(),

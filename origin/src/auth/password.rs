@@ -4,6 +4,7 @@ use super::secret::NoRandomness;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -86,6 +87,7 @@ pub struct Hasher {
     waiting: Arc<Semaphore>,
     /// The hash of a password nobody knows, for accounts there are not.
     dummy: String,
+    hashed: AtomicU64,
 }
 
 impl Hasher {
@@ -101,6 +103,7 @@ impl Hasher {
             running: Arc::new(Semaphore::new(at_once)),
             waiting: Arc::new(Semaphore::new(at_once.saturating_add(WAITING_MAX))),
             dummy,
+            hashed: AtomicU64::new(0),
         })
     }
 
@@ -112,6 +115,7 @@ impl Hasher {
         let _place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| HashError::Busy)?;
         let turn = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.running).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(HashError::Busy) };
+        self.hashed.fetch_add(1, Ordering::Relaxed);
         let argon2 = self.argon2.clone();
         let done = tokio::task::spawn_blocking(move || {
             let result = work(&argon2);
@@ -120,6 +124,11 @@ impl Hasher {
             result
         });
         done.await.map_err(|error| HashError::Argon2(error.to_string()))
+    }
+
+    /// How many passwords were hashed so far.
+    pub fn hashed(&self) -> u64 {
+        self.hashed.load(Ordering::Relaxed)
     }
 
     /// What is stored of a password.
@@ -215,28 +224,26 @@ mod tests {
     async fn few_hashes_run_at_once_few_wait_and_the_rest_is_refused() {
         let hasher = Arc::new(Hasher::new(Cost::TRIFLING, 2).unwrap());
         let (open, gate) = tokio::sync::watch::channel(false);
-        let tasks: Vec<_> = (0..100)
-            .map(|_| {
-                let (hasher, gate) = (Arc::clone(&hasher), gate.clone());
-                tokio::spawn(async move {
-                    hasher
-                        .run(move |_| {
-                            while !*gate.borrow() {
-                                std::thread::sleep(Duration::from_millis(1));
-                            }
-                        })
-                        .await
-                        .is_ok()
-                })
-            })
-            .collect();
-        while hasher.waiting.available_permits() > 0 || hasher.running.available_permits() > 0 {
-            tokio::task::yield_now().await;
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..100 {
+            let (hasher, gate, tell) = (Arc::clone(&hasher), gate.clone(), tell.clone());
+            tokio::spawn(async move {
+                let hold = move |_: &Argon2<'static>| {
+                    while !*gate.borrow() {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                };
+                tell.send(hasher.run(hold).await.is_ok()).unwrap();
+            });
+        }
+        // Nobody comes in any more once so many were refused.
+        for _ in 2 + WAITING_MAX..100 {
+            assert_eq!(told.recv().await, Some(false));
         }
         open.send(true).unwrap();
         let mut done = 0;
-        for task in tasks {
-            done += usize::from(task.await.unwrap());
+        for _ in 0..2 + WAITING_MAX {
+            done += usize::from(told.recv().await.unwrap());
         }
         assert_eq!(done, 2 + WAITING_MAX);
     }

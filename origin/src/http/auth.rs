@@ -3,12 +3,13 @@
 //!
 //! Who has no account and who mistypes the password are answered alike, with the same work done. Every end of a session is
 //! a hard purge of `session:<sid>` or `user:<sub>` in the transaction that ends it.
+use super::access_log::note_actor;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::{ViewerToken, bearer};
 use super::limits::limit_fields;
 use super::{ApiResult, App};
 use crate::auth::throttle::Throttle;
-use crate::auth::{self, SESSIONS_MAX, account_key, accounts, address_key, email, password, secret};
+use crate::auth::{self, SESSIONS_MAX, account_key, accounts, email, password, secret};
 use crate::error::{ApiError, problem_response};
 use crate::keys::EXPECT_ADMIN;
 use crate::now_ms;
@@ -89,6 +90,10 @@ pub(super) fn session_key(sid: &str) -> String {
     format!("session:{sid}")
 }
 
+pub(super) fn viewer_key(sub: &str) -> String {
+    format!("viewer:{sub}")
+}
+
 pub(super) fn user_key(sub: &str) -> String {
     format!("user:{sub}")
 }
@@ -100,7 +105,7 @@ pub(super) fn check_name(name: &str) -> Result<String, &'static str> {
     if fits { Ok(name.into()) } else { Err("must have 1 to 80 characters") }
 }
 
-fn body_faults() -> Problem {
+pub(super) fn body_faults() -> Problem {
     Problem::new(400, "body-invalid", "The body has faults")
 }
 
@@ -166,7 +171,7 @@ fn address(app: &App, headers: &HeaderMap) -> Option<String> {
     // Twice in one request: somebody has added one of his own.
     let mut fields = headers.get_all(EDGE_CLIENT).iter();
     let field = fields.next().filter(|_| fields.next().is_none());
-    app.auth.client_address(field.and_then(|value| value.to_str().ok())).map(address_key)
+    app.auth.origin_of(field.and_then(|value| value.to_str().ok()))
 }
 
 // Registering.
@@ -297,6 +302,7 @@ async fn login(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(bod
         return Ok(attempt.refuse());
     };
     attempt.succeed();
+    note_actor(&account.id);
     if account.banned {
         return Err(banned());
     }
@@ -381,6 +387,7 @@ async fn refresh(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(b
     let Some((mut write, account, session, lives)) = of_refresh_token(&app, kind, &hash).await? else {
         return Err(refresh_refused());
     };
+    note_actor(&account.id);
     let now_ms = moment();
     if !lives {
         // Two hold this family, and nobody can tell which is the thief.
@@ -428,6 +435,7 @@ async fn in_session(app: &App, kind: Kind, headers: &HeaderMap) -> Result<(Write
         }
         Kind::Staff => {
             let claims: AdminClaims = bearer(app, headers, EXPECT_ADMIN)?;
+            note_actor(&claims.sub);
             let sid = claims.sid.ok_or_else(|| {
                 Problem::new(403, "no-session", "This token was made at the command line and has no session")
             })?;

@@ -1,6 +1,7 @@
 //! Who is speaking: bearer tokens signed by this service, one audience for staff and one for viewers, and the sessions they
 //! were issued for. A token of one is nothing to the other.
 use super::App;
+use super::access_log::note_actor;
 use crate::error::ApiError;
 use crate::keys::{EXPECT_ADMIN, EXPECT_VIEWER};
 use crate::now_ms;
@@ -74,6 +75,7 @@ impl FromRequestParts<App> for Staff {
             let account = snapshot.account_in_session(Kind::Staff, &claims.sub, sid, moment()).await?;
             claims.role = account.and_then(|account| account.role).ok_or_else(revoked)?;
         }
+        note_actor(&claims.sub);
         Ok(Self(claims))
     }
 }
@@ -83,7 +85,9 @@ pub struct ViewerToken(pub ViewerClaims);
 
 impl ViewerToken {
     pub fn verify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
-        Ok(Self(bearer(app, headers, EXPECT_VIEWER)?))
+        let claims: ViewerClaims = bearer(app, headers, EXPECT_VIEWER)?;
+        note_actor(&claims.sub);
+        Ok(Self(claims))
     }
 
     pub async fn account(&self, snapshot: &mut Snapshot) -> Result<Account, ApiError> {

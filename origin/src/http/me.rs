@@ -2,7 +2,7 @@
 //! else; no path, query or body names an account.
 //!
 //! Reads carry the key `viewer:<sub>` and may be kept for that viewer alone, for half a minute; writes purge it, hard.
-use super::auth::{check_name, done, moment, revoke, user_key};
+use super::auth::{body_faults, check_name, done, moment, revoke, user_key, viewer_key};
 use super::client::newest_snapshot;
 use super::conditional::{client_has, etag_of};
 use super::extract::{Segment, Whole, read_json};
@@ -45,10 +45,6 @@ pub fn routes() -> Router<App> {
         .route("/v1/me/watch-list/{title_id}", put(watch).delete(unwatch))
         .route("/v1/me/continue-watching", get(continue_watching))
         .route("/v1/me/progress/{title_id}", put(progress))
-}
-
-fn viewer_key(sub: &str) -> String {
-    format!("viewer:{sub}")
 }
 
 fn text(value: &str) -> HeaderValue {
@@ -138,7 +134,7 @@ async fn change_profile(
     Whole(body): Whole<BODY_BYTES_MAX>,
 ) -> ApiResult {
     let change: Change = read_json(&headers, body)?;
-    let mut problem = Problem::new(400, "body-invalid", "The body has faults");
+    let mut problem = body_faults();
     let name = change.name.as_deref().map(check_name).transpose().unwrap_or_else(|message| {
         problem = problem.clone().fault("/name", message);
         None
@@ -305,7 +301,7 @@ async fn progress(
 ) -> ApiResult {
     check_id(&id).map_err(|_| absent())?;
     let body: ProgressBody = read_json(&headers, body)?;
-    let mut problem = Problem::new(400, "body-invalid", "The body has faults");
+    let mut problem = body_faults();
     if !(1..=DURATION_S_MAX).contains(&body.duration_s) {
         problem = problem.fault("/duration_s", format!("must be from 1 to {DURATION_S_MAX}"));
     }

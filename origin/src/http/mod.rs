@@ -1,4 +1,6 @@
 //! The service's HTTP side: which role serves what, and what holds for every answer.
+pub mod access_log;
+mod accounts;
 mod admin;
 pub mod auth;
 mod client;
@@ -10,6 +12,7 @@ pub mod limits;
 mod me;
 mod ops;
 mod purges;
+pub mod shed;
 
 use crate::auth::Auth;
 use crate::edges::Edges;
@@ -17,13 +20,12 @@ use crate::error::{ApiError, problem_response};
 use crate::keys::Keys;
 use crate::store::Store;
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
 use axum::response::Response;
 use kv_schemas::Problem;
 use metrics_exporter_prometheus::PrometheusHandle;
+use shed::{Door, Gates, Work};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longest time a request may take here.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,42 +52,34 @@ pub struct App {
     pub edges: Arc<Edges>,
     pub metrics: PrometheusHandle,
     pub auth: Arc<Auth>,
+    pub gates: Arc<Gates>,
 }
 
 pub fn router(app: App, roles: &[Role]) -> Router {
+    let behind = |routes: Router<App>, read: Work, write: Work| {
+        let door = Door { gates: Arc::clone(&app.gates), read, write };
+        routes.route_layer(axum::middleware::from_fn_with_state(door, shed::shed))
+    };
+    // Not behind a gate: a service that is full must still be able to say so.
     let mut router = ops::routes();
     if roles.contains(&Role::Client) {
-        router = router.merge(client::routes()).merge(me::routes());
+        let routes = client::routes().merge(me::routes());
+        router = router.merge(behind(routes, Work::ClientRead, Work::ClientWrite));
     }
     if roles.contains(&Role::Admin) {
-        router = router.merge(admin::routes()).merge(purges::routes());
+        let routes = admin::routes().merge(purges::routes()).merge(accounts::routes());
+        router = router.merge(behind(routes, Work::AdminRead, Work::AdminWrite));
     }
     if roles.contains(&Role::Auth) {
-        router = router.merge(auth::routes()).merge(jwks::routes());
+        router = router.merge(behind(auth::routes().merge(jwks::routes()), Work::Auth, Work::Auth));
     }
     router
         .fallback(|| async { problem_response(&Problem::new(404, "not-found", "There is nothing at this path")) })
         .method_not_allowed_fallback(|| async {
             problem_response(&Problem::new(405, "method-not-allowed", "This path does not take this method"))
         })
-        .layer(axum::middleware::from_fn(observe))
+        .layer(axum::middleware::from_fn(access_log::observe))
         .with_state(app)
-}
-
-/// Counts and times each request, and ends those that take too long.
-async fn observe(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("none".to_string(), |path| path.as_str().to_string());
-    let method = request.method().as_str().to_string();
-    let began = Instant::now();
-    let response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => problem_response(&Problem::new(503, "timeout", "The request took too long and was given up")),
-    };
-    let status = response.status().as_u16().to_string();
-    metrics::counter!("origin_requests_total", "route" => route.clone(), "method" => method, "status" => status)
-        .increment(1);
-    metrics::histogram!("origin_request_seconds", "route" => route).record(began.elapsed().as_secs_f64());
-    response
 }
 
 type ApiResult = Result<Response, ApiError>;

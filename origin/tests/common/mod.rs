@@ -12,6 +12,7 @@ use kv_schemas::edge_client::EdgeSecret;
 use origin::auth::Auth;
 use origin::auth::password::{Cost, Hasher};
 use origin::edges::Edges;
+use origin::http::shed::{Gates, Limit};
 use origin::http::{App, Role, router};
 use origin::keys;
 use origin::store::{Engine, Settings, Store};
@@ -115,6 +116,11 @@ impl Service {
     }
 
     pub async fn over(database: Database) -> Self {
+        Self::shaped(database, &[Role::Client, Role::Admin, Role::Auth], &[]).await
+    }
+
+    /// With these roles and limits.
+    pub async fn shaped(database: Database, roles: &[Role], limits: &[Limit]) -> Self {
         keys::generate(&database.dir.path().join("keys")).unwrap();
         let keys = Arc::new(keys::load(&database.dir.path().join("keys")).unwrap());
         let store = Store::connect(&database.settings).await.unwrap();
@@ -122,8 +128,9 @@ impl Service {
         let edges = Arc::new(Edges::new(Arc::clone(&keys), &[]).unwrap());
         let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
         let auth = Arc::new(Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), Some(secret)));
-        let app = App { store, keys, edges, metrics, auth };
-        let router = router(app.clone(), &[Role::Client, Role::Admin, Role::Auth]);
+        let gates = Arc::new(Gates::new(limits));
+        let app = App { store, keys, edges, metrics, auth, gates };
+        let router = router(app.clone(), roles);
         Self { database, app, router }
     }
 

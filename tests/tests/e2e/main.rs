@@ -1,4 +1,5 @@
 //! The end-to-end suite: one binary, one module a subject. Each test has processes and folders of its own.
+mod accounts;
 mod bodies;
 mod cuts;
 mod faults;

@@ -1,0 +1,277 @@
+//! Accounts as admins see and change them: viewers (plan, ban) and staff (role, ban, invitations). For the role `admin` alone,
+//! since these are people's data. Passwords are nobody's but their owner's: an admin can invite, not set.
+//!
+//! What ends or changes what somebody may do is a hard purge of `user:<sub>` in its transaction, so tokens that say otherwise
+//! are over as soon as a purge lands.
+use super::admin::{bad_cursor, private_json};
+use super::auth::{body_faults, check_name, moment, revoke, user_key, viewer_key};
+use super::extract::{Params, Segment, Whole, read_json};
+use super::guard::Staff;
+use super::{ApiResult, App};
+use crate::auth::{INVITATION_MS, accounts, email, secret};
+use crate::error::ApiError;
+use crate::store::Write;
+use crate::store::accounts::{Account, Accounts, Kind, moment as rfc_3339, role_text};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use kv_schemas::claims::StaffRole;
+use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::viewer::{Locale, Maturity, Plan};
+use kv_schemas::{AsOf, Problem};
+use serde::{Deserialize, Serialize};
+
+const LIMIT_DEFAULT: u32 = 50;
+const LIMIT_MAX: u32 = 200;
+const BODY_BYTES_MAX: usize = 4 * 1024;
+
+type Body = Whole<BODY_BYTES_MAX>;
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/admin/v1/users", get(|app, staff, query| list(Kind::Viewer, app, staff, query)))
+        .route("/admin/v1/users/{id}", get(|app, staff, id| read(Kind::Viewer, app, staff, id)).patch(change_user))
+        .route("/admin/v1/staff", get(|app, staff, query| list(Kind::Staff, app, staff, query)).post(invite))
+        .route("/admin/v1/staff/{id}", get(|app, staff, id| read(Kind::Staff, app, staff, id)).patch(change_staff))
+        .route("/admin/v1/staff/{id}/invitation", post(invite_again))
+}
+
+/// An account as an admin sees it.
+#[derive(Serialize)]
+struct View<'a> {
+    id: &'a str,
+    email: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Plan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maturity: Option<Maturity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locale: Option<&'a Locale>,
+    banned: bool,
+    /// Invited, and no password chosen yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    invited: bool,
+    #[serde(serialize_with = "rfc_3339")]
+    created_at: i64,
+    #[serde(serialize_with = "rfc_3339")]
+    updated_at: i64,
+}
+
+fn view(account: &Account) -> View<'_> {
+    let is_viewer = account.kind == Kind::Viewer;
+    View {
+        id: &account.id,
+        email: &account.email,
+        name: &account.name,
+        role: role_text(account.role),
+        plan: is_viewer.then_some(account.plan),
+        maturity: is_viewer.then_some(account.maturity),
+        locale: account.locale.as_ref(),
+        banned: account.banned,
+        invited: account.password_hash.is_empty(),
+        created_at: account.created_ms,
+        updated_at: account.updated_ms,
+    }
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+    email: Option<String>,
+}
+
+async fn list(kind: Kind, State(app): State<App>, staff: Staff, Params(query): Params<ListQuery>) -> ApiResult {
+    #[derive(Serialize)]
+    struct Page<'a> {
+        items: Vec<View<'a>>,
+        next_cursor: Option<&'a str>,
+    }
+    staff.at_least(StaffRole::Admin)?;
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::new(400, "query-invalid", "The query has faults")
+            .fault("limit", format!("must be a whole number from 1 to {LIMIT_MAX}"))
+            .into());
+    }
+    let after = query.cursor.unwrap_or_default();
+    if !after.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(bad_cursor().into());
+    }
+    // Who is no address has no account: an empty list, as for an address without one.
+    let email = query.email.map(|text| email::normalise(&text).unwrap_or_default());
+    let page = Accounts { kind, after: &after, email: email.as_deref(), limit };
+    let found = app.store.snapshot().await?.accounts(page).await?;
+    let is_full = u32::try_from(found.len()).is_ok_and(|count| count == limit);
+    let next_cursor = found.last().filter(|_| is_full).map(|last| last.id.as_str());
+    Ok(private_json(StatusCode::OK, &Page { items: found.iter().map(view).collect(), next_cursor }))
+}
+
+fn absent() -> ApiError {
+    Problem::new(404, "not-found", "There is no account of this id").into()
+}
+
+async fn read(kind: Kind, State(app): State<App>, staff: Staff, Segment(id): Segment) -> ApiResult {
+    staff.at_least(StaffRole::Admin)?;
+    let account = app.store.snapshot().await?.account(kind, &id).await?.ok_or_else(absent)?;
+    Ok(private_json(StatusCode::OK, &view(&account)))
+}
+
+fn changed(account: &Account, as_of: &AsOf) -> Response {
+    let mut response = private_json(StatusCode::OK, &view(account));
+    if let Ok(value) = HeaderValue::from_str(&as_of.to_string()) {
+        response.headers_mut().insert(HeaderName::from_static(SURROGATE_AS_OF), value);
+    }
+    response
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserChange {
+    banned: Option<bool>,
+    plan: Option<Plan>,
+}
+
+async fn change_user(
+    State(app): State<App>,
+    staff: Staff,
+    Segment(id): Segment,
+    headers: HeaderMap,
+    Whole(body): Body,
+) -> ApiResult {
+    staff.at_least(StaffRole::Admin)?;
+    let change: UserChange = read_json(&headers, body)?;
+    if change.plan == Some(Plan::None) {
+        return Err(body_faults().fault("/plan", "must be basic, standard or premium").into());
+    }
+    let mut write = app.store.write().await?;
+    let before = write.account(Kind::Viewer, &id).await?.ok_or_else(absent)?;
+    let after = Account {
+        banned: change.banned.unwrap_or(before.banned),
+        plan: change.plan.unwrap_or(before.plan),
+        updated_ms: moment(),
+        ..before.clone()
+    };
+    let differs = (after.banned, after.plan) != (before.banned, before.plan);
+    put(&mut write, &before, &after, differs, &staff).await?;
+    Ok(changed(&after, &write.commit().await?))
+}
+
+/// Writes an account, ends its sessions if it is banned, and its tokens if they say what is no longer so.
+async fn put(
+    write: &mut Write,
+    before: &Account,
+    after: &Account,
+    differs: bool,
+    staff: &Staff,
+) -> Result<(), ApiError> {
+    write.put_account(after).await?;
+    let is_banned_now = after.banned && !before.banned;
+    if is_banned_now {
+        write.end_sessions(&after.id, None).await?;
+    }
+    if differs {
+        let reason = if is_banned_now { "banned" } else { "account changed" };
+        revoke(write, &[user_key(&after.id), viewer_key(&after.id)], reason, &staff.0.sub).await?;
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StaffChange {
+    banned: Option<bool>,
+    role: Option<StaffRole>,
+}
+
+async fn change_staff(
+    State(app): State<App>,
+    staff: Staff,
+    Segment(id): Segment,
+    headers: HeaderMap,
+    Whole(body): Body,
+) -> ApiResult {
+    staff.at_least(StaffRole::Admin)?;
+    let change: StaffChange = read_json(&headers, body)?;
+    let mut write = app.store.write().await?;
+    let before = write.account(Kind::Staff, &id).await?.ok_or_else(absent)?;
+    let had_admins = write.admins().await? > 0;
+    let after = Account {
+        banned: change.banned.unwrap_or(before.banned),
+        role: change.role.or(before.role),
+        updated_ms: moment(),
+        ..before.clone()
+    };
+    let differs = (after.banned, after.role) != (before.banned, before.role);
+    put(&mut write, &before, &after, differs, &staff).await?;
+    if had_admins && write.admins().await? == 0 {
+        return Err(Problem::new(409, "last-admin", "Somebody has to remain who can change this")
+            .detail("make another admin first")
+            .into());
+    }
+    Ok(changed(&after, &write.commit().await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invite {
+    email: String,
+    role: StaffRole,
+    name: Option<String>,
+}
+
+/// An account, and the one-time token with which its owner chooses a password (`POST /auth/staff/accept`).
+#[derive(Serialize)]
+struct Invited<'a> {
+    #[serde(flatten)]
+    account: View<'a>,
+    invitation: String,
+    #[serde(serialize_with = "rfc_3339")]
+    invitation_ends_at: i64,
+}
+
+async fn invite(State(app): State<App>, staff: Staff, headers: HeaderMap, Whole(body): Body) -> ApiResult {
+    staff.at_least(StaffRole::Admin)?;
+    let request: Invite = read_json(&headers, body)?;
+    let email = email::normalise(&request.email).map_err(|message| body_faults().fault("/email", message))?;
+    let name = request.name.as_deref().map(check_name).transpose();
+    let name = name.map_err(|message| body_faults().fault("/name", message))?.unwrap_or_else(|| email.clone());
+    let new = accounts::new_account(Kind::Staff, email, String::new(), moment())?;
+    let account = Account { name, role: Some(request.role), ..new };
+    let mut write = app.store.write().await?;
+    if !write.add_account(&account).await? {
+        return Err(Problem::new(409, "exists", "There is a member of staff with this e-mail address").into());
+    }
+    let answer = invitation(&mut write, &account).await?;
+    write.commit().await?;
+    tracing::info!(
+        account = account.id,
+        by = staff.0.sub,
+        role = role_text(account.role),
+        "a member of staff was invited"
+    );
+    Ok(private_json(StatusCode::CREATED, &answer))
+}
+
+async fn invitation<'a>(write: &mut Write, account: &'a Account) -> Result<Invited<'a>, ApiError> {
+    let invitation = secret::new_secret()?;
+    let end_ms = moment().saturating_add(INVITATION_MS);
+    write.invite(&account.id, &secret::hash(&invitation), end_ms).await?;
+    Ok(Invited { account: view(account), invitation, invitation_ends_at: end_ms })
+}
+
+/// For whoever lost the first one, or the password. An earlier invitation is void.
+async fn invite_again(State(app): State<App>, staff: Staff, Segment(id): Segment) -> ApiResult {
+    staff.at_least(StaffRole::Admin)?;
+    let mut write = app.store.write().await?;
+    let account = write.account(Kind::Staff, &id).await?.filter(|account| !account.banned).ok_or_else(absent)?;
+    let answer = invitation(&mut write, &account).await?;
+    write.commit().await?;
+    tracing::info!(account = account.id, by = staff.0.sub, "a member of staff was invited again");
+    Ok(private_json(StatusCode::CREATED, &answer))
+}

@@ -1,0 +1,210 @@
+//! Shedding load before it sinks the service: for each kind of work a number that runs at once, a queue of bounded length, a
+//! bounded wait in it; beyond them 503 with `Retry-After`, at once and cheaply.
+//!
+//! Each kind has its own gate, so a flood of one does not take another's places, in one process as in several; and an
+//! editor's write waits for no more writes of viewers than their gates let through.
+//!
+//! tower's ConcurrencyLimit queues without bound and its LoadShed refuses without a queue; the two semaphores here do both.
+use crate::error::problem_response;
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use kv_schemas::Problem;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What one gate lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub at_once: usize,
+    pub waiting: usize,
+    pub wait_ms: u64,
+}
+
+impl Bounds {
+    const fn new(at_once: usize, waiting: usize, wait_ms: u64) -> Self {
+        Self { at_once, waiting, wait_ms }
+    }
+}
+
+/// Kinds of work, one gate each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    ClientRead,
+    ClientWrite,
+    Auth,
+    AdminRead,
+    AdminWrite,
+}
+
+impl Work {
+    pub const ALL: [Self; 5] = [Self::ClientRead, Self::ClientWrite, Self::Auth, Self::AdminRead, Self::AdminWrite];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientRead => "client-read",
+            Self::ClientWrite => "client-write",
+            Self::Auth => "auth",
+            Self::AdminRead => "admin-read",
+            Self::AdminWrite => "admin-write",
+        }
+    }
+
+    fn default_bounds(self) -> Bounds {
+        match self {
+            Self::ClientRead => Bounds::new(64, 256, 1_000),
+            Self::ClientWrite => Bounds::new(16, 128, 1_000),
+            Self::Auth => Bounds::new(48, 64, 2_000),
+            Self::AdminRead => Bounds::new(16, 64, 2_000),
+            Self::AdminWrite => Bounds::new(8, 64, 5_000),
+        }
+    }
+}
+
+/// `<work>=<at once>/<waiting>/<wait in ms>`, as the command line takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub Work, pub Bounds);
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || {
+            let names = Work::ALL.map(Work::as_str).join(", ");
+            format!(
+                "expected <work>=<at once>/<waiting>/<wait in ms>, such as client-read=64/256/1000; work is one of {names}"
+            )
+        };
+        let (name, bounds) = text.split_once('=').ok_or_else(form)?;
+        let work = Work::ALL.into_iter().find(|work| work.as_str() == name).ok_or_else(form)?;
+        let mut parts = bounds.split('/').map(str::parse::<u64>);
+        let (Some(Ok(at_once)), Some(Ok(waiting)), Some(Ok(wait_ms)), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(form());
+        };
+        if !(1..=100_000).contains(&at_once) || waiting > 100_000 || wait_ms > 10_000 {
+            return Err("at once must be 1 to 100000, waiting at most 100000, the wait at most 10000 ms".into());
+        }
+        let count = |n: u64| usize::try_from(n).unwrap_or(1);
+        Ok(Self(work, Bounds::new(count(at_once), count(waiting), wait_ms)))
+    }
+}
+
+struct Gate {
+    work: Work,
+    wait: Duration,
+    /// Places at work, and places at work or in the queue.
+    running: Arc<Semaphore>,
+    inside: Arc<Semaphore>,
+}
+
+/// Held while a request is at work.
+struct Pass {
+    _running: OwnedSemaphorePermit,
+    _inside: OwnedSemaphorePermit,
+}
+
+impl Gate {
+    fn new(work: Work, bounds: Bounds) -> Self {
+        Self {
+            work,
+            wait: Duration::from_millis(bounds.wait_ms),
+            running: Arc::new(Semaphore::new(bounds.at_once)),
+            inside: Arc::new(Semaphore::new(bounds.at_once.saturating_add(bounds.waiting))),
+        }
+    }
+
+    async fn enter(&self) -> Option<Pass> {
+        let inside = Arc::clone(&self.inside).try_acquire_owned().ok()?;
+        let running = tokio::time::timeout(self.wait, Arc::clone(&self.running).acquire_owned()).await;
+        Some(Pass { _running: running.ok()?.ok()?, _inside: inside })
+    }
+}
+
+/// All gates of a process.
+pub struct Gates([Gate; 5]);
+
+impl Gates {
+    pub fn new(limits: &[Limit]) -> Self {
+        Self(Work::ALL.map(|work| {
+            let set = limits.iter().rev().find(|Limit(of, _)| *of == work);
+            Gate::new(work, set.map_or_else(|| work.default_bounds(), |Limit(_, bounds)| *bounds))
+        }))
+    }
+
+    fn of(&self, work: Work) -> Option<&Gate> {
+        self.0.iter().find(|gate| gate.work == work)
+    }
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self::new(&[])
+    }
+}
+
+/// The gates of a group of routes: for what only reads, and for what writes.
+#[derive(Clone)]
+pub struct Door {
+    pub gates: Arc<Gates>,
+    pub read: Work,
+    pub write: Work,
+}
+
+/// Lets a request through its gate, or refuses it.
+pub async fn shed(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let work = if reads { door.read } else { door.write };
+    let Some(gate) = door.gates.of(work) else { return next.run(request).await };
+    match gate.enter().await {
+        Some(_pass) => next.run(request).await,
+        None => {
+            metrics::counter!("origin_shed_total", "work" => work.as_str()).increment(1);
+            problem_response(&Problem::new(
+                503,
+                "overloaded",
+                "The service has more to do than it can; try again in a moment",
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn limits_are_read_or_refused_with_the_form() {
+        assert_eq!("admin-write=4/8/100".parse(), Ok(Limit(Work::AdminWrite, Bounds::new(4, 8, 100))));
+        for bad in ["", "admin=1/1/1", "auth=0/1/1", "auth=1/1", "auth=1/1/1/1", "auth=1/x/1", "auth=1/1/99999", "auth"]
+        {
+            assert!(bad.parse::<Limit>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn some_run_some_wait_for_a_while_and_the_rest_is_refused_at_once() {
+        let gates = Gates::new(&["auth=2/3/1000".parse().unwrap()]);
+        let gate = gates.of(Work::Auth).unwrap();
+        let running = [gate.enter().await.unwrap(), gate.enter().await.unwrap()];
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(gate.enter())).collect();
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        assert!(gate.enter().await.is_none(), "the queue is full");
+        drop(running);
+        let mut last = waiting.pop().unwrap();
+        let got: Vec<_> = futures_util::future::join_all(waiting).await;
+        assert!(got.iter().all(Option::is_some), "places that come free are taken in order");
+        assert!(last.as_mut().now_or_never().is_none());
+        assert!(last.await.is_none(), "a second is enough");
+        drop(got);
+        assert!(gate.enter().await.is_some());
+        assert!(gates.of(Work::AdminWrite).unwrap().enter().await.is_some());
+    }
+}

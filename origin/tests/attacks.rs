@@ -1,0 +1,457 @@
+//! What an attacker tries at the auth service and the private routes, and what happens. Each test is a row of the security
+//! table.
+mod common;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use base64ct::{Base64UrlUnpadded, Encoding};
+use common::EDGE_SECRET;
+use common::people::{PASSWORD, People};
+use kv_schemas::claims::{AUDIENCE_ADMIN, AUDIENCE_EDGE, AdminClaims, ISSUER, Scope, StaffRole, ViewerClaims};
+use kv_schemas::edge_client::{EDGE_CLIENT, EdgeSecret};
+use origin::keys::EXPECT_VIEWER;
+use serde_json::{Value, json};
+
+fn claims(service: &People, access: &str) -> ViewerClaims {
+    service.app.keys.verify(access, EXPECT_VIEWER).unwrap()
+}
+
+const PRIVATE: [(&str, &str); 9] = [
+    ("GET", "/v1/me"),
+    ("PATCH", "/v1/me"),
+    ("DELETE", "/v1/me"),
+    ("GET", "/v1/me/watch-list"),
+    ("PUT", "/v1/me/watch-list/heat"),
+    ("DELETE", "/v1/me/watch-list/heat"),
+    ("GET", "/v1/me/continue-watching"),
+    ("PUT", "/v1/me/progress/heat"),
+    ("GET", "/auth/sessions"),
+];
+
+#[tokio::test]
+async fn a_token_for_one_audience_is_nothing_to_another() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let admin = service.admin_token();
+    let edge = service.app.keys.edge_token(Scope::Debug, None, 60).unwrap();
+    for (method, path) in PRIVATE {
+        for token in [&admin, &edge] {
+            let body = (method == "PATCH" || path.contains("progress")).then(|| json!({}));
+            assert_eq!(service.call(method, path, token, body).await.problem(), "token-refused", "{method} {path}");
+        }
+    }
+    for path in ["/admin/v1/titles", "/admin/v1/users", "/admin/v1/staff", "/admin/v1/purges"] {
+        for token in [&ada.access, &edge] {
+            assert_eq!(service.get(path, token).await.problem(), "token-refused", "{path}");
+        }
+    }
+    // A viewer's claims under the admin audience, and the other way round: forms differ, so neither is read as the other.
+    let crossed = ViewerClaims { aud: AUDIENCE_ADMIN.into(), ..claims(&service, &ada.access) };
+    let crossed = service.app.keys.sign(crossed, 60).unwrap();
+    assert_eq!(service.get("/admin/v1/titles", &crossed).await.problem(), "token-refused");
+    for aud in [AUDIENCE_EDGE, "", "nextream-viewer "] {
+        let other = ViewerClaims { aud: aud.into(), ..claims(&service, &ada.access) };
+        let other = service.app.keys.sign(other, 60).unwrap();
+        assert_eq!(service.get("/v1/me", &other).await.problem(), "token-refused", "{aud}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_with_another_algorithm_key_or_signature_is_refused() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let parts: Vec<&str> = ada.access.split('.').collect();
+    let header: Value = serde_json::from_slice(&Base64UrlUnpadded::decode_vec(parts[0]).unwrap()).unwrap();
+    let kid = header["kid"].as_str().unwrap();
+    let with_header = |header: Value| {
+        format!("{}.{}.{}", Base64UrlUnpadded::encode_string(header.to_string().as_bytes()), parts[1], parts[2])
+    };
+    let stranger = {
+        let mut bytes = [7; 32];
+        bytes[0] = 1;
+        tokens::SigningKey::from_random(kid, &bytes).unwrap()
+    };
+    let now_s = origin::now_ms() / 1000;
+    let jwk_of_her_own: Value = serde_json::from_str(&stranger.public_jwks().unwrap()).unwrap();
+    let mut payload = Base64UrlUnpadded::decode_vec(parts[1]).unwrap();
+    let at = payload.len() / 2;
+    payload[at] ^= 1;
+    for (what, token) in [
+        ("no algorithm", with_header(json!({"alg": "none", "kid": kid}))),
+        ("no signature", format!("{}.{}.", parts[0], parts[1])),
+        ("the public key as an HMAC secret", with_header(json!({"alg": "HS256", "kid": kid}))),
+        ("another curve", with_header(json!({"alg": "ES384", "kid": kid}))),
+        ("no kid", with_header(json!({"alg": "ES256"}))),
+        ("a path as kid", with_header(json!({"alg": "ES256", "kid": "../../etc/passwd"}))),
+        ("SQL as kid", with_header(json!({"alg": "ES256", "kid": "' OR 1=1 --"}))),
+        (
+            "a key in the header",
+            with_header(
+                json!({"alg": "ES256", "kid": kid, "jwk": jwk_of_her_own["keys"][0], "jku": "https://evil.example"}),
+            ),
+        ),
+        ("another key of that name", stranger.sign(claims(&service, &ada.access), now_s, 60).unwrap()),
+        ("changed claims", format!("{}.{}.{}", parts[0], Base64UrlUnpadded::encode_string(&payload), parts[2])),
+    ] {
+        let got = service.get("/v1/me", &token).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::UNAUTHORIZED, "token-refused"), "{what}");
+        assert_eq!(got.header("www-authenticate"), "Bearer");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_or_too_long_lived_token_is_refused() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let dir = service.database.dir.path().join("keys/signing-key.jwk");
+    let key = tokens::SigningKey::from_jwk(&std::fs::read_to_string(dir).unwrap()).unwrap();
+    let (claims, now_s) = (claims(&service, &ada.access), origin::now_ms() / 1000);
+    for (issued_s, lifetime_s) in [(now_s - 700, 600), (now_s + 60, 600), (now_s, 3600)] {
+        let token = key.sign(claims.clone(), issued_s, lifetime_s).unwrap();
+        assert_eq!(service.get("/v1/me", &token).await.problem(), "token-refused", "{issued_s} {lifetime_s}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_id_made_up_or_of_somebody_else_opens_nothing() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let eve = service.viewer("eve@example.org").await;
+    let (of_ada, of_eve) = (claims(&service, &ada.access), claims(&service, &eve.access));
+    for (sub, sid) in [(&of_ada.sub, &of_eve.sid), (&of_ada.sub, &"0".repeat(32)), (&of_ada.sub, &String::new())] {
+        let mixed = ViewerClaims { sub: sub.clone(), sid: sid.clone(), ..of_eve.clone() };
+        let token = service.app.keys.sign(mixed, 60).unwrap();
+        assert_eq!(service.get("/v1/me", &token).await.problem(), "token-revoked");
+    }
+    // Fixation: a client cannot name the session it gets.
+    let body = json!({"email": "ada@example.org", "password": PASSWORD, "session": of_eve.sid, "sid": of_eve.sid});
+    assert_eq!(service.post("/auth/login", body).await.problem(), "json-invalid");
+    let again = service.log_in("ada@example.org").await;
+    assert!(again.session != ada.session && again.session != eve.session);
+    // Eve cannot end Ada's session by its id.
+    let gone = service.call("DELETE", &format!("/auth/sessions/{}", ada.session), &eve.access, None).await;
+    assert_eq!(gone.problem(), "not-found");
+    assert_eq!(service.get("/v1/me", &ada.access).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn refresh_tokens_of_one_kind_are_nothing_to_the_other_and_guesses_never_reach_the_writer() {
+    let service = People::start().await;
+    service.staff("grace@example.org", StaffRole::Admin).await;
+    let ada = service.viewer("ada@example.org").await;
+    let grace = service.log_in_as("/auth/staff", "grace@example.org").await;
+    let as_staff = service.post("/auth/staff/refresh", json!({"refresh_token": ada.refresh})).await;
+    assert_eq!(as_staff.problem(), "refresh-refused");
+    assert_eq!(service.refresh(&grace.refresh).await.unwrap_err(), "refresh-refused");
+    let out = service.post("/auth/logout", json!({"refresh_token": grace.refresh})).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        service.get("/admin/v1/users", &grace.access).await.status,
+        StatusCode::OK,
+        "staff log out below /auth/staff"
+    );
+    // The writer is taken: whoever needs it would wait.
+    let taken = service.app.store.write().await.unwrap();
+    for guess in ["", "x", &"A".repeat(43), &"A".repeat(5000), "' OR 1=1 --"] {
+        assert_eq!(service.refresh(guess).await.unwrap_err(), "refresh-refused", "{guess}");
+    }
+    drop(taken);
+    // A viewer with the address of an admin is no admin.
+    let namesake = service.viewer("grace@example.org").await;
+    assert_eq!(service.get("/admin/v1/users", &namesake.access).await.problem(), "token-refused");
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
+    assert_eq!(service.post("/auth/staff/login", body).await.problem(), "credentials");
+}
+
+#[tokio::test]
+async fn unknown_accounts_are_answered_like_wrong_passwords() {
+    let service = People::start().await;
+    service.viewer("ada@example.org").await;
+    let wrong = |email: &str| json!({"email": email, "password": "not the password"});
+    let known = service.post("/auth/login", wrong("ada@example.org")).await;
+    let unknown = service.post("/auth/login", wrong("nobody@example.org")).await;
+    let answer = |got: &common::people::Got| {
+        let mut names: Vec<_> =
+            got.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_string())).collect();
+        names.retain(|(name, _)| name != "x-request-id");
+        names.sort();
+        (got.status, names, got.body.clone())
+    };
+    assert_eq!(answer(&known), answer(&unknown), "also in what is left of attempts");
+    let hashes = service.app.auth.hasher.hashed();
+    service.post("/auth/login", wrong("ada@example.org")).await;
+    let for_known = service.app.auth.hasher.hashed() - hashes;
+    service.post("/auth/login", wrong("nobody@example.org")).await;
+    assert_eq!(service.app.auth.hasher.hashed() - hashes, 2 * for_known, "the same work");
+    // Registering says nothing either, and changes nothing.
+    let taken = service.post("/auth/register", json!({"email": "ada@example.org", "password": "a new password"})).await;
+    let free = service.post("/auth/register", json!({"email": "bob@example.org", "password": "a new password"})).await;
+    assert_eq!(answer(&taken), answer(&free));
+    service.log_in("ada@example.org").await;
+}
+
+#[tokio::test]
+async fn guessing_at_one_account_is_slowed_down_whoever_guesses() {
+    let service = People::start().await;
+    service.viewer("ada@example.org").await;
+    let guess = |n: u32, email: &'static str| {
+        let service = &service;
+        async move {
+            let body = json!({"email": email, "password": format!("not the password {n}")});
+            service.post("/auth/login", body).await
+        }
+    };
+    for email in ["ada@example.org", "nobody@example.org"] {
+        let mut statuses = Vec::new();
+        for n in 0..6 {
+            statuses.push(guess(n, email).await.status.as_u16());
+        }
+        assert_eq!(statuses, [401, 401, 401, 401, 401, 429], "{email}");
+    }
+    let refused = guess(9, "ada@example.org").await;
+    assert_eq!(refused.problem(), "too-many-attempts");
+    assert!(matches!(refused.header("retry-after").parse::<u64>(), Ok(1..=60)), "{refused:?}");
+    assert!(refused.header("ratelimit").starts_with("\"login-account\";r=0;t="), "{refused:?}");
+    assert_eq!(refused.header("ratelimit-policy"), "\"login-account\";q=5;w=3600");
+    // Not even the right password, or guessing on could tell.
+    let right = service.post("/auth/login", json!({"email": "ADA@example.org", "password": PASSWORD})).await;
+    assert_eq!(right.problem(), "too-many-attempts");
+}
+
+#[tokio::test]
+async fn a_thousand_guesses_at_once_are_no_more_than_five() {
+    let service = People::start().await;
+    service.viewer("ada@example.org").await;
+    let before = service.app.auth.hasher.hashed();
+    let guesses = (0..200).map(|n| {
+        service.post("/auth/login", json!({"email": "ada@example.org", "password": format!("not the password {n}")}))
+    });
+    let answers = futures_util::future::join_all(guesses).await;
+    assert_eq!(service.app.auth.hasher.hashed() - before, 5);
+    assert_eq!(answers.iter().filter(|got| got.status == StatusCode::TOO_MANY_REQUESTS).count(), 195);
+}
+
+#[tokio::test]
+async fn one_address_guessing_at_many_accounts_is_slowed_down_and_only_the_edge_says_addresses() {
+    let service = People::start().await;
+    let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
+    let field = |address: &str| secret.seal(address.parse().unwrap(), origin::now_ms() / 1000).unwrap();
+    let guess = |n: u32, fields: Vec<(&'static str, String)>| {
+        let service = &service;
+        async move {
+            let body = json!({"email": format!("user{n}@example.org"), "password": "not the password"});
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            service.call_with("POST", "/auth/login", "", Some(body), &fields).await
+        }
+    };
+    let mut refused = None;
+    for n in 0..40 {
+        let got = guess(n, vec![(EDGE_CLIENT, field("192.0.2.1"))]).await;
+        if got.status == StatusCode::TOO_MANY_REQUESTS {
+            refused = Some((n, got));
+            break;
+        }
+    }
+    let (n, refused) = refused.expect("never slowed down");
+    assert_eq!(n, 30);
+    assert!(refused.header("ratelimit").starts_with("\"login-address\";r=0;t="), "{refused:?}");
+    assert_eq!(guess(100, vec![(EDGE_CLIENT, field("192.0.2.2"))]).await.problem(), "credentials", "others go on");
+    // Neither gets the attacker a new address, nor anybody else the attacker's.
+    let stranger = EdgeSecret::new("another secret, which is as long as ours").unwrap();
+    let forged = stranger.seal("192.0.2.1".parse().unwrap(), origin::now_ms() / 1000).unwrap();
+    let old = secret.seal("192.0.2.1".parse().unwrap(), origin::now_ms() / 1000 - 3600).unwrap();
+    let mut n = 200;
+    for fields in [
+        vec![("x-forwarded-for", "192.0.2.1".to_string())],
+        vec![("cf-connecting-ip", "192.0.2.1".to_string()), ("forwarded", "for=192.0.2.1".to_string())],
+        vec![(EDGE_CLIENT, "192.0.2.1".to_string())],
+        vec![(EDGE_CLIENT, forged)],
+        vec![(EDGE_CLIENT, old)],
+        vec![(EDGE_CLIENT, field("192.0.2.1")), (EDGE_CLIENT, field("192.0.2.9"))],
+    ] {
+        n += 1;
+        assert_eq!(guess(n, fields.clone()).await.problem(), "credentials", "{fields:?}");
+    }
+    // Whoever comes past the edge is one address, whatever is claimed.
+    let mut past_the_edge = 0;
+    while guess(1000 + past_the_edge, vec![("x-forwarded-for", format!("198.51.100.{past_the_edge}"))]).await.status
+        == StatusCode::UNAUTHORIZED
+    {
+        past_the_edge += 1;
+    }
+    assert_eq!(past_the_edge, 24, "six of thirty were spent above");
+    let with_more = vec![(EDGE_CLIENT, field("192.0.2.1")), ("x-forwarded-for", "192.0.2.77".to_string())];
+    assert_eq!(guess(300, with_more).await.problem(), "too-many-attempts");
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_of_the_form_changes_nothing() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let before = service.get("/v1/me", &ada.access).await.body;
+    for body in [
+        json!({"plan": "premium"}),
+        json!({"role": "admin"}),
+        json!({"banned": false}),
+        json!({"id": "x"}),
+        json!({"email": "eve@example.org"}),
+        json!({"password_hash": "x"}),
+        json!({"name": "A", "kind": "staff"}),
+        json!({"name": ""}),
+        json!({"name": "a\u{0}b"}),
+        json!({"maturity": 12}),
+        json!({"locale": "EN"}),
+        json!({"name": {"$ne": 1}}),
+        json!([{"name": "A"}]),
+    ] {
+        let got = service.call("PATCH", "/v1/me", &ada.access, Some(body.clone())).await;
+        assert_eq!(got.status, StatusCode::BAD_REQUEST, "{body}");
+    }
+    for (email, password) in
+        [("ada@example.org", "password123"), ("not an address", PASSWORD), ("new@example.org", "short")]
+    {
+        assert_eq!(
+            service.post("/auth/register", json!({"email": email, "password": password})).await.problem(),
+            "body-invalid"
+        );
+    }
+    for more in ["role", "plan", "kind", "banned", "maturity"] {
+        let body = json!({"email": "new@example.org", "password": PASSWORD, more: "admin"});
+        assert_eq!(service.post("/auth/register", body).await.problem(), "json-invalid", "{more}");
+    }
+    let send = |content_type: &'static str, body: String| {
+        let service = &service;
+        let request = Request::builder().method("PATCH").uri("/v1/me").header("content-type", content_type);
+        let request = request.header("authorization", format!("Bearer {}", ada.access)).body(Body::from(body)).unwrap();
+        async move { service.send(request).await }
+    };
+    assert_eq!(send("text/plain", r#"{"name":"A"}"#.into()).await.problem(), "media-type", "no form of another site's");
+    assert_eq!(send("application/json", r#"{"name":"A","name":"B"}"#.into()).await.problem(), "json-invalid");
+    assert_eq!(
+        send("application/json", format!("{}1{}", "[".repeat(2000), "]".repeat(2000))).await.problem(),
+        "json-invalid"
+    );
+    assert_eq!(
+        send("application/json", format!(r#"{{"name":"{}"}}"#, "a".repeat(5000))).await.problem(),
+        "body-too-large"
+    );
+    assert_eq!(service.get("/v1/me", &ada.access).await.body, before);
+}
+
+#[tokio::test]
+async fn two_bearer_tokens_or_other_schemes_are_refused() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let bearer = format!("Bearer {}", ada.access);
+    for fields in [
+        vec![("authorization", bearer.as_str()), ("authorization", "Bearer x")],
+        vec![("authorization", ada.access.as_str())],
+        vec![("authorization", "Basic YWRhOng=")],
+        vec![("x-authorization", bearer.as_str())],
+        vec![("cookie", bearer.as_str())],
+    ] {
+        let got = service.call_with("GET", "/v1/me", "", None, &fields).await;
+        assert_eq!(got.status, StatusCode::UNAUTHORIZED, "{fields:?}");
+    }
+    let in_query = service.get(&format!("/v1/me?access_token={}", ada.access), "").await;
+    assert_eq!(in_query.problem(), "token-missing");
+}
+
+#[tokio::test]
+async fn a_banned_viewer_is_out_at_once_and_learns_so_with_the_right_password_only() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let path = format!("/admin/v1/users/{}", service.subject(&ada));
+    let banned = service.call("PATCH", &path, &service.admin_token(), Some(json!({"banned": true}))).await;
+    assert_eq!(banned.status, StatusCode::OK, "{banned:?}");
+    assert_eq!(service.last_purge().await.keys[0].as_str(), format!("user:{}", service.subject(&ada)));
+    assert_eq!(service.get("/v1/me", &ada.access).await.problem(), "token-revoked");
+    assert_eq!(service.refresh(&ada.refresh).await.unwrap_err(), "refresh-refused");
+    let login = |password: &str| service.post("/auth/login", json!({"email": "ada@example.org", "password": password}));
+    assert_eq!(login("not the password").await.problem(), "credentials");
+    assert_eq!(login(PASSWORD).await.problem(), "account-banned");
+    service.call("PATCH", &path, &service.admin_token(), Some(json!({"banned": false}))).await;
+    assert_eq!(service.get("/v1/me", &ada.access).await.problem(), "token-revoked", "sessions do not come back");
+    service.log_in("ada@example.org").await;
+}
+
+#[tokio::test]
+async fn a_demoted_admin_is_one_no_longer_though_the_token_says_so() {
+    let service = People::start().await;
+    service.staff("root@example.org", StaffRole::Admin).await;
+    let id = service.staff("grace@example.org", StaffRole::Admin).await;
+    let grace = service.log_in_as("/auth/staff", "grace@example.org").await;
+    assert_eq!(service.get("/admin/v1/users", &grace.access).await.status, StatusCode::OK);
+    let path = format!("/admin/v1/staff/{id}");
+    let demoted = service.call("PATCH", &path, &service.admin_token(), Some(json!({"role": "viewer"}))).await;
+    assert_eq!(demoted.status, StatusCode::OK);
+    assert_eq!(service.get("/admin/v1/users", &grace.access).await.problem(), "role");
+    let promoted = service.call("PATCH", &path, &grace.access, Some(json!({"role": "admin"}))).await;
+    assert_eq!(promoted.problem(), "role", "nobody raises herself");
+}
+
+#[tokio::test]
+async fn editors_and_viewers_of_admin_data_see_no_accounts_and_the_last_admin_stays() {
+    let service = People::start().await;
+    let root = service.staff("root@example.org", StaffRole::Admin).await;
+    for role in [StaffRole::Viewer, StaffRole::Editor] {
+        let token = service.app.keys.admin_token("x", role, 60).unwrap();
+        for (method, path) in [
+            ("GET", "/admin/v1/users"),
+            ("GET", "/admin/v1/users/x"),
+            ("PATCH", "/admin/v1/users/x"),
+            ("GET", "/admin/v1/staff"),
+            ("POST", "/admin/v1/staff"),
+            ("PATCH", "/admin/v1/staff/x"),
+            ("POST", "/admin/v1/staff/x/invitation"),
+        ] {
+            assert_eq!(service.call(method, path, &token, None).await.problem(), "role", "{method} {path}");
+        }
+    }
+    let path = format!("/admin/v1/staff/{root}");
+    for change in [json!({"role": "editor"}), json!({"banned": true})] {
+        let refused = service.call("PATCH", &path, &service.admin_token(), Some(change)).await;
+        assert_eq!(refused.problem(), "last-admin");
+    }
+    let as_user = service.get(&format!("/admin/v1/users/{root}"), &service.admin_token()).await;
+    assert_eq!(as_user.problem(), "not-found", "staff are no viewers");
+    let listed = service.get("/admin/v1/staff", &service.admin_token()).await;
+    assert!(!listed.body.contains("argon2") && listed.json()["items"][0]["role"] == "admin", "{listed:?}");
+}
+
+#[tokio::test]
+async fn an_invitation_works_once_and_lets_nobody_else_choose_the_password() {
+    let service = People::start().await;
+    let body = json!({"email": "hedy@example.org", "role": "editor"});
+    let invited = service.call("POST", "/admin/v1/staff", &service.admin_token(), Some(body.clone())).await;
+    assert_eq!(invited.status, StatusCode::CREATED, "{invited:?}");
+    let again = service.call("POST", "/admin/v1/staff", &service.admin_token(), Some(body)).await;
+    assert_eq!(again.problem(), "exists");
+    let id = invited.json()["id"].as_str().unwrap().to_string();
+    let first = invited.json()["invitation"].as_str().unwrap().to_string();
+    for password in ["", PASSWORD] {
+        let early = service.post("/auth/staff/login", json!({"email": "hedy@example.org", "password": password})).await;
+        assert_eq!(early.problem(), "credentials", "nothing opens an account without a password");
+    }
+    let path = format!("/admin/v1/staff/{id}/invitation");
+    let renewed = service.call("POST", &path, &service.admin_token(), None).await.json();
+    let second = renewed["invitation"].as_str().unwrap();
+    let accept = |token: &str, password: &str| {
+        service.post("/auth/staff/accept", json!({"invitation": token, "password": password}))
+    };
+    assert_eq!(accept(&first, PASSWORD).await.problem(), "invitation-refused", "void since the second");
+    assert_eq!(accept(second, "short").await.problem(), "body-invalid");
+    assert_eq!(accept(second, PASSWORD).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(accept(second, "another good one").await.problem(), "invitation-refused");
+    service.log_in_as("/auth/staff", "hedy@example.org").await;
+    let claims = AdminClaims {
+        iss: ISSUER.into(),
+        aud: AUDIENCE_ADMIN.into(),
+        sub: id,
+        role: StaffRole::Admin,
+        sid: Some("made up".into()),
+        as_of: None,
+    };
+    let forged = service.app.keys.sign(claims, 60).unwrap();
+    assert_eq!(service.get("/admin/v1/titles", &forged).await.problem(), "token-revoked");
+}
