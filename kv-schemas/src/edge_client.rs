@@ -25,6 +25,12 @@ pub struct SecretTooShort;
 #[derive(Clone)]
 pub struct EdgeSecret(Vec<u8>);
 
+impl std::fmt::Debug for EdgeSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EdgeSecret")
+    }
+}
+
 impl EdgeSecret {
     pub fn new(text: &str) -> Result<Self, SecretTooShort> {
         let text = text.trim();

@@ -259,3 +259,32 @@ async fn staff_are_made_without_a_default_password_and_logged_in_by_role() {
     service.post("/auth/staff/logout", json!({"refresh_token": grace.refresh})).await;
     assert_eq!(service.get("/admin/v1/titles", &grace.access).await.problem(), "token-revoked");
 }
+
+#[tokio::test]
+async fn a_session_ends_by_itself_and_is_taken_away() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let eve = service.viewer("eve@example.org").await;
+    let over = format!("UPDATE session SET idle_end_ms = 1000 WHERE id = '{}'", ada.session);
+    service.database.sql(&over, &over).await;
+    assert_eq!(service.get("/v1/me", &ada.access).await.problem(), "token-revoked");
+    assert_eq!(service.refresh(&ada.refresh).await.unwrap_err(), "refresh-refused");
+    assert_eq!(origin::auth::sweep::once(&service.app.store).await.unwrap(), 1);
+    assert_eq!((service.database.count("session").await, service.database.count("refresh_token").await), (1, 1));
+    assert_eq!(service.get("/v1/me", &eve.access).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_device_used_longest_ago_makes_room() {
+    let service = People::start().await;
+    let first = service.viewer("ada@example.org").await;
+    for _ in 1..origin::auth::SESSIONS_MAX {
+        service.log_in("ada@example.org").await;
+    }
+    assert_eq!(service.get("/v1/me", &first.access).await.status, StatusCode::OK);
+    let last = service.log_in("ada@example.org").await;
+    assert_eq!(service.last_purge().await.keys[0].as_str(), format!("session:{}", first.session));
+    assert_eq!(service.get("/v1/me", &first.access).await.problem(), "token-revoked");
+    let devices = service.get("/auth/sessions", &last.access).await.json();
+    assert_eq!(devices["items"].as_array().unwrap().len(), origin::auth::SESSIONS_MAX);
+}

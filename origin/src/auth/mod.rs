@@ -57,14 +57,15 @@ impl Auth {
 /// A session's beginning for an account, at a moment.
 pub fn new_session(account: &Account, device: String, now_ms: i64) -> Result<Session, secret::NoRandomness> {
     let (idle_ms, whole_ms) = lifetimes(account.kind);
+    let end_ms = now_ms.saturating_add(whole_ms);
     Ok(Session {
         id: secret::new_id()?,
         account_id: account.id.clone(),
         device,
         created_ms: now_ms,
         used_ms: now_ms,
-        idle_end_ms: now_ms.saturating_add(idle_ms),
-        end_ms: now_ms.saturating_add(whole_ms),
+        idle_end_ms: now_ms.saturating_add(idle_ms).min(end_ms),
+        end_ms,
         generation: 1,
     })
 }
@@ -73,7 +74,7 @@ pub fn new_session(account: &Account, device: String, now_ms: i64) -> Result<Ses
 pub fn refreshed(session: &Session, kind: Kind, now_ms: i64) -> Session {
     Session {
         used_ms: now_ms,
-        idle_end_ms: now_ms.saturating_add(lifetimes(kind).0),
+        idle_end_ms: now_ms.saturating_add(lifetimes(kind).0).min(session.end_ms),
         generation: session.generation.saturating_add(1),
         ..session.clone()
     }

@@ -268,13 +268,12 @@ struct Tokens {
 }
 
 fn tokens(access_token: String, refresh_token: String, session: &Session, now_ms: i64) -> Response {
-    let end_ms = session.idle_end_ms.min(session.end_ms);
     let tokens = Tokens {
         access_token,
         token_type: "Bearer",
         expires_in: auth::ACCESS_LIFETIME_S,
         refresh_token,
-        refresh_expires_in: end_ms.saturating_sub(now_ms) / 1000,
+        refresh_expires_in: session.idle_end_ms.saturating_sub(now_ms) / 1000,
         session: session.id.clone(),
     };
     no_store(StatusCode::OK, &tokens)

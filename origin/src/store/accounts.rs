@@ -60,6 +60,7 @@ pub struct Session {
     pub created_ms: i64,
     #[serde(rename = "used_at", serialize_with = "moment")]
     pub used_ms: i64,
+    /// When it ends unless it is refreshed; never later than `end_ms`.
     #[serde(skip)]
     pub idle_end_ms: i64,
     #[serde(skip)]
@@ -70,7 +71,7 @@ pub struct Session {
 
 impl Session {
     pub fn is_alive(&self, now_ms: i64) -> bool {
-        now_ms < self.idle_end_ms && now_ms < self.end_ms
+        now_ms < self.idle_end_ms
     }
 }
 
@@ -416,10 +417,8 @@ impl Write {
 
     /// Takes away sessions whose time is over. Nothing is purged: tokens of theirs have expired long before.
     pub async fn drop_ended_sessions(&mut self, now_ms: i64) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM session WHERE idle_end_ms <= $1 OR end_ms <= $1")
-            .bind(now_ms)
-            .execute(&mut *self.tx)
-            .await?;
+        let done =
+            sqlx::query("DELETE FROM session WHERE idle_end_ms <= $1").bind(now_ms).execute(&mut *self.tx).await?;
         sqlx::query("DELETE FROM invitation WHERE end_ms <= $1").bind(now_ms).execute(&mut *self.tx).await?;
         Ok(done.rows_affected())
     }
