@@ -97,14 +97,22 @@ fn problem_of(error: &StoreError) -> Problem {
                 .detail("the change may have been made; read it again before trying again")
         }
         StoreError::Database(sqlx::Error::PoolTimedOut) => busy(),
-        StoreError::Database(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_)) => lost(),
+        StoreError::Database(error) if is_lost(error) => lost(),
         StoreError::Database(sqlx::Error::Database(error)) => match error.code().as_deref().map(class_of) {
             Some(Class::Busy) => busy(),
-            Some(Class::Lost) => lost(),
             Some(Class::Full) => full(),
-            Some(Class::Other) | None => internal(),
+            _ => internal(),
         },
         _ => internal(),
+    }
+}
+
+/// Whether the database, not the statement, is what failed.
+pub fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(class_of(&code), Class::Lost)),
+        _ => false,
     }
 }
 

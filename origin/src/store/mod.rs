@@ -24,7 +24,7 @@ pub use tx::Tx;
 /// A row of either engine.
 pub type Row = sqlx::any::AnyRow;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, is_lost};
 use kv_schemas::{AsOf, LogId, Seq};
 use replicas::Replicas;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -95,8 +95,10 @@ async fn prepare(engine: Engine, settings: &Settings, connection: &mut AnyConnec
         // FULL: a write that was acknowledged survives the power cord. The journal mode is the file's own.
         Engine::Sqlite => format!(
             "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -16384",
-            settings.wait_ms
+             PRAGMA cache_size = -16384; PRAGMA max_page_count = {}",
+            settings.wait_ms,
+            // SQLite's own limit.
+            settings.pages_max.unwrap_or(4_294_967_294)
         ),
         Engine::Postgres => format!(
             "SET lock_timeout = {}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}",
@@ -288,7 +290,7 @@ impl Write {
         }
         match done {
             Ok(()) => Ok(as_of),
-            Err(error @ (sqlx::Error::Io(_) | sqlx::Error::Protocol(_))) => Err(StoreError::Undecided(error)),
+            Err(error) if is_lost(&error) => Err(StoreError::Undecided(error)),
             Err(error) => Err(error.into()),
         }
     }

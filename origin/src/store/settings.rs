@@ -40,6 +40,9 @@ pub struct Settings {
     /// A replica that is further behind than this is passed over.
     #[arg(long, env = "ORIGIN_REPLICA_LAG_MS", default_value_t = 5_000)]
     pub replica_lag_ms: u64,
+    /// SQLite grows to so many pages and no further, for tests that fill it.
+    #[arg(skip)]
+    pub pages_max: Option<u32>,
     /// Remembers every statement that was run, for tests that look at plans.
     #[arg(skip)]
     pub remember_statements: bool,
@@ -57,6 +60,7 @@ impl Settings {
             statement_ms: 10_000,
             slow_statement_ms: 250,
             replica_lag_ms: 5_000,
+            pages_max: None,
             remember_statements: false,
         }
     }
