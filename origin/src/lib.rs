@@ -1,7 +1,8 @@
 //! The origin: admins write here, viewers' edges read here, and every write commits its purge in the same transaction.
 //!
 //! `http` speaks, `auth` knows who somebody is, `catalog` what a title is, `store` keeps it, `purge` tells the edge and `edges` asks it,
-//! `schedule` opens and closes availability windows, `import` fills the catalogue.
+//! `schedule` opens and closes availability windows, `import` fills the catalogue,
+//! `generate` makes a large one.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
@@ -9,6 +10,7 @@ pub mod auth;
 pub mod catalog;
 pub mod edges;
 pub mod error;
+pub mod generate;
 pub mod http;
 pub mod import;
 pub mod keys;

@@ -6,6 +6,7 @@ use kv_schemas::edge_client::EdgeSecret;
 use origin::auth::password::{Cost, Hasher};
 use origin::auth::{self, Auth};
 use origin::edges::Edges;
+use origin::generate;
 use origin::http::jwks::MAX_AGE_S;
 use origin::http::shed::{Gates, Limit};
 use origin::http::{App, Role, router};
@@ -32,6 +33,13 @@ enum Command {
     Serve(Serve),
     /// Reads a file into the catalogue. Importing it again changes nothing.
     Import(Import),
+    /// Makes a large catalogue, the same for the same seed.
+    Generate {
+        #[command(flatten)]
+        store: Settings,
+        #[command(flatten)]
+        amounts: generate::Amounts,
+    },
     /// Makes the key pair that signs tokens. Never overwrites one.
     Keygen {
         /// Where the keys are kept.
@@ -219,6 +227,7 @@ async fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(serve) => serve_api(serve).await,
         Command::Import(arguments) => import_file(arguments).await,
+        Command::Generate { store, amounts } => generate_catalogue(&store, &amounts).await,
         Command::Keygen { keys } => Ok(keys::generate(&keys)?),
         Command::Keys { command: KeysCommand::Rotate { keys, store, signs_in_s } } => {
             let store = open(&store).await?;
@@ -325,6 +334,29 @@ async fn stop_signal() {
     #[cfg(not(unix))]
     let _ = interrupt.await;
     tracing::info!("stopping");
+}
+
+async fn generate_catalogue(settings: &Settings, amounts: &generate::Amounts) -> Result<(), CliError> {
+    let store = open(settings).await?;
+    let bar = ProgressBar::new(1);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}, {elapsed}") {
+        bar.set_style(style);
+    }
+    let reports = generate::run(&store, amounts, |what, done, of| {
+        bar.set_length(of);
+        bar.set_message(what);
+        bar.set_position(done);
+    });
+    let reports = reports.await?;
+    bar.finish_and_clear();
+    store.close().await;
+    let created: usize = reports.iter().map(|report| report.created).sum();
+    let rails: usize = reports.iter().map(|report| report.rails_written).sum();
+    println!("{created} titles created, {rails} rails written; {} viewers are there", amounts.users);
+    Ok(())
 }
 
 async fn import_file(arguments: Import) -> Result<(), CliError> {

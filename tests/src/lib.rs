@@ -5,6 +5,7 @@
 pub mod gate;
 pub mod hits;
 pub mod http;
+pub mod load;
 pub mod propagation;
 pub mod races;
 pub mod raw;

@@ -1,9 +1,9 @@
-//! Measurements over real processes, each a subcommand: `cargo xtask races`, `cargo xtask bench propagation` and
-//! `cargo xtask bench storm` start it.
+//! Measurements over real processes, each a subcommand: `cargo xtask races`, `cargo xtask bench propagation`,
+//! `cargo xtask bench storm` and `cargo xtask bench origin` start it.
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use e2e::{hits, propagation, races};
+use e2e::{hits, load, propagation, races};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -36,6 +36,8 @@ enum What {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// The origin by itself, with a large catalogue, under viewers' reads and editors' writes at once.
+    Origin(load::Options),
     /// From a write to the last location that shows it.
     Propagation {
         #[arg(long, default_value_t = 8)]
@@ -90,6 +92,22 @@ async fn main() -> ExitCode {
                 }
                 report("hits", rows);
                 ExitCode::SUCCESS
+            }
+        },
+        What::Origin(options) => match load::run(&options).await {
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+            Ok(figures) => {
+                for figures in &figures {
+                    println!("{figures}");
+                }
+                let is_well = figures.iter().all(|figures| figures.errors == 0);
+                for figures in figures {
+                    report(&format!("origin_{}", figures.engine), figures);
+                }
+                if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
         },
         What::Propagation { edges, lease_ms, rounds } => {

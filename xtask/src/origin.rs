@@ -43,17 +43,61 @@ pub fn edge_token(state: &Path, scope: &str, lifetime_s: u64) -> Result<String> 
     run(&["edge-token", "--keys", &keys, "--scope", scope, "--lifetime-s", &lifetime_s])
 }
 
+/// Where its data is, as its commands are told.
+#[derive(Clone, Debug)]
+pub struct Database(Vec<String>);
+
+impl Database {
+    /// SQLite in the state folder.
+    pub fn sqlite(state: &Path) -> Self {
+        Self(vec!["--database".into(), text(&state.join("origin.sqlite"))])
+    }
+
+    pub fn postgres(url: &str, replica_urls: &[String]) -> Self {
+        let mut arguments = vec!["--database-url".to_string(), url.into()];
+        for replica in replica_urls {
+            arguments.extend(["--replica-urls".to_string(), replica.clone()]);
+        }
+        Self(arguments)
+    }
+
+    /// With one more setting.
+    #[must_use]
+    pub fn with(mut self, option: &str, value: impl ToString) -> Self {
+        self.0.extend([option.to_string(), value.to_string()]);
+        self
+    }
+
+    pub fn arguments(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).collect()
+    }
+}
+
 /// Imports a file and returns the summary.
 pub fn import(state: &Path, file: &Path) -> Result<String> {
-    run(&["import", &text(file), "--database", &text(&state.join("origin.sqlite"))])
+    import_into(&Database::sqlite(state), file)
+}
+
+pub fn import_into(database: &Database, file: &Path) -> Result<String> {
+    run(&[&["import", &text(file)], database.arguments().as_slice()].concat())
 }
 
 /// Starts it on a loopback port and waits until it answers.
 pub fn serve(state: &Path, port: u16, edge_urls: &[String], die_with_us: bool) -> Result<Process> {
+    serve_on(&Database::sqlite(state), state, port, edge_urls, die_with_us)
+}
+
+pub fn serve_on(
+    database: &Database,
+    state: &Path,
+    port: u16,
+    edge_urls: &[String],
+    die_with_us: bool,
+) -> Result<Process> {
     let program = program()?;
     let mut command = if die_with_us { tied(&program)? } else { Command::new(program) };
-    command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
-    command.args(["--database", &text(&state.join("origin.sqlite")), "--keys", &text(&state.join("keys"))]);
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--keys", &text(&state.join("keys"))]);
+    command.args(database.arguments());
     for url in edge_urls {
         command.args(["--edge-url", url]);
     }

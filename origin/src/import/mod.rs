@@ -107,6 +107,16 @@ pub fn read(path: &Path, format: Option<Format>) -> Result<Batch, ImportError> {
     }
 }
 
+/// Reads lines of this service's own form.
+pub fn read_text(text: &str) -> Batch {
+    ndjson::read(text)
+}
+
+/// Reads and writes lines of this service's own form.
+pub async fn text(store: &Store, text: &str) -> Result<Report, ImportError> {
+    write(store, read_text(text), |_| {}).await
+}
+
 /// Writes what differs from what is stored. `progress` is told how many titles are done.
 pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Result<Report, ImportError> {
     let Batch { titles, rails, mut report } = batch;

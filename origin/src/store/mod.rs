@@ -5,6 +5,7 @@
 //! SQL stands in this folder alone, once for both engines: `$n` placeholders; BIGINT, DOUBLE PRECISION and TEXT; truth
 //! values 0 and 1; sums and averages cast to one of the three. Where engines differ, [`Snapshot::engine`] tells which it is.
 pub mod accounts;
+mod bulk;
 mod migrations;
 mod purges;
 mod rails;

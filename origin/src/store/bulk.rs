@@ -1,0 +1,41 @@
+//! What is done to a database as a whole: many rows at once, statistics for the planner.
+use super::{Engine, Sql, Store, Write};
+use crate::error::StoreError;
+use crate::generate::Viewer;
+
+/// Viewers of one statement: 13 values each, and SQLite takes 32,766.
+const ROWS: usize = 500;
+
+impl Write {
+    /// Generated viewers. Their password is none, so nobody logs in as one of them.
+    pub async fn put_generated_viewers(&mut self, viewers: &[Viewer]) -> Result<(), StoreError> {
+        let now = super::int_of(crate::now_ms());
+        for rows in viewers.chunks(ROWS) {
+            let mut sql = Sql::new(
+                "INSERT INTO account (id, kind, email, password_hash, name, role, plan, maturity, locale, banned,
+                   progress_logged_ms, created_ms, updated_ms) VALUES ",
+            );
+            for (at, viewer) in rows.iter().enumerate() {
+                sql.push(if at == 0 { "(" } else { ", (" }).bind(viewer.id.as_str());
+                sql.push(", 'viewer', ").bind(viewer.email.as_str()).push(", '', ").bind(viewer.name.as_str());
+                sql.push(", '', ").bind(viewer.plan).push(", ").bind(viewer.maturity);
+                sql.push(", NULL, 0, 0, ").bind(now).push(", ").bind(now).push(")");
+            }
+            sql.push(" ON CONFLICT (id) DO NOTHING");
+            sql.build()?.execute(&mut *self.tx).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Has the engine look at how much there is of everything; otherwise it does so by itself, later.
+    pub async fn analyze(&self) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin().await?;
+        if self.engine == Engine::Postgres {
+            sqlx::raw_sql("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
+        }
+        sqlx::raw_sql("ANALYZE").execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+}
