@@ -1,6 +1,5 @@
 //! A large catalogue that is the same for the same seed: for measurements, and for looking at plans. Titles and rails go
 //! the way an import goes; viewers, of whom there are many more, are written in rows of hundreds.
-use crate::error::StoreError;
 use crate::import::{self, ImportError, Report};
 use crate::store::Store;
 use serde_json::{Value, json};
@@ -145,7 +144,8 @@ fn rail(seed: u64, n: u64, titles: u64) -> Value {
     json!({"type": "rail", "id": format!("rail-{n}"), "title": name(random, n), "position": n, "items": items})
 }
 
-/// One viewer, by the columns that differ: id, e-mail address, name, plan, maturity.
+/// A viewer who comes with a catalogue, by what differs between them.
+#[derive(Clone, Debug)]
 pub struct Viewer {
     pub id: String,
     pub email: String,
@@ -197,20 +197,15 @@ pub async fn run(
     let mut done = 0;
     while done < users {
         let end = done.saturating_add(VIEWERS).min(users);
-        put_viewers(store, (done..end).map(|n| viewer(seed, n))).await?;
+        let mut write = store.write().await?;
+        write.put_viewers(&(done..end).map(|n| viewer(seed, n)).collect::<Vec<_>>()).await?;
+        // No document shows them: nothing to purge.
+        write.commit().await?;
         done = end;
         progress("users", done, users);
     }
     store.analyze().await?;
     Ok(reports)
-}
-
-async fn put_viewers(store: &Store, viewers: impl Iterator<Item = Viewer>) -> Result<(), StoreError> {
-    let viewers: Vec<_> = viewers.collect();
-    let mut write = store.write().await?;
-    write.put_generated_viewers(&viewers).await?;
-    // No document shows them: nothing to purge.
-    write.commit().await.map(|_| ())
 }
 
 #[cfg(test)]

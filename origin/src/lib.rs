@@ -10,6 +10,7 @@ pub mod auth;
 pub mod catalog;
 pub mod edges;
 pub mod error;
+pub mod export;
 pub mod generate;
 pub mod http;
 pub mod import;

@@ -6,17 +6,20 @@ use kv_schemas::edge_client::EdgeSecret;
 use origin::auth::password::{Cost, Hasher};
 use origin::auth::{self, Auth};
 use origin::edges::Edges;
+use origin::export;
 use origin::generate;
 use origin::http::jwks::MAX_AGE_S;
 use origin::http::shed::{Gates, Limit};
 use origin::http::{App, Role, router};
+use origin::import::mongo::Mapping;
 use origin::import::{self, Format};
 use origin::keys::{self, TOKEN_LIFETIME_S_MAX};
 use origin::purge::Dispatcher;
+use origin::store::backup::BackupError;
 use origin::store::{Settings, Store};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,6 +36,26 @@ enum Command {
     Serve(Serve),
     /// Reads a file into the catalogue. Importing it again changes nothing.
     Import(Import),
+    /// Writes everything there is to a file of JSON lines, while the service runs. Who was logged in is not kept.
+    Backup {
+        #[command(flatten)]
+        store: Settings,
+        /// Must not be there yet.
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Reads a backup into a new database, of either engine. Its purge log gets a new identity: everything is purged.
+    Restore {
+        #[command(flatten)]
+        store: Settings,
+        #[arg(long)]
+        from: PathBuf,
+    },
+    /// Prints the catalogue as `import` reads it: one JSON object a line.
+    Export {
+        #[command(flatten)]
+        store: Settings,
+    },
     /// Makes a large catalogue, the same for the same seed.
     Generate {
         #[command(flatten)]
@@ -145,8 +168,14 @@ struct Import {
     #[command(flatten)]
     store: Settings,
     /// Told by the file's ending when not given.
-    #[arg(long, value_enum)]
+    #[arg(long = "from", alias = "format", value_enum)]
     format: Option<Format>,
+    /// Which collection the file is of (mongoexport). The file's name without its ending when not given.
+    #[arg(long)]
+    collection: Option<String>,
+    /// JSON: which field of the old system becomes which of this one (mongoexport).
+    #[arg(long)]
+    mapping: Option<PathBuf>,
     /// How the summary is printed.
     #[arg(long, value_enum, default_value = "text")]
     report: ReportForm,
@@ -190,6 +219,8 @@ enum CliError {
     Open(String, origin::error::StoreError),
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    #[error("{0}: {1}")]
+    Backup(PathBuf, BackupError),
     #[error("cannot listen on {0}: {1}; choose another address with --listen")]
     Listen(SocketAddr, std::io::Error),
     #[error("the service ended: {0}")]
@@ -227,6 +258,9 @@ async fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(serve) => serve_api(serve).await,
         Command::Import(arguments) => import_file(arguments).await,
+        Command::Backup { store, to } => back_up(&store, &to).await,
+        Command::Restore { store, from } => restore(&store, &from).await,
+        Command::Export { store } => export_catalogue(&store).await,
         Command::Generate { store, amounts } => generate_catalogue(&store, &amounts).await,
         Command::Keygen { keys } => Ok(keys::generate(&keys)?),
         Command::Keys { command: KeysCommand::Rotate { keys, store, signs_in_s } } => {
@@ -336,6 +370,42 @@ async fn stop_signal() {
     tracing::info!("stopping");
 }
 
+async fn back_up(settings: &Settings, to: &Path) -> Result<(), CliError> {
+    let store = open(settings).await?;
+    let failed = |error| CliError::Backup(to.into(), error);
+    let file = std::fs::File::create_new(to).map_err(|error| failed(error.into()))?;
+    let mut file = std::io::BufWriter::new(file);
+    let snapshot = store.snapshot().await.map_err(CliError::Store)?;
+    let as_of = snapshot.as_of.clone();
+    let rows = snapshot.back_up(&mut file).await.map_err(failed)?;
+    file.into_inner().map_err(|error| failed(error.into_error().into()))?.sync_all().map_err(|e| failed(e.into()))?;
+    store.close().await;
+    println!("{rows} rows at {as_of}");
+    Ok(())
+}
+
+async fn restore(settings: &Settings, from: &Path) -> Result<(), CliError> {
+    let failed = |error| CliError::Backup(from.into(), error);
+    let file = std::fs::File::open(from).map_err(|error| failed(error.into()))?;
+    let store = open(settings).await?;
+    let (rows, as_of) = store.restore(std::io::BufReader::new(file)).await.map_err(failed)?;
+    store.analyze().await.map_err(CliError::Store)?;
+    store.close().await;
+    println!("{rows} rows restored; the purge log goes on as {as_of}");
+    Ok(())
+}
+
+async fn export_catalogue(settings: &Settings) -> Result<(), CliError> {
+    let store = open(settings).await?;
+    let mut snapshot = store.snapshot().await.map_err(CliError::Store)?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    export::catalogue(&mut snapshot, &mut out).await.map_err(CliError::Store)?;
+    std::io::Write::flush(&mut out).map_err(CliError::Serve)?;
+    drop(snapshot);
+    store.close().await;
+    Ok(())
+}
+
 async fn generate_catalogue(settings: &Settings, amounts: &generate::Amounts) -> Result<(), CliError> {
     let store = open(settings).await?;
     let bar = ProgressBar::new(1);
@@ -360,7 +430,21 @@ async fn generate_catalogue(settings: &Settings, amounts: &generate::Amounts) ->
 }
 
 async fn import_file(arguments: Import) -> Result<(), CliError> {
-    let batch = import::read(&arguments.file, arguments.format)?;
+    let batch = match arguments.format {
+        Some(Format::Mongoexport) => {
+            let read = |path: &PathBuf| {
+                std::fs::read_to_string(path).map_err(|error| import::ImportError::Read(path.clone(), error))
+            };
+            let mapping = match &arguments.mapping {
+                None => Mapping::default(),
+                Some(path) => Mapping::read(&read(path)?)
+                    .map_err(|error| import::ImportError::Format(path.clone(), "mapping", error))?,
+            };
+            let text = read(&arguments.file)?;
+            import::read_collection(&arguments.file, &text, arguments.collection.as_deref(), &mapping)?
+        }
+        format => import::read(&arguments.file, format)?,
+    };
     let store = open(&arguments.store).await?;
     let bar = ProgressBar::new(u64::try_from(batch.titles.len()).unwrap_or(0));
     if !std::io::stderr().is_terminal() {

@@ -1,11 +1,13 @@
 //! Filling the catalogue from files. A format reads a file into titles and rails; one engine writes what changed, each
 //! batch with its purge in its transaction. Importing the same file again changes nothing.
+pub mod mongo;
 mod ndjson;
 mod vega;
 
 use crate::catalog::keys;
 use crate::catalog::model::{Rail, Title, TitleInput};
 use crate::error::StoreError;
+use crate::generate::Viewer;
 use crate::now_ms;
 use crate::store::{LoggedPurge, Store};
 use kv_schemas::surrogate_key::KEYS_PER_PURGE_MAX;
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// Titles written in one transaction.
 const BATCH: usize = 500;
+/// Viewers written in one transaction.
+const VIEWERS_BATCH: usize = 10_000;
 /// Examples kept of each reason.
 const EXAMPLES: usize = 3;
 
@@ -25,6 +29,8 @@ pub enum Format {
     Vega,
     /// One JSON object a line: titles and rails of this service's own form.
     Ndjson,
+    /// One collection of the old system's MongoDB, as `mongoexport` writes it.
+    Mongoexport,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +48,7 @@ pub enum ImportError {
 pub struct Batch {
     pub titles: Vec<(String, TitleInput)>,
     pub rails: Vec<Rail>,
+    pub viewers: Vec<Viewer>,
     pub report: Report,
 }
 
@@ -60,6 +67,7 @@ pub struct Report {
     pub updated: usize,
     pub unchanged: usize,
     pub rails_written: usize,
+    pub viewers_created: usize,
     pub mended: BTreeMap<&'static str, Count>,
     pub refused: BTreeMap<String, Count>,
     pub purges: usize,
@@ -87,6 +95,9 @@ impl std::fmt::Display for Report {
         writeln!(f, "{} records read", self.read)?;
         writeln!(f, "  {} titles created, {} updated, {} unchanged", self.created, self.updated, self.unchanged)?;
         writeln!(f, "  {} rails written, {} purges logged", self.rails_written, self.purges)?;
+        if self.viewers_created > 0 {
+            writeln!(f, "  {} viewers created", self.viewers_created)?;
+        }
         for (reason, Count { count, examples }) in &self.mended {
             writeln!(f, "  mended  {count:>5}  {reason} (such as {})", examples.join("; "))?;
         }
@@ -104,7 +115,20 @@ pub fn read(path: &Path, format: Option<Format>) -> Result<Batch, ImportError> {
     match format.unwrap_or(if lines { Format::Ndjson } else { Format::Vega }) {
         Format::Vega => vega::read(&text).map_err(|error| ImportError::Format(path.into(), "vega", error)),
         Format::Ndjson => Ok(ndjson::read(&text)),
+        Format::Mongoexport => read_collection(path, &text, None, &mongo::Mapping::default()),
     }
+}
+
+/// Reads a collection of the old system. `name`: that of the file when not given.
+pub fn read_collection(
+    path: &Path,
+    text: &str,
+    name: Option<&str>,
+    mapping: &mongo::Mapping,
+) -> Result<Batch, ImportError> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    mongo::read(text, name.unwrap_or(stem), mapping)
+        .map_err(|error| ImportError::Format(path.into(), "mongoexport", error))
 }
 
 /// Reads lines of this service's own form.
@@ -119,7 +143,7 @@ pub async fn text(store: &Store, text: &str) -> Result<Report, ImportError> {
 
 /// Writes what differs from what is stored. `progress` is told how many titles are done.
 pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Result<Report, ImportError> {
-    let Batch { titles, rails, mut report } = batch;
+    let Batch { titles, rails, viewers, mut report } = batch;
     let mut done = 0;
     for chunk in titles.chunks(BATCH) {
         write_titles(store, chunk, &mut report).await?;
@@ -127,6 +151,12 @@ pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Res
         progress(done);
     }
     write_rails(store, &rails, &mut report).await?;
+    for chunk in viewers.chunks(VIEWERS_BATCH) {
+        let mut write = store.write().await?;
+        report.viewers_created += write.put_viewers(chunk).await?;
+        // No document that is kept for all shows them: nothing to purge.
+        write.commit().await?;
+    }
     Ok(report)
 }
 

@@ -7,8 +7,10 @@ use crate::generate::Viewer;
 const ROWS: usize = 500;
 
 impl Write {
-    /// Generated viewers. Their password is none, so nobody logs in as one of them.
-    pub async fn put_generated_viewers(&mut self, viewers: &[Viewer]) -> Result<(), StoreError> {
+    /// Viewers without a password: nobody logs in as one of them before it is set. Those who are there already, by id or
+    /// address, stay as they are. Returns how many were new.
+    pub async fn put_viewers(&mut self, viewers: &[Viewer]) -> Result<usize, StoreError> {
+        let mut count = 0;
         let now = super::int_of(crate::now_ms());
         for rows in viewers.chunks(ROWS) {
             let mut sql = Sql::new(
@@ -21,10 +23,10 @@ impl Write {
                 sql.push(", '', ").bind(viewer.plan).push(", ").bind(viewer.maturity);
                 sql.push(", NULL, 0, 0, ").bind(now).push(", ").bind(now).push(")");
             }
-            sql.push(" ON CONFLICT (id) DO NOTHING");
-            sql.build()?.execute(&mut *self.tx).await?;
+            sql.push(" ON CONFLICT DO NOTHING");
+            count += sql.build()?.execute(&mut *self.tx).await?.rows_affected();
         }
-        Ok(())
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 }
 

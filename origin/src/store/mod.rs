@@ -5,6 +5,7 @@
 //! SQL stands in this folder alone, once for both engines: `$n` placeholders; BIGINT, DOUBLE PRECISION and TEXT; truth
 //! values 0 and 1; sums and averages cast to one of the three. Where engines differ, [`Snapshot::engine`] tells which it is.
 pub mod accounts;
+pub mod backup;
 mod bulk;
 mod migrations;
 mod purges;
@@ -197,27 +198,16 @@ impl Store {
         self.watch.statements()
     }
 
-    /// How the engine would run a statement; nothing is run. `indexed`: where PostgreSQL scans a table, it is because no
-    /// index serves, however small the table.
-    pub async fn explain(&self, sql: &str, indexed: bool) -> Result<String, StoreError> {
-        Ok(tx::explain(self.engine, &self.readers, sql, indexed).await?)
+    /// How the engine would run a statement; nothing is run.
+    pub async fn explain(&self, sql: &str) -> Result<String, StoreError> {
+        Ok(tx::explain(self.engine, &self.readers, sql).await?)
     }
 
     /// Gives the log a new identity, which purges everything everywhere. For a database that went back in time: its
     /// numbers have been used before.
     pub async fn replace_log(&self) -> Result<AsOf, StoreError> {
         let mut write = self.write().await?;
-        sqlx::query(
-            "INSERT INTO replaced_log (log_id, replaced_at_ms) VALUES ($1, $2)
-               ON CONFLICT (log_id) DO UPDATE SET replaced_at_ms = excluded.replaced_at_ms",
-        )
-        .bind(write.log_id.as_str())
-        .bind(int_of(crate::now_ms()))
-        .execute(&mut *write.tx)
-        .await?;
-        write.log_id = new_log_id()?;
-        sqlx::query("UPDATE log_head SET log_id = $1").bind(write.log_id.as_str()).execute(&mut *write.tx).await?;
-        write.purged = true;
+        write.rename_log().await?;
         write.commit().await
     }
 

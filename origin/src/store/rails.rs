@@ -35,6 +35,24 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Every rail as it was written.
+    pub async fn all_rails(&mut self) -> Result<Vec<Rail>, StoreError> {
+        let rows = sqlx::query("SELECT id, title, position FROM rail ORDER BY id").fetch_all(&mut *self.tx).await?;
+        let mut rails = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id: String = row.try_get(0)?;
+            let items = sqlx::query("SELECT title_id FROM rail_item WHERE rail_id = $1 ORDER BY position")
+                .bind(&id)
+                .fetch_all(&mut *self.tx)
+                .await?;
+            let items = items.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            rails.push(Rail { id, title: row.try_get(1)?, position: row.try_get(2)?, items });
+        }
+        Ok(rails)
+    }
+}
+
 impl Write {
     /// Ids of the rails that name a title, shown or not.
     pub async fn rails_of(&mut self, title_id: &str) -> Result<Vec<String>, StoreError> {

@@ -22,6 +22,12 @@ impl Sql {
         self
     }
 
+    /// Names of tables and columns that the database itself gave, quoted.
+    pub(super) fn push_checked(&mut self, names: &str) -> &mut Self {
+        self.text.push_str(names);
+        self
+    }
+
     /// A value, in the place the text has reached.
     pub fn bind<'q, T: Encode<'q, Any> + Type<Any>>(&mut self, value: T) -> &mut Self {
         if let Err(error) = self.arguments.add(value) {

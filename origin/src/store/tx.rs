@@ -103,7 +103,7 @@ async fn log_plans(engine: Engine, pool: AnyPool, mut wanted: mpsc::Receiver<Sql
         if logged.contains_key(&sql) || logged.len() >= STATEMENTS_MAX {
             continue;
         }
-        match explain(engine, &pool, sql.as_str(), false).await {
+        match explain(engine, &pool, sql.as_str()).await {
             Ok(plan) => tracing::warn!(statement = sql.as_str(), plan, "the plan of a slow statement"),
             Err(error) => tracing::debug!(%error, statement = sql.as_str(), "a statement has no plan"),
         }
@@ -111,9 +111,8 @@ async fn log_plans(engine: Engine, pool: AnyPool, mut wanted: mpsc::Receiver<Sql
     }
 }
 
-/// How the engine would run a statement, whatever the values bound to it; nothing is run. `indexed`: PostgreSQL is to
-/// scan only where no index serves, so that the plan of an empty table tells of a full one.
-pub(super) async fn explain(engine: Engine, pool: &AnyPool, sql: &str, indexed: bool) -> Result<String, sqlx::Error> {
+/// How the engine would run a statement, whatever the values bound to it; nothing is run.
+pub(super) async fn explain(engine: Engine, pool: &AnyPool, sql: &str) -> Result<String, sqlx::Error> {
     let mut tx = pool.begin().await?;
     let rows = match engine {
         Engine::Sqlite => {
@@ -121,9 +120,7 @@ pub(super) async fn explain(engine: Engine, pool: &AnyPool, sql: &str, indexed: 
             sqlx::query(AssertSqlSafe(explain)).persistent(false).fetch_all(&mut *tx).await?
         }
         Engine::Postgres => {
-            let settings = if indexed { "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off;" } else { "" };
-            let prepare =
-                format!("{settings} SET LOCAL plan_cache_mode = force_generic_plan; PREPARE explained AS {sql}");
+            let prepare = format!("SET LOCAL plan_cache_mode = force_generic_plan; PREPARE explained AS {sql}");
             sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *tx).await?;
             let count = (1..100).take_while(|n| sql.contains(&format!("${n}"))).count();
             let nulls = vec!["NULL"; count].join(", ");

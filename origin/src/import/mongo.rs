@@ -1,0 +1,351 @@
+//! Exports of the old system's MongoDB, as `mongoexport` writes them: Extended JSON, one document a line or all in one
+//! list. Which field of a document becomes which of ours stands in a mapping file; [`Mapping::default`] is that of the
+//! collections `movies`, `series` and `users` as the old system had them.
+use super::Batch;
+use crate::catalog::model::slug;
+use crate::catalog::validate::{self, check_id};
+use crate::generate::Viewer;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// What a collection's documents become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Becomes {
+    Films,
+    Series,
+    Viewers,
+}
+
+/// One collection: for each field of ours the places it may stand at, the first that has a value being taken. A place is
+/// a path with dots; `a[].b` is `b` of each of a list.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collection {
+    becomes: Becomes,
+    fields: BTreeMap<String, Vec<String>>,
+    /// Credits: a role, and where the names of those who have it stand.
+    #[serde(default)]
+    people: BTreeMap<String, Vec<String>>,
+    /// Values of the old system, by field, and what they are called here.
+    #[serde(default)]
+    values: BTreeMap<String, BTreeMap<String, Value>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Mapping(BTreeMap<String, Collection>);
+
+/// Fields of ours, by what a collection becomes.
+const OF_TITLES: [&str; 16] = [
+    "id",
+    "name",
+    "sort_name",
+    "year",
+    "release_date",
+    "synopsis",
+    "maturity",
+    "runtime_min",
+    "rating",
+    "votes",
+    "distributor",
+    "genres",
+    "state",
+    "published",
+    "available_from",
+    "available_until",
+];
+const OF_VIEWERS: [&str; 5] = ["id", "email", "name", "plan", "maturity"];
+
+impl Default for Mapping {
+    fn default() -> Self {
+        let collection = |becomes, fields: &[(&str, &[&str])], people: &[(&str, &[&str])]| {
+            let owned = |pairs: &[(&str, &[&str])]| {
+                let own = |paths: &[&str]| paths.iter().map(|path| path.to_string()).collect();
+                pairs.iter().map(|(name, paths)| (name.to_string(), own(paths))).collect()
+            };
+            Collection { becomes, fields: owned(fields), people: owned(people), values: BTreeMap::new() }
+        };
+        let titles: [(&str, &[&str]); 12] = [
+            ("id", &["slug", "_id"]),
+            ("name", &["title", "name"]),
+            ("year", &["year", "releaseYear"]),
+            ("release_date", &["released", "releaseDate"]),
+            ("synopsis", &["fullplot", "plot", "description", "synopsis"]),
+            ("maturity", &["rated", "maturityRating", "ageRating"]),
+            ("runtime_min", &["runtime", "durationMinutes"]),
+            ("rating", &["imdb.rating", "rating"]),
+            ("votes", &["imdb.votes", "votes"]),
+            ("genres", &["genres", "genres[].name"]),
+            ("available_from", &["availableFrom"]),
+            ("available_until", &["availableUntil"]),
+        ];
+        let people: [(&str, &[&str]); 3] = [
+            ("director", &["directors", "director"]),
+            ("actor", &["cast", "cast[].name", "actors"]),
+            ("writer", &["writers"]),
+        ];
+        let viewers: [(&str, &[&str]); 4] = [
+            ("id", &["_id"]),
+            ("email", &["email"]),
+            ("name", &["name", "displayName", "username"]),
+            ("plan", &["subscription.plan", "plan"]),
+        ];
+        Self(BTreeMap::from([
+            ("movies".to_string(), collection(Becomes::Films, &titles, &people)),
+            ("series".to_string(), collection(Becomes::Series, &titles, &people)),
+            ("users".to_string(), collection(Becomes::Viewers, &viewers, &[])),
+        ]))
+    }
+}
+
+impl Mapping {
+    /// Reads a mapping file, naming what is wrong with it.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let mapping: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        for (name, collection) in &mapping.0 {
+            let known: &[&str] = if collection.becomes == Becomes::Viewers { &OF_VIEWERS } else { &OF_TITLES };
+            if let Some(field) = collection.fields.keys().find(|field| !known.contains(&field.as_str())) {
+                return Err(format!("{name}: there is no field {field}; the fields are {}", known.join(", ")));
+            }
+        }
+        Ok(mapping)
+    }
+
+    fn collection(&self, name: &str) -> Result<&Collection, String> {
+        let known = || self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        self.0.get(name).ok_or_else(|| format!("the mapping has no collection {name:?}, only {}", known()))
+    }
+}
+
+/// Extended JSON (canonical and relaxed) to plain values: ids and dates as text, numbers as numbers.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Array(list) => list.into_iter().map(plain).collect(),
+        Value::Object(object) => match (object.len(), object.iter().next()) {
+            (1, Some((kind, inner))) if kind.starts_with('$') => special(kind, inner).unwrap_or(Value::Null),
+            _ => object.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+        },
+        other => other,
+    }
+}
+
+fn special(kind: &str, inner: &Value) -> Option<Value> {
+    Some(match kind {
+        "$oid" | "$uuid" | "$symbol" => inner.as_str()?.to_ascii_lowercase().into(),
+        "$numberInt" | "$numberLong" => inner.as_str()?.parse::<i64>().ok()?.into(),
+        "$numberDouble" | "$numberDecimal" => {
+            let number: f64 = inner.as_str()?.parse().ok()?;
+            // NaN and the infinities are no numbers here.
+            serde_json::Number::from_f64(number)?.into()
+        }
+        "$date" => match plain(inner.clone()) {
+            Value::Number(ms) => jiff::Timestamp::from_millisecond(ms.as_i64()?).ok()?.to_string().into(),
+            text => text.as_str()?.parse::<jiff::Timestamp>().ok()?.to_string().into(),
+        },
+        _ => return None,
+    })
+}
+
+/// What stands at a place; lists on the way are walked through.
+fn at(value: &Value, path: &str) -> Option<Value> {
+    let Some((head, rest)) = path.split_once('.').map_or(Some((path, "")), Some) else { return None };
+    let (name, is_list) = head.strip_suffix("[]").map_or((head, false), |name| (name, true));
+    let found = value.get(name).filter(|found| !found.is_null())?;
+    match (rest.is_empty(), is_list) {
+        (true, _) => Some(found.clone()),
+        (false, false) => at(found, rest),
+        (false, true) => {
+            let list: Vec<Value> = found.as_array()?.iter().filter_map(|one| at(one, rest)).collect();
+            (!list.is_empty()).then_some(Value::Array(list))
+        }
+    }
+}
+
+fn first(document: &Value, paths: &[String]) -> Option<Value> {
+    let is_wrong = |value: &Value| value.as_array().is_some_and(|list| list.iter().any(Value::is_object));
+    paths.iter().filter_map(|path| at(document, path)).find(|value| !is_wrong(value))
+}
+
+/// Names out of a list, or out of one text with commas.
+fn names(value: &Value) -> Vec<String> {
+    let names: Vec<&str> = match value {
+        Value::String(text) => text.split(',').collect(),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    names.into_iter().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect()
+}
+
+type Refused = (&'static str, String);
+
+/// Reads the documents of one collection.
+pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> {
+    let collection = mapping.collection(name)?;
+    let mut batch = Batch::default();
+    let is_list = text.trim_start().starts_with('[');
+    let documents: Vec<Result<Value, String>> = match is_list {
+        true => serde_json::from_str::<Vec<Value>>(text).map_err(|e| e.to_string())?.into_iter().map(Ok).collect(),
+        false => {
+            let lines = text.lines().filter(|line| !line.trim().is_empty());
+            lines.map(|line| serde_json::from_str(line).map_err(|error| error.to_string())).collect()
+        }
+    };
+    for (number, document) in (1..).zip(documents) {
+        batch.report.read += 1;
+        let taken = document.map_err(|error| ("not JSON", error)).and_then(|document| {
+            let document = plain(document);
+            match collection.becomes {
+                Becomes::Viewers => take_viewer(&mut batch, collection, &document),
+                kind => take_title(&mut batch, collection, kind, &document),
+            }
+        });
+        if let Err((reason, what)) = taken {
+            batch.report.refuse(reason, format!("document {number}: {what}"));
+        }
+    }
+    Ok(batch)
+}
+
+fn fields(collection: &Collection, document: &Value) -> Map<String, Value> {
+    let mut ours = Map::new();
+    for (field, paths) in &collection.fields {
+        let Some(value) = first(document, paths) else { continue };
+        let renamed = collection.values.get(field).zip(value.as_str()).and_then(|(names, old)| names.get(old));
+        ours.insert(field.clone(), renamed.cloned().unwrap_or(value));
+    }
+    ours
+}
+
+fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, document: &Value) -> Result<(), Refused> {
+    let mut ours = fields(collection, document);
+    let id = ours.remove("id").and_then(|id| id.as_str().map(slug)).unwrap_or_default();
+    check_id(&id).map_err(|error| ("document without a valid id", error.to_string()))?;
+    if let Some(date) = ours.get("release_date").and_then(Value::as_str).and_then(|text| text.get(..10)) {
+        let date = Value::from(date);
+        ours.insert("release_date".into(), date);
+    }
+    // Years as "1999-2003", runtimes as "142 min": their first number.
+    for field in ["year", "runtime_min", "votes"] {
+        let Some(text) = ours.get(field).and_then(Value::as_str) else { continue };
+        let digits: String = text.chars().filter(|c| *c != ',').take_while(char::is_ascii_digit).collect();
+        match digits.parse::<i64>() {
+            Ok(number) => {
+                batch.report.mend("a number written as text", format!("{id}: {field} {text:?}"));
+                ours.insert(field.into(), number.into());
+            }
+            Err(_) => {
+                batch.report.mend("no number; left out", format!("{id}: {field} {text:?}"));
+                ours.remove(field);
+            }
+        }
+    }
+    for field in ["year", "runtime_min", "votes"] {
+        if let Some(number) = ours.get(field).and_then(Value::as_f64) {
+            ours.insert(field.into(), json!(number.round() as i64));
+        }
+    }
+    if let Some(genres) = ours.get("genres").map(names) {
+        ours.insert("genres".into(), genres.into());
+    }
+    let mut people = Vec::new();
+    for (role, paths) in &collection.people {
+        for name in first(document, paths).as_ref().map(names).unwrap_or_default() {
+            people.push(json!({"name": name, "role": role}));
+        }
+    }
+    if !people.is_empty() {
+        ours.insert("people".into(), people.into());
+    }
+    if kind == Becomes::Series {
+        ours.insert("kind".into(), "series".into());
+    }
+    let input = validate::title(&Value::Object(ours)).map_err(|faults| {
+        let faults: Vec<_> = faults.into_iter().map(|fault| format!("{} {}", fault.at, fault.message)).collect();
+        ("document with faults", format!("{id}: {}", faults.join(", ")))
+    })?;
+    batch.titles.push((id, input));
+    Ok(())
+}
+
+fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> Result<(), Refused> {
+    let ours = fields(collection, document);
+    let text = |field: &str| ours.get(field).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+    let id = text("id").map(slug).unwrap_or_default();
+    check_id(&id).map_err(|error| ("user without a valid id", error.to_string()))?;
+    let email = text("email").map(str::to_lowercase).unwrap_or_default();
+    let is_address =
+        email.len() <= 254 && email.split_once('@').is_some_and(|(who, at)| !who.is_empty() && at.contains('.'));
+    if !is_address {
+        return Err(("user without an e-mail address", id));
+    }
+    let plan = match text("plan").map(str::to_lowercase).as_deref() {
+        Some("premium") => "premium",
+        Some("standard") => "standard",
+        Some("basic") | None => "basic",
+        Some(other) => {
+            batch.report.mend("unknown plan; basic instead", format!("{id}: {other:?}"));
+            "basic"
+        }
+    };
+    let age = ours.get("maturity").and_then(Value::as_i64).unwrap_or(18);
+    let maturity = [18, 16, 13, 7, 0].into_iter().find(|class| *class <= age).unwrap_or(0);
+    let name = text("name").unwrap_or_default().chars().take(100).collect();
+    batch.report.mend("password not taken over; it has to be set anew", id.clone());
+    batch.viewers.push(Viewer { id, email, name, plan, maturity });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOVIES: &str = r#"{"_id":{"$oid":"573A1390F29313CAABCD42E8"},"title":"Heat","year":{"$numberInt":"1995"},"runtime":"170 min","released":{"$date":{"$numberLong":"819072000000"}},"genres":["Crime","Drama"],"directors":["Michael Mann"],"cast":[{"name":"Al Pacino","as":"Hanna"}],"imdb":{"rating":{"$numberDouble":"8.3"},"votes":{"$numberLong":"700000"}},"plot":"A thief.","rated":"R"}
+{"_id":{"$oid":"573a1390f29313caabcd42e9"},"slug":"Up!","title":"Up","year":"2009","released":{"$date":"2009-05-29T00:00:00Z"},"genres":"Animation, Family","imdb":{"rating":{"$numberDouble":"NaN"}}}
+{"_id":{"$oid":"573a1390f29313caabcd42ea"},"title":""}
+{"title":"No id"}
+not json
+"#;
+
+    #[test]
+    fn extended_json_becomes_titles_and_every_refusal_has_its_reason() {
+        let batch = read(MOVIES, "movies", &Mapping::default()).unwrap();
+        let (id, heat) = &batch.titles[0];
+        assert_eq!((id.as_str(), heat.name.as_str(), heat.year), ("573a1390f29313caabcd42e8", "Heat", Some(1995)));
+        assert_eq!((heat.runtime_min, heat.rating, heat.votes), (Some(170), Some(8.3), Some(700_000)));
+        assert_eq!(heat.genres, ["Crime", "Drama"]);
+        let people: Vec<_> = heat.people.iter().map(|credit| credit.name.as_str()).collect();
+        assert_eq!(people, ["Al Pacino", "Michael Mann"]);
+        let (id, up) = &batch.titles[1];
+        assert_eq!((id.as_str(), up.year, up.rating), ("up", Some(2009), None));
+        assert_eq!(up.genres, ["Animation", "Family"]);
+        let refused: Vec<_> = batch.report.refused.keys().map(String::as_str).collect();
+        assert_eq!(refused, ["document with faults", "document without a valid id", "not JSON"]);
+    }
+
+    #[test]
+    fn a_mapping_file_names_other_places_and_other_words() {
+        let mapping = r#"{"filme":{"becomes":"films","fields":{"id":["kennung"],"name":["titel.de"],"maturity":["fsk"]},
+            "people":{"director":["regie[].name"]},"values":{"maturity":{"ab 16":"16"}}}}"#;
+        let mapping = Mapping::read(mapping).unwrap();
+        let text = r#"[{"kennung":"das-boot","titel":{"de":"Das Boot"},"fsk":"ab 16","regie":[{"name":"Petersen"}]}]"#;
+        let batch = read(text, "filme", &mapping).unwrap();
+        let (id, title) = &batch.titles[0];
+        assert_eq!((id.as_str(), title.name.as_str(), title.maturity.as_deref()), ("das-boot", "Das Boot", Some("16")));
+        assert_eq!(title.people[0].name, "Petersen");
+        assert!(read(text, "movies", &mapping).unwrap_err().contains("filme"));
+        assert!(Mapping::read(r#"{"a":{"becomes":"films","fields":{"colour":[]}}}"#).unwrap_err().contains("colour"));
+    }
+
+    #[test]
+    fn users_become_viewers_without_a_password() {
+        let text = r#"{"_id":{"$oid":"5f0000000000000000000001"},"email":" Ada@Example.com ","name":"Ada","password":"$2b$10$x","subscription":{"plan":"Premium"}}
+{"_id":{"$oid":"5f0000000000000000000002"},"email":"nobody"}"#;
+        let batch = read(text, "users", &Mapping::default()).unwrap();
+        let viewer = &batch.viewers[0];
+        assert_eq!((viewer.email.as_str(), viewer.plan, viewer.maturity), ("ada@example.com", "premium", 18));
+        assert_eq!(batch.viewers.len(), 1);
+        assert!(batch.report.refused.contains_key("user without an e-mail address"));
+    }
+}

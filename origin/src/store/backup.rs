@@ -1,0 +1,255 @@
+//! The whole database as lines of JSON, whichever engine it is on: taken from one snapshot while the service runs, and
+//! put back into an empty database of either engine.
+//!
+//! Who was logged in is not kept: a session that was ended after the backup must not come back with it.
+use super::{Engine, Snapshot, Sql, Store, int_of, new_log_id, seq_of};
+use crate::error::StoreError;
+use futures_util::TryStreamExt;
+use kv_schemas::{AsOf, LogId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::any::AnyTypeInfoKind;
+use sqlx::{AssertSqlSafe, Row as _, ValueRef};
+use std::io::{BufRead, Write};
+
+/// Of the file's form.
+const FORM: u32 = 1;
+/// Not kept: the engine's own, what is told anew, and what would let somebody in again.
+const LEFT_OUT: [&str; 6] = ["_sqlx_migrations", "delivery", "session", "refresh_token", "invitation", "idempotency"];
+/// Values of one statement; both engines take more.
+const VALUES_MAX: usize = 10_000;
+
+/// The first line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    nextream_backup: u32,
+    as_of: AsOf,
+    /// The youngest migration.
+    schema: i64,
+}
+
+/// Every other line: a table's columns, or, without a name, one of its rows.
+#[derive(Debug, Serialize, Deserialize)]
+struct Table {
+    table: String,
+    columns: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the file cannot be read or written: {0}")]
+    File(#[from] std::io::Error),
+    #[error("line {0} of the file is not of a backup: {1}")]
+    Line(u64, String),
+    #[error("the backup was made with schema {0}, this program has {1}; use the release it was made with")]
+    Schema(i64, i64),
+    #[error("the database is not empty; restore into a new one")]
+    NotEmpty,
+}
+
+impl From<sqlx::Error> for BackupError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// One value; the store has whole numbers, fractions and text.
+fn value_of(row: &super::Row, at: usize) -> Result<Value, StoreError> {
+    let raw = row.try_get_raw(at)?;
+    if raw.is_null() {
+        return Ok(Value::Null);
+    }
+    Ok(match raw.type_info().kind() {
+        AnyTypeInfoKind::Bool | AnyTypeInfoKind::SmallInt | AnyTypeInfoKind::Integer | AnyTypeInfoKind::BigInt => {
+            row.try_get::<i64, _>(at)?.into()
+        }
+        AnyTypeInfoKind::Real | AnyTypeInfoKind::Double => row.try_get::<f64, _>(at)?.into(),
+        _ => row.try_get::<String, _>(at)?.into(),
+    })
+}
+
+impl Snapshot {
+    async fn schema(&mut self) -> Result<i64, StoreError> {
+        let row = sqlx::query("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut *self.tx).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Tables in the order they were made, so that a row comes after those it refers to, with their columns.
+    async fn tables(&mut self) -> Result<Vec<Table>, StoreError> {
+        let names = match self.engine {
+            // Tables of a full text index are that index's own.
+            Engine::Sqlite => {
+                "SELECT name FROM pragma_table_list
+                  JOIN sqlite_schema USING (name) WHERE schema = 'main' AND pragma_table_list.type = 'table'
+                   AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY sqlite_schema.rowid"
+            }
+            Engine::Postgres => {
+                "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY oid"
+            }
+        };
+        let columns = match self.engine {
+            Engine::Sqlite => "SELECT name FROM pragma_table_info($1) ORDER BY cid",
+            // What the engine computes, or only it knows, it computes again.
+            Engine::Postgres => {
+                "SELECT column_name::text FROM information_schema.columns WHERE table_schema = 'public' AND table_name = $1
+                   AND is_generated = 'NEVER' AND data_type IN ('bigint', 'integer', 'double precision', 'text')
+                  ORDER BY ordinal_position"
+            }
+        };
+        let mut tables = Vec::new();
+        for row in sqlx::query(names).fetch_all(&mut *self.tx).await? {
+            let table: String = row.try_get(0)?;
+            if LEFT_OUT.contains(&table.as_str()) {
+                continue;
+            }
+            let rows = sqlx::query(columns).bind(&table).fetch_all(&mut *self.tx).await?;
+            let columns = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            tables.push(Table { table, columns });
+        }
+        Ok(tables)
+    }
+
+    /// Writes everything there is in this snapshot, and returns how many rows.
+    pub async fn back_up(mut self, to: &mut impl Write) -> Result<u64, BackupError> {
+        if self.engine == Engine::Postgres {
+            // A large table takes longer than a request may.
+            sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *self.tx).await?;
+        }
+        let head = Head { nextream_backup: FORM, as_of: self.as_of.clone(), schema: self.schema().await? };
+        put_line(to, &head)?;
+        let mut count = 0;
+        for table in self.tables().await? {
+            put_line(to, &table)?;
+            let names: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
+            let select = format!("SELECT {} FROM {}", names.join(", "), quoted(&table.table));
+            let mut rows = sqlx::query(AssertSqlSafe(select)).fetch(&mut *self.tx);
+            while let Some(row) = rows.try_next().await? {
+                let values = (0..row.columns().len()).map(|at| value_of(&row, at)).collect::<Result<Vec<_>, _>>()?;
+                put_line(to, &values)?;
+                count += 1;
+            }
+        }
+        to.flush()?;
+        Ok(count)
+    }
+}
+
+fn put_line(to: &mut impl Write, value: &impl Serialize) -> Result<(), BackupError> {
+    serde_json::to_writer(&mut *to, value).map_err(std::io::Error::from)?;
+    Ok(to.write_all(b"\n")?)
+}
+
+impl Store {
+    /// Puts a backup back into this database, which must be new, in one transaction. Its log gets a new identity, since
+    /// the edge has seen what came after the backup: everything is purged everywhere.
+    pub async fn restore(&self, from: impl BufRead) -> Result<(u64, AsOf), BackupError> {
+        let mut lines = (1..).zip(from.lines());
+        let mut next = || -> Result<Option<(u64, String)>, BackupError> {
+            Ok(lines.next().map(|(at, line)| line.map(|line| (at, line))).transpose()?)
+        };
+        let Some((_, line)) = next()? else { return Err(BackupError::Line(1, "the file is empty".into())) };
+        let head: Head = serde_json::from_str(&line).map_err(|error| BackupError::Line(1, error.to_string()))?;
+        let schema = self.snapshot().await?.schema().await?;
+        if (head.nextream_backup, head.schema) != (FORM, schema) {
+            return Err(BackupError::Schema(head.schema, schema));
+        }
+        let mut write = self.write().await?;
+        if write.head > 0 {
+            return Err(BackupError::NotEmpty);
+        }
+        if self.engine == Engine::Postgres {
+            sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *write.tx).await?;
+        }
+        let (mut table, mut waiting, mut count) = (None::<Table>, Vec::new(), 0);
+        let known = self.snapshot().await?.tables().await?;
+        while let Some((at, line)) = next()? {
+            let wrong = |what: &str| BackupError::Line(at, what.to_string());
+            let value: Value = serde_json::from_str(&line).map_err(|error| wrong(&error.to_string()))?;
+            let Value::Array(row) = value else {
+                put_rows(&mut write, table.as_ref(), &mut waiting).await?;
+                let named: Table = serde_json::from_value(value).map_err(|error| wrong(&error.to_string()))?;
+                // Names become part of statements: only those this database has itself.
+                let own = known.iter().find(|own| own.table == named.table).ok_or_else(|| wrong("no such table"))?;
+                if !named.columns.iter().all(|column| own.columns.contains(column)) || named.columns.is_empty() {
+                    return Err(wrong("a column this schema does not have"));
+                }
+                // What a fresh database has by itself is replaced, too.
+                let delete = format!("DELETE FROM {}", quoted(&named.table));
+                sqlx::query(AssertSqlSafe(delete)).execute(&mut *write.tx).await?;
+                table = Some(named);
+                continue;
+            };
+            if table.as_ref().is_none_or(|table| table.columns.len() != row.len()) {
+                return Err(wrong("a row of another width"));
+            }
+            waiting.push(row);
+            count += 1;
+            let width = table.as_ref().map_or(1, |table| table.columns.len());
+            if waiting.len().saturating_mul(width) >= VALUES_MAX {
+                put_rows(&mut write, table.as_ref(), &mut waiting).await?;
+            }
+        }
+        put_rows(&mut write, table.as_ref(), &mut waiting).await?;
+        let row = sqlx::query("SELECT log_id, seq FROM log_head").fetch_one(&mut *write.tx).await?;
+        write.log_id = LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()))?;
+        write.head = seq_of(row.try_get(1)?);
+        write.rename_log().await?;
+        Ok((count, write.commit().await?))
+    }
+}
+
+async fn put_rows(
+    write: &mut super::Write,
+    table: Option<&Table>,
+    rows: &mut Vec<Vec<Value>>,
+) -> Result<(), BackupError> {
+    let Some(table) = table.filter(|_| !rows.is_empty()) else { return Ok(()) };
+    let names: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
+    let mut sql = Sql::new("INSERT INTO ");
+    sql.push_checked(&format!("{} ({}) VALUES ", quoted(&table.table), names.join(", ")));
+    for (at, row) in rows.drain(..).enumerate() {
+        sql.push(if at == 0 { "(" } else { ", (" });
+        for (at, value) in row.into_iter().enumerate() {
+            if at > 0 {
+                sql.push(", ");
+            }
+            match value {
+                // No type is right for every column; the word is.
+                Value::Null => _ = sql.push("NULL"),
+                Value::Number(number) => match number.as_i64() {
+                    Some(whole) => _ = sql.bind(whole),
+                    None => _ = sql.bind(number.as_f64().unwrap_or_default()),
+                },
+                Value::String(text) => _ = sql.bind(text),
+                other => return Err(BackupError::Line(0, format!("{other} is no value of a column"))),
+            }
+        }
+        sql.push(")");
+    }
+    sql.build()?.persistent(false).execute(&mut *write.tx).await?;
+    Ok(())
+}
+
+impl super::Write {
+    /// Gives the log a new identity, which purges everything everywhere.
+    pub(super) async fn rename_log(&mut self) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO replaced_log (log_id, replaced_at_ms) VALUES ($1, $2)
+               ON CONFLICT (log_id) DO UPDATE SET replaced_at_ms = excluded.replaced_at_ms",
+        )
+        .bind(self.log_id.as_str())
+        .bind(int_of(crate::now_ms()))
+        .execute(&mut *self.tx)
+        .await?;
+        self.log_id = new_log_id()?;
+        sqlx::query("UPDATE log_head SET log_id = $1").bind(self.log_id.as_str()).execute(&mut *self.tx).await?;
+        self.purged = true;
+        Ok(())
+    }
+}

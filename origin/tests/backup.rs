@@ -1,0 +1,90 @@
+//! A backup taken while the service runs, put back into a new database; and the catalogue as lines.
+mod common;
+
+use axum::http::StatusCode;
+use common::{Database, Service, text};
+use origin::store::Store;
+use origin::store::backup::BackupError;
+
+const PAGES: [&str; 4] = ["/v1/home", "/v1/catalog", "/v1/genres", "/v1/titles/heat"];
+
+async fn filled() -> Service {
+    let service = Service::start().await;
+    let lines = concat!(
+        r#"{"type":"title","id":"heat","name":"Heat \"1\" — ü","year":1995,"rating":8.0,"genres":["Crime"]}"#,
+        "\n",
+        r#"{"type":"title","id":"up","name":"Up","genres":["Animation"]}"#,
+        "\n",
+        r#"{"type":"rail","id":"top","title":"Top","position":1,"items":["up","heat"]}"#,
+        "\n"
+    );
+    origin::import::text(&service.app.store, lines).await.unwrap();
+    service
+}
+
+async fn pages(service: &Service) -> Vec<String> {
+    let mut all = Vec::new();
+    for page in PAGES {
+        let response = service.call("GET", page, "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{page}");
+        all.push(text(response).await);
+    }
+    all
+}
+
+async fn back_up(store: &Store) -> Vec<u8> {
+    let mut file = Vec::new();
+    store.snapshot().await.unwrap().back_up(&mut file).await.unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_restored_is_what_was_there_under_a_new_log() {
+    let service = filled().await;
+    let file = back_up(&service.app.store).await;
+    // What comes after the backup is not in it.
+    service.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat II"}"#).await;
+    service.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat \"1\" — ü"}"#).await;
+    let before = service.app.store.snapshot().await.unwrap().as_of;
+    let restored = Service::over(Database::fresh()).await;
+    let (rows, as_of) = restored.app.store.restore(file.as_slice()).await.unwrap();
+    assert!(rows > 6, "{rows}");
+    assert_ne!(as_of.log_id, before.log_id, "everything the edge holds is purged");
+    assert_eq!(restored.app.store.snapshot().await.unwrap().replaced_logs().await.unwrap(), [before.log_id]);
+    assert_eq!(pages(&restored).await, pages(&service).await);
+    let written = restored.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat III"}"#).await;
+    assert_eq!(written.headers()["surrogate-as-of"], format!("{}:{}", as_of.log_id, as_of.seq + 1).as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_fails_leaves_nothing_and_a_database_in_use_is_refused() {
+    let service = filled().await;
+    let file = back_up(&service.app.store).await;
+    let refused = service.app.store.restore(file.as_slice()).await.unwrap_err();
+    assert!(matches!(refused, BackupError::NotEmpty), "{refused}");
+    let fresh = Service::start().await;
+    let before = fresh.app.store.snapshot().await.unwrap().as_of;
+    let half = &file[..file.len() - 20];
+    let mut strange = file.clone();
+    strange.extend_from_slice(br#"{"table":"sqlite_schema\"; DROP TABLE title; --","columns":["a"]}"#);
+    for bad in [b"".as_slice(), b"{}", half, &strange] {
+        assert!(fresh.app.store.restore(bad).await.is_err());
+        let mut snapshot = fresh.app.store.snapshot().await.unwrap();
+        assert_eq!(snapshot.as_of, before);
+        assert!(snapshot.title("heat").await.unwrap().is_none());
+    }
+    fresh.app.store.restore(file.as_slice()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exported_catalogue_imported_elsewhere_is_the_same_and_changes_nothing_where_it_came_from() {
+    let service = filled().await;
+    let mut lines = Vec::new();
+    origin::export::catalogue(&mut service.app.store.snapshot().await.unwrap(), &mut lines).await.unwrap();
+    let lines = String::from_utf8(lines).unwrap();
+    let again = origin::import::text(&service.app.store, &lines).await.unwrap();
+    assert_eq!((again.unchanged, again.refused.len(), again.purges), (2, 0, 0), "{again}\n{lines}");
+    let other = Service::start().await;
+    origin::import::text(&other.app.store, &lines).await.unwrap();
+    assert_eq!(pages(&other).await, pages(&service).await);
+}
