@@ -16,6 +16,7 @@ pub mod http;
 pub mod import;
 pub mod keys;
 pub mod purge;
+pub mod rendered;
 pub mod schedule;
 pub mod store;
 

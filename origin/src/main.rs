@@ -15,6 +15,7 @@ use origin::import::mongo::Mapping;
 use origin::import::{self, Format};
 use origin::keys::{self, TOKEN_LIFETIME_S_MAX};
 use origin::purge::Dispatcher;
+use origin::rendered::Rendered;
 use origin::store::backup::BackupError;
 use origin::store::{Settings, Store};
 use std::io::IsTerminal;
@@ -157,6 +158,12 @@ struct Serve {
     /// at the same time, what may queue for it, and how long; beyond that 503.
     #[arg(long, env = "ORIGIN_LIMITS", value_delimiter = ',')]
     limit: Vec<Limit>,
+    /// Memory for documents that were rendered, in MiB; 0: each is rendered anew.
+    #[arg(long, env = "ORIGIN_RENDERED_MIB", default_value_t = 64)]
+    rendered_mib: u64,
+    /// Redis in which processes share what they rendered: redis://host:port/database.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
     /// Log lines as JSON.
     #[arg(long, env = "ORIGIN_LOG_JSON")]
     log_json: bool,
@@ -221,6 +228,8 @@ enum CliError {
     Import(#[from] import::ImportError),
     #[error("{0}: {1}")]
     Backup(PathBuf, BackupError),
+    #[error("--redis-url: {0}")]
+    Redis(#[from] redis::RedisError),
     #[error("cannot listen on {0}: {1}; choose another address with --listen")]
     Listen(SocketAddr, std::io::Error),
     #[error("the service ended: {0}")]
@@ -343,7 +352,11 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let hasher = Hasher::new(Cost::RFC_9106, usize::from(arguments.hashes))?;
     let auth = Arc::new(Auth::new(hasher, edge_secret));
     let gates = Arc::new(Gates::new(&arguments.limit));
-    let app = App { store: store.clone(), keys, edges, metrics, auth, gates };
+    let rendered = match arguments.rendered_mib {
+        0 => None,
+        mib => Some(Arc::new(Rendered::new(mib.saturating_mul(1024 * 1024), arguments.redis_url.as_deref()).await?)),
+    };
+    let app = App { store: store.clone(), keys, edges, metrics, auth, gates, rendered };
     tracing::info!("origin listening on http://{address}");
     let served = axum::serve(listener, router(app, &arguments.role)).with_graceful_shutdown(stop_signal()).await;
     let _ = stop.send(true);

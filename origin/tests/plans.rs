@@ -97,6 +97,14 @@ async fn no_page_and_no_list_scans_a_table_that_grows() {
     // Enough that a scan costs more than an index, and the engine knows how much there is.
     let amounts = Amounts { titles: 3_000, rails: 60, users: 3_000, seed: 1 };
     generate::run(&service.app.store, &amounts, |_, _, _| {}).await.unwrap();
+    let head = service.app.store.snapshot().await.unwrap().as_of.seq;
+    let fill = format!(
+        "WITH RECURSIVE n(i) AS (SELECT {head} + 1 UNION ALL SELECT i + 1 FROM n WHERE i < {head} + 3000)
+         INSERT INTO purge_log (seq, keys, everything, mode, committed_at_ms) SELECT i, '[\"k\"]', 0, 'soft', 0 FROM n;
+         UPDATE log_head SET seq = {head} + 3000"
+    );
+    service.database.sql(&fill, &fill).await;
+    service.app.store.analyze().await.unwrap();
     let body = r#"{"name":"Title","year":1995,"genres":["Crime"],"rating":7.5}"#;
     assert!(service.call("PUT", "/admin/v1/titles/t1", body).await.status().is_success());
     assert!(service.call("PATCH", "/admin/v1/titles/t1", r#"{"name":"Title II"}"#).await.status().is_success());

@@ -1,13 +1,11 @@
 //! PostgreSQL of our own: a primary and a streaming replica in a temporary folder, out of the system's server programs,
 //! for tests and measurements. The server refuses to run as root, so then it runs as a user who may do nothing else.
-//!
-//! Each server has a keeper, a shell that waits for the end of its input and then stops it: whoever started it may be
-//! killed, and nothing is left over.
+use crate::keeper::Keeper;
 use crate::ui::tail;
 use crate::{Doing, Result, said};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -38,7 +36,7 @@ pub struct Server {
     pub port: u16,
     data: PathBuf,
     log: PathBuf,
-    keeper: Option<(Child, ChildStdin)>,
+    keeper: Keeper,
 }
 
 /// Whether a commit waits for the disk: for measurements it does, tests need not.
@@ -48,7 +46,7 @@ pub enum Durable {
     No,
 }
 
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).doing("no free port")?;
     Ok(listener.local_addr().doing("no free port")?.port())
 }
@@ -179,7 +177,7 @@ impl Postgres {
     /// Stops a replica at once, as a fault would.
     pub fn stop_replica(&mut self, at: usize) {
         if let Some(replica) = self.replicas.get_mut(at) {
-            replica.stop();
+            replica.keeper.stop();
         }
     }
 
@@ -195,21 +193,10 @@ impl Postgres {
 impl Server {
     fn start(bin: &Path, data: PathBuf, log: PathBuf) -> Result<Self> {
         let port = free_port()?;
-        let server = as_server(&bin.join("postgres"))?;
-        let file = std::fs::File::create(&log).doing(format!("cannot write {}", log.display()))?;
-        let copy = file.try_clone().doing("cannot write a log")?;
-        let mut keeper = Command::new("sh");
-        // INT: PostgreSQL's fast shutdown. Not to the whole group: it ends its own children.
-        // What the server leaves behind is of no use to anybody.
-        let script = r#""$@" </dev/null & server=$!; read -r _; kill -INT "$server"; wait "$server"; rm -rf "$KEPT""#;
-        keeper.args(["-c", script, "keeper"]).env("KEPT", &data);
-        keeper.arg(server.get_program()).args(server.get_args());
-        keeper.arg("-D").arg(&data).args(["-p", &port.to_string()]).current_dir("/").env("HOME", "/");
-        std::os::unix::process::CommandExt::process_group(&mut keeper, 0);
-        let mut keeper =
-            keeper.stdin(Stdio::piped()).stdout(file).stderr(copy).spawn().doing("cannot start PostgreSQL")?;
-        let Some(input) = keeper.stdin.take() else { return said("cannot keep hold of PostgreSQL") };
-        let server = Self { port, data, log, keeper: Some((keeper, input)) };
+        let mut command = as_server(&bin.join("postgres"))?;
+        command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
+        let keeper = Keeper::start(&command, &log, &data)?;
+        let server = Self { port, data, log, keeper };
         server.await_ready(bin)?;
         Ok(server)
     }
@@ -236,18 +223,5 @@ impl Server {
         let mut psql = Command::new(bin.join("psql"));
         psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "-v", "ON_ERROR_STOP=1"]);
         run("psql", psql.args(["--dbname", &self.url(database), "--command", statement]))
-    }
-
-    fn stop(&mut self) {
-        if let Some((mut keeper, input)) = self.keeper.take() {
-            drop(input);
-            let _ = keeper.wait();
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
     }
 }

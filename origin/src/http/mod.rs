@@ -12,12 +12,14 @@ pub mod limits;
 mod me;
 mod ops;
 mod purges;
+mod rendered;
 pub mod shed;
 
 use crate::auth::Auth;
 use crate::edges::Edges;
 use crate::error::{ApiError, problem_response};
 use crate::keys::Keys;
+use crate::rendered::Rendered;
 use crate::store::Store;
 use axum::Router;
 use axum::response::Response;
@@ -53,6 +55,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     pub auth: Arc<Auth>,
     pub gates: Arc<Gates>,
+    /// `None`: every document is rendered each time.
+    pub rendered: Option<Arc<Rendered>>,
 }
 
 pub fn router(app: App, roles: &[Role]) -> Router {
@@ -63,7 +67,8 @@ pub fn router(app: App, roles: &[Role]) -> Router {
     // Not behind a gate: a service that is full must still be able to say so.
     let mut router = ops::routes();
     if roles.contains(&Role::Client) {
-        let routes = client::routes().merge(me::routes());
+        let shared = axum::middleware::from_fn_with_state(app.clone(), rendered::serve);
+        let routes = client::routes().route_layer(shared).merge(me::routes());
         router = router.merge(behind(routes, Work::ClientRead, Work::ClientWrite));
     }
     if roles.contains(&Role::Admin) {

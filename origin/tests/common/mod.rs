@@ -15,6 +15,7 @@ use origin::edges::Edges;
 use origin::http::shed::{Gates, Limit};
 use origin::http::{App, Role, router};
 use origin::keys;
+use origin::rendered::Rendered;
 use origin::store::{Engine, Settings, Store};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -44,6 +45,8 @@ pub struct Database {
     pub dir: TempDir,
     pub settings: Settings,
     pub name: String,
+    /// Where the service shares what it rendered.
+    pub redis: Option<String>,
 }
 
 impl Database {
@@ -55,7 +58,13 @@ impl Database {
             Engine::Sqlite => Settings::sqlite(&dir.path().join("db.sqlite")),
             Engine::Postgres => Settings::postgres(&server().database(&name).unwrap(), &[]),
         };
-        Self { dir, settings, name }
+        Self { dir, settings, name, redis: None }
+    }
+
+    /// The same database for another process.
+    pub fn again(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, settings: self.settings.clone(), name: self.name.clone(), redis: self.redis.clone() }
     }
 
     /// Runs SQL beside the service, as a fault would: each engine's own.
@@ -63,7 +72,7 @@ impl Database {
         match self.settings.engine() {
             Engine::Sqlite => {
                 sqlx::any::install_default_drivers();
-                let url = format!("sqlite://{}", self.dir.path().join("db.sqlite").display());
+                let url = format!("sqlite://{}", self.settings.place());
                 let pool = sqlx::AnyPool::connect(&url).await.unwrap();
                 sqlx::raw_sql(sqlx::AssertSqlSafe(sqlite)).execute(&pool).await.unwrap();
                 pool.close().await;
@@ -129,7 +138,8 @@ impl Service {
         let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
         let auth = Arc::new(Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), Some(secret)));
         let gates = Arc::new(Gates::new(limits));
-        let app = App { store, keys, edges, metrics, auth, gates };
+        let rendered = Rendered::new(16 * 1024 * 1024, database.redis.as_deref()).await.unwrap();
+        let app = App { store, keys, edges, metrics, auth, gates, rendered: Some(Arc::new(rendered)) };
         let router = router(app.clone(), roles);
         Self { database, app, router }
     }

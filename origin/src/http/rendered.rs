@@ -1,0 +1,103 @@
+//! The layer before the viewers' shared documents: answers what was rendered before, and keeps what is rendered now. What
+//! is one viewer's own does not pass here.
+use super::App;
+use super::conditional::client_has;
+use crate::error::ApiError;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use kv_schemas::AsOf;
+use kv_schemas::header::{MIN_AS_OF, SURROGATE_AS_OF, SURROGATE_KEY};
+use kv_schemas::viewer::Dimensions;
+use surrogate_cache::entry::key_of;
+
+fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The URL, and whom the answer is for.
+fn key(request: &Request) -> String {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let viewer = Dimensions::from_fields(|name| field(request.headers(), name));
+    let Dimensions { region, locale, maturity, plan, .. } = &viewer;
+    format!("{}\n{} {} {} {}", key_of(target), region.as_str(), locale.as_str(), maturity.years(), plan.as_str())
+}
+
+pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let min = field(request.headers(), MIN_AS_OF).map(str::parse::<AsOf>);
+    let (Some(rendered), true, None | Some(Ok(_))) = (&app.rendered, request.method() == Method::GET, &min) else {
+        return next.run(request).await;
+    };
+    let min = min.and_then(Result::ok);
+    let key = key(&request);
+    let found = async {
+        let mut snapshot = app.store.client_snapshot(min.as_ref()).await?;
+        rendered.find(&key, &mut snapshot).await
+    };
+    match found.await {
+        Ok(Some((document, as_of))) if min.as_ref().is_none_or(|min| as_of.covers(min)) => {
+            metrics::counter!("origin_rendered_total", "outcome" => "hit").increment(1);
+            let age_s = document.policy.age_ms(crate::now_ms()) / 1_000;
+            return answer(request.headers(), document.head.fields.iter(), document.body.clone(), &as_of, age_s);
+        }
+        Ok(_) => metrics::counter!("origin_rendered_total", "outcome" => "miss").increment(1),
+        Err(error) => return ApiError::from(error).into_response(),
+    }
+    let began_ms = crate::now_ms();
+    // The whole document is wanted here, whatever the edge has of it.
+    let asked = request.headers().clone();
+    request.headers_mut().remove(header::IF_NONE_MATCH);
+    let response = next.run(request).await;
+    let is_kept = response.status() == StatusCode::OK
+        && [SURROGATE_KEY, SURROGATE_AS_OF].iter().all(|name| response.headers().contains_key(*name));
+    let Some(as_of) = field(response.headers(), SURROGATE_AS_OF).and_then(|as_of| as_of.parse::<AsOf>().ok()) else {
+        return response;
+    };
+    if !is_kept {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    // Rendered in this process: its body is whole, in memory.
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        value.to_str().ok().map(|value| (name.as_str().to_string(), value.to_string()))
+    };
+    let fields: Vec<_> = head.headers.iter().filter_map(text).collect();
+    rendered.keep(&key, fields.clone(), body.clone(), began_ms).await;
+    answer(&asked, fields.iter().map(|(name, value)| (name.as_str(), value.as_str())), body, &as_of, 0)
+}
+
+/// The document, or that the client has it.
+fn answer<'a>(
+    asked: &HeaderMap,
+    fields: impl Iterator<Item = (&'a str, &'a str)>,
+    body: Bytes,
+    as_of: &AsOf,
+    age_s: u64,
+) -> Response {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            headers.append(name, value);
+        }
+    }
+    if let Ok(as_of) = HeaderValue::from_str(&as_of.to_string()) {
+        headers.insert(SURROGATE_AS_OF, as_of);
+    }
+    if age_s > 0 {
+        headers.insert(header::AGE, HeaderValue::from(age_s));
+    }
+    let etag = field(&headers, "etag").unwrap_or_default().to_string();
+    if !etag.is_empty() && client_has(asked, &etag) {
+        for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+            headers.remove(name);
+        }
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, Body::from(body)).into_response()
+}

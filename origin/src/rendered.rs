@@ -1,0 +1,192 @@
+//! Documents that were rendered once are answered again, from memory and, with Redis, from what other processes rendered:
+//! the edge asks again after every soft purge and from every location, and most of what it asks for has not changed.
+//!
+//! It is fenced by the log like every other tier: each answer's surrogate keys stand against the purges of the very
+//! snapshot the request would have been read in, by the engine's own rule. So an old document can lie in Redis for as long
+//! as it likes; it is never answered. What is answered is as new as that snapshot and says so.
+use crate::error::StoreError;
+use crate::store::Snapshot;
+use axum::body::Bytes;
+use kv_schemas::entry::EntryHead;
+use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta};
+use kv_schemas::{AsOf, Purge};
+use redis::AsyncCommands;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use surrogate_cache::engine::{Config, Engine};
+use surrogate_cache::entry::{Entry, Stamp, surrogate_keys};
+use surrogate_cache::fields::Fields;
+use surrogate_cache::policy::{ResponseHead, Rules};
+use surrogate_cache::view::Verdict;
+
+/// Purges read at once.
+const PURGES: u32 = 1_000;
+const ENTRIES_MAX: usize = 100_000;
+/// Larger documents are rendered each time.
+const BODY_BYTES_MAX: u64 = 1024 * 1024;
+const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
+/// After a failure Redis is left alone for so long.
+const REDIS_PAUSE_MS: u64 = 1_000;
+const REDIS_PREFIX: &str = "nextream:rendered:1:";
+
+pub type Document = Arc<Entry<Bytes>>;
+
+pub struct Rendered {
+    engine: Mutex<Engine<Bytes>>,
+    shared: Option<Shared>,
+}
+
+struct Shared {
+    connection: ConnectionManager,
+    paused_until_ms: AtomicU64,
+}
+
+impl Rendered {
+    /// `redis`: what several processes share; without it each has its own memory.
+    pub async fn new(memory_bytes_max: u64, redis: Option<&str>) -> Result<Self, redis::RedisError> {
+        let shared = match redis {
+            None => None,
+            Some(url) => {
+                let config = ConnectionManagerConfig::new()
+                    .set_connection_timeout(Some(REDIS_TIMEOUT))
+                    .set_response_timeout(Some(REDIS_TIMEOUT))
+                    .set_number_of_retries(1);
+                // Not connected yet: Redis may come and go.
+                let connection = ConnectionManager::new_lazy_with_config(redis::Client::open(url)?, config)?;
+                Some(Shared { connection, paused_until_ms: AtomicU64::new(0) })
+            }
+        };
+        let config = Config {
+            memory_bytes_max,
+            memory_entries_max: ENTRIES_MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+            ..Config::default()
+        };
+        Ok(Self { engine: Mutex::new(Engine::new(config)), shared })
+    }
+
+    fn engine(&self) -> MutexGuard<'_, Engine<Bytes>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what was purged up to this snapshot. The view never goes back: a replica behind it is behind.
+    async fn follow(&self, snapshot: &mut Snapshot) -> Result<(), StoreError> {
+        loop {
+            let asked = self.engine().view.query("origin");
+            let head = snapshot.as_of.clone();
+            let continues = asked.log_id.as_ref() == Some(&head.log_id);
+            if continues && asked.since >= head.seq {
+                return Ok(());
+            }
+            let now_ms = crate::now_ms();
+            let purges = if continues { snapshot.purges_after(asked.since, PURGES).await? } else { Vec::new() };
+            // Of another log, or at the beginning, nothing is known of what came before.
+            let floor = if continues { 0 } else { head.seq };
+            let until = purges.last().map_or(head.seq, |last| last.seq);
+            let delta = JournalDelta {
+                log_id: head.log_id,
+                clock: JournalClock { epoch: 0, at_ms: now_ms },
+                head: head.seq,
+                floor_soft: floor,
+                floor_hard: floor,
+                until,
+                purges: purges.iter().map(delta_of).collect(),
+            };
+            self.engine().sync_succeeded(&asked, &delta, now_ms);
+            if until >= head.seq {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The document of this key, if one is as good as what would be rendered from this snapshot now, and the state it may
+    /// be said to have been read at.
+    pub async fn find(&self, key: &str, snapshot: &mut Snapshot) -> Result<Option<(Document, AsOf)>, StoreError> {
+        self.follow(snapshot).await?;
+        let own = self.engine().recall(key);
+        if let Some(state) = own.as_ref().and_then(|entry| self.state_of(entry, &snapshot.as_of)) {
+            return Ok(own.map(|entry| (entry, state)));
+        }
+        let Some(entry) = self.shared_entry(key).await else { return Ok(None) };
+        let entry = Arc::new(entry);
+        let Some(state) = self.state_of(&entry, &snapshot.as_of) else { return Ok(None) };
+        self.engine().keep(Arc::clone(&entry));
+        Ok(Some((entry, state)))
+    }
+
+    /// Fresh and not purged up to `head`: then it is what `head` has. One that was read later than `head` is newer still.
+    fn state_of(&self, entry: &Entry<Bytes>, head: &AsOf) -> Option<AsOf> {
+        let as_of = entry.as_of.as_ref()?;
+        let verdict = self.engine().view.judge(Some(as_of), &entry.keys);
+        let is_fresh = entry.policy.is_fresh(crate::now_ms()) && as_of.log_id == head.log_id;
+        let state = if as_of.seq > head.seq { as_of } else { head };
+        (verdict == Verdict::Clear && is_fresh).then(|| state.clone())
+    }
+
+    /// Keeps a rendered answer: its fields in lower case, its body, and when it was begun.
+    pub async fn keep(&self, key: &str, fields: Vec<(String, String)>, body: Bytes, began_ms: u64) -> Option<()> {
+        let mut fields = Fields::from_lower(fields);
+        let as_of: AsOf = fields.get(SURROGATE_AS_OF)?.parse().ok()?;
+        fields.remove(SURROGATE_AS_OF);
+        let body_bytes = u64::try_from(body.len()).ok().filter(|bytes| *bytes <= BODY_BYTES_MAX)?;
+        let keys = surrogate_keys(key, &fields).ok()?;
+        let head = ResponseHead { status: 200, fields, request_time_ms: began_ms, response_time_ms: crate::now_ms() };
+        let stamp = Stamp { key: key.into(), as_of: Some(as_of), keys };
+        let entry = Arc::new(Entry::new(stamp, head, Rules::default(), body, body_bytes));
+        let lifetime_s = entry.policy.lifetime_ms / 1_000;
+        if lifetime_s == 0 {
+            return None;
+        }
+        self.engine().keep(Arc::clone(&entry));
+        self.share(&entry, lifetime_s).await;
+        Some(())
+    }
+
+    async fn shared_entry(&self, key: &str) -> Option<Entry<Bytes>> {
+        let shared = self.shared.as_ref().filter(|shared| !shared.is_paused())?;
+        let mut connection = shared.connection.clone();
+        match connection.get::<_, Option<Vec<u8>>>(format!("{REDIS_PREFIX}{key}")).await {
+            Ok(bytes) => {
+                let bytes = bytes?;
+                let (head, body) = EntryHead::split(&bytes).ok()?;
+                let entry = Entry::from_stored(head, Rules::default(), Bytes::copy_from_slice(body))?;
+                (entry.key == key).then_some(entry)
+            }
+            Err(error) => {
+                shared.pause(&error);
+                None
+            }
+        }
+    }
+
+    async fn share(&self, entry: &Entry<Bytes>, lifetime_s: u64) {
+        let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_paused()) else { return };
+        let Ok(mut bytes) = entry.to_stored().encode() else { return };
+        bytes.extend_from_slice(&entry.body);
+        let mut connection = shared.connection.clone();
+        let key = format!("{REDIS_PREFIX}{}", entry.key);
+        if let Err(error) = connection.set_ex::<_, _, ()>(key, bytes, lifetime_s).await {
+            shared.pause(&error);
+        }
+    }
+}
+
+impl Shared {
+    fn is_paused(&self) -> bool {
+        crate::now_ms() < self.paused_until_ms.load(Ordering::Relaxed)
+    }
+
+    fn pause(&self, error: &redis::RedisError) {
+        metrics::counter!("origin_rendered_redis_failures_total").increment(1);
+        tracing::warn!(%error, "Redis is away; documents are rendered here meanwhile");
+        self.paused_until_ms.store(crate::now_ms().saturating_add(REDIS_PAUSE_MS), Ordering::Relaxed);
+    }
+}
+
+fn delta_of(purge: &Purge) -> DeltaPurge {
+    let keys = purge.keys.iter().map(kv_schemas::SurrogateKey::hash).collect();
+    DeltaPurge { seq: purge.seq, mode: purge.mode, all: purge.all, keys }
+}

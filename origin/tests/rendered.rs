@@ -1,0 +1,105 @@
+//! Documents rendered before: what is answered from memory or from Redis is what would be rendered now, at every state.
+mod common;
+
+use axum::http::StatusCode;
+use common::{Database, Service, text};
+use xtask::redis::Redis;
+
+/// The state an answer says it was read at, and the title's name in it.
+async fn read(service: &Service, fields: &[(&str, &str)]) -> (StatusCode, String, String) {
+    let response = service.ask("GET", "/v1/titles/heat", "", fields).await;
+    let status = response.status();
+    let as_of = response.headers().get("surrogate-as-of").map(|value| value.to_str().unwrap().to_string());
+    let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap_or_default();
+    (status, as_of.unwrap_or_default(), body["name"].as_str().unwrap_or_default().to_string())
+}
+
+/// Rewrites the row as nothing of ours does, with no purge: whoever still shows the old name did not render.
+async fn rewrite_behind_the_log(service: &Service, name: &str) {
+    let statement = format!("UPDATE title SET name = '{name}' WHERE id = 'heat'");
+    service.database.sql(&statement, &statement).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_rendered_once_and_again_after_its_purge() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    assert_eq!(read(&service, &[]).await.2, "Heat");
+    rewrite_behind_the_log(&service, "Rendered anew").await;
+    assert_eq!(read(&service, &[]).await.2, "Heat", "not rendered again");
+    // Somebody else's change: the document is as it was, and is said to be of the newest state.
+    let other = service.call("PUT", "/admin/v1/titles/up", r#"{"name":"Up"}"#).await;
+    let newest = other.headers()["surrogate-as-of"].to_str().unwrap().to_string();
+    let demanded = read(&service, &[("min-as-of", &newest)]).await;
+    assert_eq!((demanded.0, demanded.1, demanded.2.as_str()), (StatusCode::OK, newest, "Heat"));
+    let purged = service.call("POST", "/admin/v1/purges", r#"{"keys":["title:heat"],"mode":"soft"}"#).await;
+    assert_eq!(purged.status(), StatusCode::ACCEPTED);
+    assert_eq!(read(&service, &[]).await.2, "Rendered anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_for_those_it_was_rendered_for_and_tags_are_answered_from_it() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    let first = service.ask("GET", "/v1/titles/heat", "", &[]).await;
+    let etag = first.headers()["etag"].to_str().unwrap().to_string();
+    rewrite_behind_the_log(&service, "Rendered anew").await;
+    assert_eq!(read(&service, &[("viewer-region", "DE")]).await.2, "Rendered anew");
+    assert_eq!(read(&service, &[]).await.2, "Heat");
+    let again = service.ask("GET", "/v1/titles/heat", "", &[("if-none-match", &etag)]).await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(
+        (again.headers()["etag"].to_str().unwrap(), again.headers().contains_key("surrogate-key")),
+        (etag.as_str(), true)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_log_makes_everything_be_rendered_anew() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    read(&service, &[]).await;
+    rewrite_behind_the_log(&service, "Rendered anew").await;
+    service.app.store.replace_log().await.unwrap();
+    assert_eq!(read(&service, &[]).await.2, "Rendered anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_share_what_they_rendered_through_redis_and_none_answers_what_was_purged() {
+    let mut redis = Redis::start().unwrap();
+    let database = Database { redis: Some(redis.url()), ..Database::fresh() };
+    let again = database.again();
+    let one = Service::over(database).await;
+    let two = Service::over(again).await;
+    one.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    // The other process knows the log from here on.
+    assert_eq!(two.call("GET", "/v1/genres", "").await.status(), StatusCode::OK);
+    assert_eq!(read(&one, &[]).await.2, "Heat");
+    rewrite_behind_the_log(&one, "Rendered anew").await;
+    assert_eq!(read(&two, &[]).await.2, "Heat", "what the first rendered");
+    let written = one.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat II"}"#).await;
+    assert_eq!(written.status(), StatusCode::OK);
+    assert_eq!(read(&two, &[]).await.2, "Heat II", "Redis has the old one still");
+    redis.stop();
+    assert_eq!(read(&two, &[("viewer-region", "DE")]).await.2, "Heat II", "without Redis it is rendered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_concurrent_writes_no_answer_is_older_than_it_says() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat 1"}"#).await;
+    let writer = async {
+        for n in 2..40 {
+            service.call("PATCH", "/admin/v1/titles/heat", &format!(r#"{{"name":"Heat {n}"}}"#)).await;
+        }
+    };
+    let reader = async {
+        for _ in 0..120 {
+            let (status, as_of, name) = read(&service, &[]).await;
+            let seq = as_of.rsplit(':').next().unwrap().to_string();
+            assert_eq!((status, name), (StatusCode::OK, format!("Heat {seq}")));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(writer, reader);
+}
