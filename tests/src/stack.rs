@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokens::SigningKey;
 use xtask::fleet::{Fleet, Mode, Options};
+use xtask::origin::Database;
 use xtask::process::Process;
 
 /// Short, so that tests need not wait for it.
@@ -132,6 +133,8 @@ pub struct Shape {
     pub catalogue: String,
     /// Further variables of the Worker.
     pub vars: Vec<(String, String)>,
+    /// SQLite in the state folder when not given.
+    pub database: Option<Database>,
 }
 
 impl Default for Shape {
@@ -143,6 +146,7 @@ impl Default for Shape {
             origin_timeout_ms: 5_000,
             catalogue: CATALOGUE.into(),
             vars: Vec::new(),
+            database: None,
         }
     }
 }
@@ -160,6 +164,7 @@ pub struct Stack {
     pub to_edge: Gate,
     pub admin_token: String,
     pub key: SigningKey,
+    store: Database,
     state: TempDir,
 }
 
@@ -177,7 +182,8 @@ impl Stack {
         let token_keys = xtask::origin::keys(state.path()).unwrap_or_else(|error| panic!("{error}"));
         let file = state.path().join("catalogue.ndjson");
         std::fs::write(&file, shape.catalogue).expect("cannot write");
-        xtask::origin::import(state.path(), &file).unwrap_or_else(|error| panic!("{error}"));
+        let database = shape.database.unwrap_or_else(|| Database::sqlite(state.path()));
+        xtask::origin::import_into(&database, &file).unwrap_or_else(|error| panic!("{error}"));
         let origin_port = free_port();
         let to_origin = Gate::before(origin_port).await;
         let to_admin = Gate::before(origin_port).await;
@@ -204,15 +210,26 @@ impl Stack {
         let admin_token = xtask::origin::admin_token(state.path(), "admin", 3600).expect("no token");
         let jwk = std::fs::read_to_string(state.path().join("keys/signing-key.jwk")).expect("no key");
         let key = SigningKey::from_jwk(&jwk).expect("no key");
-        let mut stack =
-            Self { fleet, origin: None, origin_port, to_origin, to_admin, to_edge, admin_token, key, state };
+        let mut stack = Self {
+            fleet,
+            origin: None,
+            origin_port,
+            to_origin,
+            to_admin,
+            to_edge,
+            admin_token,
+            key,
+            store: database,
+            state,
+        };
         stack.start_origin();
         stack.journal_knows_the_log().await;
         stack
     }
 
     pub fn start_origin(&mut self) {
-        let origin = xtask::origin::serve(self.state.path(), self.origin_port, &[self.to_edge.url()], false);
+        let edges = [self.to_edge.url()];
+        let origin = xtask::origin::serve_on(&self.store, self.state.path(), self.origin_port, &edges, false);
         self.origin = Some(origin.unwrap_or_else(|error| panic!("{error}")));
     }
 

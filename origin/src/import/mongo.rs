@@ -150,7 +150,7 @@ fn special(kind: &str, inner: &Value) -> Option<Value> {
 
 /// What stands at a place; lists on the way are walked through.
 fn at(value: &Value, path: &str) -> Option<Value> {
-    let Some((head, rest)) = path.split_once('.').map_or(Some((path, "")), Some) else { return None };
+    let (head, rest) = path.split_once('.').unwrap_or((path, ""));
     let (name, is_list) = head.strip_suffix("[]").map_or((head, false), |name| (name, true));
     let found = value.get(name).filter(|found| !found.is_null())?;
     match (rest.is_empty(), is_list) {

@@ -10,6 +10,7 @@ mod malformed;
 mod passing;
 mod proxy;
 mod receipts;
+mod replica;
 mod resilience;
 mod rules;
 mod sample;
