@@ -331,7 +331,7 @@ async fn refresh_behind(call: &Call, origin: &OriginRequest, mut refresh: Lookup
 }
 
 /// Ends a lookup whose answer nobody reads: its body goes to the tiers all the same.
-async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
+pub async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
     let behind = std::mem::take(outcome.answer.behind());
     match &mut outcome.answer {
         Answer::Forwarded { store, .. } => {

@@ -37,6 +37,7 @@ mod route;
 mod settings;
 mod upstream;
 mod viewer;
+mod warm;
 
 use wasm_bindgen::prelude::*;
 use worker::{Context, Env};

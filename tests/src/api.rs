@@ -156,6 +156,14 @@ impl Api {
         ["region", "locale", "maturity", "plan"].map(of).join(" ")
     }
 
+    /// A counter of the edge's.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let token = sign(&self.key, edge_claims(Scope::Metrics, None), 60);
+        let metrics = send(ask(Method::GET, self.url("/__edge/metrics")).bearer_auth(token)).await.body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_default()
+    }
+
     pub fn debug_token(&self) -> String {
         sign(&self.key, edge_claims(Scope::Debug, None), 60)
     }

@@ -17,3 +17,4 @@ mod resilience;
 mod rules;
 mod sample;
 mod viewers;
+mod warm;

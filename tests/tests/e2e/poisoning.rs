@@ -104,24 +104,25 @@ async fn parameters_that_are_unknown_doubled_or_disguised_make_no_entries_and_no
     for path in ["/v1/home", "/v1/catalog", "/v1/search"] {
         api.answer(path, &SHARED, "x", "page");
     }
-    api.get("/v1/catalog?genre=crime&limit=5", &[]).await;
-    assert_eq!(api.upstream.last().target, "/v1/catalog?genre=crime&limit=5");
+    api.get("/v1/catalog?genre=crime&year=1995", &[]).await;
+    assert_eq!(api.upstream.last().target, "/v1/catalog?genre=crime&year=1995");
     for same in [
-        "/v1/catalog?limit=5&genre=crime",
-        "/v1/catalog?limit=005&genre=%63rime",
-        "/v1/catalog?genre=crime&utm_source=x&limit=5&callback=evil",
-        "/v1/catalog?genre=crime&limit=5&Genre=x&LIMIT=9&%6Cimit=9",
-        "/v1/catalog?&&genre=crime&&limit=5&sort=&",
-        "/v1/catalog?genre=crime&limit=5&genre%5B%5D=x&genre[]=y",
+        "/v1/catalog?year=1995&genre=crime",
+        "/v1/catalog?year=%31995&genre=%63rime",
+        "/v1/catalog?genre=crime&utm_source=x&year=1995&callback=evil",
+        "/v1/catalog?genre=crime&year=1995&Genre=x&YEAR=9&%79ear=9",
+        "/v1/catalog?&&genre=crime&&year=1995&sort=&",
+        "/v1/catalog?genre=crime&year=1995&genre%5B%5D=x&genre[]=y",
     ] {
         assert!(api.get(same, &[]).await.is_hit(), "{same}");
     }
     for refused in [
         "/v1/catalog?limit=5&limit=6",
         "/v1/catalog?genre=a&genre=b",
-        "/v1/catalog?genre=crime;limit=9",
+        "/v1/catalog?genre=crime;year=1995",
         "/v1/catalog?limit=5;sort=name",
         "/v1/catalog?limit=5%26limit=6",
+        "/v1/catalog?limit=100000",
         "/v1/catalog?sort=price",
         "/v1/catalog?kind=all",
         "/v1/catalog?year=19955",
@@ -134,9 +135,6 @@ async fn parameters_that_are_unknown_doubled_or_disguised_make_no_entries_and_no
     api.get("/v1/search?q=The%20+Wire", &[]).await;
     assert_eq!(api.upstream.last().target, "/v1/search?q=the%20wire");
     assert!(api.get("/v1/search?q=+the++WIRE+&x=1", &[]).await.is_hit());
-    api.get("/v1/catalog?limit=100000", &[]).await;
-    assert_eq!(api.upstream.last().target, "/v1/catalog?limit=100");
-    assert!(api.get("/v1/catalog?limit=101", &[]).await.is_hit());
 }
 
 #[tokio::test(flavor = "multi_thread")]

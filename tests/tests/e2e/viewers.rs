@@ -283,3 +283,49 @@ async fn what_a_child_is_answered_is_never_what_others_are() {
     assert_eq!(api.get("/v1/home", &[]).await.body, "for adults");
     assert_eq!(api.get_as(&child, "/v1/home").await.body, "for children");
 }
+
+/// Says nothing, as it is no date, and sends the request the long way.
+const LONG_WAY: (&str, &str) = ("if-modified-since", "never");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_take_the_short_way_and_are_answered_there_as_on_the_long_one() {
+    let api = Api::start().await;
+    let policy: Vec<_> = SHARED.into_iter().chain([("etag", "\"a\"")]).collect();
+    for path in ["/v1/home", "/v1/titles/heat", "/v1/genres"] {
+        api.answer(path, &policy, "x", "page");
+    }
+    // Of an adult with a plan, whose titles are a stranger's too.
+    let adult = ViewerClaims { maturity: Maturity::From18, ..api.claims("ada") };
+    let adult = format!("Bearer {}", sign(&api.key, adult, 600));
+    let child = ViewerClaims { maturity: Maturity::All, ..api.claims("kid") };
+    let child = format!("Bearer {}", sign(&api.key, child, 600));
+    let who: [Vec<(&str, &str)>; 4] = [
+        vec![],
+        vec![("authorization", &adult)],
+        vec![("authorization", &child), ("accept-language", "de")],
+        vec![("authorization", &adult), ("if-none-match", "\"a\"")],
+    ];
+    for path in ["/v1/home", "/v1/titles/heat", "/v1/genres"] {
+        for fields in &who {
+            let long: Vec<_> = fields.iter().copied().chain([LONG_WAY]).collect();
+            eventually("both ways within one second", || async {
+                api.get(path, fields).await;
+                let before = api.metric("edge_ready_hits_total").await;
+                let short = api.get(path, fields).await;
+                let is_short = api.metric("edge_ready_hits_total").await > before;
+                let (long, again) = (api.get(path, &long).await, api.get(path, fields).await);
+                if !is_short || short.headers != again.headers {
+                    return None;
+                }
+                let sorted = |got: &e2e::http::Got| {
+                    let mut all = got.headers.clone();
+                    all.sort();
+                    (got.status, got.body.clone(), all)
+                };
+                assert_eq!(sorted(&short), sorted(&long), "{path} {fields:?}");
+                Some(())
+            })
+            .await;
+        }
+    }
+}
