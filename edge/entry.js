@@ -11,8 +11,13 @@ const SLOTS_MAX = 4096;
 // Longer URLs are rare, and would fill memory.
 const SIGNATURE_LENGTH_MAX = 1024;
 const slots = new Map();
+// Numbers and classes of who has shown a good token, by the whole of `Authorization`; as many as there can be.
+const BEARERS_MAX = 4096;
+const bearers = new Map();
 let guards;
 let selects;
+let countsBearers;
+let countsCountry;
 
 // Set by the panic hook, or here, when Wasm has trapped: the instance must not be used any more.
 const state = wasm.__worker_init_state();
@@ -39,14 +44,31 @@ function revive() {
   if (state.instanceId !== instance) {
     instance = state.instanceId;
     slots.clear();
+    bearers.clear();
     guards = undefined;
   }
 }
 
 function readRules() {
   const rules = wasm.rules();
-  if (rules !== undefined) [guards, selects] = rules.split("\n").map((line) => line.split(","));
+  if (rules !== undefined) {
+    const lines = rules.split("\n");
+    [guards, selects] = lines.map((line) => line.split(","));
+    [countsBearers, countsCountry] = [lines[2] !== "", lines[3] !== ""];
+  }
   return rules !== undefined;
+}
+
+// What is known of who asks; `undefined` if the long way has to find out.
+function bearerOf(authorization) {
+  const known = bearers.get(authorization);
+  if (known !== undefined) return known;
+  const told = wasm.bearer_of(authorization);
+  if (told === undefined) return undefined;
+  const [number, group] = told.split("\n");
+  const bearer = { number: Number(number), group };
+  bearers.set(authorization, bearer);
+  return bearer;
 }
 
 // The answer, if it is a plain hit in memory.
@@ -56,6 +78,21 @@ function hit(request) {
   for (let at = 0; at < guards.length; at++) if (headers.has(guards[at])) return undefined;
   if (request.body !== null) return undefined;
   let signature = request.url;
+  let number = -1;
+  if (countsBearers) {
+    const authorization = headers.get("authorization");
+    if (authorization !== null) {
+      if (bearers.size >= BEARERS_MAX) {
+        bearers.clear();
+        wasm.forget_bearers();
+      }
+      const bearer = bearerOf(authorization);
+      if (bearer === undefined) return undefined;
+      number = bearer.number;
+      signature += `\n${bearer.group}`;
+    }
+    if (countsCountry) signature += `\n${request.cf?.country ?? "\0"}`;
+  }
   // No field holds a NUL.
   for (let at = 0; at < selects.length; at++) signature += `\n${headers.get(selects[at]) ?? "\0"}`;
   let slot = slots.get(signature);
@@ -66,10 +103,10 @@ function hit(request) {
       wasm.forget_slots();
     }
     slot = wasm.slot_of(request);
-    slots.set(signature, slot);
+    if (slot > -2) slots.set(signature, slot);
   }
   if (slot < 0) return undefined;
-  return wasm.hit(slot, Date.now(), headers.get("if-none-match") ?? undefined);
+  return wasm.hit(slot, Date.now(), headers.get("if-none-match") ?? undefined, number);
 }
 
 export default {

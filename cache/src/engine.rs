@@ -1,13 +1,13 @@
 //! The state of one isolate: journal view, memory tier, fill marks. Plain data; whoever holds it must not hold it
 //! across an await.
-use crate::entry::{Entry, Stamp, target_of};
+use crate::entry::{Entry, Stamp, target_of, viewer_of};
 use crate::fills::{Fills, Ticket};
 use crate::hits::Slots;
 use crate::phase::Reason;
 use crate::policy::{ResponseHead, Rules};
-use crate::view::{Applied, Cause, JournalView, Knowledge, Verdict};
-use kv_schemas::KeyHash;
+use crate::view::{Applied, Cause, JournalView, Knowledge, Standing, Verdict};
 use kv_schemas::journal::{JournalClock, JournalDelta, JournalQuery, SharedSync};
+use kv_schemas::{AsOf, KeyHash};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use std::sync::Arc;
@@ -120,11 +120,11 @@ pub struct Stored<B> {
 }
 
 impl<B> Stored<B> {
-    /// What is to be written to the tiers below, in this order. Parts stay in memory, and so does what was read at a
-    /// state nobody knows: it is good only for the isolate that origin gave it to.
+    /// What is to be written to the tiers below, in this order. Parts and what is a viewer's own stay in memory, and so
+    /// does what was read at a state nobody knows: it is good only for the isolate that origin gave it to.
     pub fn for_tiers(&self) -> impl Iterator<Item = &Arc<Entry<B>>> {
         let entries = self.marker.iter().chain([&self.entry]);
-        entries.filter(|entry| entry.head.status != 206 && entry.as_of.is_some())
+        entries.filter(|entry| entry.head.status != 206 && entry.as_of.is_some() && viewer_of(&entry.key).is_none())
     }
 }
 
@@ -156,6 +156,13 @@ impl<B: Clone + Default> Engine<B> {
 
     pub fn knowledge(&self, now_ms: u64) -> Knowledge {
         self.view.knowledge(now_ms, self.config.lease_ms, self.config.bound_ms)
+    }
+
+    /// How a token stands, issued at `as_of` and revoked by a hard purge of one of these keys, for a request that came at
+    /// `arrived_ms`: what was asked for since is good for it, however slowly the answer came.
+    pub fn standing(&self, as_of: &AsOf, keys: &[KeyHash], arrived_ms: u64, now_ms: u64) -> Standing {
+        let asked_since = self.view.confirmed_ms().is_some_and(|confirmed_ms| arrived_ms <= confirmed_ms);
+        self.view.standing(as_of, keys, asked_since || self.knowledge(now_ms) != Knowledge::Unknown)
     }
 
     /// Whether this caller is to sync now. If so it must end with [`Self::sync_succeeded`] or [`Self::sync_failed`].
@@ -256,12 +263,13 @@ impl<B: Clone + Default> Engine<B> {
         self.memory.remove(key);
     }
 
-    /// Entries in memory that a soft purge made stale, without variants: what is worth refreshing before the next
-    /// viewer comes. Looks at `scan_max` entries and returns at most `limit`.
+    /// Entries in memory that a soft purge made stale, without variants and what is a viewer's own: what is worth
+    /// refreshing before the next viewer comes. Looks at `scan_max` entries and returns at most `limit`.
     pub fn softly_purged(&self, scan_max: usize, limit: usize) -> Vec<Arc<Entry<B>>> {
         let is_purged = |entry: &&Arc<Entry<B>>| {
             let verdict = self.view.judge(entry.as_of.as_ref(), &entry.keys);
-            verdict == Verdict::Soft(Cause::Purged) && !entry.is_marker() && !entry.key.contains('\n')
+            let is_shared = !entry.key.contains('\n') && viewer_of(&entry.key).is_none();
+            verdict == Verdict::Soft(Cause::Purged) && !entry.is_marker() && is_shared
         };
         self.memory.iter().take(scan_max).map(|(_, entry)| entry).filter(is_purged).take(limit).cloned().collect()
     }
@@ -316,6 +324,12 @@ impl<B: Clone + Default> Engine<B> {
         } else {
             self.fills.release(ticket);
         }
+    }
+
+    /// Forgets all that is a viewer's own.
+    pub fn forget_viewer(&mut self, viewer: &str) {
+        self.memory_changes = self.memory_changes.wrapping_add(1);
+        self.memory.retain(|key, _| viewer_of(key) != Some(viewer));
     }
 
     /// Forgets all that memory holds of a path with its query: the answer, its variants, its part.

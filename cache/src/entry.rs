@@ -5,7 +5,7 @@ use crate::range::ContentRange;
 use kv_schemas::AsOf;
 use kv_schemas::entry::EntryHead;
 use kv_schemas::header::{CACHE_TAG, SURROGATE_KEY};
-use kv_schemas::surrogate_key::{KeyHash, SurrogateKeyError, hash_lists, url_key};
+use kv_schemas::surrogate_key::{KeyHash, SurrogateKeyError, hash, hash_lists, url_key};
 
 /// What places an entry: its key, the state it was read at, and the hashes of its surrogate keys, sorted.
 #[derive(Clone, Debug)]
@@ -37,10 +37,18 @@ pub struct Entry<B> {
 pub fn surrogate_keys(key: &str, fields: &Fields) -> Result<Vec<KeyHash>, SurrogateKeyError> {
     let mut keys = hash_lists(fields.joined(SURROGATE_KEY).as_deref(), fields.joined(CACHE_TAG).as_deref())?;
     let url = url_key(target_of(key)).hash();
-    if let Err(place) = keys.binary_search(&url) {
-        keys.insert(place, url);
+    let viewer = viewer_of(key).map(|viewer| hash(&viewer_key(viewer)));
+    for own in [Some(url), viewer].into_iter().flatten() {
+        if let Err(place) = keys.binary_search(&own) {
+            keys.insert(place, own);
+        }
     }
     Ok(keys)
+}
+
+/// The surrogate key of everything that is one viewer's own.
+pub fn viewer_key(viewer: &str) -> String {
+    format!("viewer:{viewer}")
 }
 
 /// The key of the answer to a GET of this path with its query.
@@ -48,10 +56,27 @@ pub fn key_of(target: &str) -> String {
     format!("GET {target}")
 }
 
+/// The same for an answer that depends on who asks: `about` is what it depends on, each as `;name=value`, always in the
+/// same order and without spaces.
+pub fn key_about(about: &str, target: &str) -> String {
+    format!("GET{about} {target}")
+}
+
 /// The path with its query a key stands for; variants and parts carry more lines.
 pub fn target_of(key: &str) -> &str {
     let line = key.split('\n').next().unwrap_or_default();
-    line.strip_prefix("GET ").unwrap_or(line)
+    line.split_once(' ').map_or(line, |(_, target)| target)
+}
+
+/// What a key's answer depends on, each as `;name=value`.
+pub fn about_of(key: &str) -> &str {
+    key.split([' ', '\n']).next().and_then(|first| first.strip_prefix("GET")).unwrap_or_default()
+}
+
+/// Whose answer it is, if it is one viewer's own: a key that begins with `;viewer=`. Such an entry lives in the memory of
+/// an isolate and nowhere else; the key says so itself, so that no way through the engine can forget it.
+pub fn viewer_of(key: &str) -> Option<&str> {
+    about_of(key).strip_prefix(";viewer=")?.split(';').next()
 }
 
 /// Where the one part of an answer that is not held whole is kept. No field has an empty name, so no variant is here.
@@ -78,6 +103,9 @@ impl<B> Entry<B> {
 
     /// An entry as it was read from a tier. Keys that do not parse were never stored: such bytes are not ours.
     pub fn from_stored(head: EntryHead, rules: Rules, body: B) -> Option<Self> {
+        if viewer_of(&head.key).is_some() {
+            return None;
+        }
         let fields = Fields::from_lower(head.headers);
         let keys = surrogate_keys(&head.key, &fields).ok()?;
         let response = ResponseHead {
@@ -144,5 +172,31 @@ impl<B> Entry<B> {
             .saturating_add(of(self.head.fields.bytes()))
             .saturating_add(of(self.key.len()))
             .saturating_add(of(self.keys.len()).saturating_mul(8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_says_what_its_answer_depends_on_and_whose_it_is() {
+        for (key, about, target, viewer) in [
+            ("GET /v1/home", "", "/v1/home", None),
+            ("GET;region=DE;locale=de /v1/home\nx:1:;viewer=", ";region=DE;locale=de", "/v1/home", None),
+            ("GET;viewer=u1;session=s /v1/me", ";viewer=u1;session=s", "/v1/me", Some("u1")),
+            // A proxy's paths and variants are strangers' words.
+            ("GET /;viewer=u1", "", "/;viewer=u1", None),
+            ("GET /\nGET;viewer=u1 /v1/me", "", "/", None),
+        ] {
+            assert_eq!((about_of(key), target_of(key), viewer_of(key)), (about, target, viewer), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_a_viewers_own_has_the_viewers_key_whatever_origin_names() {
+        let keys = surrogate_keys("GET;viewer=u1 /v1/me", &Fields::new()).unwrap();
+        assert!(keys.contains(&hash("viewer:u1")) && keys.contains(&hash("url:/v1/me")) && keys.is_sorted());
+        assert_eq!(surrogate_keys("GET /v1/me", &Fields::new()).unwrap().len(), 1);
     }
 }

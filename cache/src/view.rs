@@ -91,6 +91,16 @@ pub enum Cause {
     NoLog,
 }
 
+/// What the log says about a token, which is judged like an answer read when it was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing it stands for has been revoked since.
+    Clean,
+    Revoked,
+    /// That cannot be told here: origin has to say.
+    Unknown,
+}
+
 /// How far the view's knowledge can be relied on now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knowledge {
@@ -182,6 +192,29 @@ impl JournalView {
             (false, _) => Verdict::Clear,
             (true, true) => Verdict::Soft(Cause::Floor),
             (true, false) => Verdict::Soft(Cause::Purged),
+        }
+    }
+
+    /// How a token stands that was issued at `as_of` and is revoked by a hard purge of one of these keys. `is_current`:
+    /// whether the view can be relied on now.
+    ///
+    /// Soft purges revoke nothing. What is known to be revoked stays so, however old the knowledge is.
+    pub fn standing(&self, as_of: &AsOf, keys: &[KeyHash], is_current: bool) -> Standing {
+        if self.log_id.as_ref() != Some(&as_of.log_id) {
+            return Standing::Unknown;
+        }
+        if keys.iter().filter_map(|key| self.keys.get(key)).any(|last| last.hard > as_of.seq) {
+            return Standing::Revoked;
+        }
+        if is_current && as_of.seq >= self.floor.hard { Standing::Clean } else { Standing::Unknown }
+    }
+
+    /// Takes note of a hard purge ahead of the journal: origin itself has said that its log has come to `as_of` by a write
+    /// that concerns this key. To know of a purge early is never wrong, and to know of one too many only fetches anew.
+    pub fn learn(&mut self, as_of: &AsOf, key: KeyHash) {
+        if self.log_id.as_ref() == Some(&as_of.log_id) {
+            self.version = self.version.wrapping_add(1);
+            self.take(as_of.seq, PurgeMode::Hard, false, [key].into_iter());
         }
     }
 
@@ -395,6 +428,49 @@ mod tests {
     }
 
     use PurgeMode::{Hard, Soft};
+
+    #[test]
+    fn a_token_is_revoked_by_a_younger_hard_purge_of_one_of_its_keys_alone() {
+        let view = view(vec![purge(1, Hard, &[1]), purge(2, Soft, &[2]), purge(3, Hard, &[3])]);
+        let standing = |as_of: &str, keys: &[u64], is_current| view.standing(&as_of.parse().unwrap(), keys, is_current);
+        for (as_of, keys, is_current, expected) in [
+            ("log:0", &[1, 9], true, Standing::Revoked),
+            ("log:0", &[9, 1], false, Standing::Revoked),
+            ("log:1", &[1, 9], true, Standing::Clean),
+            ("log:0", &[2, 9], true, Standing::Clean),
+            ("log:3", &[1, 3], true, Standing::Clean),
+            // Issued at a state this view has not heard of yet.
+            ("log:7", &[1, 3], true, Standing::Clean),
+            ("log:7", &[1, 3], false, Standing::Unknown),
+            ("other:7", &[9, 8], true, Standing::Unknown),
+            ("other:0", &[1, 1], true, Standing::Unknown),
+        ] {
+            assert_eq!(standing(as_of, keys, is_current), expected, "{as_of} {keys:?} {is_current}");
+        }
+    }
+
+    #[test]
+    fn where_purges_are_forgotten_nobody_can_say_that_a_token_stands() {
+        let everything = view(vec![purge(5, Hard, &[])]);
+        let before = everything.standing(&"log:4".parse().unwrap(), &[1, 2], true);
+        let after = everything.standing(&"log:5".parse().unwrap(), &[1, 2], true);
+        assert_eq!((before, after), (Standing::Unknown, Standing::Clean));
+        let soft = view(vec![purge(5, Soft, &[])]);
+        assert_eq!(soft.standing(&"log:4".parse().unwrap(), &[1, 2], true), Standing::Clean);
+        let empty = JournalView::new(10);
+        assert_eq!(empty.standing(&"log:4".parse().unwrap(), &[1, 2], true), Standing::Unknown);
+    }
+
+    #[test]
+    fn what_a_write_says_of_its_log_purges_before_the_journal_does() {
+        let mut view = view(vec![purge(3, Soft, &[9])]);
+        view.learn(&"other:8".parse().unwrap(), 1);
+        assert_eq!(judge(&view, "log:3", &[1]), Verdict::Clear, "another log's word is nothing");
+        view.learn(&"log:8".parse().unwrap(), 1);
+        assert_eq!(judge(&view, "log:7", &[1]), Verdict::Hard(Cause::Purged));
+        assert_eq!((judge(&view, "log:8", &[1]), judge(&view, "log:3", &[2])), (Verdict::Clear, Verdict::Clear));
+        assert_eq!(view.applied(), 3, "what is asked of the journal stays what it was");
+    }
 
     #[test]
     fn an_entry_is_clear_when_no_purge_of_its_keys_is_younger() {

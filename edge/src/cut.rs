@@ -122,7 +122,7 @@ pub async fn cut(
 ) -> Result<Option<Vec<u8>>, JsValue> {
     let Some(mut body) = response.body() else { return Ok(None) };
     if response.headers().get("content-encoding")?.is_some() {
-        body = unpacked(&body)?.unchecked_into();
+        body = unpacked(&body)?;
     }
     let reader: web_sys::ReadableStreamDefaultReader = body.get_reader().unchecked_into();
     let selection = wanted.and_then(|wanted| wanted.selection.as_ref());

@@ -5,15 +5,16 @@ use crate::journal_client::Neighbours;
 use crate::js::{self, ReadError};
 use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
-use crate::{colo_cache, journal_client, kv};
+use crate::{colo_cache, journal_client, kv, viewer};
 use futures_channel::oneshot;
 use js_sys::Uint8Array;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use surrogate_cache::engine::{StorePlan, Stored};
+use surrogate_cache::entry::{about_of, target_of};
 use surrogate_cache::lookup::{Behind, Tier};
-use surrogate_cache::{Answer, Entry, Event, Fields, Lookup, Reason, Step};
+use surrogate_cache::{Answer, Entry, Event, Lookup, Reason, Step};
 use worker::{Context, Delay, Env};
 
 /// A stored body that brings nothing for so long is given up.
@@ -96,8 +97,9 @@ async fn refresh_ahead(call: &Call) {
         entries.iter().filter_map(|entry| Lookup::ahead(engine, entry, now_ms())).collect::<Vec<_>>()
     });
     for lookup in lookups.unwrap_or_default() {
-        let target = lookup.key().strip_prefix("GET ").unwrap_or_default();
-        let origin = OriginRequest::of(&call.settings, target, false, Fields::new());
+        // The very dimensions the page is stored under.
+        let (target, about) = (target_of(lookup.key()), about_of(lookup.key()));
+        let origin = OriginRequest::of(&call.settings, target, false, viewer::fields_of(about).collect());
         refresh_behind(call, &origin, lookup).await;
     }
 }
@@ -329,7 +331,7 @@ async fn refresh_behind(call: &Call, origin: &OriginRequest, mut refresh: Lookup
 }
 
 /// Ends a lookup whose answer nobody reads: its body goes to the tiers all the same.
-async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
+pub async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
     let behind = std::mem::take(outcome.answer.behind());
     match &mut outcome.answer {
         Answer::Forwarded { store, .. } => {

@@ -1,6 +1,7 @@
 //! One request from the outside: routed, answered, counted. Every answer leaves with a phase in `Cache-Status`, every
 //! error as problem+json.
 use crate::drive::{self, Call, Outcome};
+use crate::identity::Who;
 use crate::isolate::{self, Body, IsolateError};
 use crate::origin_fetch::OriginRequest;
 use crate::pass::pass;
@@ -8,13 +9,14 @@ use crate::purge_intake::{TOKEN_LIFETIME_S_MAX, verify};
 use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::{Mode, Settings};
-use crate::{cut, journal_client, js, ops};
+use crate::viewer::{self, Depends, locale_asked};
+use crate::{cut, identity, journal_client, js, ops, private};
 use kv_schemas::claims::Scope;
 use kv_schemas::{AsOf, Problem};
 use std::rc::Rc;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::Stored;
-use surrogate_cache::entry::key_of;
+use surrogate_cache::entry::key_about;
 use surrogate_cache::fields::remove_hop_by_hop;
 use surrogate_cache::lookup::Show;
 use surrogate_cache::{Answer, Fields, Lookup, Reason, Request, encoding};
@@ -23,7 +25,7 @@ use worker::{Context, Env, console_error};
 
 /// Request fields the API's shared documents may depend on. What is not here reaches neither key nor origin, so it
 /// can neither split nor poison an entry.
-const FIELDS_OF_SHARED: [&str; 7] = [
+pub const FIELDS_OF_SHARED: [&str; 7] = [
     // Chooses between two forms of one stored body; origin is asked in one.
     "accept-encoding",
     "if-none-match",
@@ -64,25 +66,33 @@ pub async fn dispatch(call: &Call, target: &str) -> Result<web_sys::Response, Js
             Ok(response) => Ok(response),
             Err(problem) => respond::problem(&problem, None),
         },
-        Route::Cached { target } => cached(call, &target).await,
-        Route::Pass { target } => pass(call, &target, Reason::Route).await,
+        Route::Cached { target: document, depends } => cached(call, &document, depends, locale_asked(target)).await,
+        Route::Own { target } => private::read(call, &target, js::fields(&call.request.headers())).await,
+        Route::OwnWrite { target } => private::write(call, &target, &js::fields(&call.request.headers())).await,
+        Route::Pass { target } => pass(call, &target, Reason::Route, None).await,
+        Route::Invalid(problem) => fail(&problem, Reason::Route),
         Route::NotFound => refuse(404, "not-found", "There is nothing at this path", Reason::Route),
         Route::TooLong => refuse(414, "uri-too-long", "Path and query are longer than this edge serves", Reason::Route),
     }
 }
 
 /// A GET or HEAD that may be answered from the cache.
-async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue> {
+async fn cached(
+    call: &Call,
+    target: &str,
+    depends: Depends,
+    locale: Option<&str>,
+) -> Result<web_sys::Response, JsValue> {
     let all = js::fields(&call.request.headers());
     if call.settings.mode == Mode::Proxy {
         // Preconditions that guard writes are origin's business.
         if all.has("if-match") || all.has("if-unmodified-since") {
-            return pass(call, target, Reason::Precondition).await;
+            return pass(call, target, Reason::Precondition, None).await;
         }
         // RFC 9110 section 9.3.1: content in a GET "has no generally defined semantics". Origin may have defined some, and
         // no key has it.
         if call.request.body().is_some() && all.get("content-length") != Some("0") {
-            return pass(call, target, Reason::RequestDirective).await;
+            return pass(call, target, Reason::RequestDirective, None).await;
         }
     }
     let debug = all.get("edge-debug").map(|token| verify(call, token, &[Scope::Debug], TOKEN_LIFETIME_S_MAX));
@@ -91,22 +101,60 @@ async fn cached(call: &Call, target: &str) -> Result<web_sys::Response, JsValue>
     }
     let debug = debug.is_some();
     let is_head = call.request.method() == "HEAD";
-    let request = match prepare(&call.settings, target, all, is_head) {
+    let who = match who(call, &all, depends).await {
+        Ok(who) => who,
+        Err(problem) => return fail(&problem, Reason::Authorization),
+    };
+    let region = (&call.request, debug);
+    let about = viewer::about(depends, &identity::dimensions(&call.settings, &all, &who, depends, (locale, region)));
+    let request = match prepare(&call.settings, target, &about, all, is_head) {
         Ok(request) => request,
         Err(problem) => return fail(&problem, Reason::RequestDirective),
     };
-    let origin = OriginRequest::of(&call.settings, target, is_head, request.fields.clone());
+    let mut told = request.fields.clone();
+    if call.settings.mode == Mode::Gateway {
+        viewer::tell(&mut told, &about);
+    }
+    let origin = OriginRequest::of(&call.settings, target, is_head, told);
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
     let outcome = drive::answer(call, &origin, Lookup::new(request)).await;
     let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| may_unpack(&outcome.answer));
-    respond_to(call, &origin, outcome, &key, Shape { debug, unpack, ..Shape::default() })
+    let (private, varies) = (matches!(who, Who::Viewer(_)), viewer::varies(&about));
+    respond_to(call, &origin, outcome, &key, Shape { debug, unpack, private, varies, ..Shape::default() })
+}
+
+/// Who asks for a document that depends on it; most of the time without a promise.
+async fn who(call: &Call, all: &Fields, depends: Depends) -> Result<Who, Problem> {
+    if depends == Depends::NOTHING {
+        return Ok(Who::Stranger);
+    }
+    let who = match identity::known(all) {
+        Some(known) => known,
+        None => identity::identify(call, all).await,
+    };
+    match who? {
+        // A stranger may see more than a child: nobody is taken for one.
+        Who::Unverifiable => {
+            Err(Problem::new(503, "keys-unavailable", "The keys that verify tokens cannot be had; try again"))
+        }
+        who => Ok(who),
+    }
+}
+
+/// The state the client demands.
+pub fn min_as_of(all: &Fields) -> Result<Option<AsOf>, Problem> {
+    let Some(text) = all.joined("min-as-of") else { return Ok(None) };
+    text.parse::<AsOf>().map(Some).map_err(|error| {
+        Problem::new(400, "min-as-of-invalid", "Min-As-Of is not of the form a write answers with")
+            .fault("Min-As-Of", error.to_string())
+    })
 }
 
 /// Whether an answer's body can be unpacked, and may be. If not, it goes out as it is and says so in `Content-Encoding`,
 /// even to who does not list the coding: RFC 9110 section 12.5.3 says that a server SHOULD then send none, which yields to
 /// a MUST NOT; and who sends no `Accept-Encoding` is taken to accept any.
-fn may_unpack(answer: &Answer<Body>) -> bool {
+pub fn may_unpack(answer: &Answer<Body>) -> bool {
     let fields = answer.fields();
     // A piece of a gzip stream unpacks to nothing, and `Content-Range` counts the packed bytes.
     let is_part = match answer {
@@ -121,14 +169,8 @@ fn may_unpack(answer: &Answer<Body>) -> bool {
 }
 
 /// The request as the engine sees it.
-pub fn prepare(settings: &Settings, target: &str, all: Fields, is_head: bool) -> Result<Request, Problem> {
-    let min_as_of = match all.joined("min-as-of") {
-        None => None,
-        Some(text) => Some(text.parse::<AsOf>().map_err(|error| {
-            Problem::new(400, "min-as-of-invalid", "Min-As-Of is not of the form a write answers with")
-                .fault("Min-As-Of", error.to_string())
-        })?),
-    };
+pub fn prepare(settings: &Settings, target: &str, about: &str, all: Fields, is_head: bool) -> Result<Request, Problem> {
+    let min_as_of = min_as_of(&all)?;
     let mut fields = all;
     let directives = match settings.mode {
         Mode::Proxy => {
@@ -141,7 +183,7 @@ pub fn prepare(settings: &Settings, target: &str, all: Fields, is_head: bool) ->
             RequestDirectives::default()
         }
     };
-    Ok(Request { key: key_of(target), is_head, fields, directives, min_as_of })
+    Ok(Request { key: key_about(about, target), is_head, fields, directives, min_as_of })
 }
 
 /// Gives an outcome the form clients get, and does what follows it.

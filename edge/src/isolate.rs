@@ -2,6 +2,7 @@
 //!
 //! A closure here must not await and must not call back into JavaScript code that could re-enter the Worker.
 use crate::hits::Ready;
+use crate::identity::Identities;
 use crate::settings::Settings;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,11 +15,13 @@ use worker::Env;
 pub struct Body {
     pub bytes: js_sys::Uint8Array,
     pub ready: RefCell<Option<Ready>>,
+    /// The same for who bears a token.
+    pub ready_private: RefCell<Option<Ready>>,
 }
 
 impl Body {
     pub fn new(bytes: js_sys::Uint8Array) -> Self {
-        Self { bytes, ready: RefCell::new(None) }
+        Self { bytes, ready: RefCell::new(None), ready_private: RefCell::new(None) }
     }
 }
 
@@ -39,6 +42,8 @@ impl Default for Body {
 pub struct Isolate {
     pub settings: Rc<Settings>,
     pub engine: Engine<Body>,
+    /// Who has shown a good token, and the keys that verify them.
+    pub identities: Identities,
     /// Answers by phase.
     pub answers: [u64; Phase::ALL.len()],
     /// Hits that took the short way (`hits`).
@@ -75,6 +80,7 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
         *slot = Some(Isolate {
             settings: Rc::clone(&settings),
             engine,
+            identities: Identities::default(),
             answers: [0; Phase::ALL.len()],
             ready_hits: 0,
             purges_refused: 0,

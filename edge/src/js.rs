@@ -58,6 +58,13 @@ pub fn binding(env: &Env, name: &str) -> Option<JsValue> {
     js_sys::Reflect::get(env.as_ref(), &JsValue::from_str(name)).ok().filter(|value| !value.is_undefined())
 }
 
+/// The country a request comes from, as the platform tells.
+pub fn country(request: &web_sys::Request) -> Option<String> {
+    let get = |object: &JsValue, name: &str| js_sys::Reflect::get(object, &JsValue::from_str(name)).ok();
+    let cf = get(request.unchecked_ref(), "cf").filter(JsValue::is_object)?;
+    get(&cf, "country")?.as_string()
+}
+
 /// Why a call to another party brought nothing.
 pub enum CallError {
     Timeout,

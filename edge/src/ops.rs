@@ -2,7 +2,7 @@
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::purge_intake::{self, TOKEN_LIFETIME_S_MAX};
-use crate::{respond, upstream};
+use crate::{respond, upstream, warm};
 use kv_schemas::claims::Scope;
 use kv_schemas::{LogId, Problem, Seq};
 use serde::Serialize;
@@ -18,6 +18,7 @@ pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, Proble
             purge_intake::authorize(call, &[Scope::Metrics], TOKEN_LIFETIME_S_MAX)?;
             Ok(metrics(call))
         }
+        "warm" => warm::handle(call).await,
         _ => match path.strip_prefix("purges").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
             Some(rest) => purge_intake::handle(call, rest).await,
             None => Err(Problem::new(404, "not-found", "The edge has no such page")),

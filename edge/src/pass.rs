@@ -3,10 +3,12 @@
 use crate::drive::{self, Call, Outcome};
 use crate::journal_client::Neighbours;
 use crate::origin_fetch::{self, OriginRequest, VIA};
+use crate::private::{self, Own};
 use crate::respond::{Shape, fail, refuse};
 use crate::settings::Mode;
 use crate::upstream::Content;
-use crate::{colo_cache, content, gateway, isolate, journal_client, js, kv};
+use crate::{colo_cache, content, gateway, identity, isolate, journal_client, js, kv, viewer};
+use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
 use std::time::Duration;
@@ -31,7 +33,8 @@ extern "C" {
     fn href(this: &Url) -> String;
 }
 
-pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::Response, JsValue> {
+/// `own`: whose it is, if it is a viewer's own.
+pub async fn pass(call: &Call, target: &str, reason: Reason, own: Option<&Own>) -> Result<web_sys::Response, JsValue> {
     let method = call.request.method();
     let is_read = matches!(method.as_str(), "GET" | "HEAD");
     if is_read && call.request.body().is_some() && call.request.headers().get("content-length")?.is_none() {
@@ -49,10 +52,39 @@ pub async fn pass(call: &Call, target: &str, reason: Reason) -> Result<web_sys::
         Ok(taken) => taken,
         Err(problem) => return fail(&problem, reason),
     };
-    let work = exchange(call.clone(), method, origin.clone(), target.to_string(), taken, reason);
+    let shape = if own.is_some() { private::SHAPE } else { Shape { as_of: true, ..Shape::default() } };
+    let about = own.map(|own| own.about.clone()).unwrap_or_default();
+    let writer = own.filter(|_| !is_read).and_then(|own| own.viewer.clone());
+    let exchange = exchange(call.clone(), method, origin.clone(), target.to_string(), taken, (reason, about));
+    let work = async move {
+        let outcome = exchange.await;
+        if let Some(writer) = writer {
+            // Done, or perhaps done: what was read before is not what this viewer is to see next.
+            let as_of = outcome.as_ref().and_then(|outcome| outcome.answer.fields().get(SURROGATE_AS_OF)?.parse().ok());
+            identity::forget_viewer(&writer.claims.sub, as_of.as_ref());
+        }
+        outcome
+    };
     // What a write has changed must be purged even if its client leaves.
     let outcome = drive::to_its_end(call, Box::pin(work)).await;
-    gateway::respond_to(call, &origin, outcome, "", Shape { as_of: true, ..Shape::default() })
+    gateway::respond_to(call, &origin, outcome, "", shape)
+}
+
+/// What a client of the API may not tell origin: what the edge alone says, and what makes of one request another (its
+/// method, its path, its site, its sender).
+fn is_forged(name: &str) -> bool {
+    const FORGED: [&str; 9] = [
+        "edge-region",
+        "forwarded",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-original-host",
+        "x-host",
+    ];
+    FORGED.contains(&name) || name.starts_with("x-forwarded-") || viewer::is_ours(name)
 }
 
 async fn exchange(
@@ -61,7 +93,7 @@ async fn exchange(
     origin: OriginRequest,
     target: String,
     taken: Option<js_sys::Uint8Array>,
-    reason: Reason,
+    (reason, about): (Reason, String),
 ) -> Option<Outcome> {
     let url = origin.url;
     let (copy, content) = match &taken {
@@ -82,7 +114,11 @@ async fn exchange(
     let headers = copy.headers();
     // A token for this edge is for nobody else to see.
     let fields = js::fields(&headers);
-    js::strip(&headers, &fields, &|name| name != "edge-debug").ok()?;
+    let is_proxy = call.settings.mode == Mode::Proxy;
+    js::strip(&headers, &fields, &|name| name != "edge-debug" && (is_proxy || !is_forged(name))).ok()?;
+    for (name, value) in viewer::fields_of(&about) {
+        headers.set(name, value).ok()?;
+    }
     headers.append("via", VIA).ok()?;
     let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
     let answer = origin_fetch::exchange(&call.settings, origin.service, &copy, content).await;

@@ -79,7 +79,7 @@ async fn ask(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
 /// What a purge would touch here, as far as that can be known.
 async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
     authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX)?;
-    let request = parse::<PurgeRequest>(&body(call).await?)?;
+    let request = parse::<PurgeRequest>(&body(call, BATCH_BYTES_MAX).await?)?;
     request.check().map_err(|error| invalid(error.to_string()))?;
     let mut keys: Vec<_> = request.keys.iter().map(SurrogateKey::hash).collect();
     keys.sort_unstable();
@@ -114,7 +114,7 @@ async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
         LogOwner::Origin => authorize(call, &[Scope::PurgeBatch], BATCH_LIFETIME_S_MAX)?,
         LogOwner::Journal => authorize(call, &[Scope::PurgeRequest], TOKEN_LIFETIME_S_MAX)?,
     };
-    let body = body(call).await?;
+    let body = body(call, BATCH_BYTES_MAX).await?;
     let digest_required = owner == LogOwner::Origin;
     match &claims.body_sha256 {
         Some(digest) if *digest == body_digest(&body) => {}
@@ -151,13 +151,14 @@ async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
     }
 }
 
-async fn body(call: &Call) -> Result<Vec<u8>, Problem> {
+/// The body of a call of at most so many bytes.
+pub async fn body(call: &Call, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     let too_large = || {
         Problem::new(413, "body-too-large", "The body is larger than one call may be")
-            .detail(format!("at most {BATCH_BYTES_MAX} bytes"))
+            .detail(format!("at most {bytes_max} bytes"))
     };
     let Some(stream) = call.request.body() else { return Ok(Vec::new()) };
-    let limit = u64::try_from(BATCH_BYTES_MAX).unwrap_or(u64::MAX);
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
     match crate::js::read_all(&stream, limit, BODY_IDLE_MS).await {
         Ok(bytes) => Ok(bytes.to_vec()),
         Err(crate::js::ReadError::TooLarge) => Err(too_large()),

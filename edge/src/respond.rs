@@ -31,6 +31,11 @@ pub struct Shape {
     pub cdn_policy: bool,
     /// The client does not take the body's coding.
     pub unpack: bool,
+    /// The answer is for who bears this token: no shared cache on the way may keep it, and a browser has to ask again, since
+    /// somebody else may sit there then.
+    pub private: bool,
+    /// Request fields another value of which may get another answer.
+    pub varies: &'static [&'static str],
 }
 
 impl Shape {
@@ -39,6 +44,13 @@ impl Shape {
             || !is_internal(name)
             || (self.cdn_policy && name == CDN_CACHE_CONTROL)
             || (self.as_of && name == SURROGATE_AS_OF)
+    }
+
+    /// What caches between client and edge are told, in place of or beside what origin says: field, value, and whether it
+    /// takes the place of what is there.
+    fn told(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        let private = self.private.then_some(("cache-control", "private, no-cache", true));
+        private.into_iter().chain(self.varies.iter().map(|name| ("vary", *name, false)))
     }
 }
 
@@ -57,7 +69,7 @@ fn build(
     if unpack {
         describe_unpacked(headers)?;
         if !body.is_null() {
-            body = unpacked(&body)?;
+            body = unpacked(&body)?.into();
         }
     }
     let init = web_sys::ResponseInit::new();
@@ -83,16 +95,18 @@ extern "C" {
     fn pipe_through(this: &Pipeable, through: &DecompressionStream) -> Result<JsValue, JsValue>;
 }
 
+/// A body as a stream.
+pub fn stream_of(body: &JsValue) -> Result<web_sys::ReadableStream, JsValue> {
+    match body.dyn_ref::<web_sys::ReadableStream>() {
+        Some(stream) => Ok(stream.clone()),
+        None => new_response(body, &web_sys::ResponseInit::new(), false)?.body().ok_or(JsValue::NULL),
+    }
+}
+
 /// A gzipped body as a stream of what it holds.
-pub fn unpacked(body: &JsValue) -> Result<JsValue, JsValue> {
-    let stream = match body.dyn_ref::<web_sys::ReadableStream>() {
-        Some(stream) => stream.clone(),
-        None => {
-            let whole = new_response(body, &web_sys::ResponseInit::new(), false)?;
-            whole.body().ok_or(JsValue::NULL)?
-        }
-    };
-    stream.unchecked_ref::<Pipeable>().pipe_through(&DecompressionStream::new("gzip")?)
+pub fn unpacked(body: &JsValue) -> Result<web_sys::ReadableStream, JsValue> {
+    let through = DecompressionStream::new("gzip")?;
+    Ok(stream_of(body)?.unchecked_ref::<Pipeable>().pipe_through(&through)?.unchecked_into())
 }
 
 /// What is said of the very bytes of a content (RFC 9530 section 2, RFC 1864), and of those of the whole in its coding.
@@ -154,6 +168,12 @@ fn rendered(status: &CacheStatus, shape: &Shape, key: &str) -> String {
 fn fields_of(entry: &Entry<Body>, not_modified: bool, age_ms: u64, status: &CacheStatus, shape: &Shape) -> Fields {
     let mut fields = entry.head.fields.clone();
     fields.retain(|name| shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)));
+    for (name, value, replaces) in shape.told() {
+        if replaces {
+            fields.remove(name);
+        }
+        fields.push(name, value);
+    }
     fields.set("age", (age_ms / 1000).to_string());
     fields.push(CACHE_STATUS, rendered(status, shape, &entry.key));
     if shape.debug
@@ -240,7 +260,7 @@ pub fn stored(
             fields.set("etag", weak);
         }
         if !body.is_null() {
-            body = unpacked(&body)?;
+            body = unpacked(&body)?.into();
         }
     }
     from_text(&body, code, &fields, coded && !shape.unpack)
@@ -322,6 +342,9 @@ pub fn forwarded(from: Forwarded<'_>, status: &CacheStatus, shape: &Shape) -> Re
     js::strip(&headers, &from.head.fields, &|name| shape.keeps(name))?;
     if let Some(date) = from.head.fields.get("date") {
         headers.set("date", date)?;
+    }
+    for (name, value, replaces) in shape.told() {
+        if replaces { headers.set(name, value) } else { headers.append(name, value) }?;
     }
     let mut code = from.head.status;
     if from.not_modified {

@@ -2,40 +2,94 @@
 //!
 //! A cache key is made of what is on the list and of nothing else, so that no stranger's query parameter or header
 //! can fragment the cache or put an answer under a key it does not belong to.
+use crate::query::{self, Parameter};
 use crate::settings::Mode;
+use crate::viewer::Depends;
+use kv_schemas::Problem;
 
 /// Longest path with query that is served.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// Longest identifier in a document's path.
+const ID_BYTES_MAX: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/__edge/…`
     Edge(String),
-    /// A GET or HEAD that may be answered from the cache: its key is "GET " and this target, which origin is asked
-    /// for.
+    /// A GET or HEAD that may be answered from the cache. Origin is asked for the target; the key is that and the
+    /// dimensions the document depends on.
     Cached {
+        target: String,
+        depends: Depends,
+    },
+    /// A GET or HEAD of what is the viewer's own.
+    Own {
+        target: String,
+    },
+    /// Another method on what is the viewer's own.
+    OwnWrite {
         target: String,
     },
     /// To origin and back, never stored.
     Pass {
         target: String,
     },
+    /// Query parameters nobody can make sense of.
+    Invalid(Problem),
     NotFound,
     TooLong,
 }
 
-/// A shared document: path segments (`*` is one of any value) and the query parameters that change the answer.
+/// A document: path segments (`*` is an identifier), the query parameters that change the answer, and what about the
+/// viewer does.
 struct Document {
     segments: &'static [&'static str],
-    query: &'static [&'static str],
+    query: &'static [(&'static str, Parameter)],
+    depends: Depends,
 }
 
-const DOCUMENTS: [Document; 4] = [
-    Document { segments: &["v1", "home"], query: &[] },
-    Document { segments: &["v1", "catalog"], query: &["cursor", "genre", "limit"] },
-    Document { segments: &["v1", "titles", "*"], query: &[] },
-    Document { segments: &["v1", "genres"], query: &[] },
+const NONE: &[(&str, Parameter)] = &[];
+const RATED: Depends = Depends { region: true, locale: true, maturity: true, plan: false };
+
+const fn document(segments: &'static [&'static str], query: &'static [(&'static str, Parameter)]) -> Document {
+    Document { segments, query, depends: RATED }
+}
+
+/// What anybody may read, out of entries that many share.
+const DOCUMENTS: [Document; 11] = [
+    Document { depends: Depends { plan: true, ..RATED }, ..document(&["v1", "home"], NONE) },
+    document(
+        &["v1", "catalog"],
+        &[
+            ("cursor", Parameter::Cursor),
+            ("genre", Parameter::Slug),
+            ("kind", Parameter::OneOf(&["film", "series"])),
+            ("limit", Parameter::Limit),
+            ("sort", Parameter::OneOf(&["name", "-name", "year", "-year", "rating", "-rating", "added", "-added"])),
+            ("year", Parameter::Year),
+        ],
+    ),
+    document(&["v1", "titles", "*"], NONE),
+    document(&["v1", "titles", "*", "similar"], NONE),
+    document(&["v1", "series", "*"], NONE),
+    document(&["v1", "series", "*", "seasons", "*"], NONE),
+    document(&["v1", "people", "*"], NONE),
+    document(&["v1", "collections", "*"], NONE),
+    document(
+        &["v1", "search"],
+        &[("cursor", Parameter::Cursor), ("limit", Parameter::Limit), ("q", Parameter::Search)],
+    ),
+    Document { depends: Depends { locale: true, ..Depends::NOTHING }, ..document(&["v1", "genres"], NONE) },
+    Document { depends: Depends::NOTHING, ..document(&[".well-known", "jwks.json"], NONE) },
 ];
+
+/// What is the viewer's own.
+const OWN: [Document; 3] = [
+    document(&["v1", "me"], NONE),
+    document(&["v1", "me", "continue-watching"], PAGED),
+    document(&["v1", "me", "watch-list"], PAGED),
+];
+const PAGED: &[(&str, Parameter)] = &[("cursor", Parameter::Cursor), ("limit", Parameter::Limit)];
 
 /// Paths handed to origin's services as they are.
 const PASSED: [&str; 5] = ["admin", "auth", "media", "v1", ".well-known"];
@@ -58,15 +112,26 @@ pub fn classify(mode: Mode, method: &str, target: &str) -> Route {
     let is_read = matches!(method, "GET" | "HEAD");
     if mode == Mode::Proxy {
         let target = if target.starts_with('/') { target.to_string() } else { format!("/{target}") };
-        return if is_read { Route::Cached { target } } else { Route::Pass { target } };
+        let depends = Depends::NOTHING;
+        return if is_read { Route::Cached { target, depends } } else { Route::Pass { target } };
     }
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    if segments.iter().any(|segment| is_evasive(segment)) {
+    if is_evasive(&segments) {
         return Route::NotFound;
     }
-    if is_read && let Some(document) = DOCUMENTS.iter().find(|document| matches_segments(document.segments, &segments))
-    {
-        return Route::Cached { target: normalise(path, query.unwrap_or(""), document.query) };
+    let query = query.unwrap_or("");
+    let own = segments.starts_with(&["v1", "me"]);
+    if is_read {
+        let shared = find(&DOCUMENTS, &segments).map(|document| (document, false));
+        if let Some((document, is_own)) = shared.or_else(|| find(&OWN, &segments).map(|document| (document, true))) {
+            return match query::normalise(path, query, document.query) {
+                Err(problem) => Route::Invalid(problem),
+                Ok(target) if is_own => Route::Own { target },
+                Ok(target) => Route::Cached { target, depends: document.depends },
+            };
+        }
+    } else if own {
+        return Route::OwnWrite { target: target.to_string() };
     }
     match segments.first() {
         Some(first) if PASSED.contains(first) => Route::Pass { target: target.to_string() },
@@ -74,30 +139,31 @@ pub fn classify(mode: Mode, method: &str, target: &str) -> Route {
     }
 }
 
-/// Encoded slashes, backslashes and dots are how one path is made to look like another on the way.
-fn is_evasive(segment: &str) -> bool {
-    let lower = segment.to_ascii_lowercase();
-    segment == "."
-        || segment == ".."
-        || ["%2f", "%5c", "%2e", "%00", "\\", ";"].iter().any(|trick| lower.contains(trick))
+/// Encoded slashes, backslashes, dots and control characters, parameters in a path, and segments without a name are how
+/// one path is made to look like another on the way.
+fn is_evasive(segments: &[&str]) -> bool {
+    const TRICKS: [&str; 8] = ["%2f", "%5c", "%2e", "%3b", "%0", "%1", "\\", ";"];
+    let last = segments.len().saturating_sub(1);
+    segments.iter().enumerate().any(|(place, segment)| {
+        let lower = segment.to_ascii_lowercase();
+        matches!(*segment, "." | "..")
+            || (segment.is_empty() && place != last)
+            || TRICKS.iter().any(|trick| lower.contains(trick))
+    })
+}
+
+fn find<'a>(documents: &'a [Document], segments: &[&str]) -> Option<&'a Document> {
+    documents.iter().find(|document| matches_segments(document.segments, segments))
 }
 
 fn matches_segments(pattern: &[&str], segments: &[&str]) -> bool {
-    pattern.len() == segments.len()
-        && pattern.iter().zip(segments).all(|(want, have)| if *want == "*" { !have.is_empty() } else { want == have })
+    let fits = |(want, have): (&&str, &&str)| if *want == "*" { is_id(have) } else { want == have };
+    pattern.len() == segments.len() && pattern.iter().zip(segments).all(fits)
 }
 
-/// The path with those parameters that are on the list, in the list's order; repeats keep theirs, since it may matter
-/// to origin.
-fn normalise(path: &str, query: &str, allowed: &[&str]) -> String {
-    let pairs: Vec<&str> = allowed
-        .iter()
-        .flat_map(|name| query.split('&').filter(move |pair| pair.split('=').next() == Some(name)))
-        .collect();
-    if pairs.is_empty() {
-        return path.to_string();
-    }
-    format!("{path}?{}", pairs.join("&"))
+/// In one spelling only: an encoded letter would be a second key for the same answer.
+fn is_id(segment: &str) -> bool {
+    !segment.is_empty() && segment.len() <= ID_BYTES_MAX && segment.bytes().all(query::is_unreserved)
 }
 
 #[cfg(test)]
@@ -108,24 +174,73 @@ mod tests {
         classify(Mode::Gateway, "GET", target)
     }
 
-    fn cached(target: &str) -> Route {
-        Route::Cached { target: target.into() }
+    fn target(route: Route) -> String {
+        let Route::Cached { target, .. } = route else { panic!("not cached: {route:?}") };
+        target
     }
 
     #[test]
     fn unknown_parameters_neither_fragment_nor_poison() {
-        assert_eq!(get("/v1/home?utm_source=x&a"), cached("/v1/home"));
-        assert_eq!(get("/v1/catalog?limit=2&x=1&genre=drama"), cached("/v1/catalog?genre=drama&limit=2"));
-        assert_eq!(get("/v1/catalog?limit=2&genre=b&genre=a"), cached("/v1/catalog?genre=b&genre=a&limit=2"));
+        for (asked, kept) in [
+            ("/v1/home?utm_source=x&a", "/v1/home"),
+            ("/v1/catalog?limit=2&x=1&genre=drama", "/v1/catalog?genre=drama&limit=2"),
+            ("/v1/titles/heat?cb=1", "/v1/titles/heat"),
+            ("/.well-known/jwks.json?x=1", "/.well-known/jwks.json"),
+        ] {
+            assert_eq!(target(get(asked)), kept);
+        }
+    }
+
+    #[test]
+    fn every_document_of_the_contract_is_on_the_table() {
+        let all = "region locale maturity plan";
+        let rated = "region locale maturity";
+        for (path, depends) in [
+            ("/v1/home", all),
+            ("/v1/catalog", rated),
+            ("/v1/titles/heat", rated),
+            ("/v1/titles/heat/similar", rated),
+            ("/v1/series/lost", rated),
+            ("/v1/series/lost/seasons/1", rated),
+            ("/v1/people/al-pacino", rated),
+            ("/v1/collections/noir", rated),
+            ("/v1/search", rated),
+            ("/v1/genres", "locale"),
+            ("/.well-known/jwks.json", ""),
+        ] {
+            let Route::Cached { depends: has, .. } = get(path) else { panic!("{path}") };
+            let names =
+                [("region", has.region), ("locale", has.locale), ("maturity", has.maturity), ("plan", has.plan)];
+            let names: Vec<_> = names.into_iter().filter_map(|(name, is)| is.then_some(name)).collect();
+            assert_eq!(names.join(" "), depends, "{path}");
+        }
+        for path in ["/v1/me", "/v1/me/continue-watching", "/v1/me/watch-list"] {
+            assert_eq!(get(&format!("{path}?x=1")), Route::Own { target: path.into() });
+            let target = path.to_string();
+            assert_eq!(classify(Mode::Gateway, "PUT", path), Route::OwnWrite { target });
+        }
     }
 
     #[test]
     fn only_listed_documents_are_cached() {
-        assert_eq!(get("/v1/titles/heat-1995"), cached("/v1/titles/heat-1995"));
-        for passed in ["/v1/titles/", "/v1/me/x.css", "/v1/home/x", "/v1/home.css", "/admin/v1/titles", "/auth/login"] {
+        for passed in [
+            "/v1/titles/",
+            "/v1/me/x.css",
+            "/v1/me/watch-list/x.css",
+            "/v1/me/",
+            "/v1/me.css",
+            "/v1/home/x",
+            "/v1/home.css",
+            "/v1/home/",
+            "/v1/Me",
+            "/v1/%6De",
+            "/v1/titles/%68eat",
+            "/admin/v1/titles",
+            "/auth/login",
+        ] {
             assert_eq!(get(passed), Route::Pass { target: passed.into() }, "{passed}");
         }
-        for lost in ["/", "/internal/purges", "/metrics", "/v2/home", "//v1/home", "/V1/home"] {
+        for lost in ["/", "/internal/purges", "/metrics", "/v2/home", "//v1/home", "/V1/home", "/v1//home", "/v1//me"] {
             assert_eq!(get(lost), Route::NotFound, "{lost}");
         }
         assert_eq!(
@@ -137,7 +252,17 @@ mod tests {
 
     #[test]
     fn path_tricks_lead_nowhere() {
-        for trick in ["/v1/titles/a%2Fb", "/v1/%2e%2e/admin", "/v1/titles/..", "/v1/me;x.css", "/v1/titles/a%00"] {
+        for trick in [
+            "/v1/titles/a%2Fb",
+            "/v1/%2e%2e/admin",
+            "/v1/titles/..",
+            "/v1/me;x.css",
+            "/v1/me%3Bx.css",
+            "/v1/titles/a%00",
+            "/v1/titles/a%0d%0aX:1",
+            "/v1/titles/a%0A",
+            "/v1/me%5cx",
+        ] {
             assert_eq!(get(trick), Route::NotFound, "{trick}");
         }
         assert_eq!(get(&format!("/v1/home?{}", "a".repeat(9000))), Route::TooLong);
@@ -146,7 +271,7 @@ mod tests {
     #[test]
     fn a_proxy_keeps_paths_and_queries_as_they_are() {
         let of = |method, target| classify(Mode::Proxy, method, target);
-        assert_eq!(of("GET", "/a%2Fb?z=1&a=2"), cached("/a%2Fb?z=1&a=2"));
+        assert_eq!(target(of("GET", "/a%2Fb?z=1&a=2")), "/a%2Fb?z=1&a=2");
         assert_eq!(of("DELETE", "/a"), Route::Pass { target: "/a".into() });
         assert_eq!(of("GET", "/__edge/health"), Route::Edge("health".into()));
     }

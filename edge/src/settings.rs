@@ -1,5 +1,6 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
+use crate::viewer::Known;
 use gateway_rules::services::{Services, Terms};
 use surrogate_cache::{Config, LogOwner, Rules};
 use tokens::KeySet;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub keys: KeySet,
     /// Whether `/__edge/panic` is there, for the tests of what comes after one.
     pub panics: bool,
+    /// Regions and locales answers are kept apart by.
+    pub known: Known,
     pub engine: Config,
 }
 
@@ -95,6 +98,10 @@ impl Settings {
             Services::read(&table, &origin_url, terms).map_err(|fault| format!("ORIGIN_URL, SERVICES: {fault}"))?;
         let keys = text(env, "TOKEN_KEYS").ok_or("TOKEN_KEYS is not set")?;
         let keys = KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?;
+        let known = Known::read(
+            text(env, "REGIONS").as_deref().unwrap_or_default(),
+            text(env, "LOCALES").as_deref().unwrap_or_default(),
+        )?;
         let default = Config::default();
         let (lease_ms, bound_ms) = lease_and_bound_ms(env)?;
         let engine = Config {
@@ -113,6 +120,6 @@ impl Settings {
             ..default
         };
         let panics = switch(env, "TEST_PANICS")?;
-        Ok(Self { mode, services, location: text(env, "LOCATION"), keys, panics, engine })
+        Ok(Self { mode, services, location: text(env, "LOCATION"), keys, known, panics, engine })
     }
 }

@@ -27,6 +27,7 @@ pub mod receipt;
 pub mod store_key;
 pub mod surrogate_key;
 pub mod viewer;
+pub mod warm;
 mod wire;
 
 pub use as_of::{AsOf, LogId, SEQ_MAX, Seq};

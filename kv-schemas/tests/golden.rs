@@ -10,6 +10,7 @@ use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery, 
 use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url, kv_key};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::viewer::{Maturity, Plan};
+use kv_schemas::warm::{Outcome, WarmAnswer, WarmDocument, WarmRequest, Warmed};
 use kv_schemas::{
     AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey, Unannounced,
 };
@@ -169,6 +170,20 @@ fn claims_and_errors_are_written_as_agreed() {
         locale: None,
     };
     check("viewer_claims", &claims);
+    let german = WarmDocument {
+        target: "/v1/home".into(),
+        region: Some("DE".parse().unwrap()),
+        locale: Some("de".parse().unwrap()),
+        maturity: Some(Maturity::From13),
+        plan: Some(Plan::Basic),
+    };
+    let strangers =
+        WarmDocument { target: "/v1/genres".into(), region: None, locale: None, maturity: None, plan: None };
+    check("warm_request", &WarmRequest { min_as_of: AsOf::new(log_id(), 9), documents: vec![german, strangers] });
+    let warmed = |outcome, status| Warmed { target: "/v1/home".into(), outcome, status };
+    let documents = [(Outcome::Stored, 200), (Outcome::Fresh, 200), (Outcome::NotStored, 404), (Outcome::Failed, 503)];
+    let documents = documents.map(|(outcome, status)| warmed(outcome, status)).to_vec();
+    check("warm_answer", &WarmAnswer { documents });
     let problem =
         Problem::new(422, "invalid-title", "The title has faults").detail("more").fault("/name", "is required");
     check("problem", &problem);
@@ -178,6 +193,10 @@ fn claims_and_errors_are_written_as_agreed() {
 #[test]
 fn the_schemas_refuse_what_the_types_refuse() {
     for (name, bad) in [
+        ("warm_request", r#"{}"#),
+        ("warm_request", r#"{"min_as_of":"a:1","documents":[{"target":"/v1/home","maturity":12}]}"#),
+        ("warm_request", r#"{"min_as_of":"a:1","documents":[{"target":"/v1/home","region":"de"}]}"#),
+        ("warm_request", r#"{"min_as_of":"a:1","documents":[{"target":"/v1/home","body":"x"}]}"#),
         ("purge_request", r#"{}"#),
         ("purge_request", r#"{"keys":["a"],"all":true}"#),
         ("purge_request", r#"{"keys":["a b"]}"#),

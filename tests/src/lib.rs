@@ -2,6 +2,7 @@
 //! is told, and gates that hold or cut connections between them.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod gate;
 pub mod hits;
 pub mod http;

@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
+/// Every path that has no script of its own.
+pub const ANY: &str = "*";
+
 /// What to answer at a path.
 #[derive(Clone, Debug)]
 pub struct Script {
@@ -82,6 +85,11 @@ impl Upstream {
         self.inner().asked.last().cloned().expect("nothing was asked")
     }
 
+    /// Everything that was asked, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.inner().asked.clone()
+    }
+
     /// Answers are made, but kept back until this is undone.
     pub fn hold(&self, held: bool) {
         self.shared.held.send_replace(held);
@@ -107,7 +115,7 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let script = {
         let mut inner = shared.inner.lock().expect("poisoned");
         inner.asked.push(asked);
-        inner.scripts.get(parts.uri.path()).cloned()
+        inner.scripts.get(parts.uri.path()).or_else(|| inner.scripts.get(ANY)).cloned()
     };
     // The answer is decided before it is held, as a database read before a purge would be.
     let mut held = shared.held.subscribe();

@@ -210,6 +210,14 @@ impl KeySet {
     where
         C: DeserializeOwned + Addressed,
     {
+        self.verify_until(token, expect, now_s).map(|(claims, _)| claims)
+    }
+
+    /// The same for who remembers the outcome: with the second from which on the token is refused as expired.
+    pub fn verify_until<C>(&self, token: &str, expect: Expect<'_>, now_s: u64) -> Result<(C, u64), TokenError>
+    where
+        C: DeserializeOwned + Addressed,
+    {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Malformed);
         }
@@ -224,20 +232,22 @@ impl KeySet {
             _ => TokenError::Signature,
         })?;
         let (_, claims) = token.into_parts();
-        check_times(&claims, expect.lifetime_s_max, now_s)?;
+        let ends_s = check_times(&claims, expect.lifetime_s_max, now_s)?;
         if claims.custom.issuer() != expect.issuer || claims.custom.audience() != expect.audience {
             return Err(TokenError::Audience);
         }
-        Ok(claims.custom)
+        Ok((claims.custom, ends_s))
     }
 }
 
-fn check_times<C>(claims: &Claims<C>, lifetime_s_max: u64, now_s: u64) -> Result<(), TokenError> {
+/// The second from which on the token is refused.
+fn check_times<C>(claims: &Claims<C>, lifetime_s_max: u64, now_s: u64) -> Result<u64, TokenError> {
     let seconds = |time: &DateTime<Utc>| u64::try_from(time.timestamp()).unwrap_or(0);
     let expires_s = claims.expiration.as_ref().map(seconds).ok_or(TokenError::Expired)?;
     let issued_s = claims.issued_at.as_ref().map(seconds).ok_or(TokenError::Claims)?;
     let starts_s = claims.not_before.as_ref().map_or(issued_s, seconds).max(issued_s);
-    if now_s >= expires_s.saturating_add(LEEWAY_S) {
+    let ends_s = expires_s.saturating_add(LEEWAY_S);
+    if now_s >= ends_s {
         return Err(TokenError::Expired);
     }
     if now_s.saturating_add(LEEWAY_S) < starts_s {
@@ -246,7 +256,7 @@ fn check_times<C>(claims: &Claims<C>, lifetime_s_max: u64, now_s: u64) -> Result
     if expires_s.saturating_sub(issued_s) > lifetime_s_max {
         return Err(TokenError::TooLong);
     }
-    Ok(())
+    Ok(ends_s)
 }
 
 impl Addressed for kv_schemas::claims::EdgeClaims {
@@ -313,6 +323,9 @@ mod tests {
         assert_eq!(verify(&key, &token, NOW_S + 64), Ok(claims()));
         assert_eq!(verify(&key, &token, NOW_S + 65), Err(TokenError::Expired));
         assert_eq!(verify(&key, &token, NOW_S - 6), Err(TokenError::NotYet));
+        let keys = KeySet::from_jwks(&key.public_jwks().unwrap()).unwrap();
+        let (_, ends_s) = keys.verify_until::<AdminClaims>(&token, EXPECT, NOW_S).unwrap();
+        assert_eq!(ends_s, NOW_S + 65);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::conditional::{is_not_modified, range_counts};
 use crate::directives::RequestDirectives;
 use crate::encoding;
 use crate::engine::Engine;
-use crate::entry::{Entry, part_key};
+use crate::entry::{Entry, part_key, viewer_of};
 use crate::fields::Fields;
 use crate::fills::{Claim, Ticket};
 use crate::phase::{CacheStatus, Phase, Reason};
@@ -148,7 +148,7 @@ impl<B: Clone + Default> Lookup<B> {
     pub fn step(&mut self, engine: &mut Engine<B>, event: Event<B>, now_ms: u64) -> Step<B> {
         self.arrived_ms.get_or_insert(now_ms);
         match (self.state, event) {
-            (State::Start, Event::Start) if self.is_refresh => self.read(Tier::Colo),
+            (State::Start, Event::Start) if self.is_refresh => self.read(engine, Tier::Colo, now_ms),
             (State::Start, Event::Start) => self.begin(engine, now_ms),
             (State::Sync, Event::Synced) => self.recall(engine, now_ms),
             // However long the wait was, the view must be as current as at the start.
@@ -209,11 +209,8 @@ impl<B: Clone + Default> Lookup<B> {
         if let Some(answer) = self.recall_part(engine, now_ms) {
             return answer;
         }
-        if self.request.directives.only_if_cached {
-            return self.read(Tier::Colo);
-        }
-        if self.is_alone() {
-            return self.read(Tier::Colo);
+        if self.request.directives.only_if_cached || self.is_alone() {
+            return self.read(engine, Tier::Colo, now_ms);
         }
         self.claim(engine, Tier::Colo, now_ms)
     }
@@ -241,7 +238,7 @@ impl<B: Clone + Default> Lookup<B> {
         match engine.fills.claim(&self.read_key, now_ms, engine.config.fill_hold_ms) {
             Claim::Granted(ticket) => {
                 self.ticket = Some(ticket);
-                self.read(tier)
+                self.read(engine, tier, now_ms)
             }
             Claim::Taken if self.waited_ms < engine.config.fill_wait_ms => self.wait(State::AwaitFill),
             Claim::Taken => self.fetch(engine),
@@ -290,7 +287,11 @@ impl<B: Clone + Default> Lookup<B> {
         self.reason = reason;
     }
 
-    fn read(&mut self, tier: Tier) -> Step<B> {
+    fn read(&mut self, engine: &mut Engine<B>, tier: Tier, now_ms: u64) -> Step<B> {
+        if viewer_of(&self.request.key).is_some() {
+            // No tier outside the isolate may hold what is a viewer's own, nor say that it does.
+            return self.found(engine, Tier::Kv, None, now_ms);
+        }
         self.state = State::Read(tier);
         Step::Read { tier, key: self.read_key.clone() }
     }
@@ -310,7 +311,7 @@ impl<B: Clone + Default> Lookup<B> {
                         engine.fills.release(&ticket);
                         self.claim(engine, tier, now_ms)
                     }
-                    None => self.read(tier),
+                    None => self.read(engine, tier, now_ms),
                 };
             }
         } else if let Some(entry) = found {
@@ -323,7 +324,7 @@ impl<B: Clone + Default> Lookup<B> {
             }
         }
         if tier == Tier::Colo {
-            return self.read(Tier::Kv);
+            return self.read(engine, Tier::Kv, now_ms);
         }
         if self.request.directives.only_if_cached {
             // RFC 9111 section 5.2.1.7: "either respond using a stored response [...] or respond with a 504 (Gateway

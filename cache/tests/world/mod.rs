@@ -6,6 +6,7 @@ use kv_schemas::surrogate_key::hash;
 use kv_schemas::{LogId, PurgeMode, Seq};
 use std::collections::HashMap;
 use surrogate_cache::directives::RequestDirectives;
+use surrogate_cache::engine::Stored;
 use surrogate_cache::lookup::{Fetch, Show, Tier};
 use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::range::Cut;
@@ -169,9 +170,10 @@ impl World {
         };
         let result = match answer {
             Answer::Stored { entry, show, .. } => {
-                for tier in &behind.write {
+                let stored = Stored { entry: entry.clone(), marker: None };
+                for (tier, entry) in behind.write.iter().flat_map(|tier| stored.for_tiers().map(move |e| (tier, e))) {
                     let tier = if *tier == Tier::Kv { &mut self.kv } else { &mut self.colo };
-                    tier.insert(entry.key.clone(), (*entry).clone());
+                    tier.insert(entry.key.clone(), (**entry).clone());
                 }
                 match show {
                     Show::Whole => got(Some(entry.body), entry.head.status, false),
