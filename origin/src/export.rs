@@ -1,4 +1,5 @@
 //! The catalogue as lines that `import` reads: titles first, then rails, from one snapshot.
+use crate::catalog::model::RailInput;
 use crate::error::StoreError;
 use crate::store::Snapshot;
 use serde::Serialize;
@@ -11,15 +12,21 @@ const PAGE: u32 = 500;
 pub async fn catalogue(snapshot: &mut Snapshot, to: &mut impl Write) -> Result<(), StoreError> {
     let mut after = String::new();
     loop {
-        let titles = snapshot.all_titles(&after, PAGE).await?;
+        let titles = snapshot.all_titles(&after, PAGE, false).await?;
         let Some(last) = titles.last() else { break };
         after = last.id.clone();
         for title in &titles {
             put(to, "title", &title.id, &title.input)?;
         }
     }
-    for rail in snapshot.all_rails().await? {
-        put(to, "rail", &rail.id, &rail)?;
+    let mut after = String::new();
+    loop {
+        let rails = snapshot.records::<RailInput>(&after, PAGE, false).await?;
+        let Some(last) = rails.last() else { break };
+        after = last.id.clone();
+        for rail in &rails {
+            put(to, "rail", &rail.id, &rail.input)?;
+        }
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 pub mod auth;
 pub mod catalog;
 pub mod edges;
+pub mod edits;
 pub mod error;
 pub mod export;
 pub mod generate;
@@ -18,6 +19,7 @@ pub mod keys;
 pub mod purge;
 pub mod rendered;
 pub mod schedule;
+pub mod similar;
 pub mod store;
 
 /// Milliseconds since 1970 by this machine's clock.

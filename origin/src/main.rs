@@ -343,7 +343,8 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
         let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url);
         jobs.spawn(dispatcher.map_err(CliError::Client)?.run(stopped.clone()));
         jobs.spawn(auth::sweep::run(store.clone(), stopped.clone()));
-        jobs.spawn(origin::schedule::run(store.clone(), stopped));
+        jobs.spawn(origin::schedule::run(store.clone(), stopped.clone()));
+        jobs.spawn(origin::similar::run(store.clone(), stopped));
     }
     let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
     if edge_secret.is_none() && arguments.role.contains(&Role::Auth) {

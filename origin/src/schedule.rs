@@ -1,11 +1,10 @@
 //! Availability windows: at its time a title appears or goes, in one transaction with the purge of every page that shows
 //! it. Pages are fresh no longer than until that moment anyway ([`crate::catalog::documents`]); the purge makes it exact
 //! for lists it joins and for copies that are served stale.
-use crate::catalog::keys;
-use crate::catalog::model::Title;
+use crate::catalog::model::{Record, Shown};
+use crate::edits::{Edited, Edits};
 use crate::error::StoreError;
-use crate::store::{LoggedPurge, Store};
-use kv_schemas::PurgeMode;
+use crate::store::{Store, Write};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -45,27 +44,48 @@ pub async fn turn(store: &Store) -> Result<Option<i64>, StoreError> {
     loop {
         let now_ms = now();
         let mut snapshot = store.snapshot().await?;
-        let is_due = snapshot.is_title_due(now_ms).await?;
+        let is_due = snapshot.is_change_due(now_ms).await?;
         let next_ms = snapshot.next_change_ms(now_ms).await?;
         drop(snapshot);
         if !is_due {
             return Ok(next_ms);
         }
         let mut write = store.write().await?;
+        // Appearing purges softly and going hard: two purges, so that what comes does not fall with what goes.
+        let (mut appearing, mut going) = (Edits::by("schedule"), Edits::by("schedule"));
         for before in write.due_titles(now_ms, BATCH).await? {
-            let version = before.version.saturating_add(1);
-            let visible = before.input.visible_at(now_ms);
-            let after = Title { version, visible, updated_at_ms: now_ms, ..before.clone() };
-            write.put_title(&after, now_ms).await?;
-            if before.visible == visible {
-                continue;
-            }
-            let rails = write.rails_of(&before.id).await?;
-            let keys = keys::of_change(Some(&before), Some(&after), &rails);
-            // What viewers must not see any more is purged hard.
-            let (mode, reason) = if visible { (PurgeMode::Soft, "appears") } else { (PurgeMode::Hard, "goes") };
-            write.purge(LoggedPurge { keys: &keys, mode, reason: Some(reason), actor: Some("schedule") }).await?;
+            let shown = before.input.shown_at(now_ms);
+            let after = Record { input: before.input.due_at(now_ms), ..moved(&before, shown, now_ms) };
+            turn_one(&mut write, (&mut appearing, &mut going), &before, after).await?;
         }
+        for before in write.due_rails(now_ms, BATCH).await? {
+            let shown = Shown::everywhere(before.input.shown_at(now_ms));
+            let after = moved(&before, shown, now_ms);
+            turn_one(&mut write, (&mut appearing, &mut going), &before, after).await?;
+        }
+        appearing.log(&mut write, "appears").await?;
+        going.log(&mut write, "goes").await?;
         write.commit().await?;
     }
+}
+
+fn moved<I: Clone>(before: &Record<I>, shown: Shown, now_ms: i64) -> Record<I> {
+    let version = before.version.saturating_add(1);
+    Record { version, visible: shown.anywhere(), shown, updated_at_ms: now_ms, ..before.clone() }
+}
+
+async fn turn_one<I: Edited>(
+    write: &mut Write,
+    (appearing, going): (&mut Edits<'_>, &mut Edits<'_>),
+    before: &Record<I>,
+    mut after: Record<I>,
+) -> Result<(), StoreError> {
+    if before.shown.narrows_to(&after.shown) {
+        return going.put(write, "go", Some(before), &mut after, None).await;
+    }
+    if before.shown.changes_to(&after.shown) {
+        return appearing.put(write, "appear", Some(before), &mut after, None).await;
+    }
+    // Its time has passed without a difference.
+    I::put(write, &mut after, now()).await.map(|_| ())
 }

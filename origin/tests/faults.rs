@@ -102,9 +102,9 @@ async fn a_connection_lost_at_any_step_of_a_write_leaves_nothing_of_it() {
                 service.database.cut_connections();
             }
             failed = match now {
-                0 => write.put_title(&title, 0).await.is_err(),
+                0 => write.put_title(&mut title, 0).await.is_err(),
                 1 => write.purge(LoggedPurge { ..purge }).await.is_err(),
-                2 => write.rails_of("heat").await.is_err(),
+                2 => write.is_person_used("heat").await.is_err(),
                 _ => break,
             };
             if failed {

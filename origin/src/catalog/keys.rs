@@ -1,33 +1,79 @@
-//! Surrogate keys: one function per kind of key, and one that says which keys a change of a title purges.
-use crate::catalog::model::{Title, slug};
+//! Surrogate keys: one function per kind of key, and one per kind of thing that says which keys a change purges.
+//!
+//! A page carries a key for each thing it says something of. There are two for a title: `title:` for its own pages, which
+//! say all, and `card:` for pages that show it in short; so a new synopsis leaves lists alone. Lists have a key for who is
+//! in them, and one for each order that a change of one member can alter.
+use crate::catalog::model::{
+    CollectionInput, GenreInput, ImageKind, PersonInput, Rail, RailInput, Record, SeasonInput, SortBy, Title,
+    TitleInput, slug,
+};
 use kv_schemas::SurrogateKey;
+use kv_schemas::surrogate_key::KEYS_BYTES_MAX;
+use kv_schemas::viewer::Region;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn key(text: String) -> Option<SurrogateKey> {
     SurrogateKey::new(text).ok()
 }
 
-/// Every document that shows the title, and its own, which says 404 before it exists.
+/// A title's own pages, and their 404 before it exists.
 pub fn title(id: &str) -> Option<SurrogateKey> {
     key(format!("title:{id}"))
+}
+
+/// Every page that shows the title in short.
+pub fn card(id: &str) -> Option<SurrogateKey> {
+    key(format!("card:{id}"))
+}
+
+/// Pages that name a title without showing it, since it is not there or not for this viewer.
+pub fn unseen(id: &str) -> Option<SurrogateKey> {
+    key(format!("unseen:{id}"))
+}
+
+/// One of 256 keys in place of `card:` and `unseen:`, for pages that show more titles than their keys have room for.
+fn crowd(id: &str) -> Option<SurrogateKey> {
+    key(format!("crowd:{:02x}", kv_schemas::surrogate_key::hash(id) & 0xff))
 }
 
 pub fn rail(id: &str) -> Option<SurrogateKey> {
     key(format!("rail:{id}"))
 }
 
-/// The home page itself: which rails it has, in which order.
+/// Home pages: which rails they have, in which order.
 pub fn home() -> Option<SurrogateKey> {
     key("home".into())
 }
 
-/// Every page of the unfiltered catalogue.
+/// Those of one region.
+pub fn home_in(region: Region) -> Option<SurrogateKey> {
+    key(format!("home:{region}"))
+}
+
+/// Who is in the unfiltered catalogue.
 pub fn catalog() -> Option<SurrogateKey> {
     key("catalog".into())
 }
 
-/// Every page of the catalogue filtered by this genre.
+/// Who is in the list of a genre.
 pub fn genre(slug: &str) -> Option<SurrogateKey> {
     key(format!("genre:{slug}"))
+}
+
+/// Who is in a list; `genre`: its slug, or empty for the whole catalogue.
+pub fn list(genre_slug: &str) -> Option<SurrogateKey> {
+    if genre_slug.is_empty() { catalog() } else { genre(genre_slug) }
+}
+
+/// A list in one order.
+pub fn order(genre_slug: &str, by: SortBy) -> Option<SurrogateKey> {
+    let list = list(genre_slug)?;
+    key(format!("{list}:by-{}", by.as_str()))
+}
+
+/// Who is in the lists of one year.
+pub fn year(year: i64) -> Option<SurrogateKey> {
+    key(format!("year:{year}"))
 }
 
 /// The list of genres with their counts.
@@ -35,100 +81,322 @@ pub fn genres() -> Option<SurrogateKey> {
     key("genres".into())
 }
 
+/// Pages that say a genre's name.
+pub fn genre_name(slug: &str) -> Option<SurrogateKey> {
+    key(format!("genre-name:{slug}"))
+}
+
+/// A person's own page.
+pub fn person(id: &str) -> Option<SurrogateKey> {
+    key(format!("person:{id}"))
+}
+
+/// Pages that say a person's name.
+pub fn person_name(id: &str) -> Option<SurrogateKey> {
+    key(format!("person-name:{id}"))
+}
+
+pub fn collection(id: &str) -> Option<SurrogateKey> {
+    key(format!("collection:{id}"))
+}
+
+/// Which seasons a series has.
+pub fn series(id: &str) -> Option<SurrogateKey> {
+    key(format!("series:{id}"))
+}
+
+pub fn season(record_id: &str) -> Option<SurrogateKey> {
+    key(format!("season:{record_id}"))
+}
+
+/// Which titles are like this one.
+pub fn similar(id: &str) -> Option<SurrogateKey> {
+    key(format!("similar:{id}"))
+}
+
+/// What any search may find.
+pub fn search() -> Option<SurrogateKey> {
+    key("search".into())
+}
+
+/// The keys of a page: `own`, and one for each title it shows or names in vain. If they are more than an answer's field
+/// may hold, titles are named in crowds, which purges too much but never too little.
+pub fn of_page<'a>(
+    own: impl IntoIterator<Item = Option<SurrogateKey>>,
+    shown: impl IntoIterator<Item = &'a str>,
+    named_in_vain: impl IntoIterator<Item = &'a str>,
+) -> Vec<SurrogateKey> {
+    let own: BTreeSet<_> = own.into_iter().flatten().collect();
+    let shown: BTreeSet<&str> = shown.into_iter().collect();
+    let vain: BTreeSet<&str> = named_in_vain.into_iter().filter(|id| !shown.contains(id)).collect();
+    let titles = shown.iter().filter_map(|id| card(id)).chain(vain.iter().filter_map(|id| unseen(id)));
+    let all: Vec<_> = own.iter().cloned().chain(titles).collect();
+    let bytes = |keys: &[SurrogateKey]| keys.iter().map(|key| key.as_str().len().saturating_add(1)).sum::<usize>();
+    if bytes(&all) <= KEYS_BYTES_MAX {
+        return all;
+    }
+    let crowds: BTreeSet<_> = shown.iter().chain(&vain).filter_map(|id| crowd(id)).collect();
+    own.into_iter().chain(crowds).collect()
+}
+
+/// The words a title is found by.
+pub fn search_text(input: &TitleInput) -> String {
+    let names = input.translations.values().filter_map(|said| said.name.as_deref());
+    let people = input.people.iter().map(|credit| credit.name.as_str());
+    let all = std::iter::once(input.name.as_str()).chain(names).chain(people);
+    all.map(|text| slug::slugify(text).replace('-', " ")).collect::<Vec<_>>().join("\n")
+}
+
+/// What of a title its card shows.
+fn card_of(input: &TitleInput) -> impl PartialEq {
+    let names: BTreeMap<_, _> =
+        input.translations.iter().filter_map(|(l, said)| Some((l.clone(), said.name.clone()?))).collect();
+    let posters: Vec<_> = input.images.iter().filter(|image| image.kind == ImageKind::Poster).cloned().collect();
+    let genres: Vec<_> = input.genres.iter().map(|name| slug(name)).collect();
+    let rating = input.rating.map(f64::to_bits);
+    (input.kind, input.name.clone(), names, input.year, input.maturity.clone(), rating, genres, posters)
+}
+
 /// What a change of a title purges: each page that shows it, and each list whose members or order change.
-///
-/// `rails` are the rails that name the title, shown or not.
-pub fn of_change(before: Option<&Title>, after: Option<&Title>, rails: &[String]) -> Vec<SurrogateKey> {
-    let visible = |title: Option<&Title>| title.is_some_and(|title| title.visible);
-    let genres_of = |title: Option<&Title>| -> Vec<String> {
-        let shown = title.filter(|title| title.visible);
-        shown.map(|title| title.input.genres.iter().map(|name| slug(name)).collect()).unwrap_or_default()
+pub fn of_title(before: Option<&Title>, after: Option<&Title>) -> Vec<SurrogateKey> {
+    let seen = |title: Option<&Title>| title.map(|title| title.shown.clone()).unwrap_or_default();
+    let (was, is) = (seen(before), seen(after));
+    let lists = |title: Option<&Title>, seen: bool| -> BTreeSet<String> {
+        let names = title.filter(|_| seen).map(|title| title.input.genres.iter().map(|name| slug(name)).collect());
+        names.unwrap_or_default()
     };
-    let id = after.or(before).map(|title_| title_.id.as_str()).unwrap_or_default();
+    let people = |title: Option<&Title>, seen: bool| {
+        let mut by_person: BTreeMap<String, Vec<(String, Option<String>)>> = BTreeMap::new();
+        for credit in title.filter(|_| seen).map(|title| title.input.people.as_slice()).unwrap_or_default() {
+            let part = (credit.role.clone(), credit.character.clone());
+            by_person.entry(credit.id.clone()).or_default().push(part);
+        }
+        by_person
+    };
+    let id = after.or(before).map(|title| title.id.as_str()).unwrap_or_default();
     let mut keys = vec![title(id)];
-    let appears = visible(before) != visible(after);
-    let moves = before.map(|t| &t.input.sort_name) != after.map(|t| &t.input.sort_name);
-    let (old, new) = (genres_of(before), genres_of(after));
-    if appears || (moves && visible(after)) {
-        keys.push(catalog());
-        keys.extend(old.iter().chain(&new).map(|name| genre(name)));
-    }
-    if appears {
-        keys.extend(rails.iter().map(|id| rail(id)));
-    }
-    let changed = old.iter().filter(|name| !new.contains(name)).chain(new.iter().filter(|name| !old.contains(name)));
-    let changed: Vec<_> = changed.collect();
-    if appears || !changed.is_empty() {
+    let inputs = before.map(|title| &title.input).zip(after.map(|title| &title.input));
+    // Another age class is for some viewers what appearing or going is.
+    let appears = was.changes_to(&is) || inputs.is_some_and(|(a, b)| a.age() != b.age() && is.anywhere());
+    let (old, new) = (lists(before, was.anywhere()), lists(after, is.anywhere()));
+    let (had, has) = (people(before, was.anywhere()), people(after, is.anywhere()));
+    let (left, joined) = (old.difference(&new), new.difference(&old));
+    let changed: Vec<&String> = left.chain(joined).collect();
+    if was.anywhere() != is.anywhere() || !changed.is_empty() {
         keys.push(genres());
-        keys.extend(changed.into_iter().map(|name| genre(name)));
     }
-    let mut keys: Vec<_> = keys.into_iter().flatten().collect();
-    keys.sort();
-    keys.dedup();
-    keys
+    keys.extend(changed.iter().map(|name| genre(name)));
+    if appears {
+        keys.extend([card(id), unseen(id), crowd(id), catalog(), search()]);
+        keys.extend(old.union(&new).map(|name| genre(name)));
+        keys.extend(had.keys().chain(has.keys()).map(|id| person(id)));
+    } else if let Some((a, b)) = inputs.filter(|_| is.anywhere()) {
+        if card_of(a) != card_of(b) {
+            keys.extend([card(id), crowd(id)]);
+        }
+        let moved = [
+            (SortBy::Name, a.sort_name != b.sort_name),
+            (SortBy::Year, a.year != b.year),
+            (SortBy::Rating, a.rating != b.rating),
+        ];
+        for (by, _) in moved.into_iter().filter(|(_, moved)| *moved) {
+            let lists = std::iter::once("").chain(new.iter().map(String::as_str));
+            keys.extend(lists.map(|list| order(list, by)));
+        }
+        if a.year != b.year {
+            keys.extend([a.year, b.year].into_iter().flatten().map(year));
+        }
+        let parts = had.keys().chain(has.keys()).filter(|id| had.get(*id) != has.get(*id));
+        keys.extend(parts.map(|id| person(id)));
+        // Votes settle which of two equal finds comes first.
+        if search_text(a) != search_text(b) || a.votes != b.votes {
+            keys.push(search());
+        }
+    }
+    distinct(keys)
+}
+
+pub fn of_person(
+    id: &str,
+    before: Option<&Record<PersonInput>>,
+    after: Option<&Record<PersonInput>>,
+) -> Vec<SurrogateKey> {
+    let name = |record: Option<&Record<PersonInput>>| record.map(|r| (r.input.name.clone(), r.deleted_at_ms.is_some()));
+    let mut keys = vec![person(id)];
+    if name(before) != name(after) {
+        keys.extend([person_name(id), search()]);
+    }
+    distinct(keys)
+}
+
+pub fn of_genre(
+    id: &str,
+    before: Option<&Record<GenreInput>>,
+    after: Option<&Record<GenreInput>>,
+) -> Vec<SurrogateKey> {
+    let is_there = |record: Option<&Record<GenreInput>>| record.is_some_and(|record| record.deleted_at_ms.is_none());
+    let mut keys = vec![genres(), genre_name(id)];
+    if is_there(before) != is_there(after) {
+        keys.push(genre(id));
+    }
+    distinct(keys)
+}
+
+pub fn of_collection(
+    id: &str,
+    _: Option<&Record<CollectionInput>>,
+    _: Option<&Record<CollectionInput>>,
+) -> Vec<SurrogateKey> {
+    distinct([collection(id)])
+}
+
+pub fn of_season(
+    id: &str,
+    before: Option<&Record<SeasonInput>>,
+    after: Option<&Record<SeasonInput>>,
+) -> Vec<SurrogateKey> {
+    // What a series' page says of a season.
+    let said = |record: Option<&Record<SeasonInput>>| {
+        let there = record.filter(|record| record.deleted_at_ms.is_none())?;
+        let names: BTreeMap<_, _> =
+            there.input.translations.iter().filter_map(|(l, said)| Some((l.clone(), said.name.clone()?))).collect();
+        Some((there.input.name.clone(), names, there.input.year, there.input.episodes.len()))
+    };
+    let mut keys = vec![season(id)];
+    if said(before) != said(after) {
+        keys.push(series(id.split('/').next().unwrap_or_default()));
+    }
+    distinct(keys)
+}
+
+/// A rail's own key, and the home pages it comes to, leaves, or stands in at another place.
+pub fn of_rail(id: &str, before: Option<&Rail>, after: Option<&Rail>) -> Vec<SurrogateKey> {
+    let place = |rail: Option<&Rail>| {
+        let rail = rail.filter(|rail| rail.visible)?;
+        let RailInput { position, regions, plans, maturity_from, maturity_to, .. } = rail.input.clone();
+        Some((position, regions, plans, maturity_from, maturity_to))
+    };
+    let (was, is) = (place(before), place(after));
+    let mut keys = vec![rail(id)];
+    if was != is {
+        for (_, regions, ..) in [&was, &is].into_iter().flatten() {
+            keys.extend(regions.iter().map(|region| home_in(*region)));
+            if regions.is_empty() {
+                keys.push(home());
+            }
+        }
+    }
+    distinct(keys)
+}
+
+fn distinct(keys: impl IntoIterator<Item = Option<SurrogateKey>>) -> Vec<SurrogateKey> {
+    let keys: BTreeSet<_> = keys.into_iter().flatten().collect();
+    keys.into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::model::TitleInput;
+    use serde_json::{Value, json};
 
-    fn title_with(genres: &[&str], published: bool, sort_name: &str) -> Title {
-        let input = TitleInput {
-            name: "Heat".into(),
-            sort_name: sort_name.into(),
-            year: None,
-            release_date: None,
-            synopsis: None,
-            maturity: None,
-            runtime_min: None,
-            rating: None,
-            votes: None,
-            distributor: None,
-            genres: genres.iter().map(|g| g.to_string()).collect(),
-            people: vec![],
-            published,
-            available_from: None,
-            available_until: None,
-        };
-        Title { id: "heat".into(), version: 1, input, visible: published, created_at_ms: 0, updated_at_ms: 0 }
+    fn title_with(fields: Value) -> Title {
+        let mut value = json!({"name": "Heat", "genres": ["Drama"], "people": [{"name": "Ann", "role": "director"}]});
+        crate::catalog::validate::merge_patch(&mut value, &fields);
+        let input = crate::catalog::validate::title(&value).unwrap();
+        let shown = input.shown_at(0);
+        let visible = shown.anywhere();
+        let (created_at_ms, updated_at_ms, deleted_at_ms) = (0, 0, None);
+        Title { id: "heat".into(), version: 1, input, visible, shown, created_at_ms, updated_at_ms, deleted_at_ms }
     }
 
     fn keys(before: Option<&Title>, after: Option<&Title>) -> String {
-        let keys = of_change(before, after, &["top".into()]);
-        keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(" ")
+        let keys = of_title(before, after);
+        let keys = keys.iter().map(|key| key.as_str()).filter(|key| !key.starts_with("crowd:"));
+        keys.collect::<Vec<_>>().join(" ")
+    }
+
+    const ALL: &str = "card:heat catalog genre:drama genres person:ann search title:heat unseen:heat";
+
+    #[test]
+    fn what_only_the_titles_own_page_says_purges_that_alone() {
+        let a = title_with(json!({}));
+        for fields in [
+            json!({"synopsis": "New"}),
+            json!({"runtime_min": 3}),
+            json!({"translations": {"de": {"synopsis": "Neu"}}}),
+        ] {
+            assert_eq!(keys(Some(&a), Some(&title_with(fields))), "title:heat");
+        }
     }
 
     #[test]
-    fn an_edit_purges_where_the_title_is_shown_and_no_list_it_stays_in() {
-        let a = title_with(&["Drama"], true, "heat");
-        assert_eq!(keys(Some(&a), Some(&a)), "title:heat");
+    fn what_its_card_says_purges_where_it_is_shown_and_no_list_it_stays_in() {
+        let a = title_with(json!({}));
+        assert_eq!(
+            keys(Some(&a), Some(&title_with(json!({"translations": {"de": {"name": "Hitze"}}})))),
+            "card:heat search title:heat"
+        );
+        let poster = json!({"images": [{"kind": "poster", "url": "/media/x.jpg"}]});
+        assert_eq!(keys(Some(&a), Some(&title_with(poster))), "card:heat title:heat");
     }
 
     #[test]
-    fn appearing_and_vanishing_purge_every_list_and_rail() {
-        let a = title_with(&["Drama"], true, "heat");
-        let all = "catalog genre:drama genres rail:top title:heat";
-        assert_eq!(keys(None, Some(&a)), all);
-        assert_eq!(keys(Some(&a), None), all);
-        assert_eq!(keys(Some(&title_with(&["Drama"], false, "heat")), Some(&a)), all);
+    fn appearing_vanishing_and_another_age_class_purge_every_list() {
+        let (a, draft) = (title_with(json!({})), title_with(json!({"state": "draft"})));
+        assert_eq!(keys(None, Some(&a)), ALL);
+        assert_eq!(keys(Some(&a), None), ALL);
+        assert_eq!(keys(Some(&draft), Some(&a)), ALL);
+        let region = ALL.replace("genres ", "");
+        assert_eq!(keys(Some(&a), Some(&title_with(json!({"maturity": "X"})))), region);
+        assert_eq!(keys(Some(&a), Some(&title_with(json!({"regions": {"DE": {"blocked": true}}})))), region);
     }
 
     #[test]
     fn a_change_of_genre_purges_the_lists_it_leaves_and_joins() {
-        let (a, b) = (title_with(&["Drama", "War"], true, "heat"), title_with(&["War", "Crime"], true, "heat"));
-        assert_eq!(keys(Some(&a), Some(&b)), "genre:crime genre:drama genres title:heat");
+        let (a, b) = (title_with(json!({"genres": ["Drama", "War"]})), title_with(json!({"genres": ["War", "Crime"]})));
+        assert_eq!(keys(Some(&a), Some(&b)), "card:heat genre:crime genre:drama genres title:heat");
     }
 
     #[test]
-    fn a_new_place_in_the_order_purges_the_lists_it_moves_in() {
-        let (a, b) = (title_with(&["Drama"], true, "heat"), title_with(&["Drama"], true, "zeat"));
-        assert_eq!(keys(Some(&a), Some(&b)), "catalog genre:drama title:heat");
+    fn a_new_place_in_an_order_purges_the_lists_it_moves_in() {
+        let a = title_with(json!({}));
+        assert_eq!(
+            keys(Some(&a), Some(&title_with(json!({"sort_name": "zeat"})))),
+            "catalog:by-name genre:drama:by-name title:heat"
+        );
+        assert_eq!(
+            keys(Some(&a), Some(&title_with(json!({"rating": 3})))),
+            "card:heat catalog:by-rating genre:drama:by-rating title:heat"
+        );
+        assert_eq!(
+            keys(Some(&a), Some(&title_with(json!({"year": 1999})))),
+            "card:heat catalog:by-year genre:drama:by-year title:heat year:1999"
+        );
+    }
+
+    #[test]
+    fn a_part_purges_the_page_of_its_person_alone() {
+        let (a, b) = (title_with(json!({})), title_with(json!({"people": [{"name": "Ann", "role": "writer"}]})));
+        assert_eq!(keys(Some(&a), Some(&b)), "person:ann title:heat");
     }
 
     #[test]
     fn a_draft_purges_nothing_but_its_own_absence() {
-        let a = title_with(&["Drama"], false, "heat");
+        let a = title_with(json!({"state": "draft"}));
         assert_eq!(keys(None, Some(&a)), "title:heat");
+        assert_eq!(
+            keys(Some(&a), Some(&title_with(json!({"state": "draft", "year": 1999, "maturity": "X"})))),
+            "title:heat"
+        );
+    }
+
+    #[test]
+    fn a_page_with_too_many_titles_names_them_in_crowds() {
+        let ids: Vec<String> = (0..400).map(|n| format!("{n}-{}", "x".repeat(70))).collect();
+        let few = of_page([home()], ids.iter().take(3).map(String::as_str), []);
+        assert_eq!(few.len(), 4);
+        let many = of_page([home()], ids.iter().map(String::as_str), []);
+        assert!(many.len() <= 257 && many.contains(&home().unwrap()));
+        assert!(ids.iter().all(|id| many.contains(&crowd(id).unwrap())));
     }
 }

@@ -1,5 +1,8 @@
-//! What a title, a rail and a page are: the model, its validation, its documents and their surrogate keys. No I/O.
+//! What the catalogue is, without I/O: its things, what they may hold, what is read of them, and which keys purge it.
 pub mod documents;
 pub mod keys;
+pub mod maturity;
 pub mod model;
+pub mod read;
+pub mod similar;
 pub mod validate;

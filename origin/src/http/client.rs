@@ -1,272 +1,356 @@
-//! The client API: what viewers' apps read, through the edge. Every answer says which state of the database it was
-//! read at and by which keys it can be purged.
-use super::conditional::{client_has, etag_of};
+//! The client API: what viewers' apps read, through the edge. Each answer is for the viewer the edge names; nothing the
+//! viewer may not see is read for it.
+use super::ApiResult;
+use super::answers::{Reading, absent};
 use super::extract::Segment;
-use super::{ApiResult, App};
-use crate::catalog::documents::{self, Document, Kind, Schedule};
+use super::query::{Query, cursor, place};
+use super::spec::{Api, Op, integer, one_of, pattern, text};
+use crate::catalog::documents::schemas::{
+    CatalogPage, CollectionPage, GenresPage, HomePage, PersonPage, SearchPage, SeasonPage, SeriesPage, SimilarPage,
+    TitlePage,
+};
+use crate::catalog::documents::{self, Card, Listed, Row};
 use crate::catalog::keys;
+use crate::catalog::model::{CollectionInput, Fill, PersonInput, SeasonInput, SortBy, TitleKind, season_id};
+use crate::catalog::similar::SHOWN;
 use crate::catalog::validate::check_id;
-use crate::error::{ApiError, problem_response};
-use crate::store::{Page, Snapshot};
-use axum::Router;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use crate::store::{After, Found, Page, words_of};
+use axum::extract::{Path, RawQuery};
 use axum::routing::get;
-use base64ct::{Base64UrlUnpadded, Encoding};
-use kv_schemas::header::{CDN_CACHE_CONTROL, MIN_AS_OF, SURROGATE_AS_OF, SURROGATE_KEY};
-use kv_schemas::{AsOf, Problem, SurrogateKey};
+use kv_schemas::Problem;
 use std::collections::HashMap;
+use utoipa::openapi::path::HttpMethod;
 
 const LIMIT_DEFAULT: u32 = 24;
 const LIMIT_MAX: u32 = 100;
+const QUERY_CHARS_MAX: usize = 100;
 
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/v1/home", get(home))
-        .route("/v1/catalog", get(catalog))
-        .route("/v1/genres", get(genres))
-        .route("/v1/titles/{id}", get(title))
-}
+const ALL: [&str; 4] = ["Viewer-Region", "Viewer-Locale", "Viewer-Maturity", "Viewer-Plan"];
+const SEEN: [&str; 3] = ["Viewer-Region", "Viewer-Locale", "Viewer-Maturity"];
 
-async fn home(State(app): State<App>, headers: HeaderMap) -> ApiResult {
-    let mut snapshot = snapshot(&app, &headers).await?;
-    let now_ms = moment();
-    let rails = snapshot.rails(now_ms).await?;
-    let schedule = Schedule::of(snapshot.next_change_ms(now_ms).await?, rails.iter().flat_map(|(_, titles)| titles));
-    Ok(answer(&documents::home(&rails), (&snapshot.as_of, schedule, now_ms), &headers))
-}
-
-async fn title(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> ApiResult {
-    let mut snapshot = snapshot(&app, &headers).await?;
-    let now_ms = moment();
-    let next_change_ms = snapshot.next_change_ms(now_ms).await?;
-    let found = match check_id(&id) {
-        Ok(()) => snapshot.visible_title(&id, now_ms).await?,
-        // No title can ever have this id: nothing to purge by, nothing to keep.
-        Err(_) => return Err(absent("There is no title of this id").into()),
+pub fn api() -> Api {
+    let op = |summary: &str, fields: &[&str]| {
+        Op::new("client", summary)
+            .viewer(fields)
+            .field("Min-As-Of", text(), "The answer must be at least this new")
+            .empty(304, "The client has it already")
+            .problems(&[(400, "The request has faults, each named")])
     };
-    match found {
-        Some(title) => {
-            let state = (&snapshot.as_of, Schedule::of(next_change_ms, [&title]), now_ms);
-            Ok(answer(&documents::title(&title), state, &headers))
-        }
-        None => {
-            let state = (&snapshot.as_of, Schedule::of(next_change_ms, []), now_ms);
-            Ok(answer_absent("There is no title of this id", keys::title(&id), state))
-        }
-    }
-}
-
-async fn genres(State(app): State<App>, headers: HeaderMap) -> ApiResult {
-    let mut snapshot = snapshot(&app, &headers).await?;
-    let now_ms = moment();
-    let genres = snapshot.genres().await?;
-    let schedule = Schedule::of(snapshot.next_change_ms(now_ms).await?, []);
-    Ok(answer(&documents::genres(&genres), (&snapshot.as_of, schedule, now_ms), &headers))
-}
-
-async fn catalog(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> ApiResult {
-    let query = CatalogQuery::read(query.as_deref().unwrap_or(""))?;
-    let mut snapshot = snapshot(&app, &headers).await?;
-    let now_ms = moment();
-    let next_change_ms = snapshot.next_change_ms(now_ms).await?;
-    let list = query.genre.as_deref().unwrap_or("");
-    if !list.is_empty() && !snapshot.has_genre(list).await? {
-        let state = (&snapshot.as_of, Schedule::of(next_change_ms, []), now_ms);
-        return Ok(answer_absent("There is no such genre", keys::genre(list), state));
-    }
-    let after = query.cursor.as_ref().map(|cursor| (cursor.sort_name.as_str(), cursor.id.as_str()));
-    // One more than asked for tells whether there is a next page.
-    let mut titles = snapshot.list(Page { list, after, limit: query.limit + 1 }, now_ms).await?;
-    let shown = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let has_next = titles.len() > shown;
-    titles.truncate(shown);
-    let next = titles.last().filter(|_| has_next).map(|last| {
-        let cursor = Cursor { list: list.into(), sort_name: last.input.sort_name.clone(), id: last.id.clone() };
-        cursor.encode()
-    });
-    let document = documents::catalog(&titles, query.genre.as_deref(), next);
-    Ok(answer(&document, (&snapshot.as_of, Schedule::of(next_change_ms, &titles), now_ms), &headers))
-}
-
-fn moment() -> i64 {
-    i64::try_from(crate::now_ms()).unwrap_or(i64::MAX)
-}
-
-/// The state a page was read at, when it changes by itself, and now.
-type ReadAt<'a> = (&'a AsOf, Schedule, i64);
-
-/// A snapshot that is new enough for the client.
-async fn snapshot(app: &App, headers: &HeaderMap) -> Result<Snapshot, ApiError> {
-    let min = demanded(headers)?;
-    reached(app.store.client_snapshot(min.as_ref()).await?, min)
-}
-
-/// The primary's: for what must not be behind, such as whether a session is over.
-pub(super) async fn newest_snapshot(app: &App, headers: &HeaderMap) -> Result<Snapshot, ApiError> {
-    let min = demanded(headers)?;
-    reached(app.store.snapshot().await?, min)
-}
-
-/// `Min-As-Of`, if the client sent it.
-fn demanded(headers: &HeaderMap) -> Result<Option<AsOf>, Problem> {
-    let read = |value: &HeaderValue| {
-        value.to_str().unwrap_or("").parse::<AsOf>().map_err(|error| {
-            Problem::new(400, "min-as-of-invalid", "Min-As-Of is not of the form a write answers with")
-                .fault("Min-As-Of", error.to_string())
-        })
+    let one = |summary: &str| op(summary, &SEEN).id().problems(&[(404, "It is not there, or not for this viewer")]);
+    let page = |op: Op| {
+        op.query("limit", integer(1, i64::from(LIMIT_MAX)), "24 when not given").query(
+            "cursor",
+            text(),
+            "`next_cursor` of the same list",
+        )
     };
-    headers.get(MIN_AS_OF).map(read).transpose()
+    let list = page(op("A part of the catalogue", &SEEN))
+        .query("genre", pattern("^[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?$"), "Slug")
+        .query("kind", one_of(&["film", "series"]), "")
+        .query("year", integer(1870, 2200), "")
+        .query("sort", one_of(&SORTS), "`-`: highest first")
+        .problems(&[(404, "There is no such genre")]);
+    let words = page(op("Titles by name, translated name or people; forgives misspelling", &SEEN)).query(
+        "q",
+        text(),
+        "What the viewer typed",
+    );
+    Api::new()
+        .add(
+            HttpMethod::Get,
+            "/v1/home",
+            get(home),
+            op("The home page", &ALL).answer::<HomePage>(200, "Rails in order"),
+        )
+        .add(HttpMethod::Get, "/v1/catalog", get(catalog), list.answer::<CatalogPage>(200, "Titles in order"))
+        .add(
+            HttpMethod::Get,
+            "/v1/genres",
+            get(genres),
+            op("Genres that have titles", &["Viewer-Locale"]).answer::<GenresPage>(200, "By slug"),
+        )
+        .add(
+            HttpMethod::Get,
+            "/v1/titles/{id}",
+            get(title),
+            one("A film or series").answer::<TitlePage>(200, "The title"),
+        )
+        .add(
+            HttpMethod::Get,
+            "/v1/titles/{id}/similar",
+            get(similar),
+            one("Titles like this one").answer::<SimilarPage>(200, "Best first"),
+        )
+        .add(
+            HttpMethod::Get,
+            "/v1/series/{id}",
+            get(series),
+            one("A series with its seasons").answer::<SeriesPage>(200, "The series"),
+        )
+        .add(
+            HttpMethod::Get,
+            "/v1/series/{id}/seasons/{number}",
+            get(season),
+            one("A season with its episodes")
+                .path("number", integer(0, 10_000))
+                .answer::<SeasonPage>(200, "The season"),
+        )
+        .add(
+            HttpMethod::Get,
+            "/v1/people/{id}",
+            get(person),
+            one("A person and their titles").answer::<PersonPage>(200, "The person"),
+        )
+        .add(
+            HttpMethod::Get,
+            "/v1/collections/{id}",
+            get(collection),
+            one("Titles an editor put together").answer::<CollectionPage>(200, "The collection"),
+        )
+        .add(HttpMethod::Get, "/v1/search", get(search), words.answer::<SearchPage>(200, "Best first"))
 }
 
-fn reached(snapshot: Snapshot, min: Option<AsOf>) -> Result<Snapshot, ApiError> {
-    match min {
-        Some(min) if !snapshot.as_of.covers(&min) => {
-            Err(Problem::new(503, "behind", "This database has not reached the demanded state")
-                .detail(format!("it is at {}", snapshot.as_of))
-                .into())
+fn gone(cards: &[Card]) -> Vec<i64> {
+    cards.iter().map(|card| card.gone_ms).collect()
+}
+
+async fn home(mut reading: Reading) -> ApiResult {
+    let rails = reading.snapshot.rails(reading.eye, reading.viewer.plan).await?;
+    let pinned: Vec<String> = rails.iter().flat_map(|rail| rail.input.items.iter().cloned()).collect();
+    let pinned: HashMap<String, Card> =
+        reading.snapshot.cards(&pinned, reading.eye).await?.into_iter().map(|card| (card.id.clone(), card)).collect();
+    let mut fills: HashMap<Fill, Vec<Card>> = HashMap::new();
+    let mut rows = Vec::with_capacity(rails.len());
+    for rail in rails {
+        let size = usize::try_from(rail.input.size).unwrap_or(0);
+        let mut cards: Vec<Card> = rail.input.items.iter().filter_map(|id| pinned.get(id).cloned()).collect();
+        if let Some(fill) = &rail.input.fill
+            && cards.len() < size
+        {
+            if !fills.contains_key(fill) {
+                let page = Page {
+                    list: fill.genre.as_deref().unwrap_or(""),
+                    kind: fill.kind,
+                    sort: fill.sort,
+                    descending: fill.sort != SortBy::Name,
+                    // Room for pinned ones that are met again.
+                    limit: 80,
+                    ..Page::default()
+                };
+                fills.insert(fill.clone(), reading.snapshot.list(&page, reading.eye).await?);
+            }
+            let more = fills.get(fill).map(Vec::as_slice).unwrap_or_default();
+            let new: Vec<Card> =
+                more.iter().filter(|card| cards.iter().all(|have| have.id != card.id)).cloned().collect();
+            cards.extend(new);
         }
-        _ => Ok(snapshot),
+        cards.truncate(size);
+        rows.push(Row { rail, cards });
     }
+    let ends: Vec<i64> = rows.iter().flat_map(|row| gone(&row.cards)).collect();
+    let document = documents::home(&rows, &reading.viewer);
+    reading.answer(document, ends)
 }
 
-fn text(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+const NO_TITLE: &str = "There is no title of this id";
+
+async fn title(Segment(id): Segment, mut reading: Reading) -> ApiResult {
+    // No title can ever have such an id: nothing to purge by, nothing to keep.
+    check_id(&id).map_err(|_| absent(NO_TITLE))?;
+    let Some((title, until_ms)) = reading.snapshot.visible_title(&id, reading.eye).await? else {
+        return reading.absent(NO_TITLE, [keys::title(&id)]);
+    };
+    let names = reading.snapshot.names_of(&title).await?;
+    let document = documents::title(&title, &names, &reading.viewer.locale);
+    reading.answer(document, [until_ms])
 }
 
-fn joined(keys: &[SurrogateKey]) -> String {
-    keys.iter().map(SurrogateKey::as_str).collect::<Vec<_>>().join(" ")
+async fn similar(Segment(id): Segment, mut reading: Reading) -> ApiResult {
+    check_id(&id).map_err(|_| absent(NO_TITLE))?;
+    let Some((_, until_ms)) = reading.snapshot.visible_title(&id, reading.eye).await? else {
+        return reading.absent(NO_TITLE, [keys::title(&id)]);
+    };
+    let candidates = reading.snapshot.similar(&id).await?;
+    let mut cards = reading.snapshot.cards(&candidates, reading.eye).await?;
+    cards.truncate(SHOWN);
+    let ends: Vec<i64> = gone(&cards).into_iter().chain([until_ms]).collect();
+    let document = documents::similar(&id, &cards, &candidates, &reading.viewer.locale);
+    reading.answer(document, ends)
 }
 
-/// The fields every cacheable answer carries.
-fn cache_fields(kind: Kind, keys: &[SurrogateKey], read_at: ReadAt<'_>) -> [(HeaderName, HeaderValue); 4] {
-    let (as_of, schedule, now_ms) = read_at;
-    [
-        (header::CACHE_CONTROL, HeaderValue::from_static(kind.cache_control())),
-        (HeaderName::from_static(CDN_CACHE_CONTROL), text(&kind.cdn_cache_control(schedule, now_ms))),
-        (HeaderName::from_static(SURROGATE_KEY), text(&joined(keys))),
-        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
-    ]
+const NO_SERIES: &str = "There is no series of this id";
+
+async fn series(Segment(id): Segment, mut reading: Reading) -> ApiResult {
+    check_id(&id).map_err(|_| absent(NO_SERIES))?;
+    let found = reading.snapshot.visible_title(&id, reading.eye).await?;
+    let Some((title, until_ms)) = found.filter(|(title, _)| title.input.kind == TitleKind::Series) else {
+        return reading.absent(NO_SERIES, [keys::title(&id)]);
+    };
+    let names = reading.snapshot.names_of(&title).await?;
+    let seasons = reading.snapshot.seasons(&id).await?;
+    let document = documents::series(&title, &names, &seasons, &reading.viewer.locale);
+    reading.answer(document, [until_ms])
 }
 
-fn answer(document: &Document, read_at: ReadAt<'_>, headers: &HeaderMap) -> Response {
-    let etag = etag_of(document.body.as_bytes());
-    let fields = cache_fields(document.kind, &document.keys, read_at);
-    let etag_field = [(header::ETAG, text(&etag))];
-    if client_has(headers, &etag) {
-        return (StatusCode::NOT_MODIFIED, etag_field, fields).into_response();
-    }
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (etag_field, fields, json, document.body.clone()).into_response()
+async fn season(Path((id, number)): Path<(String, String)>, mut reading: Reading) -> ApiResult {
+    let no_season = "There is no such season";
+    check_id(&id).map_err(|_| absent(no_season))?;
+    let number = number_of(&number).ok_or_else(|| absent(no_season))?;
+    let record_id = season_id(&id, number);
+    let found = reading.snapshot.visible_title(&id, reading.eye).await?;
+    let season = reading.snapshot.record::<SeasonInput>(&record_id).await?;
+    let season = season.filter(|season| season.deleted_at_ms.is_none());
+    let (Some((title, until_ms)), Some(season)) = (found, season) else {
+        return reading.absent(no_season, [keys::title(&id), keys::season(&record_id)]);
+    };
+    let document = documents::season(&title, number, &season, &reading.viewer.locale);
+    reading.answer(document, [until_ms])
 }
 
-fn absent(title: &str) -> Problem {
-    Problem::new(404, "not-found", title)
+/// A season's number, in its one spelling.
+pub(super) fn number_of(text: &str) -> Option<i64> {
+    text.parse::<i64>().ok().filter(|number| (0..=10_000).contains(number) && number.to_string() == text)
 }
 
-/// A 404 the edge may keep until the thing appears.
-fn answer_absent(title: &str, key: Option<SurrogateKey>, read_at: ReadAt<'_>) -> Response {
-    let mut response = problem_response(&absent(title));
-    let keys: Vec<_> = key.into_iter().collect();
-    if !keys.is_empty() {
-        for (name, value) in cache_fields(Kind::Absent, &keys, read_at) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
+async fn person(Segment(id): Segment, mut reading: Reading) -> ApiResult {
+    let no_person = "There is no person of this id";
+    check_id(&id).map_err(|_| absent(no_person))?;
+    let found = reading.snapshot.record::<PersonInput>(&id).await?;
+    let Some(person) = found.filter(|person| person.visible) else {
+        return reading.absent(no_person, [keys::person(&id)]);
+    };
+    let parts = reading.snapshot.parts_of(&id, reading.eye).await?;
+    let ends: Vec<i64> = parts.iter().map(|part| part.card.gone_ms).collect();
+    let document = documents::person(&person, &parts, &reading.viewer.locale);
+    reading.answer(document, ends)
 }
 
-/// Where a page of a list begins. Opaque to clients.
-#[derive(Debug, PartialEq, Eq)]
-struct Cursor {
-    list: String,
-    sort_name: String,
-    id: String,
+async fn collection(Segment(id): Segment, mut reading: Reading) -> ApiResult {
+    let no_collection = "There is no collection of this id";
+    check_id(&id).map_err(|_| absent(no_collection))?;
+    let found = reading.snapshot.record::<CollectionInput>(&id).await?;
+    let Some(collection) = found.filter(|collection| collection.visible) else {
+        return reading.absent(no_collection, [keys::collection(&id)]);
+    };
+    let cards = reading.snapshot.cards(&collection.input.items, reading.eye).await?;
+    let document = documents::collection(&collection, &cards, &reading.viewer.locale);
+    let ends = gone(&cards);
+    reading.answer(document, ends)
 }
 
-impl Cursor {
-    fn encode(&self) -> String {
-        let json = serde_json::json!([self.list, self.sort_name, self.id]);
-        Base64UrlUnpadded::encode_string(json.to_string().as_bytes())
-    }
-
-    fn decode(text: &str) -> Option<Self> {
-        let bytes = Base64UrlUnpadded::decode_vec(text).ok()?;
-        let (list, sort_name, id) = serde_json::from_slice(&bytes).ok()?;
-        Some(Self { list, sort_name, id })
-    }
+async fn genres(mut reading: Reading) -> ApiResult {
+    let genres = reading.snapshot.genres().await?;
+    let document = documents::genres(&genres, &reading.viewer.locale);
+    reading.answer(document, [])
 }
 
-#[derive(Debug)]
+const SORTS: [&str; 8] = ["name", "-name", "year", "-year", "rating", "-rating", "added", "-added"];
+
+#[derive(Debug, Default)]
 struct CatalogQuery {
     genre: Option<String>,
-    cursor: Option<Cursor>,
+    kind: Option<TitleKind>,
+    year: Option<i64>,
+    sort: SortBy,
+    descending: bool,
+    after: Option<After>,
     limit: u32,
 }
 
 impl CatalogQuery {
-    /// Every fault of the known parameters is named; unknown ones are ignored.
     fn read(query: &str) -> Result<Self, Problem> {
-        let mut problem = Problem::new(400, "query-invalid", "The query has faults");
-        let mut given: HashMap<&str, String> = HashMap::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !["genre", "limit", "cursor"].contains(&name) {
-                continue;
-            }
-            if given.insert(name, value.to_string()).is_some() {
-                problem = problem.fault(name, "must be given once");
-            }
+        let mut query = Query::read(query, &["cursor", "genre", "kind", "limit", "sort", "year"]);
+        let genre = query.take("genre", "the slug of a genre, as /v1/genres lists them", |text| {
+            check_id(text).is_ok().then(|| text.to_string())
+        });
+        let year = |text: &str| text.parse::<i64>().ok().filter(|y| (1870..=2200).contains(y) && text.len() == 4);
+        let sort = |text: &str| {
+            SortBy::named(text.trim_start_matches('-'))
+                .filter(|_| SORTS.contains(&text))
+                .map(|by| (by, text.starts_with('-')))
+        };
+        let kind = query.take("kind", "film or series", TitleKind::named);
+        let year = query.take("year", "a year from 1870 to 2200", year);
+        let (sort, descending) = query.take("sort", &format!("one of {}", SORTS.join(", ")), sort).unwrap_or_default();
+        let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX);
+        let mut read = Self { genre, kind, year, sort, descending, after: None, limit };
+        let (list, page) = (read.list(), read.page());
+        let after = query.take("cursor", "a next_cursor of the same list", |text| {
+            place::<After>(&list, text).filter(|after| page.fits(after))
+        });
+        read.after = after;
+        query.end()?;
+        Ok(read)
+    }
+
+    /// What a cursor is good for.
+    fn list(&self) -> String {
+        let Self { genre, kind, year, sort, descending, .. } = self;
+        let (genre, kind) = (genre.as_deref().unwrap_or(""), kind.map_or("", TitleKind::as_str));
+        format!("{genre}|{kind}|{}|{}|{descending}", year.unwrap_or(0), sort.as_str())
+    }
+
+    fn page(&self) -> Page<'_> {
+        Page {
+            list: self.genre.as_deref().unwrap_or(""),
+            kind: self.kind,
+            year: self.year,
+            sort: self.sort,
+            descending: self.descending,
+            after: self.after.clone(),
+            limit: self.limit.saturating_add(1),
         }
-        let mut limit = LIMIT_DEFAULT;
-        if let Some(text) = given.remove("limit") {
-            match text.parse::<u32>().ok().filter(|n| (1..=LIMIT_MAX).contains(n) && !text.starts_with('+')) {
-                Some(n) => limit = n,
-                None => problem = problem.fault("limit", format!("must be a whole number from 1 to {LIMIT_MAX}")),
-            }
-        }
-        let genre = given.remove("genre");
-        if genre.as_deref().is_some_and(|genre| check_id(genre).is_err()) {
-            problem = problem.fault("genre", "must be the slug of a genre, as /v1/genres lists them");
-        }
-        let mut cursor = None;
-        if let Some(text) = given.remove("cursor") {
-            let list = genre.as_deref().unwrap_or("");
-            cursor = Cursor::decode(&text).filter(|cursor| cursor.list == list);
-            if cursor.is_none() {
-                problem = problem.fault("cursor", "must be a next_cursor of the same list");
-            }
-        }
-        if problem.errors.is_empty() { Ok(Self { genre, cursor, limit }) } else { Err(problem) }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+async fn catalog(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
+    let query = CatalogQuery::read(query.as_deref().unwrap_or(""))?;
+    if let Some(genre) = &query.genre
+        && !reading.snapshot.has_genre(genre).await?
+    {
+        return reading.absent("There is no such genre", [keys::genre(genre)]);
+    }
+    // One more than asked for tells whether there is a next page.
+    let page = query.page();
+    let mut cards = reading.snapshot.list(&page, reading.eye).await?;
+    let shown = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let has_next = cards.len() > shown;
+    cards.truncate(shown);
+    let next = cards.last().filter(|_| has_next).map(|last| cursor(&query.list(), &page.after(last)));
+    let listed = Listed { genre: query.genre.as_deref(), year: query.year, sort: query.sort };
+    let document = documents::catalog(&cards, &listed, next, &reading.viewer.locale);
+    let ends = gone(&cards);
+    reading.answer(document, ends)
+}
 
-    #[test]
-    fn a_cursor_comes_back_as_it_went() {
-        let cursor = Cursor { list: "drama".into(), sort_name: "heat \"1\"".into(), id: "heat".into() };
-        assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
-        for bad in ["", "x", "e30", "WyJhIl0", "ééé"] {
-            assert_eq!(Cursor::decode(bad), None, "{bad:?}");
+async fn search(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
+    let mut query = Query::read(query.as_deref().unwrap_or(""), &["q", "limit", "cursor"]);
+    let words = query.take("q", &format!("at most {QUERY_CHARS_MAX} characters"), |text| {
+        (text.chars().count() <= QUERY_CHARS_MAX).then(|| words_of(text))
+    });
+    let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX);
+    let list = format!("search|{}", words.as_deref().unwrap_or_default().join(" "));
+    let after =
+        query.take("cursor", "a next_cursor of the same search", |text| place::<(u32, i64, String)>(&list, text));
+    query.end()?;
+    let found = reading.snapshot.search(&words.unwrap_or_default(), reading.eye).await?;
+    let is_beyond = |found: &Found| match &after {
+        None => true,
+        Some((score, votes, id)) => {
+            let rank = (*score, *votes);
+            found.rank() < rank || (found.rank() == rank && found.card.id > *id)
         }
-    }
-
-    #[test]
-    fn every_fault_of_a_query_is_named_and_strangers_are_ignored() {
-        let at = |query| {
-            let faults = CatalogQuery::read(query).unwrap_err().errors;
-            faults.into_iter().map(|fault| fault.at).collect::<Vec<_>>()
-        };
-        assert_eq!(at("limit=0&genre=A&cursor=x"), ["limit", "genre", "cursor"]);
-        assert_eq!(at("limit=1&limit=2"), ["limit"]);
-        assert_eq!(at("limit=101"), ["limit"]);
-        assert_eq!(at("limit=+5"), ["limit"]);
-        let foreign = Cursor { list: "drama".into(), sort_name: "a".into(), id: "a".into() }.encode();
-        assert_eq!(at(&format!("genre=war&cursor={foreign}")), ["cursor"]);
-        assert_eq!(CatalogQuery::read("utm=1&limit=5").unwrap().limit, 5);
-    }
+    };
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut beyond: Vec<Found> = found.into_iter().filter(is_beyond).collect();
+    let has_next = beyond.len() > shown;
+    beyond.truncate(shown);
+    let next = beyond.last().filter(|_| has_next).map(|last| {
+        let (score, votes) = last.rank();
+        cursor(&list, &(score, votes, &last.card.id))
+    });
+    let cards: Vec<Card> = beyond.into_iter().map(|found| found.card).collect();
+    let document = documents::search(&cards, next, &reading.viewer.locale);
+    let ends = gone(&cards);
+    reading.answer(document, ends)
 }

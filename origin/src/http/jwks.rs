@@ -1,5 +1,5 @@
 //! The public keys that verify this service's tokens (RFC 7517), as a document the edge keeps like any other.
-use super::client::newest_snapshot;
+use super::answers::newest_snapshot;
 use super::conditional::{client_has, etag_of};
 use super::{ApiResult, App};
 use axum::Router;

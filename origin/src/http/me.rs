@@ -2,8 +2,8 @@
 //! else; no path, query or body names an account.
 //!
 //! Reads carry the key `viewer:<sub>` and may be kept for that viewer alone, for half a minute; writes purge it, hard.
+use super::answers::newest_snapshot;
 use super::auth::{body_faults, check_name, done, moment, revoke, user_key, viewer_key};
-use super::client::newest_snapshot;
 use super::conditional::{client_has, etag_of};
 use super::extract::{Segment, Whole, read_json};
 use super::guard::ViewerToken;
@@ -12,16 +12,16 @@ use crate::catalog::keys;
 use crate::catalog::model::Title;
 use crate::catalog::validate::check_id;
 use crate::error::ApiError;
-use crate::store::Write;
 use crate::store::accounts::{Account, moment as rfc_3339};
 use crate::store::viewing::Progress;
+use crate::store::{Eye, Write};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
-use kv_schemas::viewer::{Locale, Maturity, Plan};
+use kv_schemas::viewer::{Locale, Maturity, Plan, Region};
 use kv_schemas::{AsOf, Problem};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -212,7 +212,7 @@ async fn watch_list(State(app): State<App>, viewer: ViewerToken, headers: Header
     }
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
-    let listed = snapshot.watch_list(&account.id, moment()).await?;
+    let listed = snapshot.watch_list(&account.id, eye_of(&viewer, &account)).await?;
     let items = listed.iter().map(|(title, added_ms)| Item { title: card(title), added_at: *added_ms }).collect();
     let shown: Vec<&Title> = listed.iter().map(|(title, _)| title).collect();
     private(&Items { items }, &account.id, &shown, &snapshot.as_of, &headers)
@@ -232,7 +232,7 @@ async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers:
     }
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
-    let begun = snapshot.continue_watching(&account.id, CONTINUE_MAX, moment()).await?;
+    let begun = snapshot.continue_watching(&account.id, CONTINUE_MAX, eye_of(&viewer, &account)).await?;
     let items = begun.iter().map(|(title, progress)| Item {
         title: card(title),
         episode_id: progress.episode_id.as_deref(),
@@ -249,12 +249,21 @@ fn absent() -> ApiError {
     Problem::new(404, "not-found", "There is no title of this id").into()
 }
 
-/// The account, and that viewers see the title.
+/// Which titles this viewer sees: where the token was issued, and what the account may see now.
+fn eye_of(viewer: &ViewerToken, account: &Account) -> Eye {
+    let region = viewer.0.region.unwrap_or(Region::OTHER);
+    Eye { region, maturity: i64::from(account.maturity.years()), now_ms: moment() }
+}
+
+/// The account, and that this viewer sees the title.
 async fn about(write: &mut Write, viewer: &ViewerToken, title_id: &str) -> Result<Account, ApiError> {
     let account = viewer.account_to_write(write).await?;
-    let now_ms = moment();
-    let title = write.title(title_id).await?.filter(|title| title.visible && title.input.visible_at(now_ms));
-    if title.is_none() {
+    let eye = eye_of(viewer, &account);
+    let is_seen = |title: &Title| {
+        let shown = title.shown.is_in(eye.region) && title.input.shown_at(eye.now_ms).is_in(eye.region);
+        shown && i64::from(title.input.age().years()) <= eye.maturity
+    };
+    if !write.title(title_id).await?.as_ref().is_some_and(is_seen) {
         return Err(absent());
     }
     Ok(account)

@@ -2,18 +2,26 @@
 pub mod access_log;
 mod accounts;
 mod admin;
+mod answers;
+mod audit;
 pub mod auth;
+mod bulk;
 mod client;
 mod conditional;
+mod docs;
 mod extract;
 mod guard;
+mod idempotency;
 pub mod jwks;
 pub mod limits;
 mod me;
 mod ops;
 mod purges;
+mod query;
+mod records;
 mod rendered;
 pub mod shed;
+mod spec;
 
 use crate::auth::Auth;
 use crate::edges::Edges;
@@ -64,21 +72,23 @@ pub fn router(app: App, roles: &[Role]) -> Router {
         let door = Door { gates: Arc::clone(&app.gates), read, write };
         routes.route_layer(axum::middleware::from_fn_with_state(door, shed::shed))
     };
+    let mut described = spec::Api::new();
     // Not behind a gate: a service that is full must still be able to say so.
     let mut router = ops::routes();
     if roles.contains(&Role::Client) {
         let shared = axum::middleware::from_fn_with_state(app.clone(), rendered::serve);
-        let routes = client::routes().route_layer(shared).merge(me::routes());
+        let routes = described.describe(client::api()).route_layer(shared).merge(me::routes());
         router = router.merge(behind(routes, Work::ClientRead, Work::ClientWrite));
     }
     if roles.contains(&Role::Admin) {
-        let routes = admin::routes().merge(purges::routes()).merge(accounts::routes());
+        let routes = described.describe(admin::api()).merge(purges::routes()).merge(accounts::routes());
         router = router.merge(behind(routes, Work::AdminRead, Work::AdminWrite));
     }
     if roles.contains(&Role::Auth) {
         router = router.merge(behind(auth::routes().merge(jwks::routes()), Work::Auth, Work::Auth));
     }
     router
+        .merge(docs::routes(described.end()))
         .fallback(|| async { problem_response(&Problem::new(404, "not-found", "There is nothing at this path")) })
         .method_not_allowed_fallback(|| async {
             problem_response(&Problem::new(405, "method-not-allowed", "This path does not take this method"))

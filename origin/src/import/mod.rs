@@ -4,16 +4,13 @@ pub mod mongo;
 mod ndjson;
 mod vega;
 
-use crate::catalog::keys;
-use crate::catalog::model::{Rail, Title, TitleInput};
+use crate::catalog::model::{RailInput, TitleInput};
+use crate::edits::{Edited, Edits, Wanted};
 use crate::error::StoreError;
 use crate::generate::Viewer;
-use crate::now_ms;
-use crate::store::{LoggedPurge, Store};
-use kv_schemas::surrogate_key::KEYS_PER_PURGE_MAX;
-use kv_schemas::{PurgeMode, SurrogateKey};
+use crate::store::Store;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Titles written in one transaction.
@@ -47,7 +44,7 @@ pub enum ImportError {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub titles: Vec<(String, TitleInput)>,
-    pub rails: Vec<Rail>,
+    pub rails: Vec<(String, RailInput)>,
     pub viewers: Vec<Viewer>,
     pub report: Report,
 }
@@ -160,67 +157,44 @@ pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Res
     Ok(report)
 }
 
-async fn write_titles(store: &Store, chunk: &[(String, TitleInput)], report: &mut Report) -> Result<(), ImportError> {
-    let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
+/// One batch, in one transaction with its purge. How many were created, updated, and left as they were.
+async fn write_batch<I: Edited>(store: &Store, chunk: &[(String, I)]) -> Result<([usize; 3], usize), ImportError> {
     let mut write = store.write().await?;
-    let mut purged = BTreeSet::new();
-    let (mut created, mut updated, mut unchanged) = (0, 0, 0);
+    let mut edits = Edits::by("import");
+    let (mut created, mut updated, mut unchanged) = (0usize, 0usize, 0usize);
     for (id, input) in chunk {
-        let before = write.title(id).await?;
-        if before.as_ref().is_some_and(|title| title.input == *input) {
+        let before = I::find(&mut write, id).await?;
+        let wanted = Wanted::Be(input.clone());
+        let Some(mut after) = edits.after(id, before.as_ref(), wanted) else { continue };
+        if before.as_ref().is_some_and(|before| before.version == after.version) {
             unchanged += 1;
             continue;
         }
-        let after = Title {
-            id: id.clone(),
-            version: before.as_ref().map_or(1, |title| title.version + 1),
-            input: input.clone(),
-            visible: input.visible_at(now),
-            created_at_ms: before.as_ref().map_or(now, |title| title.created_at_ms),
-            updated_at_ms: now,
-        };
-        let rails = write.rails_of(id).await?;
-        purged.extend(keys::of_change(before.as_ref(), Some(&after), &rails));
-        write.put_title(&after, now).await?;
+        let action = if before.is_some() { "edit" } else { "create" };
+        edits.put(&mut write, action, before.as_ref(), &mut after, None).await?;
         if before.is_some() { updated += 1 } else { created += 1 }
     }
-    if !purged.is_empty() {
-        purge(&mut write, purged).await?;
+    let purges = usize::from(!edits.is_empty());
+    if purges > 0 {
+        edits.log_at_once(&mut write, "import").await?;
         write.commit().await?;
-        report.purges += 1;
     }
+    Ok(([created, updated, unchanged], purges))
+}
+
+async fn write_titles(store: &Store, chunk: &[(String, TitleInput)], report: &mut Report) -> Result<(), ImportError> {
+    let ([created, updated, unchanged], purges) = write_batch(store, chunk).await?;
     report.created += created;
     report.updated += updated;
     report.unchanged += unchanged;
+    report.purges += purges;
     Ok(())
 }
 
-/// By keys, or, where they are too many for one purge, everything.
-async fn purge(write: &mut crate::store::Write, keys: BTreeSet<SurrogateKey>) -> Result<(), StoreError> {
-    let keys: Vec<_> = keys.into_iter().collect();
-    let keys = if keys.len() > KEYS_PER_PURGE_MAX { &[][..] } else { &keys };
-    let purge = LoggedPurge { keys, mode: PurgeMode::Soft, reason: Some("import"), actor: Some("import") };
-    write.purge(purge).await.map(|_| ())
-}
-
-async fn write_rails(store: &Store, rails: &[Rail], report: &mut Report) -> Result<(), ImportError> {
-    let mut write = store.write().await?;
-    let mut purged = BTreeSet::new();
-    let mut written = 0;
-    for rail in rails {
-        if write.rail(&rail.id).await?.as_ref() == Some(rail) {
-            continue;
-        }
-        write.put_rail(rail).await?;
-        purged.extend([keys::home(), keys::rail(&rail.id)].into_iter().flatten());
-        written += 1;
-    }
-    if written > 0 {
-        purge(&mut write, purged).await?;
-        write.commit().await?;
-        report.purges += 1;
-        report.rails_written += written;
-    }
+async fn write_rails(store: &Store, rails: &[(String, RailInput)], report: &mut Report) -> Result<(), ImportError> {
+    let ([created, updated, _], purges) = write_batch(store, rails).await?;
+    report.rails_written += created + updated;
+    report.purges += purges;
     Ok(())
 }
 

@@ -1,19 +1,9 @@
 //! This service's own format: one JSON object a line, `{"type":"title",…}` or `{"type":"rail",…}`, checked as the admin
 //! API checks.
 use super::Batch;
-use crate::catalog::model::Rail;
 use crate::catalog::validate::{self, check_id};
-use serde::Deserialize;
+use kv_schemas::problem::Fault;
 use serde_json::Value;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RailLine {
-    id: String,
-    title: String,
-    position: i64,
-    items: Vec<String>,
-}
 
 pub fn read(text: &str) -> Batch {
     let mut batch = Batch::default();
@@ -36,25 +26,22 @@ fn take(batch: &mut Batch, line: &str) -> Result<(), (&'static str, String)> {
         Some("title") => {
             let id = value.get("id").and_then(Value::as_str).unwrap_or_default().to_string();
             check_id(&id).map_err(|error| ("title without a valid id", error.to_string()))?;
-            let input = validate::title(&value).map_err(|faults| {
-                let faults: Vec<_> =
-                    faults.into_iter().map(|fault| format!("{} {}", fault.at, fault.message)).collect();
-                ("title with faults", faults.join(", "))
-            })?;
+            let input = validate::title(&value).map_err(|faults| ("title with faults", said(&faults)))?;
             batch.titles.push((id, input));
         }
         Some("rail") => {
-            let rail: RailLine =
-                serde_json::from_value(value).map_err(|error| ("rail with faults", error.to_string()))?;
-            for id in std::iter::once(&rail.id).chain(&rail.items) {
-                check_id(id).map_err(|error| ("rail with faults", format!("{id:?}: {error}")))?;
-            }
-            let RailLine { id, title, position, items } = rail;
-            batch.rails.push(Rail { id, title, position, items });
+            let id = value.get("id").and_then(Value::as_str).unwrap_or_default().to_string();
+            check_id(&id).map_err(|error| ("rail with faults", format!("/id: {error}")))?;
+            let input = validate::rail(&value).map_err(|faults| ("rail with faults", said(&faults)))?;
+            batch.rails.push((id, input));
         }
         _ => return Err(("of no known type", "type must be title or rail".into())),
     }
     Ok(())
+}
+
+fn said(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("{} {}", fault.at, fault.message)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

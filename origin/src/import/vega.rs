@@ -1,7 +1,7 @@
 //! movies.json of the npm package vega-datasets: 3,201 films as they were collected, with what such collections have:
 //! no ids, titles that are numbers or missing, repeats, and two-digit years read into the wrong century.
 use super::Batch;
-use crate::catalog::model::{Credit, Rail, TitleInput, slug, sort_name};
+use crate::catalog::model::{Credit, RailInput, TitleInput, slug, sort_name};
 use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::Value;
@@ -101,23 +101,25 @@ fn title(
         return None;
     };
     taken.insert(id.clone(), release_date.clone());
-    let people = record.director.iter().map(|name| Credit { name: name.clone(), role: "director".into() });
+    let people = record.director.iter().map(|name| Credit {
+        id: slug(name),
+        name: name.clone(),
+        role: "director".into(),
+        character: None,
+    });
     let input = TitleInput {
         sort_name: sort_name(&name),
         name,
         year: date.map(|date| i64::from(date.year())),
         release_date,
-        synopsis: None,
         maturity: record.maturity.clone(),
         runtime_min: record.runtime_min.filter(|minutes| *minutes > 0),
         rating: record.rating,
         votes: record.votes,
         distributor: record.distributor.clone(),
         genres: record.genre.iter().cloned().collect(),
-        people: people.collect(),
-        published: true,
-        available_from: None,
-        available_until: None,
+        people: people.filter(|credit| !credit.id.is_empty()).collect(),
+        ..TitleInput::default()
     };
     Some((id, input))
 }
@@ -163,12 +165,12 @@ fn date(batch: &mut Batch, number: usize, text: Option<&str>) -> Option<Date> {
 }
 
 /// Editors would choose; the sample chooses by what it knows. The order is the same each time.
-fn rails(films: &[Film]) -> Vec<Rail> {
+fn rails(films: &[Film]) -> Vec<(String, RailInput)> {
     let pick = |id: &str, title: &str, position: i64, of: &dyn Fn(&Film) -> bool, by: &dyn Fn(&Film) -> (i64, i64)| {
         let mut chosen: Vec<&Film> = films.iter().filter(|film| of(film)).collect();
         chosen.sort_by(|a, b| by(b).cmp(&by(a)).then_with(|| a.id.cmp(&b.id)));
         let items = chosen.iter().take(RAIL_ITEMS).map(|film| film.id.clone()).collect();
-        Rail { id: id.into(), title: title.into(), position, items }
+        (id.to_string(), RailInput::of(title, position, items))
     };
     let known = |film: &Film| film.votes >= VOTES_MIN;
     let tenths = |film: &Film| (film.rating * 10.0) as i64;

@@ -5,26 +5,37 @@
 //! SQL stands in this folder alone, once for both engines: `$n` placeholders; BIGINT, DOUBLE PRECISION and TEXT; truth
 //! values 0 and 1; sums and averages cast to one of the three. Where engines differ, [`Snapshot::engine`] tells which it is.
 pub mod accounts;
+mod audit;
 pub mod backup;
 mod bulk;
+mod derived;
+mod lists;
 mod migrations;
 mod purges;
-mod rails;
+mod records;
 mod replicas;
+mod search;
 mod settings;
+mod similar;
 mod sql;
 mod titles;
 mod tx;
 pub mod viewing;
 
+pub use audit::{AuditFilter, Change, Entry, KeptAnswer};
+pub use lists::{After, Page, RAILS_MAX};
 pub use purges::{LoggedPurge, PurgeFilter};
+pub use records::Kept;
+pub use search::{Found, words_of};
 pub use settings::{Engine, Settings};
 pub use sql::Sql;
-pub use titles::Page;
+pub use titles::{Eye, Made};
 pub use tx::Tx;
 
 /// A row of either engine.
 pub type Row = sqlx::any::AnyRow;
+/// What statements run on.
+type Conn = Timed;
 
 use crate::error::{StoreError, is_lost};
 use kv_schemas::{AsOf, LogId, Seq};
@@ -159,7 +170,10 @@ impl Store {
                 Replicas::start(settings, pools.collect::<Result<_, _>>()?, readers.clone())
             }
         };
-        Ok(Self { engine, readers, writer, replicas, watch, committed: Arc::default(), changed: Arc::default() })
+        let store =
+            Self { engine, readers, writer, replicas, watch, committed: Arc::default(), changed: Arc::default() };
+        store.derive().await?;
+        Ok(store)
     }
 
     pub fn engine(&self) -> Engine {

@@ -1,20 +1,38 @@
-//! Titles and the lists they stand in.
-use super::tx::Timed;
-use super::{Row as DbRow, Snapshot, Write};
-use crate::catalog::model::{Title, TitleInput, slug};
+//! Titles: one at a time, and what of them is derived for lists, people and search.
+use super::{Conn, Row as DbRow, Snapshot, Write};
+use crate::catalog::keys;
+use crate::catalog::model::{PersonInput, Shown, State, Title, TitleInput, TitleKind, slug};
 use crate::error::StoreError;
 use jiff::Timestamp;
+use kv_schemas::viewer::{Dimensions, Region};
 use sqlx::Row;
+use std::collections::BTreeSet;
 
-/// A part of a list: where it begins (exclusive) and how long it may be.
-pub struct Page<'a> {
-    /// Slug of a genre; empty for the whole catalogue.
-    pub list: &'a str,
-    pub after: Option<(&'a str, &'a str)>,
-    pub limit: u32,
+/// Who looks, and when: what decides which titles are seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Eye {
+    pub region: Region,
+    /// Years.
+    pub maturity: i64,
+    pub now_ms: i64,
 }
 
-fn stored<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, StoreError> {
+impl Eye {
+    pub fn of(viewer: &Dimensions, now_ms: i64) -> Self {
+        Self { region: viewer.region, maturity: i64::from(viewer.maturity.years()), now_ms }
+    }
+}
+
+/// What a write of a title made besides.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Slugs of genres that did not exist.
+    pub genres: Vec<String>,
+    /// Ids of people who did not.
+    pub people: Vec<String>,
+}
+
+pub(super) fn stored<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, StoreError> {
     serde_json::from_str(json).map_err(|e| StoreError::Stored(e.to_string()))
 }
 
@@ -27,12 +45,17 @@ fn moment(row: &DbRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
     ms.map(|ms| Timestamp::from_millisecond(ms).map_err(|e| StoreError::Stored(e.to_string()))).transpose()
 }
 
+pub(super) fn list_of<T: serde::de::DeserializeOwned>(row: &DbRow, column: &str) -> Result<T, StoreError> {
+    stored(&row.try_get::<String, _>(column)?)
+}
+
+/// A row of `title`, all but where it is seen.
 pub(super) fn title_of(row: &DbRow) -> Result<Title, StoreError> {
-    let genres: String = row.try_get("genres")?;
-    let people: String = row.try_get("people")?;
-    let input = TitleInput {
+    let mut input = TitleInput {
+        kind: TitleKind::named(&row.try_get::<String, _>("kind")?).unwrap_or_default(),
         name: row.try_get("name")?,
         sort_name: row.try_get("sort_name")?,
+        translations: list_of(row, "translations")?,
         year: row.try_get("year")?,
         release_date: row.try_get("release_date")?,
         synopsis: row.try_get("synopsis")?,
@@ -41,169 +64,266 @@ pub(super) fn title_of(row: &DbRow) -> Result<Title, StoreError> {
         rating: row.try_get("rating")?,
         votes: row.try_get("votes")?,
         distributor: row.try_get("distributor")?,
-        genres: stored(&genres)?,
-        people: stored(&people)?,
-        published: row.try_get::<i64, _>("published")? != 0,
+        genres: list_of(row, "genres")?,
+        people: list_of(row, "people")?,
+        images: list_of(row, "images")?,
+        state: State::named(&row.try_get::<String, _>("state")?).unwrap_or(State::Draft),
+        publish_at: moment(row, "publish_at_ms")?,
         available_from: moment(row, "available_from_ms")?,
         available_until: moment(row, "available_until_ms")?,
+        regions: list_of(row, "regions")?,
     };
+    // Rows of the first release have no ids.
+    for credit in input.people.iter_mut().filter(|credit| credit.id.is_empty()) {
+        credit.id = slug(&credit.name);
+    }
+    let shown = Shown::everywhere(row.try_get::<i64, _>("gone_ms")? > 0);
     Ok(Title {
         id: row.try_get("id")?,
         version: row.try_get("version")?,
         input,
-        visible: row.try_get::<i64, _>("visible")? != 0,
+        visible: shown.anywhere(),
+        shown,
         created_at_ms: row.try_get("created_ms")?,
         updated_at_ms: row.try_get("updated_ms")?,
+        deleted_at_ms: row.try_get("deleted_ms")?,
     })
 }
 
-async fn find(tx: &mut Timed, id: &str) -> Result<Option<Title>, StoreError> {
-    let row = sqlx::query("SELECT * FROM title WHERE id = $1").bind(id).fetch_optional(tx).await?;
-    row.as_ref().map(title_of).transpose()
+/// With the regions it has windows of its own for.
+async fn whole(conn: &mut Conn, row: &DbRow) -> Result<Title, StoreError> {
+    let mut title = title_of(row)?;
+    if !title.input.regions.is_empty() {
+        let rows = sqlx::query("SELECT region, gone_ms FROM title_window WHERE title_id = $1")
+            .bind(&title.id)
+            .fetch_all(&mut *conn)
+            .await?;
+        for row in rows {
+            let region = row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Stored("region".into()))?;
+            title.shown.regions.insert(region, row.try_get::<i64, _>(1)? > 0);
+        }
+        title.visible = title.shown.anywhere();
+    }
+    Ok(title)
+}
+
+/// Deleted ones too.
+async fn find(conn: &mut Conn, id: &str) -> Result<Option<Title>, StoreError> {
+    let row = sqlx::query("SELECT * FROM title WHERE id = $1").bind(id).fetch_optional(&mut *conn).await?;
+    match row {
+        Some(row) => Ok(Some(whole(conn, &row).await?)),
+        None => Ok(None),
+    }
 }
 
 impl Snapshot {
+    /// Deleted ones too.
     pub async fn title(&mut self, id: &str) -> Result<Option<Title>, StoreError> {
         find(&mut self.tx, id).await
     }
 
-    /// A title that viewers see. One whose time has passed is not seen even before the schedule has noted it.
-    pub async fn visible_title(&mut self, id: &str, now_ms: i64) -> Result<Option<Title>, StoreError> {
-        let title = self.title(id).await?;
-        Ok(title.filter(|title| title.visible && title.input.visible_at(now_ms)))
+    /// A title this viewer sees, and until when. One whose time has passed is not seen even before the schedule has noted
+    /// it.
+    pub async fn visible_title(&mut self, id: &str, eye: Eye) -> Result<Option<(Title, i64)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT title.*, COALESCE(own.gone_ms, title.gone_ms) AS until_ms FROM title
+              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
+              WHERE title.id = $1 AND title.age <= $3 AND COALESCE(own.gone_ms, title.gone_ms) > $4",
+        )
+        .bind(id)
+        .bind(eye.region.as_str().to_string())
+        .bind(eye.maturity)
+        .bind(eye.now_ms)
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        row.map(|row| Ok((title_of(&row)?, row.try_get("until_ms")?))).transpose()
     }
 
-    /// The next moment at which the schedule shows or hides a title.
+    /// The next moment at which the schedule shows or hides a title or a rail.
     pub async fn next_change_ms(&mut self, now_ms: i64) -> Result<Option<i64>, StoreError> {
         let row = sqlx::query("SELECT min(next_change_ms) FROM title WHERE next_change_ms > $1")
             .bind(now_ms)
             .fetch_one(&mut *self.tx)
             .await?;
-        Ok(row.try_get(0)?)
+        let rail = sqlx::query("SELECT min(next_change_ms) FROM rail WHERE next_change_ms > $1")
+            .bind(now_ms)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        let moments: [Option<i64>; 2] = [row.try_get(0)?, rail.try_get(0)?];
+        Ok(moments.into_iter().flatten().min())
     }
 
-    /// Whether the time of some title has come.
-    pub async fn is_title_due(&mut self, now_ms: i64) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM title WHERE next_change_ms <= $1 LIMIT 1")
+    /// Whether the time of some title or rail has come.
+    pub async fn is_change_due(&mut self, now_ms: i64) -> Result<bool, StoreError> {
+        let title = sqlx::query("SELECT 1 FROM title WHERE next_change_ms <= $1 LIMIT 1")
             .bind(now_ms)
             .fetch_optional(&mut *self.tx)
             .await?;
-        Ok(row.is_some())
-    }
-
-    /// Visible titles of a list, in order.
-    pub async fn list(&mut self, page: Page<'_>, now_ms: i64) -> Result<Vec<Title>, StoreError> {
-        let (sort_name, id) = page.after.unwrap_or(("", ""));
-        let rows = sqlx::query(
-            "SELECT title.* FROM listing JOIN title ON title.id = listing.title_id
-              WHERE list = $1 AND (listing.sort_name, listing.title_id) > ($2, $3)
-                AND (title.available_until_ms IS NULL OR title.available_until_ms > $5)
-              ORDER BY listing.sort_name, listing.title_id LIMIT $4",
-        )
-        .bind(page.list)
-        .bind(sort_name)
-        .bind(id)
-        .bind(i64::from(page.limit))
-        .bind(now_ms)
-        .fetch_all(&mut *self.tx)
-        .await?;
-        rows.iter().map(title_of).collect()
-    }
-
-    /// All titles by id, drafts included.
-    pub async fn all_titles(&mut self, after: &str, limit: u32) -> Result<Vec<Title>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM title WHERE id > $1 ORDER BY id LIMIT $2")
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *self.tx)
+        let rail = sqlx::query("SELECT 1 FROM rail WHERE next_change_ms <= $1 LIMIT 1")
+            .bind(now_ms)
+            .fetch_optional(&mut *self.tx)
             .await?;
-        rows.iter().map(title_of).collect()
+        Ok(title.is_some() || rail.is_some())
     }
 
-    /// Genres that have visible titles: slug, name, how many.
-    pub async fn genres(&mut self) -> Result<Vec<(String, String, i64)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT genre.slug, genre.name, count(*) FROM genre JOIN listing ON listing.list = genre.slug
-              GROUP BY genre.slug, genre.name ORDER BY genre.slug",
-        )
-        .fetch_all(&mut *self.tx)
-        .await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
-    }
-
-    pub async fn has_genre(&mut self, slug: &str) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM genre WHERE slug = $1").bind(slug).fetch_optional(&mut *self.tx).await?;
-        Ok(row.is_some())
+    /// All titles by id, drafts included; deleted ones, or all others.
+    pub async fn all_titles(&mut self, after: &str, limit: u32, deleted: bool) -> Result<Vec<Title>, StoreError> {
+        let statement = if deleted {
+            "SELECT * FROM title WHERE id > $1 AND deleted_ms IS NOT NULL ORDER BY id LIMIT $2"
+        } else {
+            "SELECT * FROM title WHERE id > $1 AND deleted_ms IS NULL ORDER BY id LIMIT $2"
+        };
+        let rows = sqlx::query(statement).bind(after).bind(i64::from(limit)).fetch_all(&mut *self.tx).await?;
+        let mut titles = Vec::with_capacity(rows.len());
+        for row in rows {
+            titles.push(whole(&mut self.tx, &row).await?);
+        }
+        Ok(titles)
     }
 }
 
 impl Write {
+    /// Deleted ones too.
     pub async fn title(&mut self, id: &str) -> Result<Option<Title>, StoreError> {
         find(&mut self.tx, id).await
     }
 
-    /// Writes a title whole, and the lists it stands in.
-    pub async fn put_title(&mut self, title: &Title, now_ms: i64) -> Result<(), StoreError> {
+    /// Writes a title whole, and what is derived of it: the lists it stands in, its credits, the text it is found by.
+    /// The names of its people become what their own records say.
+    pub async fn put_title(&mut self, title: &mut Title, now_ms: i64) -> Result<Made, StoreError> {
+        let mut made = Made::default();
+        for credit in &mut title.input.people {
+            match self.person_name(&credit.id).await? {
+                Some(name) => credit.name = name,
+                None => {
+                    let person = PersonInput { name: credit.name.clone(), ..PersonInput::default() };
+                    self.insert_person(&credit.id, &person, now_ms).await?;
+                    credit.name = self.person_name(&credit.id).await?.unwrap_or_default();
+                    made.people.push(credit.id.clone());
+                }
+            }
+        }
+        self.put_row(title, now_ms).await?;
+        self.put_windows(title).await?;
+        self.put_credits(title).await?;
+        for name in &title.input.genres {
+            if self.insert_genre(&slug(name), name, now_ms).await? {
+                made.genres.push(slug(name));
+            }
+        }
+        self.put_listings(title).await?;
+        self.put_text(&title.id, title.visible.then(|| keys::search_text(&title.input)).as_deref()).await?;
+        self.mark_similar(&title.id).await?;
+        Ok(made)
+    }
+
+    async fn put_row(&mut self, title: &Title, now_ms: i64) -> Result<(), StoreError> {
         let input = &title.input;
+        let next_change_ms = input.next_change_ms(now_ms).filter(|_| title.deleted_at_ms.is_none());
         sqlx::query(
-            "INSERT INTO title (id, version, name, sort_name, year, release_date, synopsis, maturity, runtime_min,
-                rating, votes, distributor, genres, people, published, created_ms, updated_ms, available_from_ms,
-                available_until_ms, visible, next_change_ms)
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
-              ON CONFLICT (id) DO UPDATE SET version = excluded.version, name = excluded.name,
-                sort_name = excluded.sort_name, year = excluded.year, release_date = excluded.release_date,
-                synopsis = excluded.synopsis, maturity = excluded.maturity, runtime_min = excluded.runtime_min,
-                rating = excluded.rating, votes = excluded.votes, distributor = excluded.distributor,
-                genres = excluded.genres, people = excluded.people, published = excluded.published,
-                updated_ms = excluded.updated_ms, available_from_ms = excluded.available_from_ms,
-                available_until_ms = excluded.available_until_ms, visible = excluded.visible,
-                next_change_ms = excluded.next_change_ms",
+            "INSERT INTO title (id, version, kind, name, sort_name, translations, year, release_date, synopsis, maturity,
+                age, runtime_min, rating, votes, distributor, genres, people, images, state, publish_at_ms,
+                available_from_ms, available_until_ms, regions, gone_ms, next_change_ms, created_ms, updated_ms,
+                deleted_ms)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                $22, $23, $24, $25, $26, $27, $28)
+              ON CONFLICT (id) DO UPDATE SET version = excluded.version, kind = excluded.kind, name = excluded.name,
+                sort_name = excluded.sort_name, translations = excluded.translations, year = excluded.year,
+                release_date = excluded.release_date, synopsis = excluded.synopsis, maturity = excluded.maturity,
+                age = excluded.age, runtime_min = excluded.runtime_min, rating = excluded.rating,
+                votes = excluded.votes, distributor = excluded.distributor, genres = excluded.genres,
+                people = excluded.people, images = excluded.images, state = excluded.state,
+                publish_at_ms = excluded.publish_at_ms, available_from_ms = excluded.available_from_ms,
+                available_until_ms = excluded.available_until_ms, regions = excluded.regions,
+                gone_ms = excluded.gone_ms, next_change_ms = excluded.next_change_ms,
+                updated_ms = excluded.updated_ms, deleted_ms = excluded.deleted_ms",
         )
         .bind(&title.id)
         .bind(title.version)
+        .bind(input.kind.as_str())
         .bind(&input.name)
         .bind(&input.sort_name)
+        .bind(json(&input.translations)?)
         .bind(input.year)
         .bind(&input.release_date)
         .bind(&input.synopsis)
         .bind(&input.maturity)
+        .bind(i64::from(input.age().years()))
         .bind(input.runtime_min)
         .bind(input.rating)
         .bind(input.votes)
         .bind(&input.distributor)
         .bind(json(&input.genres)?)
         .bind(json(&input.people)?)
-        .bind(i64::from(input.published))
-        .bind(title.created_at_ms)
-        .bind(title.updated_at_ms)
+        .bind(json(&input.images)?)
+        .bind(input.state.as_str())
+        .bind(input.publish_at.map(Timestamp::as_millisecond))
         .bind(input.available_from.map(Timestamp::as_millisecond))
         .bind(input.available_until.map(Timestamp::as_millisecond))
-        .bind(i64::from(title.visible))
-        .bind(input.next_change_ms(now_ms))
+        .bind(json(&input.regions)?)
+        .bind(input.gone_ms(&title.shown).0)
+        .bind(next_change_ms)
+        .bind(title.created_at_ms)
+        .bind(title.updated_at_ms)
+        .bind(title.deleted_at_ms)
         .execute(&mut *self.tx)
         .await?;
-        sqlx::query("DELETE FROM listing WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
-        for name in &input.genres {
-            sqlx::query("INSERT INTO genre (slug, name) VALUES ($1, $2) ON CONFLICT (slug) DO NOTHING")
-                .bind(slug(name))
-                .bind(name)
+        Ok(())
+    }
+
+    async fn put_windows(&mut self, title: &Title) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM title_window WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
+        for (region, gone_ms) in title.input.gone_ms(&title.shown).1 {
+            sqlx::query("INSERT INTO title_window (title_id, region, gone_ms) VALUES ($1, $2, $3)")
+                .bind(&title.id)
+                .bind(region.as_str().to_string())
+                .bind(gone_ms)
                 .execute(&mut *self.tx)
                 .await?;
         }
+        Ok(())
+    }
+
+    async fn put_credits(&mut self, title: &Title) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM credit WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
+        for (position, credit) in (0i64..).zip(&title.input.people) {
+            sqlx::query(
+                "INSERT INTO credit (title_id, position, person_id, role, character) VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(&title.id)
+            .bind(position)
+            .bind(&credit.id)
+            .bind(&credit.role)
+            .bind(&credit.character)
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn put_listings(&mut self, title: &Title) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM listing WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
         if !title.visible {
             return Ok(());
         }
-        let mut lists: Vec<String> = input.genres.iter().map(|name| slug(name)).collect();
-        lists.push(String::new());
-        lists.sort();
-        lists.dedup();
+        let input = &title.input;
+        let lists: BTreeSet<String> = input.genres.iter().map(|name| slug(name)).chain([String::new()]).collect();
         for list in lists {
-            sqlx::query("INSERT INTO listing (list, sort_name, title_id) VALUES ($1, $2, $3)")
-                .bind(list)
-                .bind(&input.sort_name)
-                .bind(&title.id)
-                .execute(&mut *self.tx)
-                .await?;
+            sqlx::query(
+                "INSERT INTO listing (list, title_id, kind, sort_name, year, rating, added_ms, age, gone_ms)
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            )
+            .bind(list)
+            .bind(&title.id)
+            .bind(input.kind.as_str())
+            .bind(&input.sort_name)
+            .bind(input.year.unwrap_or(0))
+            .bind(input.rating.unwrap_or(0.0))
+            .bind(title.created_at_ms)
+            .bind(i64::from(input.age().years()))
+            .bind(input.gone_ms(&title.shown).0)
+            .execute(&mut *self.tx)
+            .await?;
         }
         Ok(())
     }
@@ -215,11 +335,32 @@ impl Write {
             .bind(i64::from(limit))
             .fetch_all(&mut *self.tx)
             .await?;
-        rows.iter().map(title_of).collect()
+        let mut titles = Vec::with_capacity(rows.len());
+        for row in rows {
+            titles.push(whole(&mut self.tx, &row).await?);
+        }
+        Ok(titles)
     }
 
-    pub async fn delete_title(&mut self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM title WHERE id = $1").bind(id).execute(&mut *self.tx).await?;
+    /// The titles a person takes part in, with that person's name as it is now; drafts and deleted ones too.
+    pub async fn rename_in_titles(&mut self, person_id: &str, name: &str) -> Result<(), StoreError> {
+        let rows = sqlx::query("SELECT DISTINCT title_id FROM credit WHERE person_id = $1")
+            .bind(person_id)
+            .fetch_all(&mut *self.tx)
+            .await?;
+        for row in rows {
+            let id: String = row.try_get(0)?;
+            let Some(mut title) = self.title(&id).await? else { continue };
+            for credit in title.input.people.iter_mut().filter(|credit| credit.id == person_id) {
+                credit.name = name.to_string();
+            }
+            sqlx::query("UPDATE title SET people = $2 WHERE id = $1")
+                .bind(&id)
+                .bind(json(&title.input.people)?)
+                .execute(&mut *self.tx)
+                .await?;
+            self.put_text(&id, title.visible.then(|| keys::search_text(&title.input)).as_deref()).await?;
+        }
         Ok(())
     }
 }

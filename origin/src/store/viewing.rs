@@ -1,5 +1,5 @@
 //! What is kept for a viewer: the watch-list, and how far titles have been watched. Every statement names the account.
-use super::titles::title_of;
+use super::titles::{Eye, title_of};
 use super::{Snapshot, Write};
 use crate::catalog::model::Title;
 use crate::error::StoreError;
@@ -22,22 +22,23 @@ pub struct Progress {
 
 impl Snapshot {
     /// The watch-list, last added first, with the moments; as far as viewers may see the titles now.
-    pub async fn watch_list(&mut self, account_id: &str, now_ms: i64) -> Result<Vec<(Title, i64)>, StoreError> {
+    pub async fn watch_list(&mut self, account_id: &str, eye: Eye) -> Result<Vec<(Title, i64)>, StoreError> {
         let rows = sqlx::query(
             "SELECT title.*, watch_item.added_ms FROM watch_item JOIN title ON title.id = watch_item.title_id
-              WHERE watch_item.account_id = $1 AND title.visible = 1
+              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $3
+              WHERE watch_item.account_id = $1 AND title.age <= $4 AND COALESCE(own.gone_ms, title.gone_ms) > $5
               ORDER BY watch_item.added_ms DESC, watch_item.title_id LIMIT $2",
         )
         .bind(account_id)
         .bind(KEPT_MAX)
+        .bind(eye.region.as_str().to_string())
+        .bind(eye.maturity)
+        .bind(eye.now_ms)
         .fetch_all(&mut *self.tx)
         .await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in &rows {
-            let title = title_of(row)?;
-            if title.input.visible_at(now_ms) {
-                shown.push((title, row.try_get("added_ms")?));
-            }
+            shown.push((title_of(row)?, row.try_get("added_ms")?));
         }
         Ok(shown)
     }
@@ -47,25 +48,27 @@ impl Snapshot {
         &mut self,
         account_id: &str,
         limit: u32,
-        now_ms: i64,
+        eye: Eye,
     ) -> Result<Vec<(Title, Progress)>, StoreError> {
         let rows = sqlx::query(
             "SELECT title.*, progress.episode_id AS at_episode, progress.position_s AS at_position_s,
                 progress.duration_s AS at_duration_s, progress.updated_ms AS at_updated_ms
               FROM progress JOIN title ON title.id = progress.title_id
-              WHERE progress.account_id = $1 AND progress.watching = 1 AND title.visible = 1
+              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $3
+              WHERE progress.account_id = $1 AND progress.watching = 1 AND title.age <= $4
+                AND COALESCE(own.gone_ms, title.gone_ms) > $5
               ORDER BY progress.updated_ms DESC, progress.title_id LIMIT $2",
         )
         .bind(account_id)
         .bind(i64::from(limit))
+        .bind(eye.region.as_str().to_string())
+        .bind(eye.maturity)
+        .bind(eye.now_ms)
         .fetch_all(&mut *self.tx)
         .await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in &rows {
             let title = title_of(row)?;
-            if !title.input.visible_at(now_ms) {
-                continue;
-            }
             let progress = Progress {
                 title_id: title.id.clone(),
                 episode_id: row.try_get("at_episode")?,

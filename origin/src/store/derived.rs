@@ -1,0 +1,89 @@
+//! What is derived from titles and rails, made anew when a release gives it another form: lists, credits, texts to search.
+//! Everything is purged with it, since documents have changed too.
+use super::{LoggedPurge, Store, Write};
+use crate::catalog::model::{RailInput, Record, Shown};
+use crate::error::StoreError;
+use kv_schemas::PurgeMode;
+use sqlx::Row;
+
+/// Raised whenever what is derived, or a document, has another form.
+const FORM: i64 = 1;
+const BATCH: u32 = 500;
+
+impl Store {
+    /// Brings what is derived to this release's form, in one transaction.
+    pub(super) async fn derive(&self) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        let row = sqlx::query("SELECT form FROM derived").fetch_one(&mut *write.tx).await?;
+        if row.try_get::<i64, _>(0)? >= FORM {
+            return Ok(());
+        }
+        let count = write.derive_titles().await?.saturating_add(write.derive_rails().await?);
+        sqlx::query("UPDATE derived SET form = $1").bind(FORM).execute(&mut *write.tx).await?;
+        if count > 0 {
+            let purge = LoggedPurge { keys: &[], mode: PurgeMode::Soft, reason: Some("new release"), actor: None };
+            write.purge(purge).await?;
+            tracing::info!(count, "what is derived of titles and rails was made anew");
+        }
+        write.commit().await?;
+        Ok(())
+    }
+}
+
+impl Write {
+    async fn derive_titles(&mut self) -> Result<usize, StoreError> {
+        let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+        let (mut after, mut count) = (String::new(), 0usize);
+        loop {
+            let rows = sqlx::query("SELECT id FROM title WHERE id > $1 ORDER BY id LIMIT $2")
+                .bind(after.clone())
+                .bind(i64::from(BATCH))
+                .fetch_all(&mut *self.tx)
+                .await?;
+            if rows.is_empty() {
+                return Ok(count);
+            }
+            for row in rows {
+                after = row.try_get(0)?;
+                if let Some(mut title) = self.title(&after).await? {
+                    self.put_title(&mut title, now_ms).await?;
+                    count = count.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// Rails of the first release have no body.
+    async fn derive_rails(&mut self) -> Result<usize, StoreError> {
+        let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+        let rows = sqlx::query("SELECT id, name, position, version FROM rail WHERE body = ''");
+        let rows = rows.fetch_all(&mut *self.tx).await?;
+        for row in &rows {
+            let id: String = row.try_get(0)?;
+            let items = sqlx::query("SELECT title_id FROM rail_item WHERE rail_id = $1 ORDER BY position")
+                .bind(id.clone())
+                .fetch_all(&mut *self.tx)
+                .await?;
+            let items = items.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            let input = RailInput::of(row.try_get::<String, _>(1)?, row.try_get(2)?, items);
+            let rail = Record {
+                id,
+                version: row.try_get(3)?,
+                input,
+                visible: true,
+                shown: Shown::everywhere(true),
+                created_at_ms: now_ms,
+                updated_at_ms: now_ms,
+                deleted_at_ms: None,
+            };
+            self.put_rail(&rail, now_ms).await?;
+        }
+        let genres = sqlx::query("SELECT id, name FROM genre WHERE body = ''").fetch_all(&mut *self.tx).await?;
+        for row in &genres {
+            let (id, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let body = super::titles::json(&crate::catalog::model::GenreInput { name, ..Default::default() })?;
+            sqlx::query("UPDATE genre SET body = $2 WHERE id = $1").bind(id).bind(body).execute(&mut *self.tx).await?;
+        }
+        Ok(rows.len())
+    }
+}

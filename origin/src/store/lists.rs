@@ -1,0 +1,269 @@
+//! What list pages read: cards of titles this viewer sees, in order. Each query walks an index of `listing`, or finds
+//! titles by id; whether a title is seen is one condition, the same everywhere: its age class is not above the viewer's,
+//! and the moment it goes, in the viewer's region or in all others, is not past.
+use super::records::{plan_bit, record_of};
+use super::titles::{Eye, list_of, stored};
+use super::{Conn, Row as DbRow, Snapshot, Sql, Write};
+use crate::catalog::documents::{Card, Played};
+use crate::catalog::model::{GenreInput, PersonInput, Rail, SortBy, TitleKind, slug};
+use crate::error::StoreError;
+use kv_schemas::viewer::Plan;
+use sqlx::{AssertSqlSafe, Row};
+use std::collections::HashMap;
+
+/// Rails of one home page.
+pub const RAILS_MAX: u32 = 40;
+/// Parts shown on a person's page.
+const PARTS_MAX: u32 = 200;
+
+const CARD: &str = "title.id, title.kind, title.name, title.translations, title.year, title.maturity, title.rating,
+    title.votes, title.genres, title.images, title.sort_name, title.created_ms,
+    COALESCE(own.gone_ms, title.gone_ms) AS until_ms";
+
+/// A place in a list: the value it is ordered by there, and the id that settles ties.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct After {
+    pub value: serde_json::Value,
+    pub id: String,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page<'a> {
+    /// Slug of a genre; empty for the whole catalogue.
+    pub list: &'a str,
+    pub kind: Option<TitleKind>,
+    pub year: Option<i64>,
+    pub sort: SortBy,
+    /// Highest first.
+    pub descending: bool,
+    /// Where it begins, exclusive.
+    pub after: Option<After>,
+    pub limit: u32,
+}
+
+impl Page<'_> {
+    /// Where the page after this card begins.
+    pub fn after(&self, card: &Card) -> After {
+        let value = match self.sort {
+            SortBy::Name => card.sort_name.clone().into(),
+            SortBy::Year => card.year.unwrap_or(0).into(),
+            SortBy::Rating => card.rating.unwrap_or(0.0).into(),
+            SortBy::Added => card.added_ms.into(),
+        };
+        After { value, id: card.id.clone() }
+    }
+
+    /// Whether a value can stand in a place of this order.
+    pub fn fits(&self, after: &After) -> bool {
+        match self.sort {
+            SortBy::Name => after.value.is_string(),
+            SortBy::Rating => after.value.is_f64() || after.value.is_i64(),
+            SortBy::Year | SortBy::Added => after.value.is_i64(),
+        }
+    }
+}
+
+fn column(sort: SortBy) -> &'static str {
+    match sort {
+        SortBy::Name => "listing.sort_name",
+        SortBy::Year => "listing.year",
+        SortBy::Rating => "listing.rating",
+        SortBy::Added => "listing.added_ms",
+    }
+}
+
+pub(super) fn card_of(row: &DbRow) -> Result<Card, StoreError> {
+    Ok(Card {
+        id: row.try_get("id")?,
+        kind: TitleKind::named(&row.try_get::<String, _>("kind")?).unwrap_or_default(),
+        name: row.try_get("name")?,
+        translations: list_of(row, "translations")?,
+        year: row.try_get("year")?,
+        maturity: row.try_get("maturity")?,
+        rating: row.try_get("rating")?,
+        votes: row.try_get("votes")?,
+        genres: list_of(row, "genres")?,
+        images: list_of(row, "images")?,
+        sort_name: row.try_get("sort_name")?,
+        added_ms: row.try_get("created_ms")?,
+        gone_ms: row.try_get("until_ms")?,
+    })
+}
+
+pub(super) async fn cards_of(conn: &mut Conn, ids: &[&str], eye: Eye) -> Result<HashMap<String, Card>, StoreError> {
+    let mut found = HashMap::with_capacity(ids.len());
+    // Bounds the number of parameters.
+    for ids in ids.chunks(200) {
+        let mut query = Sql::new("SELECT ");
+        query.push(CARD).push(" FROM title LEFT JOIN title_window own ON own.title_id = title.id AND own.region = ");
+        query.bind(eye.region.as_str().to_string()).push(" WHERE title.age <= ").bind(eye.maturity);
+        query.push(" AND COALESCE(own.gone_ms, title.gone_ms) > ").bind(eye.now_ms).push(" AND title.id IN (");
+        query.bind_all(ids.iter().map(|id| id.to_string())).push(")");
+        for row in query.build()?.fetch_all(&mut *conn).await? {
+            let card = card_of(&row)?;
+            found.insert(card.id.clone(), card);
+        }
+    }
+    Ok(found)
+}
+
+impl Snapshot {
+    /// A part of the catalogue or of a genre.
+    pub async fn list(&mut self, page: &Page<'_>, eye: Eye) -> Result<Vec<Card>, StoreError> {
+        let (by, way, beyond) = (column(page.sort), if page.descending { "DESC" } else { "ASC" }, ["> ", "< "]);
+        let mut query = Sql::new("SELECT ");
+        query.push(CARD).push(
+            " FROM listing JOIN title ON title.id = listing.title_id
+              LEFT JOIN title_window own ON own.title_id = listing.title_id AND own.region = ",
+        );
+        query.bind(eye.region.as_str().to_string());
+        query.push(" WHERE listing.list = ").bind(page.list.to_string());
+        query.push(" AND listing.age <= ").bind(eye.maturity);
+        query.push(" AND COALESCE(own.gone_ms, listing.gone_ms) > ").bind(eye.now_ms);
+        if let Some(kind) = page.kind {
+            query.push(" AND listing.kind = ").bind(kind.as_str());
+        }
+        if let Some(year) = page.year {
+            query.push(" AND listing.year = ").bind(year);
+        }
+        if let Some(After { value, id }) = &page.after {
+            let beyond = beyond.get(usize::from(page.descending)).copied().unwrap_or("> ");
+            query.push(" AND (").push(by).push(", listing.title_id) ").push(beyond).push("(");
+            match page.sort {
+                SortBy::Name => query.bind(value.as_str().unwrap_or_default().to_string()),
+                SortBy::Rating => query.bind(value.as_f64().unwrap_or_default()),
+                SortBy::Year | SortBy::Added => query.bind(value.as_i64().unwrap_or_default()),
+            };
+            query.push(", ").bind(id.clone()).push(")");
+        }
+        query.push(" ORDER BY ").push(by).push(" ").push(way).push(", listing.title_id ").push(way);
+        query.push(" LIMIT ").bind(i64::from(page.limit));
+        query.build()?.fetch_all(&mut *self.tx).await?.iter().map(card_of).collect()
+    }
+
+    /// Those of these titles that are seen, in their order.
+    pub async fn cards(&mut self, ids: &[String], eye: Eye) -> Result<Vec<Card>, StoreError> {
+        let wanted: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut found = cards_of(&mut self.tx, &wanted, eye).await?;
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+    }
+
+    /// The rails of a viewer's home page in order.
+    pub async fn rails(&mut self, eye: Eye, plan: Plan) -> Result<Vec<Rail>, StoreError> {
+        let mut rails: Vec<Rail> = Vec::new();
+        for region in ["*", eye.region.as_str()] {
+            let rows = sqlx::query(
+                "SELECT rail.* FROM rail_place JOIN rail ON rail.id = rail_place.rail_id
+                  WHERE rail_place.region = $1 AND rail_place.maturity_from <= $2 AND rail_place.maturity_to >= $2
+                    AND (rail_place.plans & $3) <> 0 AND rail_place.gone_ms > $4
+                  ORDER BY rail_place.position, rail_place.rail_id LIMIT $5",
+            )
+            .bind(region.to_string())
+            .bind(eye.maturity)
+            .bind(plan_bit(plan))
+            .bind(eye.now_ms)
+            .bind(i64::from(RAILS_MAX))
+            .fetch_all(&mut *self.tx)
+            .await?;
+            for row in rows {
+                rails.push(record_of(&row)?);
+            }
+        }
+        rails.sort_by(|a, b| (a.input.position, &a.id).cmp(&(b.input.position, &b.id)));
+        rails.truncate(usize::try_from(RAILS_MAX).unwrap_or(usize::MAX));
+        Ok(rails)
+    }
+
+    /// Genres that have titles seen anywhere, with their counts.
+    pub async fn genres(&mut self) -> Result<Vec<(String, GenreInput, i64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT genre.id, genre.body, counted.titles FROM genre
+              JOIN (SELECT list, count(*) AS titles FROM listing GROUP BY list) counted ON counted.list = genre.id
+              WHERE genre.deleted_ms IS NULL ORDER BY genre.id",
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, stored(&row.try_get::<String, _>(1)?)?, row.try_get(2)?))).collect()
+    }
+
+    pub async fn has_genre(&mut self, slug: &str) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM genre WHERE id = $1 AND deleted_ms IS NULL")
+            .bind(slug.to_string())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// The people and genres a title's page names, by their own records.
+    pub async fn names_of(
+        &mut self,
+        title: &crate::catalog::model::Title,
+    ) -> Result<crate::catalog::documents::Names, StoreError> {
+        let mut names = crate::catalog::documents::Names::default();
+        let rows = sqlx::query(
+            "SELECT DISTINCT person.id, person.body FROM credit JOIN person ON person.id = credit.person_id
+              WHERE credit.title_id = $1",
+        )
+        .bind(title.id.clone())
+        .fetch_all(&mut *self.tx)
+        .await?;
+        for row in rows {
+            names.people.insert(row.try_get(0)?, stored::<PersonInput>(&row.try_get::<String, _>(1)?)?);
+        }
+        let slugs: Vec<String> = title.input.genres.iter().map(|name| slug(name)).collect();
+        for slug in slugs {
+            let row = sqlx::query("SELECT body FROM genre WHERE id = $1")
+                .bind(slug.clone())
+                .fetch_optional(&mut *self.tx)
+                .await?;
+            if let Some(row) = row {
+                names.genres.insert(slug, stored::<GenreInput>(&row.try_get::<String, _>(0)?)?);
+            }
+        }
+        Ok(names)
+    }
+
+    /// What a person did in titles that are seen, newest first.
+    pub async fn parts_of(&mut self, person_id: &str, eye: Eye) -> Result<Vec<Played>, StoreError> {
+        let statement = format!(
+            "SELECT credit.role, credit.character, {CARD} FROM credit JOIN title ON title.id = credit.title_id
+              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
+              WHERE credit.person_id = $1 AND title.age <= $3 AND COALESCE(own.gone_ms, title.gone_ms) > $4
+              ORDER BY COALESCE(title.year, 0) DESC, title.id, credit.position LIMIT $5"
+        );
+        // Made of constants alone.
+        let rows = sqlx::query(AssertSqlSafe(statement))
+            .bind(person_id.to_string())
+            .bind(eye.region.as_str().to_string())
+            .bind(eye.maturity)
+            .bind(eye.now_ms)
+            .bind(i64::from(PARTS_MAX))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        let part = |row: &DbRow| {
+            Ok(Played { role: row.try_get("role")?, character: row.try_get("character")?, card: card_of(row)? })
+        };
+        rows.iter().map(part).collect()
+    }
+
+    /// What is kept as like a title, best first, seen or not.
+    pub async fn similar(&mut self, id: &str) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query("SELECT other_id FROM similar_title WHERE title_id = $1 ORDER BY position")
+            .bind(id.to_string())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}
+
+impl Write {
+    /// Whether any title that is seen anywhere stands in a genre.
+    pub async fn is_genre_used(&mut self, slug: &str) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM listing WHERE list = $1 LIMIT 1")
+            .bind(slug.to_string())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(row.is_some())
+    }
+}
