@@ -220,7 +220,7 @@ impl Write {
     async fn put_row(&mut self, title: &Title, now_ms: i64) -> Result<(), StoreError> {
         let input = &title.input;
         let next_change_ms = input.next_change_ms(now_ms).filter(|_| title.deleted_at_ms.is_none());
-        sqlx::query(
+        let query = sqlx::query(
             "INSERT INTO title (id, version, kind, name, sort_name, translations, year, release_date, synopsis, maturity,
                 age, runtime_min, rating, votes, distributor, genres, people, images, state, publish_at_ms,
                 available_from_ms, available_until_ms, regions, gone_ms, next_change_ms, created_ms, updated_ms,
@@ -249,25 +249,31 @@ impl Write {
         .bind(&input.synopsis)
         .bind(&input.maturity)
         .bind(i64::from(input.age().years()))
-        .bind(input.runtime_min)
-        .bind(input.rating)
-        .bind(input.votes)
-        .bind(&input.distributor)
-        .bind(json(&input.genres)?)
-        .bind(json(&input.people)?)
-        .bind(json(&input.images)?)
-        .bind(input.state.as_str())
-        .bind(input.publish_at.map(Timestamp::as_millisecond))
-        .bind(input.available_from.map(Timestamp::as_millisecond))
-        .bind(input.available_until.map(Timestamp::as_millisecond))
-        .bind(json(&input.regions)?)
-        .bind(input.gone_ms(&title.shown).0)
-        .bind(next_change_ms)
-        .bind(title.created_at_ms)
-        .bind(title.updated_at_ms)
-        .bind(title.deleted_at_ms)
-        .execute(&mut *self.tx)
-        .await?;
+        .bind(input.runtime_min);
+        // sqlx 0.9's Any sends a null double as a null float and the other way round, and PostgreSQL keeps to the type a
+        // statement was first sent with.
+        let query = match input.rating {
+            Some(rating) => query.bind(rating),
+            None => query.bind(None::<f32>),
+        };
+        query
+            .bind(input.votes)
+            .bind(&input.distributor)
+            .bind(json(&input.genres)?)
+            .bind(json(&input.people)?)
+            .bind(json(&input.images)?)
+            .bind(input.state.as_str())
+            .bind(input.publish_at.map(Timestamp::as_millisecond))
+            .bind(input.available_from.map(Timestamp::as_millisecond))
+            .bind(input.available_until.map(Timestamp::as_millisecond))
+            .bind(json(&input.regions)?)
+            .bind(input.gone_ms(&title.shown).0)
+            .bind(next_change_ms)
+            .bind(title.created_at_ms)
+            .bind(title.updated_at_ms)
+            .bind(title.deleted_at_ms)
+            .execute(&mut *self.tx)
+            .await?;
         Ok(())
     }
 
