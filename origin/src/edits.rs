@@ -45,6 +45,11 @@ pub trait Edited: Serialize + Clone + PartialEq + Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<Vec<SurrogateKey>, StoreError>> + Send;
 
+    /// Whether it may have this id.
+    fn check_id(id: &str) -> Result<(), &'static str> {
+        validate::check_id(id)
+    }
+
     /// What only the rest of the catalogue can tell.
     fn check(
         _write: &mut Write,
@@ -209,6 +214,9 @@ impl Edited for RailInput {
 impl Edited for SeasonInput {
     kept!("season", validate::season, keys::of_season);
 
+    fn check_id(id: &str) -> Result<(), &'static str> {
+        validate::check_season_id(id)
+    }
     fn suggested_id(&self) -> String {
         String::new()
     }

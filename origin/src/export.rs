@@ -1,34 +1,35 @@
-//! The catalogue as lines that `import` reads: titles first, then rails, from one snapshot.
-use crate::catalog::model::RailInput;
+//! The catalogue as lines that `import` reads, what others name first, from one snapshot.
+use crate::catalog::model::{CollectionInput, GenreInput, PersonInput, RailInput, SeasonInput, TitleInput};
+use crate::edits::Edited;
 use crate::error::StoreError;
 use crate::store::Snapshot;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::io::Write;
 
-/// Titles read at once.
+/// Records read at once.
 const PAGE: u32 = 500;
 
 pub async fn catalogue(snapshot: &mut Snapshot, to: &mut impl Write) -> Result<(), StoreError> {
+    all::<PersonInput>(snapshot, to).await?;
+    all::<GenreInput>(snapshot, to).await?;
+    all::<TitleInput>(snapshot, to).await?;
+    all::<SeasonInput>(snapshot, to).await?;
+    all::<CollectionInput>(snapshot, to).await?;
+    all::<RailInput>(snapshot, to).await
+}
+
+/// All records of a kind, but for deleted ones.
+async fn all<I: Edited>(snapshot: &mut Snapshot, to: &mut impl Write) -> Result<(), StoreError> {
     let mut after = String::new();
     loop {
-        let titles = snapshot.all_titles(&after, PAGE, false).await?;
-        let Some(last) = titles.last() else { break };
+        let records = I::page(snapshot, &after, PAGE, false).await?;
+        let Some(last) = records.last() else { return Ok(()) };
         after = last.id.clone();
-        for title in &titles {
-            put(to, "title", &title.id, &title.input)?;
+        for record in &records {
+            put(to, I::WHAT, &record.id, &record.input)?;
         }
     }
-    let mut after = String::new();
-    loop {
-        let rails = snapshot.records::<RailInput>(&after, PAGE, false).await?;
-        let Some(last) = rails.last() else { break };
-        after = last.id.clone();
-        for rail in &rails {
-            put(to, "rail", &rail.id, &rail.input)?;
-        }
-    }
-    Ok(())
 }
 
 fn put(to: &mut impl Write, kind: &str, id: &str, input: &impl Serialize) -> Result<(), StoreError> {

@@ -34,6 +34,15 @@ pub fn check_id(id: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The id of a season: its series' id, `/`, and its number.
+pub fn check_season_id(id: &str) -> Result<(), &'static str> {
+    let (series, number) = id.split_once('/').unwrap_or_default();
+    check_id(series)?;
+    // One spelling each: no "+1", no "01".
+    let is_number = number.parse::<u32>().is_ok_and(|parsed| parsed.to_string() == number);
+    if is_number { Ok(()) } else { Err("a season's id is that of its series, '/', and its number") }
+}
+
 fn id_at(value: &Value, at: &str) -> Result<String, Faults> {
     match value.as_str().map(|id| (id, check_id(id))) {
         Some((id, Ok(()))) => Ok(id.to_string()),

@@ -4,7 +4,7 @@ pub mod mongo;
 mod ndjson;
 mod vega;
 
-use crate::catalog::model::{RailInput, TitleInput};
+use crate::catalog::model::{CollectionInput, GenreInput, PersonInput, RailInput, SeasonInput, TitleInput};
 use crate::edits::{Edited, Edits, Wanted};
 use crate::error::StoreError;
 use crate::generate::Viewer;
@@ -43,7 +43,11 @@ pub enum ImportError {
 /// What a file holds, as far as it could be read.
 #[derive(Debug, Default)]
 pub struct Batch {
+    pub people: Vec<(String, PersonInput)>,
+    pub genres: Vec<(String, GenreInput)>,
     pub titles: Vec<(String, TitleInput)>,
+    pub seasons: Vec<(String, SeasonInput)>,
+    pub collections: Vec<(String, CollectionInput)>,
     pub rails: Vec<(String, RailInput)>,
     pub viewers: Vec<Viewer>,
     pub report: Report,
@@ -64,6 +68,8 @@ pub struct Report {
     pub updated: usize,
     pub unchanged: usize,
     pub rails_written: usize,
+    /// People, genres, seasons and collections.
+    pub others_written: usize,
     pub viewers_created: usize,
     pub mended: BTreeMap<&'static str, Count>,
     pub refused: BTreeMap<String, Count>,
@@ -92,6 +98,9 @@ impl std::fmt::Display for Report {
         writeln!(f, "{} records read", self.read)?;
         writeln!(f, "  {} titles created, {} updated, {} unchanged", self.created, self.updated, self.unchanged)?;
         writeln!(f, "  {} rails written, {} purges logged", self.rails_written, self.purges)?;
+        if self.others_written > 0 {
+            writeln!(f, "  {} people, genres, seasons and collections written", self.others_written)?;
+        }
         if self.viewers_created > 0 {
             writeln!(f, "  {} viewers created", self.viewers_created)?;
         }
@@ -140,14 +149,21 @@ pub async fn text(store: &Store, text: &str) -> Result<Report, ImportError> {
 
 /// Writes what differs from what is stored. `progress` is told how many titles are done.
 pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Result<Report, ImportError> {
-    let Batch { titles, rails, viewers, mut report } = batch;
+    let Batch { people, genres, titles, seasons, collections, rails, viewers, mut report } = batch;
+    report.others_written += write_records(store, &people, &mut report).await?.written();
+    report.others_written += write_records(store, &genres, &mut report).await?.written();
     let mut done = 0;
     for chunk in titles.chunks(BATCH) {
-        write_titles(store, chunk, &mut report).await?;
+        let Written { created, updated, unchanged } = write_records(store, chunk, &mut report).await?;
+        report.created += created;
+        report.updated += updated;
+        report.unchanged += unchanged;
         done += chunk.len();
         progress(done);
     }
-    write_rails(store, &rails, &mut report).await?;
+    report.others_written += write_records(store, &seasons, &mut report).await?.written();
+    report.others_written += write_records(store, &collections, &mut report).await?.written();
+    report.rails_written += write_records(store, &rails, &mut report).await?.written();
     for chunk in viewers.chunks(VIEWERS_BATCH) {
         let mut write = store.write().await?;
         report.viewers_created += write.put_viewers(chunk).await?;
@@ -157,45 +173,53 @@ pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Res
     Ok(report)
 }
 
-/// One batch, in one transaction with its purge. How many were created, updated, and left as they were.
-async fn write_batch<I: Edited>(store: &Store, chunk: &[(String, I)]) -> Result<([usize; 3], usize), ImportError> {
-    let mut write = store.write().await?;
-    let mut edits = Edits::by("import");
-    let (mut created, mut updated, mut unchanged) = (0usize, 0usize, 0usize);
-    for (id, input) in chunk {
-        let before = I::find(&mut write, id).await?;
-        let wanted = Wanted::Be(input.clone());
-        let Some(mut after) = edits.after(id, before.as_ref(), wanted) else { continue };
-        if before.as_ref().is_some_and(|before| before.version == after.version) {
-            unchanged += 1;
-            continue;
+#[derive(Default)]
+struct Written {
+    created: usize,
+    updated: usize,
+    unchanged: usize,
+}
+
+impl Written {
+    fn written(&self) -> usize {
+        self.created + self.updated
+    }
+}
+
+/// Writes records of a kind, batch by batch, each in one transaction with its purge.
+async fn write_records<I: Edited>(
+    store: &Store,
+    records: &[(String, I)],
+    report: &mut Report,
+) -> Result<Written, ImportError> {
+    let mut all = Written::default();
+    for chunk in records.chunks(BATCH) {
+        let mut write = store.write().await?;
+        let mut edits = Edits::by("import");
+        for (id, input) in chunk {
+            let before = I::find(&mut write, id).await?;
+            let faults = I::check(&mut write, id, before.as_ref().map(|before| &before.input), input).await?;
+            if let Some(fault) = faults.first() {
+                report.refuse(format!("{} with faults", I::WHAT), format!("{id}: {} {}", fault.at, fault.message));
+                continue;
+            }
+            let wanted = Wanted::Be(input.clone());
+            let Some(mut after) = edits.after(id, before.as_ref(), wanted) else { continue };
+            if before.as_ref().is_some_and(|before| before.version == after.version) {
+                all.unchanged += 1;
+                continue;
+            }
+            let action = if before.is_some() { "edit" } else { "create" };
+            edits.put(&mut write, action, before.as_ref(), &mut after, None).await?;
+            *(if before.is_some() { &mut all.updated } else { &mut all.created }) += 1;
         }
-        let action = if before.is_some() { "edit" } else { "create" };
-        edits.put(&mut write, action, before.as_ref(), &mut after, None).await?;
-        if before.is_some() { updated += 1 } else { created += 1 }
+        if !edits.is_empty() {
+            report.purges += 1;
+            edits.log_at_once(&mut write, "import").await?;
+            write.commit().await?;
+        }
     }
-    let purges = usize::from(!edits.is_empty());
-    if purges > 0 {
-        edits.log_at_once(&mut write, "import").await?;
-        write.commit().await?;
-    }
-    Ok(([created, updated, unchanged], purges))
-}
-
-async fn write_titles(store: &Store, chunk: &[(String, TitleInput)], report: &mut Report) -> Result<(), ImportError> {
-    let ([created, updated, unchanged], purges) = write_batch(store, chunk).await?;
-    report.created += created;
-    report.updated += updated;
-    report.unchanged += unchanged;
-    report.purges += purges;
-    Ok(())
-}
-
-async fn write_rails(store: &Store, rails: &[(String, RailInput)], report: &mut Report) -> Result<(), ImportError> {
-    let ([created, updated, _], purges) = write_batch(store, rails).await?;
-    report.rails_written += created + updated;
-    report.purges += purges;
-    Ok(())
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! This service's own format: one JSON object a line, `{"type":"title",…}` or `{"type":"rail",…}`, checked as the admin
-//! API checks.
+//! This service's own format: one JSON object a line, `{"type":"title",…}` and so on for persons, genres, seasons,
+//! collections and rails, checked as the admin API checks.
 use super::Batch;
-use crate::catalog::validate::{self, check_id};
+use crate::edits::Edited;
 use kv_schemas::problem::Fault;
 use serde_json::Value;
 
@@ -23,20 +23,24 @@ fn take(batch: &mut Batch, line: &str) -> Result<(), (&'static str, String)> {
     let mut value: Value = serde_json::from_str(line).map_err(|error| ("not JSON", error.to_string()))?;
     let kind = value.as_object_mut().and_then(|object| object.remove("type"));
     match kind.as_ref().and_then(Value::as_str) {
-        Some("title") => {
-            let id = value.get("id").and_then(Value::as_str).unwrap_or_default().to_string();
-            check_id(&id).map_err(|error| ("title without a valid id", error.to_string()))?;
-            let input = validate::title(&value).map_err(|faults| ("title with faults", said(&faults)))?;
-            batch.titles.push((id, input));
-        }
-        Some("rail") => {
-            let id = value.get("id").and_then(Value::as_str).unwrap_or_default().to_string();
-            check_id(&id).map_err(|error| ("rail with faults", format!("/id: {error}")))?;
-            let input = validate::rail(&value).map_err(|faults| ("rail with faults", said(&faults)))?;
-            batch.rails.push((id, input));
-        }
-        _ => return Err(("of no known type", "type must be title or rail".into())),
+        Some("person") => add(&mut batch.people, &value, "person with faults"),
+        Some("genre") => add(&mut batch.genres, &value, "genre with faults"),
+        Some("title") => add(&mut batch.titles, &value, "title with faults"),
+        Some("season") => add(&mut batch.seasons, &value, "season with faults"),
+        Some("collection") => add(&mut batch.collections, &value, "collection with faults"),
+        Some("rail") => add(&mut batch.rails, &value, "rail with faults"),
+        _ => Err(("of no known type", "type must be person, genre, title, season, collection or rail".into())),
     }
+}
+
+fn add<I: Edited>(
+    to: &mut Vec<(String, I)>,
+    value: &Value,
+    reason: &'static str,
+) -> Result<(), (&'static str, String)> {
+    let id = value.get("id").and_then(Value::as_str).unwrap_or_default().to_string();
+    I::check_id(&id).map_err(|error| (reason, format!("/id: {error}")))?;
+    to.push((id, I::read(value).map_err(|faults| (reason, said(&faults)))?));
     Ok(())
 }
 
@@ -60,7 +64,8 @@ mod tests {
         ));
         assert_eq!((batch.report.read, batch.titles.len()), (6, 1));
         let faults = &batch.report.refused["title with faults"];
-        assert!(faults.examples[0].starts_with("line 4: ") && faults.examples[0].contains("/year"), "{faults:?}");
-        assert_eq!(batch.report.refused.len(), 5);
+        assert!(faults.examples[0].starts_with("line 3: /id: "), "{faults:?}");
+        assert!(faults.examples[1].starts_with("line 4: ") && faults.examples[1].contains("/year"), "{faults:?}");
+        assert_eq!(batch.report.refused.len(), 4);
     }
 }
