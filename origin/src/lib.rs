@@ -19,6 +19,7 @@ pub mod purge;
 pub mod rendered;
 pub mod schedule;
 pub mod store;
+pub mod warm;
 
 /// Milliseconds since 1970 by this machine's clock.
 pub fn now_ms() -> u64 {
