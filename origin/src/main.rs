@@ -18,6 +18,7 @@ use origin::purge::Dispatcher;
 use origin::rendered::Rendered;
 use origin::store::backup::BackupError;
 use origin::store::{Settings, Store};
+use origin::warm::{InUse, Warmer};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -161,6 +162,9 @@ struct Serve {
     /// Memory for documents that were rendered, in MiB; 0: each is rendered anew.
     #[arg(long, env = "ORIGIN_RENDERED_MIB", default_value_t = 64)]
     rendered_mib: u64,
+    /// After a purge the edge has, so many of the documents it touched are fetched by the edge ahead of viewers; 0: none.
+    #[arg(long, env = "ORIGIN_WARM", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    warm: u16,
     /// Redis in which processes share what they rendered: redis://host:port/database.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
@@ -340,7 +344,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let edges = Arc::new(Edges::new(Arc::clone(&keys), &arguments.edge_url).map_err(CliError::Client)?);
     let mut jobs = tokio::task::JoinSet::new();
     if arguments.role.contains(&Role::Jobs) {
-        let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url);
+        let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url.clone());
         jobs.spawn(dispatcher.map_err(CliError::Client)?.run(stopped.clone()));
         jobs.spawn(auth::sweep::run(store.clone(), stopped.clone()));
         jobs.spawn(origin::schedule::run(store.clone(), stopped.clone()));
@@ -357,7 +361,15 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
         0 => None,
         mib => Some(Arc::new(Rendered::new(mib.saturating_mul(1024 * 1024), arguments.redis_url.as_deref()).await?)),
     };
-    let app = App { store: store.clone(), keys, edges, metrics, auth, gates, rendered };
+    // Where documents are rendered it is known which are in use.
+    let warms = arguments.warm > 0 && rendered.is_some() && arguments.role.contains(&Role::Client);
+    let in_use = (warms && !arguments.edge_url.is_empty()).then(Arc::<InUse>::default);
+    if let Some(in_use) = &in_use {
+        let (count_max, in_use) = (usize::from(arguments.warm), Arc::clone(in_use));
+        let warmer = Warmer::new(store.clone(), Arc::clone(&keys), in_use, &arguments.edge_url, count_max);
+        jobs.spawn(warmer.map_err(CliError::Client)?.run(stop.subscribe()));
+    }
+    let app = App { store: store.clone(), keys, edges, metrics, auth, gates, rendered, in_use };
     tracing::info!("origin listening on http://{address}");
     let served = axum::serve(listener, router(app, &arguments.role)).with_graceful_shutdown(stop_signal()).await;
     let _ = stop.send(true);

@@ -29,6 +29,7 @@ use crate::error::{ApiError, problem_response};
 use crate::keys::Keys;
 use crate::rendered::Rendered;
 use crate::store::Store;
+use crate::warm::InUse;
 use axum::Router;
 use axum::response::Response;
 use kv_schemas::Problem;
@@ -65,6 +66,8 @@ pub struct App {
     pub gates: Arc<Gates>,
     /// `None`: every document is rendered each time.
     pub rendered: Option<Arc<Rendered>>,
+    /// What edges ask for, where documents are warmed; needs `rendered`.
+    pub in_use: Option<Arc<InUse>>,
 }
 
 pub fn router(app: App, roles: &[Role]) -> Router {

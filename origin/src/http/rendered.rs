@@ -11,28 +11,35 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use kv_schemas::AsOf;
 use kv_schemas::header::{MIN_AS_OF, SURROGATE_AS_OF, SURROGATE_KEY};
+use kv_schemas::surrogate_key::KeyHash;
 use kv_schemas::viewer::Dimensions;
-use surrogate_cache::entry::key_of;
+use surrogate_cache::entry::{key_of, surrogate_keys};
+use surrogate_cache::fields::Fields;
 
 fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The URL, and whom the answer is for.
-fn key(request: &Request) -> String {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let viewer = Dimensions::from_fields(|name| field(request.headers(), name));
-    let Dimensions { region, locale, maturity, plan, .. } = &viewer;
+fn key(target: &str, viewer: &Dimensions) -> String {
+    let Dimensions { region, locale, maturity, plan } = viewer;
     format!("{}\n{} {} {} {}", key_of(target), region.as_str(), locale.as_str(), maturity.years(), plan.as_str())
 }
 
 pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let min = field(request.headers(), MIN_AS_OF).map(str::parse::<AsOf>);
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_string();
+    let viewer = Dimensions::from_fields(|name| field(request.headers(), name));
+    let note = |key: &str, keys: &[KeyHash]| {
+        if let Some(in_use) = &app.in_use {
+            in_use.note(key, &target, &viewer, keys.to_vec());
+        }
+    };
     let (Some(rendered), true, None | Some(Ok(_))) = (&app.rendered, request.method() == Method::GET, &min) else {
         return next.run(request).await;
     };
     let min = min.and_then(Result::ok);
-    let key = key(&request);
+    let key = key(&target, &viewer);
     let found = async {
         let mut snapshot = app.store.client_snapshot(min.as_ref()).await?;
         rendered.find(&key, &mut snapshot).await
@@ -40,6 +47,7 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
     match found.await {
         Ok(Some((document, as_of))) if min.as_ref().is_none_or(|min| as_of.covers(min)) => {
             metrics::counter!("origin_rendered_total", "outcome" => "hit").increment(1);
+            note(&key, &document.keys);
             let age_s = document.policy.age_ms(crate::now_ms()) / 1_000;
             return answer(request.headers(), document.head.fields.iter(), document.body.clone(), &as_of, age_s);
         }
@@ -68,6 +76,8 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
         value.to_str().ok().map(|value| (name.as_str().to_string(), value.to_string()))
     };
     let fields: Vec<_> = head.headers.iter().filter_map(text).collect();
+    let keys = surrogate_keys(&key, &Fields::from_lower(fields.clone()));
+    note(&key, keys.as_deref().unwrap_or_default());
     rendered.keep(&key, fields.clone(), body.clone(), began_ms).await;
     answer(&asked, fields.iter().map(|(name, value)| (name.as_str(), value.as_str())), body, &as_of, 0)
 }

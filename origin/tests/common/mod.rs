@@ -139,7 +139,16 @@ impl Service {
         let auth = Arc::new(Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), Some(secret)));
         let gates = Arc::new(Gates::new(limits));
         let rendered = Rendered::new(16 * 1024 * 1024, database.redis.as_deref()).await.unwrap();
-        let app = App { store, keys, edges, metrics, auth, gates, rendered: Some(Arc::new(rendered)) };
+        let app = App {
+            store,
+            keys,
+            edges,
+            metrics,
+            auth,
+            gates,
+            rendered: Some(Arc::new(rendered)),
+            in_use: Some(Arc::default()),
+        };
         let router = router(app.clone(), roles);
         Self { database, app, router }
     }

@@ -1,0 +1,234 @@
+//! Warming: once the edge has a purge, documents it touched that viewers ask for are fetched by the edge ahead of them, so
+//! that the first viewer after an edit gets a hit. Nothing is pushed: the edge is told what to look up, and how new it
+//! must be.
+//!
+//! What viewers ask for is known here without asking anybody: an edge comes back for a document that is in use. Of each
+//! document the least time between two warmings is [`AGAIN_MS`], since KV takes one write a second of a key; what came
+//! earlier waits for its turn.
+use crate::error::StoreError;
+use crate::keys::{KeyError, Keys};
+use crate::store::Store;
+use kv_schemas::claims::{Scope, body_digest};
+use kv_schemas::surrogate_key::KeyHash;
+use kv_schemas::viewer::Dimensions;
+use kv_schemas::warm::{DOCUMENTS_MAX, Outcome, WarmAnswer, WarmDocument, WarmRequest};
+use kv_schemas::{AsOf, Seq};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Documents that are remembered.
+const REMEMBERED_MAX: usize = 20_000;
+/// Who was asked for last before this is forgotten first, and is not warmed.
+const IN_USE_MS: u64 = 15 * 60 * 1_000;
+const AGAIN_MS: u64 = 1_000;
+/// How often it is looked whether the edge has more purges.
+const LOOK: Duration = Duration::from_millis(100);
+const PURGES: u32 = 256;
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const TOKEN_LIFETIME_S: u64 = 60;
+
+#[derive(Debug, thiserror::Error)]
+enum WarmError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("no edge could be reached: {0}")]
+    Unreachable(#[from] reqwest::Error),
+    #[error("the edge answered {0}")]
+    Refused(u16),
+    #[error(transparent)]
+    Form(#[from] serde_json::Error),
+}
+
+struct Known {
+    document: WarmDocument,
+    keys: Vec<KeyHash>,
+    asked: u64,
+    asked_ms: u64,
+    warmed_ms: u64,
+    is_due: bool,
+}
+
+/// Documents that edges asked this process for.
+#[derive(Default)]
+pub struct InUse {
+    known: Mutex<HashMap<String, Known>>,
+}
+
+impl InUse {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `key`: the document and whom it is for.
+    pub fn note(&self, key: &str, target: &str, viewer: &Dimensions, keys: Vec<KeyHash>) {
+        let now_ms = crate::now_ms();
+        let mut known = self.known();
+        if let Some(known) = known.get_mut(key) {
+            known.asked = known.asked.saturating_add(1);
+            (known.asked_ms, known.keys) = (now_ms, keys);
+            return;
+        }
+        if known.len() >= REMEMBERED_MAX {
+            known.retain(|_, known| known.asked_ms.saturating_add(IN_USE_MS) > now_ms);
+        }
+        if known.len() < REMEMBERED_MAX {
+            let document = WarmDocument {
+                target: target.into(),
+                region: Some(viewer.region),
+                locale: Some(viewer.locale.clone()),
+                maturity: Some(viewer.maturity),
+                plan: Some(viewer.plan),
+            };
+            let new = Known { document, keys, asked: 1, asked_ms: now_ms, warmed_ms: 0, is_due: false };
+            known.insert(key.into(), new);
+        }
+    }
+
+    /// These keys were purged; `None`: all were.
+    fn purged(&self, keys: Option<&HashSet<KeyHash>>) {
+        for known in self.known().values_mut() {
+            known.is_due |= keys.is_none_or(|keys| known.keys.iter().any(|key| keys.contains(key)));
+        }
+    }
+
+    /// What is to be warmed now, most wanted first.
+    fn due(&self, now_ms: u64, count_max: usize) -> Vec<WarmDocument> {
+        let mut known = self.known();
+        let is_now = |known: &&mut Known| {
+            known.is_due
+                && known.warmed_ms.saturating_add(AGAIN_MS) <= now_ms
+                && known.asked_ms.saturating_add(IN_USE_MS) > now_ms
+        };
+        let mut due: Vec<&mut Known> = known.values_mut().filter(is_now).collect();
+        due.sort_unstable_by_key(|known| std::cmp::Reverse(known.asked));
+        // What there is no time for now is left to its viewers.
+        for known in due.iter_mut().skip(count_max) {
+            known.is_due = false;
+        }
+        due.truncate(count_max);
+        for known in &mut due {
+            (known.is_due, known.warmed_ms) = (false, now_ms);
+        }
+        due.iter().map(|known| known.document.clone()).collect()
+    }
+}
+
+pub struct Warmer {
+    store: Store,
+    keys: Arc<Keys>,
+    in_use: Arc<InUse>,
+    client: reqwest::Client,
+    edges: Vec<String>,
+    /// Documents of one purge at the most.
+    count_max: usize,
+    /// The youngest purge that was seen through.
+    seen: Option<AsOf>,
+}
+
+impl Warmer {
+    pub fn new(
+        store: Store,
+        keys: Arc<Keys>,
+        in_use: Arc<InUse>,
+        edges: &[String],
+        count_max: usize,
+    ) -> reqwest::Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build()?;
+        let edges = edges.iter().map(|url| url.trim_end_matches('/').to_string()).collect();
+        Ok(Self { store, keys, in_use, client, edges, count_max, seen: None })
+    }
+
+    /// Runs until `stop` turns true.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            if let Err(error) = self.turn().await {
+                metrics::counter!("origin_warm_failures_total").increment(1);
+                tracing::warn!(%error, "documents are not warmed");
+            }
+            tokio::select! {
+                _ = stop.changed() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<(), WarmError> {
+        let mut snapshot = self.store.snapshot().await?;
+        let accepted: Seq = snapshot.delivered().await?;
+        let log_id = snapshot.as_of.log_id.clone();
+        let seen = self.seen.as_ref().filter(|seen| seen.log_id == log_id).map_or(accepted, |seen| seen.seq);
+        if accepted > seen {
+            let purges = snapshot.purges_after(seen, PURGES).await?;
+            let purges: Vec<_> = purges.into_iter().filter(|purge| purge.seq <= accepted).collect();
+            let all = purges.iter().any(|purge| purge.all);
+            let keys = purges.iter().flat_map(|purge| &purge.keys).map(|key| key.hash()).collect();
+            self.in_use.purged(if all { None } else { Some(&keys) });
+            self.seen = Some(AsOf::new(log_id, purges.last().map_or(accepted, |last| last.seq)));
+        } else if self.seen.is_none() {
+            self.seen = Some(AsOf::new(log_id, accepted));
+        }
+        drop(snapshot);
+        let Some(min_as_of) = self.seen.clone() else { return Ok(()) };
+        let due = self.in_use.due(crate::now_ms(), self.count_max);
+        for documents in due.chunks(DOCUMENTS_MAX) {
+            let request = WarmRequest { min_as_of: min_as_of.clone(), documents: documents.to_vec() };
+            let answer = self.send(&request).await?;
+            let stored = answer.documents.iter().filter(|one| one.outcome == Outcome::Stored).count();
+            let count = |outcome: &'static str, count: usize| {
+                metrics::counter!("origin_warmed_total", "outcome" => outcome)
+                    .increment(u64::try_from(count).unwrap_or(0));
+            };
+            count("stored", stored);
+            count("other", answer.documents.len().saturating_sub(stored));
+        }
+        Ok(())
+    }
+
+    /// To the first edge that can be reached; KV is for all of them.
+    async fn send(&self, request: &WarmRequest) -> Result<WarmAnswer, WarmError> {
+        let body = serde_json::to_vec(request)?;
+        let mut failed = WarmError::Refused(0);
+        for edge in &self.edges {
+            let token = self.keys.edge_token(Scope::Warm, Some(body_digest(&body)), TOKEN_LIFETIME_S)?;
+            let call = self.client.post(format!("{edge}/__edge/warm")).bearer_auth(token).body(body.clone());
+            match call.header("content-type", "application/json").send().await {
+                Ok(answer) if answer.status().as_u16() == 200 => return Ok(answer.json().await?),
+                Ok(answer) => failed = WarmError::Refused(answer.status().as_u16()),
+                Err(error) => failed = error.into(),
+            }
+        }
+        Err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_most_is_warmed_first_and_nothing_twice_within_a_second() {
+        let in_use = InUse::default();
+        let viewer = Dimensions::default();
+        for (target, keys, times) in [("/a", vec![1, 2], 1), ("/b", vec![2], 3), ("/c", vec![3], 9)] {
+            for _ in 0..times {
+                in_use.note(target, target, &viewer, keys.clone());
+            }
+        }
+        let targets = |due: Vec<WarmDocument>| due.into_iter().map(|one| one.target).collect::<Vec<_>>().join(" ");
+        let now_ms = crate::now_ms();
+        assert_eq!(targets(in_use.due(now_ms, 10)), "", "nothing was purged");
+        in_use.purged(Some(&HashSet::from([2])));
+        assert_eq!(targets(in_use.due(now_ms, 10)), "/b /a");
+        in_use.purged(None);
+        assert_eq!(targets(in_use.due(now_ms, 10)), "/c");
+        assert_eq!(targets(in_use.due(now_ms + AGAIN_MS, 1)), "/b", "its turn; the other is left to its viewers");
+        assert_eq!(targets(in_use.due(now_ms + 3 * AGAIN_MS, 10)), "");
+        in_use.purged(None);
+        assert_eq!(targets(in_use.due(now_ms + IN_USE_MS + 10_000, 10)), "", "nobody asks for them any more");
+    }
+}

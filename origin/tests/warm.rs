@@ -1,0 +1,72 @@
+//! Warming: the edge is asked to fetch what a purge touched and viewers ask for, once it has the purge.
+mod common;
+
+use axum::http::StatusCode;
+use common::Service;
+use kv_schemas::AsOf;
+use kv_schemas::warm::{Outcome, WarmAnswer, WarmRequest, Warmed};
+use origin::warm::Warmer;
+use std::sync::{Arc, Mutex};
+
+type Asked = Arc<Mutex<Vec<WarmRequest>>>;
+
+/// An edge that notes what it is to fetch, and by which token.
+async fn edge() -> (String, Asked) {
+    let asked = Asked::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let noted = Arc::clone(&asked);
+    let take = move |headers: axum::http::HeaderMap, axum::Json(request): axum::Json<WarmRequest>| async move {
+        assert!(headers["authorization"].to_str().unwrap().starts_with("Bearer "));
+        let done = |document: &kv_schemas::warm::WarmDocument| Warmed {
+            target: document.target.clone(),
+            outcome: Outcome::Stored,
+            status: 200,
+        };
+        let documents = request.documents.iter().map(done).collect();
+        noted.lock().unwrap().push(request);
+        axum::Json(WarmAnswer { documents })
+    };
+    let router = axum::Router::new().route("/__edge/warm", axum::routing::post(take));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_purge_touched_is_warmed_once_the_edge_has_the_purge() {
+    let service = Service::start().await;
+    let (url, asked) = edge().await;
+    for (id, name) in [("heat", "Heat"), ("up", "Up")] {
+        let body = format!(r#"{{"name":"{name}"}}"#);
+        service.call("PUT", &format!("/admin/v1/titles/{id}"), &body).await;
+        let viewer = [("viewer-region", "DE"), ("viewer-locale", "de")];
+        let shown = service.ask("GET", &format!("/v1/titles/{id}"), "", &viewer).await;
+        assert_eq!(shown.status(), StatusCode::OK);
+    }
+    let in_use = service.app.in_use.clone().unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let warmer = Warmer::new(service.app.store.clone(), service.app.keys.clone(), in_use, &[url], 100).unwrap();
+    let before = service.app.store.snapshot().await.unwrap().as_of;
+    service.app.store.set_delivered(&before).await.unwrap();
+    let running = tokio::spawn(warmer.run(stopped));
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let written = service.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat II"}"#).await;
+    let as_of: AsOf = written.headers()["surrogate-as-of"].to_str().unwrap().parse().unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(asked.lock().unwrap().is_empty(), "the edge does not have the purge yet");
+    service.app.store.set_delivered(&as_of).await.unwrap();
+    for _ in 0..500 {
+        if !asked.lock().unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    stop.send(true).unwrap();
+    running.await.unwrap();
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0].min_as_of, as_of);
+    let documents: Vec<_> = asked[0].documents.iter().map(|one| (one.target.as_str(), one.region.unwrap())).collect();
+    assert_eq!(documents.len(), 1, "{asked:?}");
+    assert_eq!((documents[0].0, documents[0].1.as_str()), ("/v1/titles/heat", "DE"));
+}
