@@ -95,8 +95,10 @@ async fn cached(
             return pass(call, target, Reason::RequestDirective, None).await;
         }
     }
-    let debug = all.get("edge-debug").map(|token| verify(call, token, &[Scope::Debug], TOKEN_LIFETIME_S_MAX));
-    if let Some(Err(problem)) = debug {
+    let debug = all.get("edge-debug");
+    if let Some(token) = debug
+        && let Err(problem) = verify(call, token, &[Scope::Debug], TOKEN_LIFETIME_S_MAX).await
+    {
         return fail(&problem, Reason::RequestDirective);
     }
     let debug = debug.is_some();

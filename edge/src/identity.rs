@@ -226,16 +226,9 @@ pub async fn identify(call: &Call, fields: &Fields) -> Result<Who, Problem> {
     let Some(token) = bearer(fields).transpose()? else { return Ok(Who::Stranger) };
     let expect = Expect { issuer: ISSUER, audience: AUDIENCE_VIEWER, lifetime_s_max: TOKEN_LIFETIME_S_MAX };
     let verify = |keys: &KeySet| keys.verify_until::<ViewerClaims>(token, expect, now_ms() / 1000);
-    let Some(keys) = keys(call, false).await else { return Ok(Who::Unverifiable) };
-    let mut verified = verify(&keys);
-    // Perhaps a key that was published a moment ago.
-    if verified == Err(TokenError::UnknownKey)
-        && may_ask_anew() == Some(true)
-        && let Some(keys) = self::keys(call, true).await
-    {
-        verified = verify(&keys);
-    }
-    let (claims, ends_s) = verified.map_err(|error| refused(&error))?;
+    let knows = |keys: &KeySet| verify(keys) != Err(TokenError::UnknownKey);
+    let Some(keys) = keys_for(call, knows).await else { return Ok(Who::Unverifiable) };
+    let (claims, ends_s) = verify(&keys).map_err(|error| refused(&error))?;
     let keys = [hash(&format!("session:{}", claims.sid)), hash(&format!("user:{}", claims.sub))];
     isolate::with(|isolate| {
         let generation = isolate.identities.generation;
@@ -266,9 +259,18 @@ pub fn refused(error: &TokenError) -> Problem {
     Problem::new(401, slug, "The token was refused").detail(error.to_string())
 }
 
+/// The keys for a token; if none of those known here `knows` it, perhaps one that was published a moment ago.
+pub async fn keys_for(call: &Call, knows: impl Fn(&KeySet) -> bool) -> Option<Rc<KeySet>> {
+    let known = keys(call, false).await?;
+    if knows(&known) || may_ask_anew() != Some(true) {
+        return Some(known);
+    }
+    keys(call, true).await
+}
+
 /// The keys tokens are verified with: those origin publishes; as long as it has never published any, those of the settings.
 /// `None`: the published ones were withdrawn, and new ones cannot be had.
-pub async fn keys(call: &Call, anew: bool) -> Option<Rc<KeySet>> {
+async fn keys(call: &Call, anew: bool) -> Option<Rc<KeySet>> {
     let is_current = isolate::with(|isolate| isolate.identities.is_current(&isolate.engine, now_ms()))?;
     if anew || !is_current {
         let found = look_up(call, anew).await;

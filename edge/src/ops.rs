@@ -15,7 +15,7 @@ pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, Proble
         #[allow(clippy::panic, reason = "the one that is asked for")]
         "panic" if call.settings.panics => panic!("a panic was asked for"),
         "metrics" => {
-            purge_intake::authorize(call, &[Scope::Metrics], TOKEN_LIFETIME_S_MAX)?;
+            purge_intake::authorize(call, &[Scope::Metrics], TOKEN_LIFETIME_S_MAX).await?;
             Ok(metrics(call))
         }
         "warm" => warm::handle(call).await,

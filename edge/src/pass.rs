@@ -73,8 +73,9 @@ pub async fn pass(call: &Call, target: &str, reason: Reason, own: Option<&Own>) 
 /// What a client of the API may not tell origin: what the edge alone says, and what makes of one request another (its
 /// method, its path, its site, its sender).
 fn is_forged(name: &str) -> bool {
-    const FORGED: [&str; 9] = [
+    const FORGED: [&str; 10] = [
         "edge-region",
+        "edge-client",
         "forwarded",
         "x-http-method",
         "x-http-method-override",

@@ -6,7 +6,8 @@
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::journal_client::{self, Neighbours};
-use crate::respond;
+use crate::settings::Mode;
+use crate::{identity, respond};
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};
 use kv_schemas::header::SURROGATE_AS_OF;
@@ -14,7 +15,7 @@ use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::DryRun;
 use kv_schemas::{Problem, PurgeBatch, PurgeRequest, SurrogateKey};
 use surrogate_cache::LogOwner;
-use tokens::{Expect, TokenError};
+use tokens::{Expect, KeySet, TokenError};
 
 /// Lifetimes a token may have, in seconds: a batch is signed for one delivery, a person's token for a month.
 const BATCH_LIFETIME_S_MAX: u64 = 300;
@@ -23,20 +24,28 @@ const JOURNAL_MS: u64 = 5_000;
 const BODY_IDLE_MS: u64 = 5_000;
 
 /// Checks the bearer token of a call to `/__edge/*`, which must be of one of these scopes.
-pub fn authorize(call: &Call, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
+pub async fn authorize(call: &Call, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
     let header = call.request.headers().get("authorization").ok().flatten().unwrap_or_default();
     let (scheme, token) = header.trim().split_once(' ').unwrap_or(("", ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Problem::new(401, "token-missing", "Send Authorization: Bearer with a token for this edge"));
     }
-    verify(call, token, scopes, lifetime_s_max)
+    verify(call, token, scopes, lifetime_s_max).await
 }
 
 /// Checks a token for the edge, which must be of one of these scopes.
-pub fn verify(call: &Call, token: &str, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
+pub async fn verify(call: &Call, token: &str, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
     let expect = Expect { issuer: ISSUER, audience: AUDIENCE_EDGE, lifetime_s_max };
-    let claims: EdgeClaims =
-        call.settings.keys.verify(token.trim(), expect, now_ms() / 1000).map_err(|error| refused(&error))?;
+    let with = |keys: &KeySet| keys.verify::<EdgeClaims>(token.trim(), expect, now_ms() / 1000);
+    let mut claims = with(&call.settings.keys);
+    // Our origin's keys rotate; the settings have those of the beginning. Any other origin has no say in who may purge.
+    if claims == Err(TokenError::UnknownKey)
+        && call.settings.mode == Mode::Gateway
+        && let Some(keys) = identity::keys_for(call, |keys| with(keys) != Err(TokenError::UnknownKey)).await
+    {
+        claims = with(&keys);
+    }
+    let claims = claims.map_err(|error| refused(&error))?;
     if !scopes.contains(&claims.scope) {
         return Err(Problem::new(403, "token-scope", "The token does not allow this call"));
     }
@@ -71,14 +80,14 @@ pub async fn handle(call: &Call, rest: &str) -> Result<web_sys::Response, Proble
 
 /// Passes a question about purges on to the journal.
 async fn ask(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
-    authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX)?;
+    authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX).await?;
     let (status, text, _) = journal(call, path, "").await?;
     if status == 200 { Ok(respond::json(200, &text)) } else { refusal(status, &text) }
 }
 
 /// What a purge would touch here, as far as that can be known.
 async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
-    authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX)?;
+    authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX).await?;
     let request = parse::<PurgeRequest>(&body(call, BATCH_BYTES_MAX).await?)?;
     request.check().map_err(|error| invalid(error.to_string()))?;
     let mut keys: Vec<_> = request.keys.iter().map(SurrogateKey::hash).collect();
@@ -111,8 +120,8 @@ async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
     let owner = call.settings.engine.log_owner;
     // The token is checked before a byte of the body is read.
     let claims = match owner {
-        LogOwner::Origin => authorize(call, &[Scope::PurgeBatch], BATCH_LIFETIME_S_MAX)?,
-        LogOwner::Journal => authorize(call, &[Scope::PurgeRequest], TOKEN_LIFETIME_S_MAX)?,
+        LogOwner::Origin => authorize(call, &[Scope::PurgeBatch], BATCH_LIFETIME_S_MAX).await?,
+        LogOwner::Journal => authorize(call, &[Scope::PurgeRequest], TOKEN_LIFETIME_S_MAX).await?,
     };
     let body = body(call, BATCH_BYTES_MAX).await?;
     let digest_required = owner == LogOwner::Origin;

@@ -32,7 +32,7 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, Problem> {
         return Err(Problem::new(405, "method-not-allowed", "Documents are warmed with POST"));
     }
     // The token is checked before a byte of the body is read.
-    let claims = authorize(call, &[Scope::Warm], LIFETIME_S_MAX)?;
+    let claims = authorize(call, &[Scope::Warm], LIFETIME_S_MAX).await?;
     let body = body(call, WARM_BYTES_MAX).await?;
     if claims.body_sha256.as_deref() != Some(&body_digest(&body)) {
         return Err(Problem::new(401, "token-digest", "The token was made for another body, or for none"));

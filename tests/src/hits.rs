@@ -1,5 +1,6 @@
 //! What a hit costs, side by side with Workers written by hand: the server on one processor, the load on the other, in
 //! rounds that take turns, so that a machine whose speed drifts wrongs nobody. Ratios hold, absolute figures do not.
+use crate::api::{Api, SHARED};
 use crate::free_port;
 use crate::stack::Proxy;
 use serde::Serialize;
@@ -86,6 +87,14 @@ pub async fn run(rounds: usize, seconds: u64) -> Result<Vec<Row>, String> {
     }
     proxy.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
     let edge = |path: &str| proxy.url(path);
+    // One document of the API, to a stranger and to who bears a token.
+    let api = Api::start().await;
+    api.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
+    let list = (0..20).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ");
+    api.answer("/v1/home", &SHARED, &list, &body);
+    let bearer = format!("authorization: Bearer {}", api.token("ada"));
+    target("gateway memory, a stranger", api.url("/v1/home"), &[]);
+    target("gateway memory, a viewer", api.url("/v1/home"), &[&bearer]);
     target("edge memory, 1 key", edge("/keys-1"), &[]);
     target("edge memory, 20 keys", edge("/keys-20"), &[]);
     target("edge memory, 100 keys", edge("/keys-100"), &[]);

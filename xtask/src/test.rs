@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// The Worker's size over the wire may not grow beyond this, gzipped.
-const WASM_GZIPPED_BYTES_MAX: usize = 256 * 1000;
+const WASM_GZIPPED_BYTES_MAX: usize = 260 * 1000;
 
 #[derive(Args)]
 pub struct Test {
