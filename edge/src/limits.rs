@@ -5,8 +5,8 @@ use crate::drive::Call;
 use crate::isolate::now_ms;
 use crate::js;
 use crate::respond::fail;
-use crate::settings::Mode;
-use gateway_rules::limits::{Class, Meter, client, used_up};
+use crate::settings::{Mode, Settings};
+use gateway_rules::limits::{Class, Meter, Policy, client, used_up};
 use js_sys::{Object, Promise, Reflect};
 use kv_schemas::Problem;
 use std::cell::RefCell;
@@ -18,6 +18,9 @@ const COUNTER_MS_MAX: u64 = 250;
 
 /// Longest request fields, names and values together. The platform's own limit is higher.
 pub const FIELDS_BYTES_MAX: usize = 16 * 1024;
+
+/// Who asks, by the platform's word: it sets this field, whatever a client sends.
+pub const CLIENT: &str = "cf-connecting-ip";
 
 thread_local! {
     static METER: RefCell<Option<Meter>> = const { RefCell::new(None) };
@@ -46,13 +49,9 @@ pub fn refuse_fields() -> Result<web_sys::Response, JsValue> {
 pub async fn refusal(call: &Call, target: &str) -> Option<Result<web_sys::Response, JsValue>> {
     let class = Class::of(target)?;
     let policy = call.settings.limits.of(class)?;
-    let address = call.request.headers().get("cf-connecting-ip").ok().flatten().unwrap_or_default();
+    let address = call.request.headers().get(CLIENT).ok().flatten().unwrap_or_default();
     let who = client(&address);
-    let taken = METER.with(|cell| {
-        let mut meter = cell.try_borrow_mut().ok()?;
-        meter.get_or_insert_with(|| Meter::seeded(js::random())).take(class, policy, who, now_ms()).err()
-    });
-    if let Some(retry_after_ms) = taken {
+    if let Some(retry_after_ms) = refused_for_ms(class, policy, who, now_ms()) {
         return Some(refused(class, call, retry_after_ms.div_ceil(1_000).max(1)));
     }
     let name = class.binding()?;
@@ -61,6 +60,27 @@ pub async fn refusal(call: &Call, target: &str) -> Option<Result<web_sys::Respon
         // Windows of the platform are whole ones: the next begins after a window at most.
         Some(false) => Some(refused(class, call, policy.window_s)),
         _ => None,
+    }
+}
+
+/// Counts a request in this isolate; if there is no room for it, how long there is none.
+fn refused_for_ms(class: Class, policy: Policy, who: &str, now_ms: u64) -> Option<u64> {
+    METER.with(|cell| {
+        let mut meter = cell.try_borrow_mut().ok()?;
+        meter.get_or_insert_with(|| Meter::seeded(js::random())).take(class, policy, who, now_ms).err()
+    })
+}
+
+/// Whether reads are counted at all.
+pub fn counts_reads(settings: &Settings) -> bool {
+    settings.mode == Mode::Gateway && settings.limits.of(Class::Reads).is_some()
+}
+
+/// Counts a read that is about to be answered the short way.
+pub fn may_read(settings: &Settings, address: Option<&str>, now_ms: u64) -> bool {
+    match settings.limits.of(Class::Reads).filter(|_| settings.mode == Mode::Gateway) {
+        Some(policy) => refused_for_ms(Class::Reads, policy, client(address.unwrap_or_default()), now_ms).is_none(),
+        None => true,
     }
 }
 
