@@ -104,8 +104,16 @@ async fn exchange(
             let init = web_sys::RequestInit::new();
             init.set_method(&method);
             init.set_headers(&call.request.headers());
-            init.set_body(bytes);
-            (web_sys::Request::new_with_str_and_init(&url, &init).ok()?, Content::Taken)
+            let is_read = matches!(method.as_str(), "GET" | "HEAD");
+            if !is_read {
+                init.set_body(bytes);
+            }
+            let copy = web_sys::Request::new_with_str_and_init(&url, &init).ok()?;
+            if is_read {
+                // RFC 9110 section 9.3.1: it has no generally defined semantics, and no service here defines any.
+                copy.headers().delete("content-length").ok()?;
+            }
+            (copy, if is_read { Content::None } else { Content::Taken })
         }
         None => {
             // `new Request(url, request)` takes method, fields and the unread body along.
