@@ -18,6 +18,8 @@ let guards;
 let selects;
 let countsBearers;
 let countsCountry;
+// The field that says who asks, if reads are counted.
+let client;
 
 // Set by the panic hook, or here, when Wasm has trapped: the instance must not be used any more.
 const state = wasm.__worker_init_state();
@@ -51,12 +53,12 @@ function revive() {
 
 function readRules() {
   const rules = wasm.rules();
-  if (rules !== undefined) {
-    const lines = rules.split("\n");
-    [guards, selects] = lines.map((line) => line.split(","));
-    [countsBearers, countsCountry] = [lines[2] !== "", lines[3] !== ""];
-  }
-  return rules !== undefined;
+  if (rules === undefined) return false;
+  const lines = rules.split("\n");
+  [guards, selects] = lines.map((line) => line.split(","));
+  [countsBearers, countsCountry] = [lines[2] !== "", lines[3] !== ""];
+  client = lines[4];
+  return true;
 }
 
 // What is known of who asks; `undefined` if the long way has to find out.
@@ -106,7 +108,8 @@ function hit(request) {
     if (slot > -2) slots.set(signature, slot);
   }
   if (slot < 0) return undefined;
-  return wasm.hit(slot, Date.now(), headers.get("if-none-match") ?? undefined, number);
+  const asks = client === "" ? undefined : (headers.get(client) ?? undefined);
+  return wasm.hit(slot, Date.now(), headers.get("if-none-match") ?? undefined, number, asks);
 }
 
 export default {

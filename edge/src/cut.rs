@@ -3,7 +3,6 @@
 //! own.
 use crate::drive::Call;
 use crate::respond::{fail, unpacked};
-use crate::settings::Mode;
 use crate::{gateway, js};
 use gateway_rules::cut::Cutter;
 use gateway_rules::wanted::{Fault, Plan, Wanted, plan};
@@ -35,7 +34,7 @@ const OF_THE_BYTES: [&str; 8] = [
 
 /// The answer to a request for a cut; `None` if it is none.
 pub async fn handle(call: &Call, target: &str) -> Option<Result<web_sys::Response, JsValue>> {
-    if call.settings.mode != Mode::Gateway || !matches!(call.request.method().as_str(), "GET" | "HEAD") {
+    if !matches!(call.request.method().as_str(), "GET" | "HEAD") {
         return None;
     }
     match plan(target) {

@@ -7,6 +7,7 @@ use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
 use crate::{colo_cache, journal_client, kv, viewer};
 use futures_channel::oneshot;
+use gateway_rules::trace;
 use js_sys::Uint8Array;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -28,6 +29,8 @@ pub struct Call {
     pub context: Rc<Context>,
     pub settings: Rc<Settings>,
     pub location: Rc<str>,
+    /// Where it stands in its trace.
+    pub trace: trace::Context,
 }
 
 impl Call {
@@ -99,7 +102,7 @@ async fn refresh_ahead(call: &Call) {
     for lookup in lookups.unwrap_or_default() {
         // The very dimensions the page is stored under.
         let (target, about) = (target_of(lookup.key()), about_of(lookup.key()));
-        let origin = OriginRequest::of(&call.settings, target, false, viewer::fields_of(about).collect());
+        let origin = OriginRequest::of(call, target, false, viewer::fields_of(about).collect());
         refresh_behind(call, &origin, lookup).await;
     }
 }

@@ -10,7 +10,7 @@ use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::{Mode, Settings};
 use crate::viewer::{self, Depends, locale_asked};
-use crate::{cut, identity, journal_client, js, ops, private};
+use crate::{access, batch, cut, identity, journal_client, js, limits, ops, private};
 use kv_schemas::claims::Scope;
 use kv_schemas::{AsOf, Problem};
 use std::rc::Rc;
@@ -50,13 +50,34 @@ pub async fn handle(request: web_sys::Request, env: Env, context: Context) -> Re
         }
     };
     let location = journal_client::location(&request, settings.location.as_deref());
-    let call = Call { request, env, context: Rc::new(context), settings, location: location.into() };
+    let began_ms = isolate::now_ms();
+    let trace = access::context(&request);
+    let call = Call { request, env, context: Rc::new(context), settings, location: location.into(), trace };
     let url = call.request.url();
     let target = route::target_of(&url);
-    match cut::handle(&call, target).await {
-        Some(answer) => answer,
-        None => dispatch(&call, target).await,
+    let answer = respond(&call, target).await?;
+    access::end(&call, target, began_ms, &answer)?;
+    Ok(answer)
+}
+
+/// The answer to a request, or to a member of a batch: the gateway's own comforts and limits, then the route.
+pub async fn respond(call: &Call, target: &str) -> Result<web_sys::Response, JsValue> {
+    if call.settings.mode == Mode::Proxy {
+        return dispatch(call, target).await;
     }
+    if let Some(refusal) = limits::refusal(call, target).await {
+        return refusal;
+    }
+    let path = target.split('?').next().unwrap_or(target);
+    let answer = match path {
+        batch::PATH => batch::handle(call).await,
+        _ => match cut::handle(call, target).await {
+            Some(answer) => answer,
+            None => dispatch(call, target).await,
+        },
+    }?;
+    limits::note(&answer, target, call)?;
+    Ok(answer)
 }
 
 /// The answer to a request for this path and query.
@@ -95,6 +116,9 @@ async fn cached(
             return pass(call, target, Reason::RequestDirective, None).await;
         }
     }
+    if call.settings.mode == Mode::Gateway && all.bytes() > limits::FIELDS_BYTES_MAX {
+        return limits::refuse_fields();
+    }
     let debug = all.get("edge-debug");
     if let Some(token) = debug
         && let Err(problem) = verify(call, token, &[Scope::Debug], TOKEN_LIFETIME_S_MAX).await
@@ -117,7 +141,7 @@ async fn cached(
     if call.settings.mode == Mode::Gateway {
         viewer::tell(&mut told, &about);
     }
-    let origin = OriginRequest::of(&call.settings, target, is_head, told);
+    let origin = OriginRequest::of(call, target, is_head, told);
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
     let outcome = drive::answer(call, &origin, Lookup::new(request)).await;

@@ -10,7 +10,7 @@ use crate::isolate::{self, Body};
 use crate::route::{self, Route};
 use crate::settings::Mode;
 use crate::viewer::{self, Depends};
-use crate::{gateway, identity, js, respond};
+use crate::{access, gateway, identity, js, limits, respond};
 use gateway_rules::wanted::plan;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::entry::about_of;
@@ -28,15 +28,15 @@ pub struct Ready {
 }
 
 /// Request fields that send a request the long way, whatever they say.
-const GUARDS_OF_GATEWAY: &str = "edge-debug,min-as-of,if-modified-since";
+const GUARDS_OF_GATEWAY: &str = "edge-debug,min-as-of,if-modified-since,traceparent";
 const GUARDS_OF_PROXY: &str =
     "edge-debug,min-as-of,if-modified-since,authorization,range,cache-control,pragma,if-match,if-unmodified-since";
 /// Request fields that decide which slot a request has; in front of the API the bearer and the country do, too.
 const SELECTS_OF_GATEWAY: &str = "accept-encoding,accept-language";
 const SELECTS_OF_PROXY: &str = "accept-encoding";
 
-/// What `entry.js` has to look at, a line each: guards, selecting fields, whether bearers count, and whether the country
-/// does. Nothing before the isolate is ready.
+/// What `entry.js` has to look at, a line each: guards, selecting fields, whether bearers count, whether the country does,
+/// and the field that says who asks, if reads are counted. Nothing before the isolate is ready.
 #[wasm_bindgen]
 pub fn rules() -> Option<String> {
     isolate::with(|isolate| {
@@ -44,9 +44,10 @@ pub fn rules() -> Option<String> {
         match settings.mode {
             Mode::Gateway => {
                 let country = if settings.known.regions.is_empty() { "" } else { "country" };
-                format!("{GUARDS_OF_GATEWAY}\n{SELECTS_OF_GATEWAY}\nbearer\n{country}")
+                let client = if limits::counts_reads(settings) { limits::CLIENT } else { "" };
+                format!("{GUARDS_OF_GATEWAY}\n{SELECTS_OF_GATEWAY}\nbearer\n{country}\n{client}")
             }
-            Mode::Proxy => format!("{GUARDS_OF_PROXY}\n{SELECTS_OF_PROXY}\n\n"),
+            Mode::Proxy => format!("{GUARDS_OF_PROXY}\n{SELECTS_OF_PROXY}\n\n\n"),
         }
     })
 }
@@ -106,7 +107,13 @@ pub fn forget_slots() {
 
 /// The answer to a request of this slot, or `undefined`.
 #[wasm_bindgen]
-pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32) -> Result<JsValue, JsValue> {
+pub fn hit(
+    slot: u32,
+    now_ms: f64,
+    if_none_match: Option<String>,
+    bearer: i32,
+    client: Option<String>,
+) -> Result<JsValue, JsValue> {
     // A whole number of milliseconds, far below 2^53.
     let now_ms = now_ms as u64;
     // Below 0 nobody says who asks.
@@ -116,11 +123,15 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32) -
             return None;
         }
         let entry = isolate.engine.hit(slot, now_ms)?;
+        // Who asks too often is told so on the long way.
+        if !limits::may_read(&isolate.settings, client.as_deref(), now_ms) {
+            return None;
+        }
         isolate.count_phase(Phase::Hit);
         isolate.ready_hits = isolate.ready_hits.saturating_add(1);
-        Some(entry)
+        Some((entry, isolate.settings.access_log))
     });
-    let Some(entry) = found.flatten() else { return Ok(JsValue::UNDEFINED) };
+    let Some((entry, access_log)) = found.flatten() else { return Ok(JsValue::UNDEFINED) };
     let not_modified = if_none_match
         .is_some_and(|tags| is_known_to(&Fields::from_lower(vec![("if-none-match".into(), tags)]), &entry));
     let place = if is_private { &entry.body.ready_private } else { &entry.body.ready };
@@ -137,6 +148,7 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32) -
     } else {
         respond::with_init(&entry.body.bytes, &ready.whole)?
     };
+    access::hit(access_log, &entry.key, &response)?;
     Ok(response.into())
 }
 

@@ -289,7 +289,7 @@ async fn look_up(call: &Call, anew: bool) -> Option<Published> {
     let key = key_of(JWKS_TARGET);
     let directives = RequestDirectives { no_cache: anew, ..RequestDirectives::default() };
     let request = Request { key: key.clone(), is_head: false, fields: Fields::new(), directives, min_as_of: None };
-    let origin = OriginRequest::of(&call.settings, JWKS_TARGET, false, Fields::new());
+    let origin = OriginRequest::of(call, JWKS_TARGET, false, Fields::new());
     let outcome = drive::answer(call, &origin, Lookup::new(request)).await?;
     let (head, as_of, purged_by, body) = match outcome.answer {
         Answer::Stored { entry, behind, .. } => {

@@ -48,6 +48,8 @@ pub struct Isolate {
     pub answers: [u64; Phase::ALL.len()],
     /// Hits that took the short way (`hits`).
     pub ready_hits: u64,
+    /// How the answer counted last came to be: whoever sends it takes it from here, in the same turn.
+    pub last: Option<CacheStatus>,
     pub purges_refused: u64,
     /// Answers whose surrogate keys or state could not be read or were too long, and which were not stored therefore.
     pub bad_surrogates: u64,
@@ -83,6 +85,7 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
             identities: Identities::default(),
             answers: [0; Phase::ALL.len()],
             ready_hits: 0,
+            last: None,
             purges_refused: 0,
             bad_surrogates: 0,
             syncs_itself: 0,
@@ -100,6 +103,7 @@ pub fn with<T>(work: impl FnOnce(&mut Isolate) -> T) -> Option<T> {
 /// Counts an answer.
 pub fn count(status: &CacheStatus) {
     with(|isolate| {
+        isolate.last = Some(status.clone());
         if status.stored == Some(Err(Reason::BadSurrogate)) {
             isolate.bad_surrogates = isolate.bad_surrogates.saturating_add(1);
         }

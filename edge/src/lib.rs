@@ -13,6 +13,8 @@
     )
 )]
 
+mod access;
+mod batch;
 mod colo_cache;
 mod content;
 mod cut;
@@ -26,6 +28,7 @@ mod journal_client;
 mod journal_do;
 mod js;
 mod kv;
+mod limits;
 mod ops;
 mod origin_fetch;
 mod pass;

@@ -1,8 +1,10 @@
 //! Asking origin: the client's request as the cache sends it, with a bounded wait.
+use crate::drive::Call;
 use crate::isolate::now_ms;
-use crate::settings::Settings;
-use crate::{js, upstream};
+use crate::settings::{Mode, Settings};
+use crate::{access, js, upstream};
 use gateway_rules::services::Index;
+use gateway_rules::trace::Context;
 use surrogate_cache::Fields;
 use surrogate_cache::conditional::CONDITIONAL;
 use surrogate_cache::lookup::Fetch;
@@ -16,14 +18,18 @@ pub struct OriginRequest {
     pub is_head: bool,
     pub fields: Fields,
     pub service: Index,
+    /// What it is told of the trace; a proxy's origin gets what the client sent.
+    pub trace: Option<Context>,
 }
 
 impl OriginRequest {
     /// `target`: path and query, as the service is to see them.
-    pub fn of(settings: &Settings, target: &str, is_head: bool, fields: Fields) -> Self {
-        let service = settings.services.of(target);
-        let base = settings.services.get(service).map_or("", |service| service.url.as_str());
-        Self { url: format!("{base}{target}"), is_head, fields, service }
+    pub fn of(call: &Call, target: &str, is_head: bool, fields: Fields) -> Self {
+        let services = &call.settings.services;
+        let service = services.of(target);
+        let base = services.get(service).map_or("", |service| service.url.as_str());
+        let trace = (call.settings.mode == Mode::Gateway).then_some(call.trace);
+        Self { url: format!("{base}{target}"), is_head, fields, service, trace }
     }
 }
 
@@ -50,6 +56,9 @@ pub async fn send(
     headers.append("via", VIA).map_err(refused)?;
     for (name, value) in &fetch.fields {
         headers.set(name, value).map_err(refused)?;
+    }
+    if let Some(context) = &request.trace {
+        access::tell_origin(&headers, context).map_err(refused)?;
     }
     if let Some(min) = &fetch.min_as_of {
         headers.set(kv_schemas::header::MIN_AS_OF, &min.to_string()).map_err(refused)?;

@@ -7,7 +7,7 @@ use crate::private::{self, Own};
 use crate::respond::{Shape, fail, refuse};
 use crate::settings::Mode;
 use crate::upstream::Content;
-use crate::{colo_cache, content, gateway, identity, isolate, journal_client, js, kv, viewer};
+use crate::{access, colo_cache, content, gateway, identity, isolate, journal_client, js, kv, limits, viewer};
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
@@ -41,7 +41,10 @@ pub async fn pass(call: &Call, target: &str, reason: Reason, own: Option<&Own>) 
         // `fetch` drops the content of a GET if its length is not declared.
         return refuse(411, "length-required", "The content of a GET needs a Content-Length", reason);
     }
-    let origin = OriginRequest::of(&call.settings, target, method == "HEAD", Fields::new());
+    if let Some(refusal) = limits::fields_refused(call) {
+        return refusal;
+    }
+    let origin = OriginRequest::of(call, target, method == "HEAD", Fields::new());
     let reason = if is_read { reason } else { Reason::Method };
     // What a client sends slowly or not at all is no fault of a service, and costs it nothing.
     let taken = match call.settings.mode {
@@ -102,8 +105,16 @@ async fn exchange(
             let init = web_sys::RequestInit::new();
             init.set_method(&method);
             init.set_headers(&call.request.headers());
-            init.set_body(bytes);
-            (web_sys::Request::new_with_str_and_init(&url, &init).ok()?, Content::Taken)
+            let is_read = matches!(method.as_str(), "GET" | "HEAD");
+            if !is_read {
+                init.set_body(bytes);
+            }
+            let copy = web_sys::Request::new_with_str_and_init(&url, &init).ok()?;
+            if is_read {
+                // RFC 9110 section 9.3.1: it has no generally defined semantics, and no service here defines any.
+                copy.headers().delete("content-length").ok()?;
+            }
+            (copy, if is_read { Content::None } else { Content::Taken })
         }
         None => {
             // `new Request(url, request)` takes method, fields and the unread body along.
@@ -121,6 +132,9 @@ async fn exchange(
         headers.set(name, value).ok()?;
     }
     headers.append("via", VIA).ok()?;
+    if let Some(context) = &origin.trace {
+        access::tell_origin(&headers, context).ok()?;
+    }
     let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
     let answer = origin_fetch::exchange(&call.settings, origin.service, &copy, content).await;
     // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in

@@ -81,7 +81,7 @@ pub async fn read(call: &Call, target: &str, all: Fields) -> Result<web_sys::Res
     let mut told = fields.clone();
     viewer::tell(&mut told, &own.about);
     told.set("authorization", all.get("authorization").unwrap_or_default());
-    let origin = OriginRequest::of(&call.settings, target, is_head, told);
+    let origin = OriginRequest::of(call, target, is_head, told);
     let key = key_about(&about, target);
     let takes_packed = encoding::takes_packed(&fields);
     let request = Request { key: key.clone(), is_head, fields, directives: RequestDirectives::default(), min_as_of };

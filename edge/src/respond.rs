@@ -312,7 +312,7 @@ fn init_text(status: u16, fields: &Fields, coded: bool) -> String {
 }
 
 /// A JSON string (RFC 8259 section 7).
-fn push_json(text: &mut String, value: &str) {
+pub fn push_json(text: &mut String, value: &str) {
     text.push('"');
     for c in value.chars() {
         match c {

@@ -1,6 +1,8 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
 use crate::viewer::Known;
+use gateway_rules::access::Wish;
+use gateway_rules::limits::Limits;
 use gateway_rules::services::{Services, Terms};
 use surrogate_cache::{Config, LogOwner, Rules};
 use tokens::KeySet;
@@ -21,6 +23,11 @@ pub struct Settings {
     /// Where requests go.
     pub services: Services,
     pub location: Option<String>,
+    /// How often one client may ask.
+    pub limits: Limits,
+    /// How long one member of a batch may take.
+    pub batch_timeout_ms: u64,
+    pub access_log: Wish,
     pub keys: KeySet,
     /// Whether `/__edge/panic` is there, for the tests of what comes after one.
     pub panics: bool,
@@ -120,6 +127,15 @@ impl Settings {
             ..default
         };
         let panics = switch(env, "TEST_PANICS")?;
-        Ok(Self { mode, services, location: text(env, "LOCATION"), keys, known, panics, engine })
+        let limits =
+            Limits::read(&text(env, "LIMITS").unwrap_or_default()).map_err(|fault| format!("LIMITS: {fault}"))?;
+        let access_log = text(env, "ACCESS_LOG");
+        // A proxy's paths are its origin's; a gateway's lines name routes.
+        let default = if mode == Mode::Gateway { "all" } else { "off" };
+        let access_log =
+            Wish::read(access_log.as_deref().unwrap_or(default)).map_err(|fault| format!("ACCESS_LOG: {fault}"))?;
+        let batch_timeout_ms = number(env, "BATCH_TIMEOUT_MS", 5_000)?;
+        let location = text(env, "LOCATION");
+        Ok(Self { mode, services, location, limits, batch_timeout_ms, access_log, keys, known, panics, engine })
     }
 }

@@ -13,6 +13,7 @@
     )
 )]
 
+pub mod access;
 pub mod breaker;
 pub mod cut;
 pub mod fields;

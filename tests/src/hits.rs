@@ -35,15 +35,20 @@ fn page() -> String {
 
 /// `wrk` for some seconds on processor 1.
 fn load(target: &Target, seconds: u64) -> Result<f64, String> {
+    wrk(target.name, &target.url, &target.headers, seconds)
+}
+
+/// Requests a second.
+pub(crate) fn wrk(name: &str, url: &str, headers: &[String], seconds: u64) -> Result<f64, String> {
     let mut wrk = Command::new("taskset");
     wrk.args(["-c", "1", "wrk", "-t1", "-c32", &format!("-d{seconds}s")]);
-    for header in &target.headers {
+    for header in headers {
         wrk.args(["-H", header]);
     }
-    let output = wrk.arg(&target.url).output().map_err(|error| format!("taskset and wrk are needed: {error}"))?;
+    let output = wrk.arg(url).output().map_err(|error| format!("taskset and wrk are needed: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     if text.contains("Non-2xx") || text.contains("Socket errors") || !output.status.success() {
-        return Err(format!("{}: {text}{}", target.name, String::from_utf8_lossy(&output.stderr)));
+        return Err(format!("{name}: {text}{}", String::from_utf8_lossy(&output.stderr)));
     }
     let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok());
     rate.ok_or_else(|| format!("wrk said no rate: {text}"))

@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod costs;
 pub mod gate;
 pub mod hits;
 pub mod http;
+pub mod isolation;
 pub mod load;
 pub mod propagation;
 pub mod races;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use e2e::{hits, load, propagation, races};
+use e2e::{costs, hits, isolation, load, propagation, races};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -46,6 +46,20 @@ enum What {
         lease_ms: Vec<u64>,
         #[arg(long, default_value_t = 100)]
         rounds: u64,
+    },
+    /// What log and limits cost a hit. Needs `wrk` and `taskset`.
+    Costs {
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+    },
+    /// What a flood on the admin service does to viewers' reads, with services of their own and in one process.
+    Isolation {
+        #[arg(long, default_value_t = 4)]
+        seconds: u64,
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
     },
     /// Purges of very many keys while pages are read.
     Storm {
@@ -116,6 +130,29 @@ async fn main() -> ExitCode {
                 println!("write to last of {edges} locations, lease {lease_ms} ms, {rounds} writes: {lag}");
                 report(&format!("propagation_lease_{lease_ms}_ms"), lag);
             }
+            ExitCode::SUCCESS
+        }
+        What::Costs { rounds, seconds } => match costs::run(rounds, seconds).await {
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+            Ok(rows) => {
+                for row in &rows {
+                    println!("{:<24}{:>12.0}{:>10.2}", row.name, row.requests_per_s, row.to_bare);
+                }
+                report("costs", rows);
+                ExitCode::SUCCESS
+            }
+        },
+        What::Isolation { seconds, rounds } => {
+            let rows = isolation::run(std::time::Duration::from_secs(seconds), rounds).await;
+            println!("{:<34}{:>12}{:>12}{:>8}{:>12}", "", "p95 calm", "p95 flood", "ratio", "flood/s");
+            for row in &rows {
+                let (calm, flood) = (row.calm_p95_ms, row.flood_p95_ms);
+                println!("{:<34}{calm:>9.2} ms{flood:>9.2} ms{:>8.2}{:>12.0}", row.name, row.ratio, row.flood_per_s);
+            }
+            report("isolation", rows);
             ExitCode::SUCCESS
         }
         What::Storm { keys, seconds, titles } => {

@@ -1,6 +1,6 @@
 //! `cargo xtask dev`: the whole system on this machine, with a real catalogue, until Ctrl-C.
 use crate::fleet::{Fleet, Mode, Options};
-use crate::process::check_port;
+use crate::process::{Process, check_port};
 use crate::ui::say;
 use crate::{Doing, Result, origin, root, said, setup};
 use clap::Args;
@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+
+/// Wide enough to try things, and there so that a limit can be seen.
+const LIMITS: &str = "admin=600/60 auth=600/60 batch=600/60 search=600/60";
 
 #[derive(Args)]
 pub struct Dev {
@@ -26,7 +29,13 @@ pub struct Dev {
     /// How long an edge relies on what it knows of purges, in milliseconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     lease_ms: Option<u64>,
+    /// Client, admin (with jobs) and auth as processes of their own, on ports counted up from the origin's.
+    #[arg(long)]
+    split: bool,
 }
+
+/// The origin's processes: their roles, and the paths that are theirs.
+const SPLIT: [(&str, &str); 3] = [("client", ""), ("admin,jobs", "/admin"), ("auth", "/auth /.well-known")];
 
 /// Turns true at Ctrl-C, SIGTERM or SIGHUP.
 pub fn stop_flag() -> Result<(Arc<AtomicBool>, mpsc::Receiver<()>)> {
@@ -68,10 +77,14 @@ pub fn lock_state(state: &Path) -> Result<(PathBuf, File)> {
 impl Dev {
     pub fn run(self) -> Result<()> {
         let ports = ports(self.edge_port, self.edges)?;
-        if ports.contains(&self.origin_port) {
+        if ports.iter().any(|port| (self.origin_port..=self.origin_port.saturating_add(2)).contains(port)) {
             return said("the origin's port is among the edges'; choose another with --origin-port");
         }
-        check_port(self.origin_port, "--origin-port")?;
+        let roles: &[(&str, &str)] = if self.split { &SPLIT } else { &SPLIT[..1] };
+        let origin_ports = self::ports(self.origin_port, u16::try_from(roles.len()).unwrap_or(1))?;
+        for port in &origin_ports {
+            check_port(*port, "--origin-port")?;
+        }
         for port in &ports {
             check_port(*port, "--edge-port")?;
         }
@@ -89,6 +102,10 @@ impl Dev {
 
         say("starting");
         let origin_url = format!("http://127.0.0.1:{}", self.origin_port);
+        let rows = roles.iter().zip(&origin_ports).flat_map(|((_, prefixes), port)| {
+            prefixes.split_whitespace().map(move |prefix| format!("{prefix} http://127.0.0.1:{port}"))
+        });
+        let services = rows.collect::<Vec<_>>().join("; ");
         let mut fleet = Fleet::start(Options {
             state: state.clone(),
             ports: ports.into_iter().map(|port| vec![port]).collect(),
@@ -96,22 +113,26 @@ impl Dev {
             origin_url: origin_url.clone(),
             token_keys,
             lease_ms: self.lease_ms,
-            vars: Vec::new(),
+            vars: vec![("LIMITS".into(), LIMITS.into()), ("SERVICES".into(), services)],
             tied: true,
         })?;
         let edges: Vec<String> = (0..fleet.len()).map(|index| fleet.url(index)).collect();
-        let mut service = origin::serve(&state, self.origin_port, &edges, true)?;
+        let mut origins = Vec::new();
+        for ((roles, _), port) in roles.iter().zip(&origin_ports) {
+            let roles = if self.split { *roles } else { "client,admin,auth,jobs" };
+            origins.push(origin::serve_as(roles, &state, *port, &edges, true)?);
+        }
         let token = origin::admin_token(&state, "admin", 24 * 3600)?;
         say(greeting(&edges, &origin_url, &token, &state));
         while !stop.load(Ordering::SeqCst) {
             let _ = stopped.recv_timeout(Duration::from_millis(300));
             if !stop.load(Ordering::SeqCst) {
                 fleet.check()?;
-                service.check()?;
+                origins.iter_mut().try_for_each(Process::check)?;
             }
         }
         say("\nstopping");
-        drop(service);
+        drop(origins);
         drop(fleet);
         Ok(())
     }

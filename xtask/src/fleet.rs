@@ -45,7 +45,7 @@ impl Fleet {
         for folder in ["kv", "journal"]
             .map(String::from)
             .into_iter()
-            .chain(options.ports.iter().enumerate().map(|(index, _)| cache_folder(index)))
+            .chain((0..options.ports.len()).flat_map(|index| [cache_folder(index), format!("limits-{}", name(index))]))
         {
             let folder = state.join(folder);
             std::fs::create_dir_all(&folder).doing(format!("cannot make {}", folder.display()))?;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod counters;
 pub mod dev;
 pub mod fleet;
 pub mod fuzz;

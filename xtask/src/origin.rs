@@ -82,12 +82,29 @@ pub fn import_into(database: &Database, file: &Path) -> Result<String> {
     run(&[&["import", &text(file)], database.arguments().as_slice()].concat())
 }
 
-/// Starts it on a loopback port and waits until it answers.
+/// Starts it on a loopback port, with every role, and waits until it answers.
 pub fn serve(state: &Path, port: u16, edge_urls: &[String], die_with_us: bool) -> Result<Process> {
     serve_on(&Database::sqlite(state), state, port, edge_urls, die_with_us)
 }
 
 pub fn serve_on(
+    database: &Database,
+    state: &Path,
+    port: u16,
+    edge_urls: &[String],
+    die_with_us: bool,
+) -> Result<Process> {
+    start("origin", database, state, port, edge_urls, die_with_us)
+}
+
+/// Starts it with some of its roles alone; all on one database.
+pub fn serve_as(roles: &str, state: &Path, port: u16, edge_urls: &[String], die_with_us: bool) -> Result<Process> {
+    let name = format!("origin-{}", roles.split(',').next().unwrap_or(roles));
+    start(&name, &Database::sqlite(state).with("--role", roles), state, port, edge_urls, die_with_us)
+}
+
+fn start(
+    name: &str,
     database: &Database,
     state: &Path,
     port: u16,
@@ -101,7 +118,7 @@ pub fn serve_on(
     for url in edge_urls {
         command.args(["--edge-url", url]);
     }
-    let mut process = Process::start("origin", &state.join("origin.log"), &mut command)?;
+    let mut process = Process::start(name, &state.join(format!("{name}.log")), &mut command)?;
     await_answer("the origin", port, "/readyz", &mut [&mut process])?;
     Ok(process)
 }

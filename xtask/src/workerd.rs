@@ -2,6 +2,7 @@
 //! journal), and one for each location, with a memory and a cache of its own. Unix sockets lie between them.
 //!
 //! KV and the Cache API are Miniflare's own workers, run by workerd itself: no Node and no wrangler stand in the way.
+use crate::counters;
 use crate::setup::node_bin;
 use crate::{Doing, Result, root, said};
 use std::fmt::Write;
@@ -45,6 +46,8 @@ pub fn bundle(dir: &Path) -> Result<()> {
         (miniflare.join("kv/namespace.worker.js"), "kv-namespace.js"),
         (miniflare.join("cache/cache.worker.js"), "cache.js"),
         (miniflare.join("cache/cache-entry.worker.js"), "cache-entry.js"),
+        (miniflare.join("ratelimit/ratelimit.worker.js"), "ratelimit.js"),
+        (miniflare.join("ratelimit/ratelimit-object.worker.js"), "limits.js"),
     ] {
         if !from.is_file() {
             let mend = if from.starts_with(&build) { "cargo xtask build-edge" } else { "cargo xtask setup" };
@@ -81,6 +84,7 @@ fn bindings(vars: &Vars) -> String {
 const EXTENSIONS: &str = r#"  extensions = [ ( modules = [
     ( name = "miniflare:shared", esModule = embed "bundle/shared.js" ),
     ( name = "miniflare:zod", esModule = embed "bundle/zod.js" ),
+    ( name = "cloudflare-internal:ratelimit:module", esModule = embed "bundle/ratelimit.js", internal = true ),
   ] ) ],"#;
 
 /// One of Miniflare's storage objects, its data in the folder behind the service `disk`.
@@ -151,8 +155,9 @@ fn isolate(index: usize, vars: &Vars) -> String {
       bindings = [
         ( name = "CACHE_KV", kvNamespace = "kv" ),
         ( name = "JOURNAL", durableObjectNamespace = ( className = "PurgeJournal", serviceName = "journal-proxy" ) ),
-{vars}      ] ) ),
+{counters}{vars}      ] ) ),
 "#,
+        counters = counters::bindings(vars),
         vars = bindings(vars)
     )
 }
@@ -186,12 +191,17 @@ const config :Workerd.Config = (
       durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "purge-journal-proxy" ) ],
       durableObjectStorage = ( inMemory = void ),
       bindings = [ ( name = "OWNER", service = "journal-owner" ) ] ) ),
-{isolates}  ],
+{counters}{isolates}  ],
   sockets = [
 {sockets}  ],
 {EXTENSIONS}
 );
 "#,
+        counters = counters::services(
+            vars,
+            &format!("limits-{name}"),
+            &object("limits-object", "RateLimiterObject", "limits.js", "limits-disk")
+        ),
         cache = object("cache-object", "CacheObject", "cache.js", "cache-disk"),
     )
 }

@@ -1,5 +1,6 @@
 //! The end-to-end suite: one binary, one module a subject. Each test has processes and folders of its own.
 mod accounts;
+mod batch;
 mod bodies;
 mod cuts;
 mod deception;
@@ -7,6 +8,7 @@ mod faults;
 mod gateway;
 mod hits;
 mod intake;
+mod limits;
 mod malformed;
 mod passing;
 mod poisoning;
@@ -17,5 +19,6 @@ mod replica;
 mod resilience;
 mod rules;
 mod sample;
+mod traces;
 mod viewers;
 mod warm;

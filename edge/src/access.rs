@@ -1,0 +1,104 @@
+//! Ids of requests, and one line of the access log for each: JSON, through the platform's console. The ids are the edge's
+//! own; of what a client sends only a well-formed `traceparent` is taken over.
+use crate::drive::Call;
+use crate::isolate::{self, now_ms};
+use crate::respond::push_json;
+use crate::{js, settings::Mode};
+use gateway_rules::access::{Wish, route};
+use gateway_rules::trace::{Context, Ids};
+use std::cell::Cell;
+use std::fmt::Write as _;
+use surrogate_cache::Phase;
+use surrogate_cache::entry::target_of;
+use surrogate_cache::phase::CacheStatus;
+use wasm_bindgen::JsValue;
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+pub const REQUEST_ID: &str = "x-request-id";
+
+thread_local! {
+    static IDS: Cell<Option<Ids>> = const { Cell::new(None) };
+}
+
+fn with_ids<T>(work: impl FnOnce(&mut Ids) -> T) -> T {
+    // Two draws: each has 53 bits.
+    let mut ids = IDS.take().unwrap_or_else(|| Ids::seeded(js::random() ^ (js::random() << 32)));
+    let made = work(&mut ids);
+    IDS.set(Some(ids));
+    made
+}
+
+/// The place of a request in its trace.
+pub fn context(request: &web_sys::Request) -> Context {
+    let sent = request.headers().get(TRACEPARENT).ok().flatten();
+    with_ids(|ids| Context::of(sent.as_deref(), ids))
+}
+
+/// What origin is told: our span, whose child its own is. A client's `tracestate` goes on with its trace alone.
+pub fn tell_origin(headers: &web_sys::Headers, context: &Context) -> Result<(), JsValue> {
+    headers.set(TRACEPARENT, &context.traceparent())?;
+    headers.set(REQUEST_ID, &context.request_id())?;
+    if !context.continued {
+        headers.delete(TRACESTATE)?;
+    }
+    Ok(())
+}
+
+/// Ends a request: its id goes to the client, and its line into the log.
+pub fn end(call: &Call, target: &str, began_ms: u64, answer: &web_sys::Response) -> Result<(), JsValue> {
+    let last = isolate::with(|isolate| isolate.last.take()).flatten();
+    if call.settings.mode == Mode::Gateway {
+        answer.headers().set(REQUEST_ID, &call.trace.request_id())?;
+    }
+    let phase = last.as_ref().map(|last| last.phase);
+    let failed = answer.status() >= 500 || matches!(phase, Some(Phase::Failed | Phase::StaleError));
+    if !call.settings.access_log.picks(failed, with_ids(Ids::draw)) {
+        return Ok(());
+    }
+    let duration_ms = now_ms().saturating_sub(began_ms);
+    write(&call.request.method(), target, answer, duration_ms, last.as_ref(), &call.trace)
+}
+
+/// The same for a hit that was answered the short way: by the key of its entry. Its id is made for the
+/// line alone, and the client has it if there is one.
+pub fn hit(wish: Wish, key: &str, answer: &web_sys::Response) -> Result<(), JsValue> {
+    if matches!(wish, Wish::Off | Wish::Errors) || !wish.picks(false, with_ids(Ids::draw)) {
+        return Ok(());
+    }
+    let context = with_ids(|ids| Context::of(None, ids));
+    answer.headers().set(REQUEST_ID, &context.request_id())?;
+    let status = CacheStatus { tier: Some("memory"), ..CacheStatus::new(Phase::Hit) };
+    write("GET", target_of(key), answer, 0, Some(&status), &context)
+}
+
+fn write(
+    method: &str,
+    target: &str,
+    answer: &web_sys::Response,
+    duration_ms: u64,
+    last: Option<&CacheStatus>,
+    trace: &Context,
+) -> Result<(), JsValue> {
+    let mut line = String::with_capacity(320);
+    line.push_str("{\"log\":\"access\",\"method\":");
+    push_json(&mut line, method);
+    line.push_str(",\"route\":");
+    push_json(&mut line, &route(target));
+    let _ = write!(line, ",\"status\":{},\"duration_ms\":{duration_ms}", answer.status());
+    if let Some(last) = last {
+        let _ = write!(line, ",\"phase\":\"{}\"", last.phase.as_str());
+        if let Some(reason) = last.reason {
+            let _ = write!(line, ",\"reason\":\"{}\"", reason.as_str());
+        }
+        if let Some(tier) = last.tier {
+            let _ = write!(line, ",\"tier\":\"{tier}\"");
+        }
+    }
+    if let Some(bytes) = answer.headers().get("content-length")?.and_then(|bytes| bytes.parse::<u64>().ok()) {
+        let _ = write!(line, ",\"bytes\":{bytes}");
+    }
+    let _ = write!(line, ",\"trace_id\":\"{}\",\"request_id\":\"{}\"}}", trace.trace_id(), trace.request_id());
+    worker::console_log!("{line}");
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! `POST /v1/batch`: up to twenty reads in one request. Each member goes through the gateway as if it had come by itself,
+//! with the same limits, checks and caches, and is answered by itself: its status, its fields, its body. A member that is
+//! slow has its own bound and then its own 504; what it was waiting for goes on to be stored.
+use crate::drive::Call;
+use crate::respond::{self, fail, refuse};
+use crate::{content, cut, gateway, isolate, js, route};
+use kv_schemas::Problem;
+use serde::Deserialize;
+use std::pin::Pin;
+use std::time::Duration;
+use surrogate_cache::phase::CacheStatus;
+use surrogate_cache::{Phase, Reason, encoding};
+use wasm_bindgen::JsValue;
+use worker::Delay;
+
+pub const PATH: &str = "/v1/batch";
+
+const MEMBERS_MAX: usize = 20;
+const CONTENT_BYTES_MAX: u64 = 64 * 1024;
+/// A member's longest body, unpacked.
+const BODY_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Batch {
+    requests: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Member {
+    /// Path and query of a read below `/v1/`.
+    path: String,
+    if_none_match: Option<String>,
+    min_as_of: Option<String>,
+}
+
+/// Fields that speak of the batch's own content, or would make a member's answer another than it is by itself.
+const OF_THE_BATCH: [&str; 10] = [
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "transfer-encoding",
+    "if-none-match",
+    "if-modified-since",
+    "if-match",
+    "if-unmodified-since",
+    "range",
+    "edge-debug",
+];
+
+/// Fields of a member's answer that say nothing inside a batch.
+const LEFT_OUT: [&str; 4] = ["content-length", "content-encoding", "transfer-encoding", "vary"];
+
+pub async fn handle(call: &Call) -> Result<web_sys::Response, JsValue> {
+    if call.request.method() != "POST" {
+        return refuse(405, "method-not-allowed", "A batch is a POST", Reason::Method);
+    }
+    let members = match read(call).await {
+        Ok(members) => members,
+        Err(problem) => return fail(&problem, Reason::Method),
+    };
+    let answers: Vec<Pin<Box<dyn Future<Output = Vec<u8>>>>> = members
+        .into_iter()
+        .map(|member| {
+            let call = call.clone();
+            Box::pin(async move { bounded(&call, &member).await }) as Pin<Box<dyn Future<Output = _>>>
+        })
+        .collect();
+    let mut body = b"{\"responses\":[".to_vec();
+    for (index, answer) in all(answers).await.into_iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&answer);
+    }
+    body.extend_from_slice(b"]}");
+    let status = CacheStatus { reason: Some(Reason::Method), ..CacheStatus::new(Phase::Bypass) };
+    isolate::count(&status);
+    let headers = web_sys::Headers::new()?;
+    headers.set("content-type", "application/json")?;
+    headers.set("cache-control", "no-store")?;
+    headers.set(kv_schemas::header::CACHE_STATUS, &status.render(respond::NAME))?;
+    let takes_packed = encoding::takes_packed(&js::fields(&call.request.headers()));
+    cut::send(&body, &headers, takes_packed, false)
+}
+
+/// The members, all of them or a problem that names each fault.
+async fn read(call: &Call) -> Result<Vec<Member>, Problem> {
+    let Some(body) = call.request.body() else { return Err(Problem::new(400, "json-invalid", "The body is not JSON")) };
+    let bytes = content::read(&body, CONTENT_BYTES_MAX).await?.to_vec();
+    let batch: Batch = serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::new(400, "json-invalid", "The body is not a batch: {\"requests\":[{\"path\":\"/v1/…\"}]}")
+            .detail(error.to_string())
+    })?;
+    let mut problem = Problem::new(400, "batch-invalid", "The batch has faults");
+    if batch.requests.is_empty() || batch.requests.len() > MEMBERS_MAX {
+        problem = problem.fault("/requests", format!("there must be 1 to {MEMBERS_MAX} of them"));
+    }
+    for (index, member) in batch.requests.iter().take(MEMBERS_MAX).enumerate() {
+        if let Some(what) = fault(&member.path) {
+            problem = problem.fault(format!("/requests/{index}/path"), what);
+        }
+    }
+    if problem.errors.is_empty() { Ok(batch.requests) } else { Err(problem) }
+}
+
+fn fault(path: &str) -> Option<&'static str> {
+    let name = path.split('?').next().unwrap_or(path);
+    if !path.starts_with("/v1/") {
+        return Some("it must begin with /v1/");
+    }
+    if name == PATH || name.starts_with("/v1/batch/") {
+        return Some("a batch holds no batch");
+    }
+    if path.len() > route::TARGET_BYTES_MAX {
+        return Some("it is longer than is served");
+    }
+    if !path.bytes().all(|byte| (0x21..0x7f).contains(&byte)) || path.contains(['#', '\\']) {
+        return Some("it must be path and query, percent-encoded");
+    }
+    None
+}
+
+/// One member's answer as a JSON object, within its bound.
+async fn bounded(call: &Call, member: &Member) -> Vec<u8> {
+    let answer = Box::pin(answer(call, member));
+    let bound = Delay::from(Duration::from_millis(call.settings.batch_timeout_ms));
+    match futures_util::future::select(answer, bound).await {
+        futures_util::future::Either::Left((Some(answer), _)) => answer,
+        futures_util::future::Either::Left((None, _)) => {
+            of_problem(&Problem::new(502, "member-failed", "This member's answer could not be read"))
+        }
+        futures_util::future::Either::Right(_) => {
+            of_problem(&Problem::new(504, "member-timeout", "This member took longer than one may"))
+        }
+    }
+}
+
+async fn answer(call: &Call, member: &Member) -> Option<Vec<u8>> {
+    let url = call.request.url();
+    let target = route::target_of(&url);
+    let base = url.strip_suffix(target).unwrap_or(&url);
+    let init = web_sys::RequestInit::new();
+    let headers = web_sys::Headers::new_with_headers(&call.request.headers()).ok()?;
+    OF_THE_BATCH.iter().try_for_each(|name| headers.delete(name)).ok()?;
+    headers.set("accept-encoding", "identity").ok()?;
+    for (name, value) in [("if-none-match", &member.if_none_match), ("min-as-of", &member.min_as_of)] {
+        if let Some(value) = value {
+            headers.set(name, value).ok()?;
+        }
+    }
+    init.set_headers(&headers);
+    // Where the client is stands beside its request, not in its fields.
+    let place = js_sys::Reflect::get(&call.request, &"cf".into()).unwrap_or(JsValue::UNDEFINED);
+    if place.is_object() {
+        js_sys::Reflect::set(&init, &"cf".into(), &place).ok()?;
+    }
+    let request = web_sys::Request::new_with_str_and_init(&format!("{base}{}", member.path), &init).ok()?;
+    // What the platform makes of a path must still be what was looked at.
+    if route::target_of(&request.url()) != member.path {
+        return Some(of_problem(&Problem::new(400, "path-invalid", "The path is not written as it is meant")));
+    }
+    let call = Call { request, ..call.clone() };
+    let response = gateway::respond(&call, &member.path).await.ok()?;
+    described(&response).await
+}
+
+/// A response as a JSON object: JSON stays JSON, anything else becomes a string.
+async fn described(response: &web_sys::Response) -> Option<Vec<u8>> {
+    let fields = js::fields(&response.headers());
+    let mut text = format!("{{\"status\":{},\"headers\":{{", response.status());
+    let mut names: Vec<&str> = Vec::new();
+    for (name, value) in fields.iter() {
+        if LEFT_OUT.contains(&name) || names.contains(&name) {
+            continue;
+        }
+        if !names.is_empty() {
+            text.push(',');
+        }
+        names.push(name);
+        respond::push_json(&mut text, name);
+        text.push(':');
+        respond::push_json(&mut text, value);
+    }
+    text.push_str("},\"body\":");
+    let mut whole = text.into_bytes();
+    let is_json = fields.get("content-type").is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or(kind).trim();
+        kind == "application/json" || kind.ends_with("+json")
+    });
+    match response.body() {
+        None => whole.extend_from_slice(b"null"),
+        Some(_) if is_json => whole.extend_from_slice(&cut::cut(response, None, BODY_BYTES_MAX).await.ok()??),
+        Some(body) => {
+            let bytes = js::read_all(&body, BODY_BYTES_MAX, 15_000).await.ok()?.to_vec();
+            let mut text = String::new();
+            respond::push_json(&mut text, &String::from_utf8_lossy(&bytes));
+            whole.extend_from_slice(text.as_bytes());
+        }
+    }
+    whole.push(b'}');
+    Some(whole)
+}
+
+fn of_problem(problem: &Problem) -> Vec<u8> {
+    let kind = kv_schemas::header::PROBLEM_JSON;
+    let (status, body) = (problem.status, problem.to_json());
+    format!("{{\"status\":{status},\"headers\":{{\"content-type\":\"{kind}\"}},\"body\":{body}}}").into_bytes()
+}
+
+/// All of them at once; their results in order.
+async fn all<T>(futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
+    use std::task::Poll;
+    let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
+    let mut done: Vec<Option<T>> = pending.iter().map(|_| None).collect();
+    std::future::poll_fn(move |context| {
+        for (future, result) in pending.iter_mut().zip(done.iter_mut()) {
+            if let Some(running) = future
+                && let Poll::Ready(value) = running.as_mut().poll(context)
+            {
+                *result = Some(value);
+                *future = None;
+            }
+        }
+        match pending.iter().all(Option::is_none) {
+            true => Poll::Ready(done.iter_mut().filter_map(Option::take).collect()),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}

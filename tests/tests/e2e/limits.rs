@@ -1,0 +1,108 @@
+//! Who asks too often is told so, by class of routes and by client, and costs no service anything.
+use e2e::http::{Got, ask, send};
+use e2e::stack::{Shape, Stack};
+use reqwest::Method;
+
+async fn stack(limits: &str) -> Stack {
+    Stack::of(Shape { isolates: 2, vars: vec![("LIMITS".into(), limits.into())], ..Shape::default() }).await
+}
+
+async fn as_client(stack: &Stack, isolate: usize, method: Method, path: &str, address: &str) -> Got {
+    let url = format!("{}{path}", stack.fleet.isolate_url(0, isolate));
+    send(ask(method, url).header("cf-connecting-ip", address).header("content-length", "0")).await
+}
+
+fn is_refused(got: &Got, class: &str) {
+    assert_eq!((got.status, got.problem().as_str()), (429, "rate-limited"), "{got:?}");
+    let wait_s: u64 = got.header("retry-after").expect("Retry-After").parse().unwrap();
+    assert!((1..=60).contains(&wait_s), "{got:?}");
+    assert_eq!(got.header("ratelimit"), Some(format!("\"{class}\";r=0;t={wait_s}").as_str()));
+    assert!(got.header("ratelimit-policy").unwrap().starts_with(&format!("\"{class}\";q=")), "{got:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_class_has_its_own_allowance_and_each_client_too() {
+    let stack = stack("admin=2/60 auth=3/60 reads=5/60").await;
+    for (path, class, quota) in
+        [("/admin/v1/titles", "admin", 2), ("/auth/login", "auth", 3), ("/v1/genres", "reads", 5)]
+    {
+        for client in ["192.0.2.1", "192.0.2.2"] {
+            for n in 0..quota {
+                let got = as_client(&stack, 0, Method::GET, path, client).await;
+                assert_ne!(got.status, 429, "{path} {n}: {got:?}");
+                assert_eq!(got.header("ratelimit"), None, "what is left nobody knows");
+            }
+            is_refused(&as_client(&stack, 0, Method::GET, path, client).await, class);
+        }
+    }
+    // A household is one client.
+    for n in 0..2 {
+        as_client(&stack, 0, Method::GET, "/admin/v1/titles", &format!("2001:db8:1:2::{n}")).await;
+    }
+    is_refused(&as_client(&stack, 0, Method::GET, "/admin/v1/titles", "2001:db8:1:2:ffff::1").await, "admin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_platform_counts_what_the_isolates_of_a_location_cannot_see_of_each_other() {
+    let stack = stack("admin=6/60 search=6/60").await;
+    // The platform's windows begin with the minute; one that ends meanwhile would count anew.
+    let second = e2e::stack::now_s() % 60;
+    if second > 50 {
+        tokio::time::sleep(std::time::Duration::from_secs(61 - second)).await;
+    }
+    let mut refused = 0;
+    for n in 0..12 {
+        let got = as_client(&stack, n % 2, Method::GET, "/admin/v1/titles", "192.0.2.9").await;
+        refused += u32::from(got.status == 429);
+        if got.status != 429 {
+            assert_eq!(got.header("ratelimit-policy"), Some("\"admin\";q=6;w=60"), "{got:?}");
+        }
+    }
+    assert_eq!(refused, 6, "six for each isolate by itself, six for both together");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_asks_no_service_and_no_counter() {
+    let stack = stack("admin=1/60").await;
+    as_client(&stack, 0, Method::GET, "/admin/v1/titles", "192.0.2.1").await;
+    let before = stack.to_admin.asked();
+    // The counter is away, and the answer is the same.
+    for _ in 0..20 {
+        is_refused(&as_client(&stack, 0, Method::POST, "/admin/v1/titles", "192.0.2.1").await, "admin");
+    }
+    assert_eq!(stack.to_admin.asked(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_counted_by_its_members_too() {
+    let stack = stack("reads=3/60").await;
+    let member = r#"{"path":"/v1/genres"}"#;
+    let body = format!("{{\"requests\":[{}]}}", [member; 5].join(","));
+    let got = send(ask(Method::POST, stack.url("/v1/batch")).header("cf-connecting-ip", "192.0.2.1").body(body)).await;
+    let statuses: Vec<_> =
+        got.json()["responses"].as_array().unwrap().iter().map(|answer| answer["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 2, "{statuses:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_are_counted_on_the_short_way_as_well() {
+    let stack = stack("reads=50/60").await;
+    let mut statuses = Vec::new();
+    for _ in 0..60 {
+        statuses.push(as_client(&stack, 0, Method::GET, "/v1/home", "192.0.2.1").await.status);
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 50, "{statuses:?}");
+    is_refused(&as_client(&stack, 0, Method::GET, "/v1/home", "192.0.2.1").await, "reads");
+    assert_eq!(as_client(&stack, 0, Method::GET, "/v1/home", "192.0.2.2").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_longer_than_a_service_reads_are_refused() {
+    let stack = Stack::start().await;
+    let before = stack.to_origin.asked() + stack.to_admin.asked();
+    for path in ["/v1/home", "/admin/v1/titles", "/v1/home?fields=rails"] {
+        let got = send(ask(Method::GET, stack.url(path)).header("x-long", "a".repeat(17_000))).await;
+        assert_eq!((got.status, got.problem().as_str()), (431, "fields-too-large"), "{path}");
+    }
+    assert_eq!(stack.to_origin.asked() + stack.to_admin.asked(), before);
+}

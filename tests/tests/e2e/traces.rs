@@ -1,0 +1,106 @@
+//! Ids and the access log: one line a request, in the edge's own words.
+use e2e::eventually;
+use e2e::http::{Got, ask, send};
+use e2e::stack::{Proxy, Shape, Stack};
+use reqwest::Method;
+use serde_json::Value;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+async fn get(stack: &Stack, path: &str, fields: &[(&str, &str)]) -> Got {
+    let request = ask(Method::GET, stack.url(path));
+    send(fields.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
+}
+
+/// The log's line with this request id.
+async fn line(stack: &Stack, request_id: &str) -> Value {
+    eventually("the line", || async {
+        let log = std::fs::read_to_string(stack.state().join("edge-1.log")).ok()?;
+        let line = log.lines().find(|line| line.contains("\"log\":\"access\"") && line.contains(request_id))?;
+        let json = &line[line.find('{')?..=line.rfind('}')?];
+        serde_json::from_str::<Value>(json).ok()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_has_one_line_with_how_it_was_answered_and_its_id_goes_to_the_client() {
+    let stack = Stack::start().await;
+    for (path, route, status, phase) in [
+        ("/v1/titles/heat", "/v1/titles/*", 200, "miss"),
+        ("/v1/titles/heat", "/v1/titles/*", 200, "hit"),
+        ("/v1/titles/heat", "/v1/titles/*", 200, "hit"),
+        ("/v1/titles/heat?fields=id", "/v1/titles/*", 200, "hit"),
+        ("/auth/nothing?password=secret", "/auth/nothing", 404, "bypass"),
+        ("/nothing/here", "*", 404, "failed"),
+    ] {
+        let got = stack.get(path).await;
+        let id = got.header("x-request-id").unwrap_or_else(|| panic!("{got:?}")).to_string();
+        assert_eq!(id.len(), 16);
+        let line = line(&stack, &id).await;
+        assert_eq!(
+            (&line["route"], &line["status"], &line["phase"], &line["method"]),
+            (&route.into(), &status.into(), &phase.into(), &"GET".into()),
+            "{line}"
+        );
+        assert!(line["duration_ms"].is_u64() && line["trace_id"].as_str().is_some_and(|id| id.len() == 32), "{line}");
+        if phase == "hit" {
+            assert_eq!(line["tier"], "memory", "{line}");
+        }
+    }
+    let log = std::fs::read_to_string(stack.state().join("edge-1.log")).unwrap();
+    assert!(
+        !log.lines().any(|line| line.contains("\"log\":\"access\"") && line.contains("secret")),
+        "no query in the log"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_trace_goes_on_and_its_other_words_do_not_get_into_the_log() {
+    let stack = Stack::start().await;
+    let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    for path in ["/v1/titles/heat", "/v1/titles/heat", "/admin/v1/titles"] {
+        let got = get(&stack, path, &[("traceparent", &parent), ("x-request-id", "mine")]).await;
+        let id = got.header("x-request-id").unwrap();
+        assert_ne!(id, "mine");
+        assert_eq!(line(&stack, id).await["trace_id"], TRACE, "{path}");
+    }
+    let forged = get(&stack, "/v1/titles/up", &[("traceparent", "00-evil\",\"phase\":\"hit")]).await;
+    let line = line(&stack, forged.header("x-request-id").unwrap()).await;
+    assert_eq!(line["phase"], "miss", "{line}");
+    let log = std::fs::read_to_string(stack.state().join("edge-1.log")).unwrap();
+    assert!(!log.contains("evil") && !log.contains("\"mine\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn origin_is_told_the_trace_with_our_span_as_its_parent() {
+    let stack = Stack::start().await;
+    let upstream = e2e::upstream::Upstream::start().await;
+    drop(stack);
+    let stack = Stack::of(Shape {
+        vars: vec![("SERVICES".into(), format!("/media http://127.0.0.1:{}", upstream.port))],
+        ..Shape::default()
+    })
+    .await;
+    upstream.answer("/media/a", &[("cache-control", "no-store")], "a");
+    let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let fields = [("traceparent", parent.as_str()), ("tracestate", "a=1"), ("x-request-id", "mine")];
+    let got = get(&stack, "/media/a", &fields).await;
+    let (asked, id) = (upstream.last(), got.header("x-request-id").unwrap().to_string());
+    assert_eq!(asked.headers["traceparent"], format!("00-{TRACE}-{id}-01"));
+    assert_eq!((asked.headers["x-request-id"].as_str(), asked.headers["tracestate"].as_str()), (id.as_str(), "a=1"));
+    let got = get(&stack, "/media/a", &[("traceparent", "garbage"), ("tracestate", "a=1")]).await;
+    let (asked, id) = (upstream.last(), got.header("x-request-id").unwrap().to_string());
+    assert!(asked.headers["traceparent"].contains(&format!("-{id}-00")), "{asked:?}");
+    assert_eq!(asked.headers.get("tracestate"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_passes_traces_on_as_they_are() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[("cache-control", "no-store")], "a");
+    let got = send(ask(Method::GET, proxy.url("/a")).header("x-request-id", "mine").header("traceparent", "any")).await;
+    assert_eq!(got.header("x-request-id"), None);
+    let asked = proxy.upstream.last();
+    assert_eq!((asked.headers["x-request-id"].as_str(), asked.headers["traceparent"].as_str()), ("mine", "any"));
+}
