@@ -2,6 +2,7 @@
 //! cannot be right. Nothing else in the Worker reads variables.
 use crate::viewer::Known;
 use gateway_rules::services::{Services, Terms};
+use kv_schemas::edge_client::EdgeSecret;
 use surrogate_cache::{Config, LogOwner, Rules};
 use tokens::KeySet;
 use worker::Env;
@@ -22,6 +23,8 @@ pub struct Settings {
     pub services: Services,
     pub location: Option<String>,
     pub keys: KeySet,
+    /// What edge and origin share: with it origin is told where a request comes from.
+    pub edge_secret: Option<EdgeSecret>,
     /// Whether `/__edge/panic` is there, for the tests of what comes after one.
     pub panics: bool,
     /// Regions and locales answers are kept apart by.
@@ -96,6 +99,8 @@ impl Settings {
         }
         let services =
             Services::read(&table, &origin_url, terms).map_err(|fault| format!("ORIGIN_URL, SERVICES: {fault}"))?;
+        let edge_secret = text(env, "EDGE_SECRET").map(|secret| EdgeSecret::new(&secret)).transpose();
+        let edge_secret = edge_secret.map_err(|e| format!("EDGE_SECRET: {e}"))?;
         let keys = text(env, "TOKEN_KEYS").ok_or("TOKEN_KEYS is not set")?;
         let keys = KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?;
         let known = Known::read(
@@ -120,6 +125,6 @@ impl Settings {
             ..default
         };
         let panics = switch(env, "TEST_PANICS")?;
-        Ok(Self { mode, services, location: text(env, "LOCATION"), keys, known, panics, engine })
+        Ok(Self { mode, services, location: text(env, "LOCATION"), keys, edge_secret, known, panics, engine })
     }
 }
