@@ -8,6 +8,7 @@ use crate::respond::{Shape, fail, refuse};
 use crate::settings::Mode;
 use crate::upstream::Content;
 use crate::{access, colo_cache, content, gateway, identity, isolate, journal_client, js, kv, limits, viewer};
+use kv_schemas::edge_client::EDGE_CLIENT;
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
@@ -128,6 +129,9 @@ async fn exchange(
     let fields = js::fields(&headers);
     let is_proxy = call.settings.mode == Mode::Proxy;
     js::strip(&headers, &fields, &|name| name != "edge-debug" && (is_proxy || !is_forged(name))).ok()?;
+    if let Some(client) = edge_client(&call, &fields) {
+        headers.set(EDGE_CLIENT, &client).ok()?;
+    }
     for (name, value) in viewer::fields_of(&about) {
         headers.set(name, value).ok()?;
     }
@@ -172,6 +176,13 @@ async fn exchange(
         }
     };
     Some(Outcome { answer, response, retry_after_s })
+}
+
+/// Where the request comes from, as the platform says, for an origin that can tell that it is this edge that says so. What a
+/// client sends in that field is replaced; without a secret nobody believes it.
+fn edge_client(call: &Call, fields: &Fields) -> Option<String> {
+    let secret = call.settings.edge_secret.as_ref()?;
+    secret.seal(fields.get("cf-connecting-ip").unwrap_or("unknown"), isolate::now_ms() / 1000)
 }
 
 /// RFC 9110 section 9.2.1.

@@ -4,6 +4,7 @@ use crate::viewer::Known;
 use gateway_rules::access::Wish;
 use gateway_rules::limits::Limits;
 use gateway_rules::services::{Services, Terms};
+use kv_schemas::edge_client::EdgeSecret;
 use surrogate_cache::{Config, LogOwner, Rules};
 use tokens::KeySet;
 use worker::Env;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub batch_timeout_ms: u64,
     pub access_log: Wish,
     pub keys: KeySet,
+    /// What edge and origin share: with it origin is told where a request comes from.
+    pub edge_secret: Option<EdgeSecret>,
     /// Whether `/__edge/panic` is there, for the tests of what comes after one.
     pub panics: bool,
     /// Regions and locales answers are kept apart by.
@@ -103,6 +106,8 @@ impl Settings {
         }
         let services =
             Services::read(&table, &origin_url, terms).map_err(|fault| format!("ORIGIN_URL, SERVICES: {fault}"))?;
+        let edge_secret = text(env, "EDGE_SECRET").map(|secret| EdgeSecret::new(&secret)).transpose();
+        let edge_secret = edge_secret.map_err(|e| format!("EDGE_SECRET: {e}"))?;
         let keys = text(env, "TOKEN_KEYS").ok_or("TOKEN_KEYS is not set")?;
         let keys = KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?;
         let known = Known::read(
@@ -136,6 +141,18 @@ impl Settings {
             Wish::read(access_log.as_deref().unwrap_or(default)).map_err(|fault| format!("ACCESS_LOG: {fault}"))?;
         let batch_timeout_ms = number(env, "BATCH_TIMEOUT_MS", 5_000)?;
         let location = text(env, "LOCATION");
-        Ok(Self { mode, services, location, limits, batch_timeout_ms, access_log, keys, known, panics, engine })
+        Ok(Self {
+            mode,
+            services,
+            location,
+            limits,
+            batch_timeout_ms,
+            access_log,
+            keys,
+            edge_secret,
+            known,
+            panics,
+            engine,
+        })
     }
 }
