@@ -1,6 +1,8 @@
 //! A small world that drives the lookup machine: a clock, one location's cache, KV, an origin and a journal, each a
 //! variable.
 #![allow(dead_code, reason = "each test file uses its part")]
+pub mod traffic;
+
 use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta};
 use kv_schemas::surrogate_key::hash;
 use kv_schemas::{LogId, PurgeMode, Seq};
