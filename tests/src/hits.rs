@@ -1,18 +1,38 @@
-//! What a hit costs, side by side with Workers written by hand: the server on one processor, the load on the other, in
-//! rounds that take turns, so that a machine whose speed drifts wrongs nobody. Ratios hold, absolute figures do not.
+//! What an answer costs, side by side with Workers written by hand and with the caches people run: the server on one
+//! processor, the load on the other, in rounds that take turns, so that a machine whose speed drifts wrongs nobody. Ratios
+//! are taken within each round; they hold, absolute figures do not. The peers' set-up is in `tests/peers`.
 use crate::api::{Api, SHARED};
 use crate::free_port;
+use crate::hits_peers::{Peer, start_peers};
 use crate::stack::Proxy;
 use serde::Serialize;
+use std::io::Write as _;
 use std::process::Command;
-use xtask::process::Process;
 
 /// One thing that is measured.
-struct Target {
-    name: &'static str,
-    url: String,
-    headers: Vec<String>,
+pub struct Target {
+    pub name: &'static str,
+    pub url: String,
+    pub headers: Vec<String>,
+    /// Each request is for another page, of which none is asked for twice: so many in a round.
+    pub pages: Option<usize>,
     rates: Vec<f64>,
+}
+
+impl Target {
+    pub fn new(name: &'static str, url: impl Into<String>) -> Self {
+        Self { name, url: url.into(), headers: Vec::new(), pages: None, rates: Vec::new() }
+    }
+
+    fn with(mut self, header: &str) -> Self {
+        self.headers.push(header.into());
+        self
+    }
+
+    fn of_pages(mut self, pages: usize) -> Self {
+        self.pages = Some(pages);
+        self
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -20,11 +40,60 @@ pub struct Row {
     pub name: &'static str,
     /// Median over the rounds.
     pub requests_per_s: f64,
-    /// To the hand-written Worker that answers from its memory, in the same run.
+    /// Medians of the ratios within each round.
+    pub to_js_empty: f64,
     pub to_js_memory: f64,
+    pub to_js_kv: f64,
 }
 
-const BASE: &str = "js memory";
+/// A ratio that is wanted, and what it was.
+#[derive(Debug, Serialize)]
+pub struct Wanted {
+    pub what: &'static str,
+    pub ratio: f64,
+    pub at_least: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub rows: Vec<Row>,
+    pub wanted: Vec<Wanted>,
+    pub start: Start,
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{:<24}{:>12}{:>10}{:>10}{:>10}", "", "requests/s", "js empty", "js memory", "js kv")?;
+        for row in &self.rows {
+            let (empty, memory, kv) = (row.to_js_empty, row.to_js_memory, row.to_js_kv);
+            writeln!(f, "{:<24}{:>12.0}{empty:>10.2}{memory:>10.2}{kv:>10.2}", row.name, row.requests_per_s)?;
+        }
+        for Wanted { what, ratio, at_least } in &self.wanted {
+            let word = if ratio >= at_least { "reached" } else { "NOT reached" };
+            writeln!(f, "{what}: {ratio:.2}, wanted {at_least:.2}: {word}")?;
+        }
+        let Start { process_to_first_answer_ms, first_page_ms, second_page_ms } = &self.start;
+        write!(
+            f,
+            "process to first answer {process_to_first_answer_ms:.0} ms; an isolate's first page {first_page_ms:.1} ms, its second {second_page_ms:.1} ms"
+        )
+    }
+}
+
+/// Medians of a location's process that is started again and again.
+#[derive(Debug, Serialize)]
+pub struct Start {
+    pub process_to_first_answer_ms: f64,
+    /// A page that lies in the location's cache, asked of an isolate that has answered nothing yet.
+    pub first_page_ms: f64,
+    pub second_page_ms: f64,
+}
+
+const EMPTY: &str = "js empty";
+const MEMORY: &str = "js memory";
+const KV: &str = "js kv";
+/// Pages that are asked for once: in a round, and in all.
+const PAGES_IN_A_ROUND: usize = 4_000;
 
 /// 9.8 kB of JSON, as a home page has.
 fn page() -> String {
@@ -33,15 +102,40 @@ fn page() -> String {
     serde_json::json!({"items": items}).to_string()
 }
 
-/// `wrk` for some seconds on processor 1.
-fn load(target: &Target, seconds: u64) -> Result<f64, String> {
-    wrk(target.name, &target.url, &target.headers, seconds)
+fn load(target: &Target, round: usize, seconds: u64) -> Result<f64, String> {
+    let mut script = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    let mut more: Vec<std::ffi::OsString> = Vec::new();
+    if let Some(pages) = target.pages {
+        let first = round * pages;
+        let path = target.url.splitn(4, '/').nth(3).unwrap_or_default();
+        let lua = format!(
+            "local n = {first}\nrequest = function()\n  n = n + 1\n  return wrk.format(nil, \"/{path}\" .. n)\nend\n"
+        );
+        script.write_all(lua.as_bytes()).map_err(|error| error.to_string())?;
+        more.extend(["-s".into(), script.path().into()]);
+    }
+    let (done, rate) = run_wrk(target.name, &target.url, &target.headers, &more, seconds)?;
+    if let Some(pages) = target.pages.filter(|pages| done > *pages) {
+        return Err(format!("{}: {done} requests, and only {pages} pages were prepared for a round", target.name));
+    }
+    Ok(rate)
 }
 
-/// Requests a second.
+/// `wrk` for some seconds on processor 1; requests a second.
 pub(crate) fn wrk(name: &str, url: &str, headers: &[String], seconds: u64) -> Result<f64, String> {
+    run_wrk(name, url, headers, &[], seconds).map(|(_, rate)| rate)
+}
+
+/// How many requests were answered, and how many a second.
+fn run_wrk(
+    name: &str,
+    url: &str,
+    headers: &[String],
+    more: &[std::ffi::OsString],
+    seconds: u64,
+) -> Result<(usize, f64), String> {
     let mut wrk = Command::new("taskset");
-    wrk.args(["-c", "1", "wrk", "-t1", "-c32", &format!("-d{seconds}s")]);
+    wrk.args(["-c", "1", "wrk", "-t1", "-c32", &format!("-d{seconds}s")]).args(more);
     for header in headers {
         wrk.args(["-H", header]);
     }
@@ -50,80 +144,175 @@ pub(crate) fn wrk(name: &str, url: &str, headers: &[String], seconds: u64) -> Re
     if text.contains("Non-2xx") || text.contains("Socket errors") || !output.status.success() {
         return Err(format!("{name}: {text}{}", String::from_utf8_lossy(&output.stderr)));
     }
+    let done = text.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
     let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok());
-    rate.ok_or_else(|| format!("wrk said no rate: {text}"))
+    done.zip(rate).ok_or_else(|| format!("wrk said no rate: {text}"))
+}
+
+/// Asks for pages once each, some at a time.
+async fn ask_for_all(url: &str, pages: usize) {
+    let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let askers = (0..32).map(|_| {
+        let (next, url) = (std::sync::Arc::clone(&next), url.to_string());
+        tokio::spawn(async move {
+            let client = crate::http::client();
+            loop {
+                let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if n > pages {
+                    return;
+                }
+                if let Ok(answer) = client.get(format!("{url}{n}")).send().await {
+                    let _ = answer.bytes().await;
+                }
+            }
+        })
+    });
+    for asker in askers.collect::<Vec<_>>() {
+        let _ = asker.await;
+    }
 }
 
 /// Measures for `rounds` rounds of `seconds` for each.
-pub async fn run(rounds: usize, seconds: u64) -> Result<Vec<Row>, String> {
-    let proxy = Proxy::start().await;
+pub async fn run(rounds: usize, seconds: u64) -> Result<Report, String> {
+    // Three locations: one that is warm, one whose second isolate finds what the first has left in their cache, and one
+    // that finds its pages in KV.
+    let proxy = Proxy::with_isolates(&[1, 2, 1]).await;
     let body = page();
-    for keys in [1, 20, 100] {
+    let fields = |keys: usize| {
         let list = (0..keys).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ");
-        let fields = [
-            ("content-type", "application/json"),
-            ("cache-control", "max-age=3600"),
-            ("etag", "\"a-page\""),
-            ("surrogate-key", list.as_str()),
-        ];
-        proxy.upstream.answer(&format!("/keys-{keys}"), &fields, &body);
-    }
-    let script = |text: &str| text.replace("ORIGIN_PORT", &proxy.upstream.port.to_string());
-    let mut peers: Vec<Process> = Vec::new();
-    let mut targets = Vec::new();
-    let mut target = |name, url, headers: &[&str]| {
-        targets.push(Target {
-            name,
-            url,
-            headers: headers.iter().map(ToString::to_string).collect(),
-            rates: Vec::new(),
-        });
+        [
+            ("content-type", "application/json".to_string()),
+            ("cache-control", "max-age=3600".to_string()),
+            ("etag", "\"a-page\"".to_string()),
+            ("surrogate-key", list),
+        ]
     };
-    for (name, file, text, path) in [
-        ("js empty", "peer-empty", include_str!("../peers/empty.js"), "/"),
-        (BASE, "peer-memory", include_str!("../peers/memory.js"), "/keys-20"),
-        ("js kv", "peer-kv", include_str!("../peers/kv.js"), "/keys-20"),
-    ] {
-        let port = free_port();
-        let peer = proxy.fleet.start_peer(file, port, &script(text)).map_err(|error| error.to_string())?;
-        peer.pin(0).map_err(|error| error.to_string())?;
-        peers.push(peer);
-        target(name, format!("http://127.0.0.1:{port}{path}"), &[]);
+    let scripted = |path: &str, keys: usize| {
+        let fields = fields(keys);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        proxy.upstream.answer(path, &fields, &body);
+    };
+    // Viewers meet the gateway of the API; other tiers are reached more easily through a proxy for any origin.
+    let gateway = Api::of(1, &[("LEASE_MS", "1000")]).await;
+    gateway.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
+    let policy: Vec<_> = SHARED.into_iter().chain([("etag", "\"a-page\"")]).collect();
+    for keys in [1, 20, 100] {
+        scripted(&format!("/keys-{keys}"), keys);
+        let list = (0..keys).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ");
+        gateway.answer(&format!("/v1/titles/keys-{keys}"), &policy, &list, &body);
     }
-    proxy.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
-    let edge = |path: &str| proxy.url(path);
-    // One document of the API, to a stranger and to who bears a token.
-    let api = Api::start().await;
-    api.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
-    let list = (0..20).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ");
-    api.answer("/v1/home", &SHARED, &list, &body);
-    let bearer = format!("authorization: Bearer {}", api.token("ada"));
-    target("gateway memory, a stranger", api.url("/v1/home"), &[]);
-    target("gateway memory, a viewer", api.url("/v1/home"), &[&bearer]);
-    target("edge memory, 1 key", edge("/keys-1"), &[]);
-    target("edge memory, 20 keys", edge("/keys-20"), &[]);
-    target("edge memory, 100 keys", edge("/keys-100"), &[]);
-    for one in &targets {
+    let bearer = format!("authorization: Bearer {}", gateway.token("ada"));
+    // What the peers are asked for until they answer.
+    scripted("/", 20);
+    scripted("/page", 20);
+    scripted("/miss", 20);
+    let (mut targets, peers): (Vec<Target>, Vec<Peer>) = start_peers(&proxy, free_port)?;
+    let edge =
+        |location: usize, isolate: usize, path: &str| format!("{}{path}", proxy.fleet.isolate_url(location, isolate));
+    for location in 0..3 {
+        proxy.fleet.pin_edge(location, 0).map_err(|error| error.to_string())?;
+    }
+    // What is no date says nothing, and sends a request through the whole gateway.
+    let long_way = "if-modified-since: never";
+    targets.extend([
+        Target::new("edge memory, 1 key", gateway.url("/v1/titles/keys-1")),
+        Target::new("edge memory, 20 keys", gateway.url("/v1/titles/keys-20")),
+        Target::new("edge memory, 100 keys", gateway.url("/v1/titles/keys-100")),
+        Target::new("edge memory, 304", gateway.url("/v1/titles/keys-20")).with("if-none-match: \"a-page\""),
+        Target::new("edge memory, a viewer", gateway.url("/v1/titles/keys-20")).with(&bearer),
+        Target::new("edge memory, long way", gateway.url("/v1/titles/keys-20")).with(long_way),
+        Target::new("edge memory, any origin", edge(0, 0, "/keys-20")),
+        Target::new("edge colo", edge(1, 1, "/page?n=")).of_pages(PAGES_IN_A_ROUND),
+        Target::new("edge kv", edge(2, 0, "/page?n=")).of_pages(PAGES_IN_A_ROUND),
+        Target::new("edge miss", edge(0, 0, "/miss?n=")).of_pages(10 * PAGES_IN_A_ROUND),
+    ]);
+    for one in targets.iter().filter(|one| one.pages.is_none()) {
         for _ in 0..3 {
-            crate::http::get(&one.url).await;
+            let request = crate::http::ask(reqwest::Method::GET, &one.url);
+            let fields = one.headers.iter().filter_map(|header| header.split_once(": "));
+            crate::http::send(fields.fold(request, |request, (name, value)| request.header(name, value))).await;
         }
     }
+    println!("preparing pages for colo and KV …");
+    let pages = PAGES_IN_A_ROUND * rounds;
+    // Written to KV and to this location's cache: the second isolate finds them there, the third location in KV.
+    ask_for_all(&edge(1, 0, "/page?n="), pages).await;
+    if let Some(kv) = targets.iter().find(|one| one.name == KV && one.pages.is_some()) {
+        ask_for_all(&kv.url, pages).await;
+    }
     let targets = tokio::task::spawn_blocking(move || -> Result<Vec<Target>, String> {
-        for _ in 0..rounds {
+        for round in 0..rounds {
             for one in &mut targets {
-                one.rates.push(load(one, seconds)?);
+                // The pages of a round would not last longer.
+                let seconds = if one.pages.is_some() { 1 } else { seconds };
+                one.rates.push(load(one, round, seconds)?);
             }
         }
         Ok(targets)
     });
-    let mut targets = targets.await.map_err(|error| error.to_string())??;
-    let mut median = |target: &mut Target| {
-        target.rates.sort_by(f64::total_cmp);
-        target.rates[target.rates.len() / 2]
-    };
-    let medians: Vec<f64> = targets.iter_mut().map(&mut median).collect();
-    let base = targets.iter().position(|target| target.name == BASE).map_or(1.0, |place| medians[place]);
-    let row =
-        |(target, rate): (&Target, f64)| Row { name: target.name, requests_per_s: rate, to_js_memory: rate / base };
-    Ok(targets.iter().zip(medians).map(row).collect())
+    let targets = targets.await.map_err(|error| error.to_string())??;
+    drop((peers, gateway));
+    let start = starts(proxy).await?;
+    let report = report(&targets, start);
+    Ok(report)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn report(targets: &[Target], start: Start) -> Report {
+    let rates =
+        |name: &str| targets.iter().find(|one| one.name == name).map(|one| one.rates.clone()).unwrap_or_default();
+    let ratio = |ours: &[f64], theirs: &[f64]| median(ours.iter().zip(theirs).map(|(a, b)| a / b).collect());
+    let (empty, memory, kv) = (rates(EMPTY), rates(MEMORY), rates(KV));
+    let rows = targets.iter().map(|one| Row {
+        name: one.name,
+        requests_per_s: median(one.rates.clone()),
+        to_js_empty: ratio(&one.rates, &empty),
+        to_js_memory: ratio(&one.rates, &memory),
+        to_js_kv: ratio(&one.rates, &kv),
+    });
+    let of = |ours: &str, theirs: &str| ratio(&rates(ours), &rates(theirs));
+    let wanted = [
+        ("memory hit to js memory", of("edge memory, 20 keys", MEMORY), 0.95),
+        ("memory hit to js kv", of("edge memory, 20 keys", KV), 2.0),
+        ("100 keys to 1 key", of("edge memory, 100 keys", "edge memory, 1 key"), 1.0 / 1.05),
+        ("a viewer's hit to a stranger's", of("edge memory, a viewer", "edge memory, 20 keys"), 1.0 / 1.3),
+        ("kv hit to js kv", of("edge kv", "js kv, pages"), 1.0),
+    ];
+    let wanted = wanted.map(|(what, ratio, at_least)| Wanted { what, ratio, at_least });
+    Report { rows: rows.collect(), wanted: wanted.into(), start }
+}
+
+/// Kills a location and starts it, again and again.
+async fn starts(proxy: Proxy) -> Result<Start, String> {
+    tokio::task::spawn_blocking(move || {
+        let mut proxy = proxy;
+        let (mut first, mut page, mut second) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..5 {
+            proxy.fleet.kill_edge(1);
+            let began = std::time::Instant::now();
+            proxy.fleet.start_edge(1).map_err(|error| error.to_string())?;
+            first.push(began.elapsed().as_secs_f64() * 1000.0);
+            // The second isolate has answered one question about its health; its tiers it has not touched.
+            for times in [&mut page, &mut second] {
+                let began = std::time::Instant::now();
+                let url = format!("{}/page?n=1", proxy.fleet.isolate_url(1, 1));
+                let done = Command::new("curl").args(["-s", "-o", "/dev/null", &url]).status();
+                if !done.is_ok_and(|status| status.success()) {
+                    return Err("curl is needed, and an answer".into());
+                }
+                times.push(began.elapsed().as_secs_f64() * 1000.0);
+            }
+        }
+        Ok(Start {
+            process_to_first_answer_ms: median(first),
+            first_page_ms: median(page),
+            second_page_ms: median(second),
+        })
+    })
+    .await
+    .map_err(|error| error.to_string())?
 }

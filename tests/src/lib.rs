@@ -6,6 +6,7 @@ pub mod api;
 pub mod costs;
 pub mod gate;
 pub mod hits;
+pub mod hits_peers;
 pub mod http;
 pub mod isolation;
 pub mod load;

@@ -99,12 +99,9 @@ async fn main() -> ExitCode {
                 eprintln!("error: {error}");
                 ExitCode::FAILURE
             }
-            Ok(rows) => {
-                println!("{:<24}{:>12}{:>14}", "", "requests/s", "to js memory");
-                for row in &rows {
-                    println!("{:<24}{:>12.0}{:>14.2}", row.name, row.requests_per_s, row.to_js_memory);
-                }
-                report("hits", rows);
+            Ok(measured) => {
+                println!("{measured}");
+                report("hits", measured);
                 ExitCode::SUCCESS
             }
         },

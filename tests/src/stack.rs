@@ -49,32 +49,41 @@ impl Proxy {
     pub async fn with_edges(edges: usize) -> Self {
         let upstream = Upstream::start().await;
         let port = upstream.port;
-        Self::before(port, "", upstream, edges).await
+        Self::before(port, "", upstream, &vec![1; edges], LEASE_MS).await
+    }
+
+    /// Locations with so many isolates each, whose views are leased for as long as by default: to be measured.
+    pub async fn with_isolates(isolates: &[usize]) -> Self {
+        let upstream = Upstream::start().await;
+        let port = upstream.port;
+        Self::before(port, "", upstream, isolates, 1_000).await
     }
 
     /// In front of that part of the upstream's site that lies below a path.
     pub async fn below(base: &str) -> Self {
         let upstream = Upstream::start().await;
-        Self::before(upstream.port, base, upstream, 1).await
+        Self::before(upstream.port, base, upstream, &[1], LEASE_MS).await
     }
 
     /// In front of another origin; the upstream is idle.
     pub async fn before_port(port: u16) -> Self {
-        Self::before(port, "", Upstream::start().await, 1).await
+        Self::before(port, "", Upstream::start().await, &[1], LEASE_MS).await
     }
 
-    async fn before(port: u16, base: &str, upstream: Upstream, edges: usize) -> Self {
+    async fn before(port: u16, base: &str, upstream: Upstream, isolates: &[usize], lease_ms: u64) -> Self {
         let gate = Gate::before(port).await;
         let state = tempfile::tempdir().expect("no folder");
         let key = xtask::proxy::new_key("test").expect("no key");
         let options = Options {
             state: state.path().into(),
-            ports: (0..edges).map(|_| vec![free_port()]).collect(),
+            ports: isolates.iter().map(|count| (0..*count).map(|_| free_port()).collect()).collect(),
             mode: Mode::Proxy,
             origin_url: format!("{}{base}", gate.url()),
             token_keys: key.public_jwks().expect("no key"),
-            lease_ms: Some(LEASE_MS),
-            vars: vec![("ORIGIN_TIMEOUT_MS".into(), "5000".into()), ("TEST_PANICS".into(), "on".into())],
+            lease_ms: Some(lease_ms),
+            vars: [("ORIGIN_TIMEOUT_MS", "5000"), ("TEST_PANICS", "on")]
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .into(),
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));

@@ -18,7 +18,7 @@ pub struct Options {
     /// JWK Set of the keys that sign tokens.
     pub token_keys: String,
     pub lease_ms: Option<u64>,
-    /// Further variables of the Worker.
+    /// Further variables of the Worker, or other values of those it has.
     pub vars: Vars,
     /// Whether the processes must die even if this program is killed. Needs this program to be `xtask`.
     pub tied: bool,
@@ -192,6 +192,7 @@ fn vars(options: &Options, location: Option<&str>) -> Vars {
     .to_vec();
     vars.extend(options.lease_ms.map(|ms| ("LEASE_MS".to_string(), ms.to_string())));
     vars.extend(location.map(|name| ("LOCATION".to_string(), format!("local-{}", name.trim_start_matches("edge-")))));
+    vars.retain(|(name, _)| !options.vars.iter().any(|(other, _)| other == name));
     vars.extend(options.vars.clone());
     vars
 }

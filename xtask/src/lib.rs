@@ -7,6 +7,7 @@ pub mod counters;
 pub mod dev;
 pub mod fleet;
 pub mod fuzz;
+pub mod instructions;
 pub mod keeper;
 pub mod origin;
 pub mod postgres;

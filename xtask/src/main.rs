@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Doing, Result, conformance, dev, fuzz, proxy, root, said, setup, test, ui::say, wasm};
+use xtask::{Doing, Result, conformance, dev, fuzz, instructions, proxy, root, said, setup, test, ui::say, wasm};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's commands")]
@@ -20,6 +20,8 @@ enum Command {
     Edge(proxy::Edge),
     /// Runs the public HTTP caching suite against the edge.
     Conformance(conformance::Conformance),
+    /// Counts the instructions of the hit path's parts, and compares with `microbench/instructions.json`.
+    Instructions(instructions::Instructions),
     /// Fuzzes every parser that reads what strangers send.
     Fuzz(fuzz::Fuzz),
     /// Runs the engine in a deterministic world of faults: `--seed S --seeds N --locations N --steps N`.
@@ -66,6 +68,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev(dev) => dev.run(),
         Command::Edge(edge) => edge.run(),
         Command::Conformance(conformance) => conformance.run(),
+        Command::Instructions(instructions) => instructions.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Simulate { arguments } => program("simulator", &[], &arguments),
         Command::Races { arguments } => measure(&["races"], &arguments),

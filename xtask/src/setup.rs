@@ -104,6 +104,14 @@ pub fn databases() -> Result<()> {
     }
 }
 
+/// Valgrind, whose Callgrind counts instructions.
+pub fn valgrind() -> Result<()> {
+    match output(Command::new("valgrind").arg("--version")) {
+        Some(_) => Ok(()),
+        None => system_package("Valgrind", "valgrind"),
+    }
+}
+
 fn system_package(what: &str, package: &str) -> Result<()> {
     if output(Command::new("apt-get").arg("--version")).is_none() {
         return said(format!("{what} is needed and not there; install it as this system does (Debian: {package})"));

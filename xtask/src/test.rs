@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything CI runs, step by step.
 use crate::conformance::Conformance;
 use crate::fuzz::Fuzz;
+use crate::instructions::Instructions;
 use crate::ui::{say, step};
 use crate::{Result, root, said, setup, wasm};
 use clap::{Args, ValueEnum};
@@ -31,12 +32,22 @@ enum Step {
     Races,
     /// The public HTTP caching suite.
     Conformance,
+    /// Instructions of the hit path's parts.
+    Instructions,
     /// A moment of fuzzing for each parser; `cargo xtask fuzz` is the long form.
     Fuzz,
 }
 
-const STEPS: [Step; 7] =
-    [Step::Lint, Step::Build, Step::Unit, Step::EndToEnd, Step::Races, Step::Conformance, Step::Fuzz];
+const STEPS: [Step; 8] = [
+    Step::Lint,
+    Step::Build,
+    Step::Unit,
+    Step::EndToEnd,
+    Step::Races,
+    Step::Conformance,
+    Step::Instructions,
+    Step::Fuzz,
+];
 
 const FUZZ_S: u64 = 5;
 
@@ -60,6 +71,7 @@ impl Test {
                     Step::EndToEnd => end_to_end()?,
                     Step::Races => cargo_run("e2e", &["races"])?,
                     Step::Conformance => Conformance::default().run()?,
+                    Step::Instructions => Instructions::default().run()?,
                     Step::Fuzz => Fuzz::for_seconds(FUZZ_S).run()?,
                 }
             }
