@@ -123,6 +123,8 @@ impl Fleet {
     /// Starts another Worker beside the edges, for comparison, with their KV.
     pub fn start_peer(&self, name: &str, port: u16, script: &str) -> Result<Process> {
         let state = &self.options.state;
+        let cache = state.join(format!("cache-{name}"));
+        std::fs::create_dir_all(&cache).doing(format!("cannot make {}", cache.display()))?;
         write(&state.join("bundle").join(format!("{name}.js")), script)?;
         write(&state.join(format!("{name}.capnp")), &workerd::peer_config(name, port))?;
         let mut process = self.run(name)?;

@@ -100,6 +100,18 @@ fn object(name: &str, class: &str, file: &str, disk: &str) -> String {
     )
 }
 
+/// The Cache API of one location, its data in the folder behind the service `cache-disk`.
+fn cache_services() -> String {
+    format!(
+        r#"{object}    ( name = "cache", worker = (
+      modules = [ ( name = "cache-entry.js", esModule = embed "bundle/cache-entry.js" ) ],
+      compatibilityDate = "2023-07-24", compatibilityFlags = [ "nodejs_compat", "experimental" ],
+      bindings = [ ( name = "MINIFLARE_OBJECT", durableObjectNamespace = ( className = "CacheObject", serviceName = "cache-object" ) ) ] ) ),
+"#,
+        object = object("cache-object", "CacheObject", "cache.js", "cache-disk"),
+    )
+}
+
 /// The Worker's own modules.
 const EDGE_MODULES: &str = r#"modules = [
         ( name = "index.js", esModule = embed "bundle/index.js" ),
@@ -181,11 +193,7 @@ const config :Workerd.Config = (
     ( name = "kv", external = ( address = "unix:kv.sock", http = () ) ),
     ( name = "journal-owner", external = ( address = "unix:journal.sock", http = () ) ),
     ( name = "cache-disk", disk = ( path = "cache-{name}", writable = true ) ),
-{cache}    ( name = "cache", worker = (
-      modules = [ ( name = "cache-entry.js", esModule = embed "bundle/cache-entry.js" ) ],
-      compatibilityDate = "2023-07-24", compatibilityFlags = [ "nodejs_compat", "experimental" ],
-      bindings = [ ( name = "MINIFLARE_OBJECT", durableObjectNamespace = ( className = "CacheObject", serviceName = "cache-object" ) ) ] ) ),
-    ( name = "journal-proxy", worker = (
+{cache}    ( name = "journal-proxy", worker = (
       modules = [ ( name = "journal-proxy.js", esModule = embed "bundle/journal-proxy.js" ) ],
       compatibilityDate = "{COMPATIBILITY_DATE}",
       durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "purge-journal-proxy" ) ],
@@ -202,11 +210,11 @@ const config :Workerd.Config = (
             &format!("limits-{name}"),
             &object("limits-object", "RateLimiterObject", "limits.js", "limits-disk")
         ),
-        cache = object("cache-object", "CacheObject", "cache.js", "cache-disk"),
+        cache = cache_services(),
     )
 }
 
-/// A Worker in plain JavaScript, with KV.
+/// A Worker in plain JavaScript, with KV and a Cache API of its own.
 pub fn peer_config(name: &str, port: u16) -> String {
     format!(
         r#"using Workerd = import "/workerd/workerd.capnp";
@@ -214,13 +222,17 @@ const config :Workerd.Config = (
   services = [
     ( name = "internet", network = ( allow = [ "public", "private" ] ) ),
     ( name = "kv", external = ( address = "unix:kv.sock", http = () ) ),
-    ( name = "peer", worker = (
+    ( name = "cache-disk", disk = ( path = "cache-{name}", writable = true ) ),
+{cache}    ( name = "peer", worker = (
       modules = [ ( name = "{name}.js", esModule = embed "bundle/{name}.js" ) ],
       compatibilityDate = "{COMPATIBILITY_DATE}",
+      cacheApiOutbound = "cache",
       bindings = [ ( name = "CACHE_KV", kvNamespace = "kv" ) ] ) ),
   ],
   sockets = [ ( name = "peer", address = "127.0.0.1:{port}", http = (), service = "peer" ) ],
+{EXTENSIONS}
 );
-"#
+"#,
+        cache = cache_services(),
     )
 }
