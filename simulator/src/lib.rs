@@ -30,6 +30,8 @@ pub struct Stats {
     pub steps: u64,
     pub requests: u64,
     pub hits: u64,
+    /// Those of them that took the short way, by their slot.
+    pub short: u64,
     pub stale: u64,
     pub forwarded: u64,
     pub failed: u64,
@@ -45,6 +47,7 @@ impl Stats {
         sum(&mut self.steps, other.steps);
         sum(&mut self.requests, other.requests);
         sum(&mut self.hits, other.hits);
+        sum(&mut self.short, other.short);
         sum(&mut self.stale, other.stale);
         sum(&mut self.forwarded, other.forwarded);
         sum(&mut self.failed, other.failed);

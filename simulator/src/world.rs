@@ -46,6 +46,8 @@ struct Isolate {
     offset_ms: i64,
     /// True time of the last question to the journal that brought the view up to date.
     journal_asked_ms: Option<u64>,
+    /// The slot of each document, by which plain hits are found without a lookup.
+    slots: HashMap<usize, u32>,
 }
 
 impl Isolate {
@@ -228,8 +230,14 @@ impl World {
             ..Config::default()
         };
         let offset_ms = self.random.i64(-600_000..600_000);
-        let isolate =
-            Isolate { id: self.isolate_ids, location, engine: Engine::new(config), offset_ms, journal_asked_ms: None };
+        let isolate = Isolate {
+            id: self.isolate_ids,
+            location,
+            engine: Engine::new(config),
+            offset_ms,
+            journal_asked_ms: None,
+            slots: HashMap::new(),
+        };
         self.note(|_| format!("isolate {} begins at location {location}, its clock {offset_ms} ms off", isolate.id));
         self.isolates.push(isolate);
         self.isolate_ids

@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 16] = [
+const MUTATIONS: [Mutation; 18] = [
     Mutation {
         name: "an answer is stamped when it is stored, not when its request was sent",
         edits: &[("cache/src/lookup/origin.rs", "_ => Ok(self.sent_at.clone()),", "_ => Ok(engine.view.newest()),")],
@@ -19,8 +19,9 @@ const MUTATIONS: [Mutation; 16] = [
         edits: &[
             (
                 "cache/src/lookup/assess.rs",
-                "match engine.view.judge(entry.as_of.as_ref(), &entry.keys) {",
-                "match (if engine.view.log_id().is_some() { Verdict::Clear } else { Verdict::Soft(Cause::NoLog) }) {",
+                "let verdict = engine.view.judge(entry.as_of.as_ref(), &entry.keys);",
+                "let known = engine.view.log_id().is_some();
+        let verdict = if known { Verdict::Clear } else { Verdict::Soft(Cause::NoLog) };",
             ),
             (
                 "cache/src/engine.rs",
@@ -90,6 +91,18 @@ const MUTATIONS: [Mutation; 16] = [
         )],
     },
     Mutation {
+        name: "a slot remembers that its entry was not purged, whatever the view has learnt since",
+        edits: &[(
+            "cache/src/hits.rs",
+            "slot.cleared_at == Some(version);",
+            "slot.cleared_at.is_some() || version == 0;",
+        )],
+    },
+    Mutation {
+        name: "a slot answers with knowledge of any age",
+        edits: &[("cache/src/hits.rs", "if self.knowledge(now_ms) != Knowledge::Leased {", "if now_ms == 0 {")],
+    },
+    Mutation {
         name: "a history that used numbers twice passes for the same",
         edits: &[("cache/src/intake.rs", "mark != 0 && held.mark != 0", "mark != 0 && held.mark == u64::MAX")],
     },
@@ -125,8 +138,8 @@ const MUTATIONS: [Mutation; 16] = [
         name: "what a client demands is not looked at",
         edits: &[(
             "cache/src/lookup/assess.rs",
-            "if let Some(min) = &self.request.min_as_of\n",
-            "if let Some(min) = self.request.min_as_of.as_ref().filter(|_| known && !known)\n",
+            "if let Some(min) = demands.min_as_of\n",
+            "if let Some(min) = demands.min_as_of.filter(|_| known && !known)\n",
         )],
     },
 ];

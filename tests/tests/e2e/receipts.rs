@@ -98,7 +98,7 @@ async fn a_dry_run_counts_what_is_known_and_purges_nothing() {
     }
     let before = stack.as_of().await;
     let dry = |body: Value| stack.admin(Method::POST, "/admin/v1/purges?dry_run=true", Some(body));
-    let preview = dry(json!({"keys": ["title:heat", "nothing"], "mode": "soft"})).await;
+    let preview = dry(json!({"keys": ["title:heat", "card:heat"], "mode": "soft"})).await;
     assert_eq!(preview.status, 200, "{preview:?}");
     let expected = json!({"dry_run": true, "keys": 2, "all": false, "mode": "soft",
         "memory": [{"location": "local-1", "touched": 2, "held": 4}], "unknown": ["colo", "kv"]});
