@@ -35,16 +35,19 @@ const READS: [&str; 24] = [
 ];
 
 /// Statements that scan, each with the reason it may.
-const KNOWN: [(&str, &str); 1] =
-    [("FROM rail_item JOIN title", "the home page shows all rails, which editors keep few")];
+const KNOWN: [(&str, &str); 1] = [(
+    "WHERE words %> $1",
+    "PostgreSQL's index of three letters is dearer to enter than three thousand short texts are to read",
+)];
 
 /// Tables that stay small, and names SQLite gives to what is no table.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 11] = [
     "log_head",
     "delivery",
     "replaced_log",
     "rail",
     "rail_item",
+    "rail_place",
     "genre",
     "collection",
     "CONSTANT",
@@ -104,6 +107,17 @@ async fn no_page_and_no_list_scans_a_table_that_grows() {
          UPDATE log_head SET seq = {head} + 3000"
     );
     service.database.sql(&fill, &fill).await;
+    // What the generator leaves empty would be read whole, whatever indexes it has.
+    for fill in [
+        "INSERT INTO title_window (title_id, region, gone_ms)
+           WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 29)
+           SELECT id, CAST(i AS TEXT), 0 FROM title, n",
+        "INSERT INTO season (id, name, series_id, number, version, body, created_ms, updated_ms)
+           SELECT id || '/9', 'S', id, 9, 1, '{\"name\":\"S\"}', 0, 0 FROM title",
+        "INSERT INTO similar_title (title_id, position, other_id) SELECT id, 0, id FROM title",
+    ] {
+        service.database.sql(fill, fill).await;
+    }
     service.app.store.analyze().await.unwrap();
     let body = r#"{"name":"Title","year":1995,"genres":["Crime"],"rating":7.5}"#;
     assert!(service.call("PUT", "/admin/v1/titles/t1", body).await.status().is_success());

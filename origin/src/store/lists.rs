@@ -94,7 +94,7 @@ pub(super) fn card_of(row: &DbRow) -> Result<Card, StoreError> {
 pub(super) async fn cards_of(conn: &mut Conn, ids: &[&str], eye: Eye) -> Result<HashMap<String, Card>, StoreError> {
     let mut found = HashMap::with_capacity(ids.len());
     // Bounds the number of parameters.
-    for ids in ids.chunks(200) {
+    for ids in ids.chunks(80) {
         let mut query = Sql::new("SELECT ");
         query.push(CARD).push(" FROM title LEFT JOIN title_window own ON own.title_id = title.id AND own.region = ");
         query.bind(eye.region.as_str().to_string()).push(" WHERE title.age <= ").bind(eye.maturity);
