@@ -2,6 +2,7 @@
 //! all go through [`fleet`] and [`origin`].
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod conformance;
 pub mod counters;
 pub mod dev;

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Doing, Result, conformance, dev, fuzz, instructions, proxy, root, said, setup, test, ui::say, wasm};
+use xtask::{Doing, Result, api, conformance, dev, fuzz, instructions, proxy, root, said, setup, test, ui::say, wasm};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's commands")]
@@ -20,6 +20,8 @@ enum Command {
     Edge(proxy::Edge),
     /// Runs the public HTTP caching suite against the edge.
     Conformance(conformance::Conformance),
+    /// Runs schemathesis against a real origin, by the description of its API.
+    Api(api::Api),
     /// Counts the instructions of the hit path's parts, and compares with `microbench/instructions.json`.
     Instructions(instructions::Instructions),
     /// Fuzzes every parser that reads what strangers send.
@@ -68,6 +70,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev(dev) => dev.run(),
         Command::Edge(edge) => edge.run(),
         Command::Conformance(conformance) => conformance.run(),
+        Command::Api(api) => api.run(),
         Command::Instructions(instructions) => instructions.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Simulate { arguments } => program("simulator", &[], &arguments),

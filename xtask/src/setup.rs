@@ -112,7 +112,7 @@ pub fn valgrind() -> Result<()> {
     }
 }
 
-fn system_package(what: &str, package: &str) -> Result<()> {
+pub fn system_package(what: &str, package: &str) -> Result<()> {
     if output(Command::new("apt-get").arg("--version")).is_none() {
         return said(format!("{what} is needed and not there; install it as this system does (Debian: {package})"));
     }

@@ -1,0 +1,87 @@
+//! `cargo xtask api`: schemathesis against a real origin. It makes requests out of what `/openapi.json` says, good ones and
+//! bad ones, and looks for server errors and for answers the description does not know: status, content type, body.
+use crate::ui::say;
+use crate::{Doing, Result, root, said, setup, target};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// From PyPI.
+const VERSION: &str = "4.32.5";
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
+
+#[derive(Args)]
+pub struct Api {
+    /// Requests made up for each operation, besides those that cover its description.
+    #[arg(long, default_value_t = 20)]
+    examples: u32,
+    /// The same seed, the same requests.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { examples: 20, seed: Some(1) }
+    }
+}
+
+impl Api {
+    pub fn run(self) -> Result<()> {
+        let program = program()?;
+        setup::build_origin()?;
+        let state = target().join("api");
+        // What the last run has written is not to be met again.
+        let _ = std::fs::remove_dir_all(&state);
+        std::fs::create_dir_all(&state).doing(format!("cannot make {}", state.display()))?;
+        crate::origin::keys(&state)?;
+        let files = root().join("tests/api");
+        let imported = crate::origin::import(&state, &files.join("catalogue.ndjson"))?;
+        if imported.contains("refused") {
+            return said(format!("the catalogue of tests/api is refused: {imported}"));
+        }
+        let port = crate::postgres::free_port()?;
+        let mut origin = crate::origin::serve(&state, port, &[], true)?;
+        let token = crate::origin::admin_token(&state, "admin", 3_600)?;
+        let config = files.join("schemathesis.toml");
+        let mut command = Command::new(program);
+        command.arg("--config-file").arg(config).arg("run").arg(format!("http://127.0.0.1:{port}/openapi.json"));
+        command.args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--continue-on-failure"]);
+        command.args(["--warnings", "off", "--max-examples", &self.examples.to_string()]);
+        command.args(["-H", &format!("Authorization: Bearer {token}")]);
+        if let Some(seed) = self.seed {
+            command.args(["--seed", &seed.to_string()]);
+        }
+        // It keeps what it found in the folder it runs in.
+        let status = command.env("NO_COLOR", "1").env("PYTHONUNBUFFERED", "1").current_dir(&state).status();
+        let status = status.doing("cannot start schemathesis")?;
+        origin.check()?;
+        if status.success() { Ok(()) } else { said("the API does not do what /openapi.json says; see above") }
+    }
+}
+
+/// Its program, in an environment of its own.
+fn program() -> Result<PathBuf> {
+    let folder = target().join("schemathesis");
+    let program = folder.join("bin/schemathesis");
+    let installed = Command::new(&program).arg("--version").output();
+    if installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim_end().ends_with(VERSION)) {
+        return Ok(program);
+    }
+    say(format!("installing schemathesis {VERSION}"));
+    if !environment(&folder) {
+        setup::system_package("Python with venv", "python3-venv")?;
+        if !environment(&folder) {
+            return said(format!("python3 cannot make an environment in {}", folder.display()));
+        }
+    }
+    let mut pip = Command::new(folder.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", &format!("schemathesis=={VERSION}")]);
+    crate::ui::step("schemathesis from PyPI", &setup::logs().join("schemathesis.log"), &mut pip)?;
+    Ok(program)
+}
+
+fn environment(folder: &Path) -> bool {
+    let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder).output();
+    made.is_ok_and(|output| output.status.success())
+}
