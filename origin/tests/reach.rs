@@ -6,6 +6,7 @@ mod common;
 use axum::http::{Request, StatusCode};
 use common::{Service, text};
 use fastrand::Rng;
+use origin::http::{Role, router};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tower::ServiceExt;
@@ -38,7 +39,10 @@ struct World {
 
 impl World {
     async fn start(seed: u64) -> Self {
-        let service = Service::start().await;
+        let mut service = Service::start().await;
+        // Rendered anew each time: origin's own cache goes by the same keys, and would agree with what is kept here.
+        service.app.rendered = None;
+        service.router = router(service.app.clone(), &[Role::Client, Role::Admin]);
         let rng = Rng::with_seed(seed);
         let mut world = Self { service, rng, kept: HashMap::new(), seq: 0, purged_rightly: 0, purged_for_nothing: 0 };
         for n in 0..TITLES {
