@@ -51,10 +51,14 @@ pub struct Database {
 
 impl Database {
     pub fn fresh() -> Self {
+        Self::fresh_on(engine())
+    }
+
+    pub fn fresh_on(engine: Engine) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::tempdir().unwrap();
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let settings = match engine() {
+        let settings = match engine {
             Engine::Sqlite => Settings::sqlite(&dir.path().join("db.sqlite")),
             Engine::Postgres => Settings::postgres(&server().database(&name).unwrap(), &[]),
         };
