@@ -13,6 +13,8 @@ const SIGNATURE_LENGTH_MAX = 1024;
 const slots = new Map();
 // Numbers and classes of who has shown a good token, by the whole of `Authorization`; as many as there can be.
 const BEARERS_MAX = 4096;
+// The longest token, and its scheme: one token in many spellings would fill memory.
+const AUTHORIZATION_LENGTH_MAX = 4096 + 8;
 const bearers = new Map();
 let guards;
 let selects;
@@ -63,6 +65,7 @@ function readRules() {
 
 // What is known of who asks; `undefined` if the long way has to find out.
 function bearerOf(authorization) {
+  if (authorization.length > AUTHORIZATION_LENGTH_MAX) return undefined;
   const known = bearers.get(authorization);
   if (known !== undefined) return known;
   const told = wasm.bearer_of(authorization);

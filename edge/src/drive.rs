@@ -335,7 +335,11 @@ async fn refresh_behind(call: &Call, origin: &OriginRequest, mut refresh: Lookup
 
 /// Ends a lookup whose answer nobody reads: its body goes to the tiers all the same.
 pub async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
-    let behind = std::mem::take(outcome.answer.behind());
+    let mut behind = std::mem::take(outcome.answer.behind());
+    // A refresh's own refresh does not exist; a client's that left is not worth another fetch. Nobody is to wait for it.
+    if let Some(mut refresh) = behind.refresh.take() {
+        isolate::with(|isolate| refresh.cancel(&mut isolate.engine));
+    }
     match &mut outcome.answer {
         Answer::Forwarded { store, .. } => {
             let Some(response) = outcome.response.take() else { return };
@@ -354,5 +358,4 @@ pub async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
     if behind.sync {
         call.sync_claimed(Neighbours::Awaited);
     }
-    // A refresh's own refresh does not exist; a client's that left is not worth another fetch.
 }

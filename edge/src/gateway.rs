@@ -155,6 +155,9 @@ async fn who(call: &Call, all: &Fields, depends: Depends) -> Result<Who, Problem
     if depends == Depends::NOTHING {
         return Ok(Who::Stranger);
     }
+    if all.has("authorization") {
+        private::catch_up(call).await;
+    }
     let who = match identity::known(all) {
         Some(known) => known,
         None => identity::identify(call, all).await,

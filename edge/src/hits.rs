@@ -11,6 +11,7 @@ use crate::route::{self, Route};
 use crate::settings::Mode;
 use crate::viewer::{self, Depends};
 use crate::{access, gateway, identity, js, limits, respond};
+use gateway_rules::limits::Class;
 use gateway_rules::wanted::plan;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::entry::about_of;
@@ -65,6 +66,10 @@ pub fn slot_of(request: &web_sys::Request) -> i32 {
     if settings.mode == Mode::Gateway && !matches!(plan(target), Ok(None)) {
         return NONE;
     }
+    // What is counted in another class than reads is counted on the long way.
+    if Class::of(target) != Some(Class::Reads) {
+        return NONE;
+    }
     let locale = viewer::locale_asked(target);
     let Route::Cached { target, depends } = route::classify(settings.mode, "GET", target) else { return NONE };
     let fields = js::fields(&request.headers());
@@ -93,7 +98,7 @@ pub fn bearer_of(authorization: &str) -> Option<String> {
     isolate::with(|isolate| isolate.identities.enlist(viewer)).map(|(number, class)| format!("{number}\n{class}"))
 }
 
-/// `entry.js` has forgotten all bearers, and with them all slots.
+/// `entry.js` has forgotten all bearers.
 #[wasm_bindgen]
 pub fn forget_bearers() {
     isolate::with(|isolate| isolate.identities.dismiss());

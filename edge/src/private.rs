@@ -45,6 +45,7 @@ pub struct Own {
 
 /// Who asks for something of their own; a token is needed.
 async fn own(call: &Call, all: &Fields) -> Result<Own, Problem> {
+    catch_up(call).await;
     let who = identity::identify(call, all).await?;
     let about = viewer::about(
         Depends::EVERYTHING,
@@ -98,30 +99,37 @@ pub async fn write(call: &Call, target: &str, all: &Fields) -> Result<web_sys::R
     }
 }
 
-/// Whether a token is known not to be revoked. An isolate whose knowledge is too old asks first, as it would for a page.
+/// Whether a token is known not to be revoked. Verifying it may have taken longer than knowledge lasts.
 async fn is_clean(call: &Call, viewer: &Viewer) -> bool {
     let arrived_ms = now_ms();
+    catch_up(call).await;
+    let standing = isolate::with(|isolate| identity::standing(&isolate.engine, viewer, (arrived_ms, now_ms())));
+    standing == Some(Standing::Clean)
+}
+
+/// An isolate whose knowledge of purges is too old asks first, as it would for a page, before it looks at a token: the token
+/// may have been revoked since, or the key it was signed with withdrawn. Whether or not that succeeds, it ends.
+pub async fn catch_up(call: &Call) {
+    let arrived_ms = now_ms();
     loop {
-        let now_ms = now_ms();
-        let at = (arrived_ms, now_ms);
         let next = isolate::with(|isolate| {
-            let engine = &mut isolate.engine;
-            match identity::standing(engine, viewer, at) {
-                Standing::Clean => Next::Done(true),
-                // No question brings back what is forgotten, or what another log purged.
-                Standing::Unknown if engine.knowledge(now_ms) != Knowledge::Unknown => Next::Done(false),
-                Standing::Unknown if engine.claim_sync(now_ms) => Next::Sync,
-                Standing::Unknown if engine.is_syncing(now_ms) && now_ms.saturating_sub(arrived_ms) < SYNC_MS_MAX => {
-                    Next::Wait
-                }
-                Standing::Unknown | Standing::Revoked => Next::Done(false),
+            let (engine, now_ms) = (&mut isolate.engine, now_ms());
+            // What was asked for since the request came is good for it, however slowly the answer came.
+            let asked_since = engine.view.confirmed_ms().is_some_and(|confirmed_ms| arrived_ms <= confirmed_ms);
+            if asked_since || engine.knowledge(now_ms) != Knowledge::Unknown {
+                Next::Done
+            } else if engine.claim_sync(now_ms) {
+                Next::Sync
+            } else if engine.is_syncing(now_ms) && now_ms.saturating_sub(arrived_ms) < SYNC_MS_MAX {
+                Next::Wait
+            } else {
+                Next::Done
             }
         });
         match next {
             Some(Next::Sync) => call.sync(Neighbours::Heard).await,
             Some(Next::Wait) => Delay::from(Duration::from_millis(WAIT_MS)).await,
-            Some(Next::Done(is_clean)) => return is_clean,
-            None => return false,
+            Some(Next::Done) | None => return,
         }
     }
 }
@@ -130,7 +138,7 @@ enum Next {
     Sync,
     /// Another request asks.
     Wait,
-    Done(bool),
+    Done,
 }
 
 const WAIT_MS: u64 = 8;

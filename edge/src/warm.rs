@@ -10,6 +10,7 @@ use crate::respond;
 use crate::route::{self, Route};
 use crate::settings::Mode;
 use crate::viewer;
+use gateway_rules::wanted::{Plan, plan};
 use kv_schemas::claims::{Scope, body_digest};
 use kv_schemas::viewer::Dimensions;
 use kv_schemas::warm::{DOCUMENTS_MAX, Outcome, WARM_BYTES_MAX, WarmAnswer, WarmDocument, WarmRequest, Warmed};
@@ -81,12 +82,16 @@ fn invalid() -> Problem {
 
 /// What a viewer of these dimensions would ask for; `None` if that is no shared document.
 fn want(call: &Call, document: &WarmDocument) -> Option<Wanted> {
-    let target = &document.target;
-    // Cut out of documents, nothing is stored.
-    if call.settings.mode != Mode::Gateway || !matches!(gateway_rules::wanted::plan(target), Ok(None)) {
+    if call.settings.mode != Mode::Gateway {
         return None;
     }
-    let Route::Cached { target, depends } = route::classify(Mode::Gateway, "GET", target) else { return None };
+    // As for viewers: of a cut, nothing is stored; a page of the one size or the other is a document.
+    let target = match plan(&document.target) {
+        Ok(None) => document.target.clone(),
+        Ok(Some(Plan { target, wanted: None })) => target,
+        Ok(Some(Plan { wanted: Some(_), .. })) | Err(_) => return None,
+    };
+    let Route::Cached { target, depends } = route::classify(Mode::Gateway, "GET", &target) else { return None };
     let known = &call.settings.known;
     let stranger = Dimensions::default();
     let locale = document.locale.as_ref().and_then(|locale| known.locale(locale.as_str())).cloned();

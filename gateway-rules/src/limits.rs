@@ -167,9 +167,9 @@ impl Meter {
 
     /// FNV-1a from a secret start; never 0, the key of an empty place.
     fn key(&self, class: Class, client: &str) -> u64 {
-        let start = self.seed ^ (class as u64);
-        let hash =
-            client.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        // The class is a byte of its own: xored with the first byte of the address, some pairs of both would be one.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let hash = client.bytes().fold(step(self.seed, class as u8), step);
         (hash ^ (hash >> 32)).max(1)
     }
 }
@@ -180,6 +180,21 @@ mod tests {
     use proptest::prelude::*;
 
     const POLICY: Policy = Policy { quota: 5, window_s: 10 };
+
+    #[test]
+    fn one_clients_reads_are_not_anothers_searches() {
+        for seed in [1, 7, u64::MAX] {
+            let meter = Meter::seeded(seed);
+            let mut keys = Vec::new();
+            for class in Class::ALL {
+                keys.extend((0..200).map(|n| meter.key(class, &format!("{n}.2.3.4"))));
+            }
+            let count = keys.len();
+            keys.sort_unstable();
+            keys.dedup();
+            assert_eq!(keys.len(), count, "seed {seed}");
+        }
+    }
 
     #[test]
     fn an_allowance_is_used_up_and_comes_back_evenly() {

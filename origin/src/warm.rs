@@ -175,9 +175,17 @@ impl Warmer {
         drop(snapshot);
         let Some(min_as_of) = self.seen.clone() else { return Ok(()) };
         let due = self.in_use.due(crate::now_ms(), self.count_max);
+        let mut failed = None;
         for documents in due.chunks(DOCUMENTS_MAX) {
             let request = WarmRequest { min_as_of: min_as_of.clone(), documents: documents.to_vec() };
-            let answer = self.send(&request).await?;
+            let answer = match self.send(&request).await {
+                Ok(answer) => answer,
+                // The others are due as well.
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
             let stored = answer.documents.iter().filter(|one| one.outcome == Outcome::Stored).count();
             let count = |outcome: &'static str, count: usize| {
                 metrics::counter!("origin_warmed_total", "outcome" => outcome)
@@ -186,7 +194,7 @@ impl Warmer {
             count("stored", stored);
             count("other", answer.documents.len().saturating_sub(stored));
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// To the first edge that can be reached; KV is for all of them.
