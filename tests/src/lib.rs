@@ -15,6 +15,7 @@ pub mod races;
 pub mod raw;
 pub mod stack;
 pub mod upstream;
+pub mod warmed;
 
 /// A port nobody has right now, below those the system gives to outgoing connections: one of these could take it
 /// before the process it is meant for does.

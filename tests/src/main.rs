@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use e2e::{costs, hits, isolation, load, propagation, races};
+use e2e::{costs, hits, isolation, load, propagation, races, warmed};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -70,6 +70,17 @@ enum What {
         /// Pages that are read.
         #[arg(long, default_value_t = 200)]
         titles: usize,
+    },
+    /// What the first viewers after an edit get, without warming and with it.
+    Warm {
+        /// Titles that are edited, one after another.
+        #[arg(long, default_value_t = 40)]
+        titles: usize,
+        #[arg(long, default_value_t = 3)]
+        edges: usize,
+        /// Documents of one purge that are fetched ahead.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        warm: u16,
     },
 }
 
@@ -158,6 +169,12 @@ async fn main() -> ExitCode {
             let is_calm = storm.errors == 0;
             report("storm", storm);
             if is_calm { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        What::Warm { titles, edges, warm } => {
+            let rows = warmed::run(warm, titles, edges).await;
+            rows.iter().for_each(|row| println!("{row}"));
+            report("warm", rows);
+            ExitCode::SUCCESS
         }
     }
 }

@@ -144,6 +144,8 @@ pub struct Shape {
     pub vars: Vec<(String, String)>,
     /// SQLite in the state folder when not given.
     pub database: Option<Database>,
+    /// Documents of one purge that origin has fetched ahead of viewers.
+    pub warm: u16,
 }
 
 impl Default for Shape {
@@ -156,6 +158,7 @@ impl Default for Shape {
             catalogue: CATALOGUE.into(),
             vars: Vec::new(),
             database: None,
+            warm: 0,
         }
     }
 }
@@ -228,7 +231,7 @@ impl Stack {
             to_edge,
             admin_token,
             key,
-            store: database,
+            store: database.with("--warm", shape.warm),
             state,
         };
         stack.start_origin();
@@ -308,6 +311,13 @@ impl Stack {
         let of_route = format!("route=\"{route}\"");
         let lines =
             metrics.lines().filter(|line| line.starts_with("origin_requests_total") && line.contains(&of_route));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// Documents that origin had the edge look up ahead of viewers, by its own count.
+    pub async fn warmed(&self) -> u64 {
+        let metrics = crate::http::get(self.origin_url("/metrics")).await.body;
+        let lines = metrics.lines().filter(|line| line.starts_with("origin_warmed_total{"));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 

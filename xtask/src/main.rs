@@ -36,7 +36,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measures, to the terminal and to `target/bench/report.json`: `hits`, `propagation` or `storm`.
+    /// Measures, to the terminal and to `target/bench/report.json`: `hits`, `propagation`, `storm`, `warm` and others.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,

@@ -2,7 +2,7 @@
 use e2e::api::{Api, SHARED};
 use e2e::eventually;
 use e2e::http::{Got, ask, get, send};
-use e2e::stack::{edge_claims, sign};
+use e2e::stack::{LEASE_OVER, Shape, Stack, edge_claims, sign};
 use kv_schemas::claims::{Scope, body_digest};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -130,4 +130,28 @@ async fn only_who_signs_for_this_very_body_may_warm_and_only_shared_documents() 
     let huge = warm(&api, json!([{"target": format!("/v1/home?x={}", "x".repeat(70_000))}])).await;
     assert_eq!(huge.problem(), "body-too-large");
     assert_eq!(api.upstream.count("/v1/home"), 0, "nothing was fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_edit_the_first_viewer_everywhere_gets_a_hit_that_shows_it() {
+    // Where purges and warmed documents come in, where viewers have read, and where none has been. Nobody reads where
+    // purges come in: what is held there would be refreshed by the edge itself.
+    let (intake, held, unvisited) = (0, 1, 2);
+    let stack = Stack::of(Shape { edges: 3, warm: 50, ..Shape::default() }).await;
+    let pages = ["/v1/titles/heat", "/v1/home"];
+    let at = |edge: usize, page: &str| get(format!("{}{page}", stack.fleet.url(edge)));
+    for page in pages {
+        eventually("a hit", || async { at(held, page).await.is_hit().then_some(()) }).await;
+    }
+    let edit = Some(json!({"name": "Heat II"}));
+    let written = stack.admin(Method::PATCH, "/admin/v1/titles/heat", edit).await;
+    assert_eq!(written.status, 200, "{written:?}");
+    eventually("both are warmed", || async { (stack.warmed().await >= 2).then_some(()) }).await;
+    tokio::time::sleep(LEASE_OVER).await;
+    for edge in [unvisited, held, intake] {
+        for page in pages {
+            let got = at(edge, page).await;
+            assert!(got.is_hit() && got.body.contains("Heat II"), "{page} at {edge}: {got:?}");
+        }
+    }
 }
