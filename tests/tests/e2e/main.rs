@@ -14,6 +14,7 @@ mod passing;
 mod poisoning;
 mod private;
 mod proxy;
+mod reach;
 mod receipts;
 mod replica;
 mod resilience;
