@@ -1,7 +1,8 @@
 //! Who sees what: the dimensions of shared documents, and who a token makes of its bearer.
 use e2e::api::{Api, SHARED};
 use e2e::eventually;
-use e2e::stack::sign;
+use e2e::http::{ask, send};
+use e2e::stack::{LEASE_OVER, sign};
 use kv_schemas::claims::{AUDIENCE_ADMIN, ViewerClaims};
 use kv_schemas::viewer::{Maturity, Plan};
 use reqwest::Method;
@@ -349,4 +350,19 @@ async fn tokens_of_services_go_on_being_taken_when_origins_key_has_changed() {
     assert_eq!(metrics(&new).await, 200);
     assert_eq!(metrics(&api.key).await, 200, "that of the settings is good for services all the while");
     assert_eq!(metrics(&xtask::proxy::new_key("strange").unwrap()).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_that_was_idle_hears_of_a_revocation_before_it_looks_at_a_token() {
+    let api = Api::of(2, &[]).await;
+    api.answer("/v1/home", &SHARED, "home", "page");
+    let token = api.token("ada");
+    let there = format!("{}/v1/home", api.fleet.url(1));
+    let ask_there = || send(ask(Method::GET, &there).bearer_auth(&token));
+    assert_eq!(ask_there().await.status, 200);
+    // It has said what it knows and asks no more.
+    tokio::time::sleep(3 * LEASE_OVER).await;
+    api.purge("hard", &["session:ada-phone"]).await;
+    let got = ask_there().await;
+    assert_eq!((got.status, got.problem().as_str()), (401, "token-revoked"), "{got:?}");
 }
