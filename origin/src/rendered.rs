@@ -9,7 +9,7 @@ use crate::store::Snapshot;
 use axum::body::Bytes;
 use kv_schemas::entry::EntryHead;
 use kv_schemas::header::SURROGATE_AS_OF;
-use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta};
+use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery};
 use kv_schemas::{AsOf, Purge};
 use redis::AsyncCommands;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -95,11 +95,24 @@ impl Rendered {
                 until,
                 purges: purges.iter().map(delta_of).collect(),
             };
-            self.engine().sync_succeeded(&asked, &delta, now_ms);
-            if until >= head.seq {
+            if self.take(&asked, &delta, now_ms) {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes over what was read for `asked`, unless another request changed the view meanwhile: its clock may be ahead, and
+    /// the view would leave this out. Whether the view knows everything up to the delta's head now.
+    fn take(&self, asked: &JournalQuery, delta: &JournalDelta, now_ms: u64) -> bool {
+        let mut engine = self.engine();
+        let knows = |engine: &Engine<Bytes>| {
+            engine.view.newest().is_some_and(|newest| newest.log_id == delta.log_id && newest.seq >= delta.head)
+        };
+        let at = engine.view.query("origin");
+        if !knows(&engine) && (&at.log_id, at.since) == (&asked.log_id, asked.since) {
+            engine.sync_succeeded(asked, delta, now_ms);
+        }
+        knows(&engine)
     }
 
     /// The document of this key, if one is as good as what would be rendered from this snapshot now, and the state it may
@@ -189,4 +202,36 @@ impl Shared {
 fn delta_of(purge: &Purge) -> DeltaPurge {
     let keys = purge.keys.iter().map(kv_schemas::SurrogateKey::hash).collect();
     DeltaPurge { seq: purge.seq, mode: purge.mode, all: purge.all, keys }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_another_request_took_over_first_leaves_no_purge_out() {
+        let rendered = Rendered::new(1_000, None).await.unwrap();
+        let log_id = "a:0".parse::<AsOf>().unwrap().log_id;
+        let told = |head: u64, after: u64, floor: u64| JournalDelta {
+            log_id: log_id.clone(),
+            clock: JournalClock { epoch: 0, at_ms: 0 },
+            head,
+            floor_soft: floor,
+            floor_hard: floor,
+            until: head,
+            purges: (after + 1..=head)
+                .map(|seq| DeltaPurge { seq, mode: kv_schemas::PurgeMode::Soft, all: true, keys: Vec::new() })
+                .collect(),
+        };
+        let query = || rendered.engine().view.query("origin");
+        let newest = || rendered.engine().view.newest().map(|newest| newest.seq);
+        assert!(rendered.take(&query(), &told(1, 1, 1), 10));
+        let (one, two) = (query(), query());
+        assert!(rendered.take(&one, &told(2, 1, 0), 100));
+        assert!(!rendered.take(&two, &told(3, 1, 0), 90), "it must be asked again");
+        assert!(rendered.take(&query(), &told(3, 2, 0), 90));
+        assert_eq!(newest(), Some(3));
+        assert!(rendered.take(&one, &told(2, 1, 0), 110), "an older snapshot is covered");
+        assert_eq!(newest(), Some(3), "and does not take the view back");
+    }
 }

@@ -148,6 +148,34 @@ async fn private_documents_are_their_viewers_alone() {
 }
 
 #[tokio::test]
+async fn private_lists_show_no_title_that_is_blocked_where_the_viewer_is() {
+    let service = People::start().await;
+    service.titles(&["heat"]).await;
+    let ada = service.viewer("ada@example.org").await;
+    let listed = service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
+    assert_eq!(listed.status, StatusCode::NO_CONTENT);
+    let seen = json!({"position_s": 600, "duration_s": 6000});
+    let begun = service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(seen.clone())).await;
+    assert_eq!(begun.status, StatusCode::NO_CONTENT);
+    let block = json!({"regions": {"DE": {"blocked": true}}});
+    let blocked = service
+        .call_with("PATCH", "/admin/v1/titles/heat", &service.admin_token(), Some(block), &[("if-match", "*")])
+        .await;
+    assert_eq!(blocked.status, StatusCode::OK, "{blocked:?}");
+    for path in ["/v1/me/watch-list", "/v1/me/continue-watching"] {
+        for (region, count) in [("DE", 0), ("US", 1)] {
+            let got = service.call_with("GET", path, &ada.access, None, &[("viewer-region", region)]).await;
+            assert_eq!(got.json()["items"].as_array().unwrap().len(), count, "{path} in {region}");
+        }
+    }
+    let there = [("viewer-region", "DE")];
+    let refused = service.call_with("PUT", "/v1/me/progress/heat", &ada.access, Some(seen), &there).await;
+    assert_eq!(refused.problem(), "not-found");
+    let refused = service.call_with("PUT", "/v1/me/watch-list/heat", &ada.access, None, &there).await;
+    assert_eq!(refused.problem(), "not-found");
+}
+
+#[tokio::test]
 async fn progress_shows_in_continue_watching_and_purges_at_a_bounded_rate() {
     let service = People::start().await;
     service.titles(&["heat", "up"]).await;

@@ -221,7 +221,14 @@ impl World {
                 self.write_title(n).await;
                 format!("PUT or restore t{n}")
             }
-            14 => format!("PATCH {person}: {}", self.admin("PATCH", &person, &json!({"name": word})).await.0),
+            14 => {
+                let said = if self.rng.bool() {
+                    json!({"name": word})
+                } else {
+                    json!({"translations": {"de": {"name": word}}})
+                };
+                format!("PATCH {person} {said}: {}", self.admin("PATCH", &person, &said).await.0)
+            }
             15 => format!("PATCH {person}: {}", self.admin("PATCH", &person, &json!({"biography": word})).await.0),
             16 => format!("DELETE {person}: {}", self.admin("DELETE", &person, &json!({})).await.0),
             17 => {

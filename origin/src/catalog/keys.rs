@@ -222,9 +222,16 @@ pub fn of_person(
     after: Option<&Record<PersonInput>>,
 ) -> Vec<SurrogateKey> {
     let name = |record: Option<&Record<PersonInput>>| record.map(|r| (r.input.name.clone(), r.deleted_at_ms.is_some()));
+    let translated = |record: Option<&Record<PersonInput>>| -> BTreeMap<_, _> {
+        let said = record.into_iter().flat_map(|record| &record.input.translations);
+        said.filter_map(|(locale, said)| Some((locale.clone(), said.name.clone()?))).collect()
+    };
     let mut keys = vec![person(id)];
     if name(before) != name(after) {
         keys.extend([person_name(id), search()]);
+    } else if translated(before) != translated(after) {
+        // Titles name their people in the viewer's language.
+        keys.push(person_name(id));
     }
     distinct(keys)
 }

@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
-use kv_schemas::viewer::{Locale, Maturity, Plan, Region};
+use kv_schemas::viewer::{Dimensions, Locale, Maturity, Plan};
 use kv_schemas::{AsOf, Problem};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -212,7 +212,7 @@ async fn watch_list(State(app): State<App>, viewer: ViewerToken, headers: Header
     }
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
-    let listed = snapshot.watch_list(&account.id, eye_of(&viewer, &account)).await?;
+    let listed = snapshot.watch_list(&account.id, eye_of(&headers, &account)).await?;
     let items = listed.iter().map(|(title, added_ms)| Item { title: card(title), added_at: *added_ms }).collect();
     let shown: Vec<&Title> = listed.iter().map(|(title, _)| title).collect();
     private(&Items { items }, &account.id, &shown, &snapshot.as_of, &headers)
@@ -232,7 +232,7 @@ async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers:
     }
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
-    let begun = snapshot.continue_watching(&account.id, CONTINUE_MAX, eye_of(&viewer, &account)).await?;
+    let begun = snapshot.continue_watching(&account.id, CONTINUE_MAX, eye_of(&headers, &account)).await?;
     let items = begun.iter().map(|(title, progress)| Item {
         title: card(title),
         episode_id: progress.episode_id.as_deref(),
@@ -249,16 +249,21 @@ fn absent() -> ApiError {
     Problem::new(404, "not-found", "There is no title of this id").into()
 }
 
-/// Which titles this viewer sees: where the token was issued, and what the account may see now.
-fn eye_of(viewer: &ViewerToken, account: &Account) -> Eye {
-    let region = viewer.0.region.unwrap_or(Region::OTHER);
-    Eye { region, maturity: i64::from(account.maturity.years()), now_ms: moment() }
+/// Which titles this viewer sees: where she is, as the edge says, and what the account may see now.
+fn eye_of(headers: &HeaderMap, account: &Account) -> Eye {
+    let said = Dimensions::from_fields(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+    Eye { region: said.region, maturity: i64::from(account.maturity.years()), now_ms: moment() }
 }
 
 /// The account, and that this viewer sees the title.
-async fn about(write: &mut Write, viewer: &ViewerToken, title_id: &str) -> Result<Account, ApiError> {
+async fn about(
+    write: &mut Write,
+    viewer: &ViewerToken,
+    headers: &HeaderMap,
+    title_id: &str,
+) -> Result<Account, ApiError> {
     let account = viewer.account_to_write(write).await?;
-    let eye = eye_of(viewer, &account);
+    let eye = eye_of(headers, &account);
     let is_seen = |title: &Title| {
         let shown = title.shown.is_in(eye.region) && title.input.shown_at(eye.now_ms).is_in(eye.region);
         shown && i64::from(title.input.age().years()) <= eye.maturity
@@ -269,10 +274,10 @@ async fn about(write: &mut Write, viewer: &ViewerToken, title_id: &str) -> Resul
     Ok(account)
 }
 
-async fn watch(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment) -> ApiResult {
+async fn watch(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment, headers: HeaderMap) -> ApiResult {
     check_id(&id).map_err(|_| absent())?;
     let mut write = app.store.write().await?;
-    let account = about(&mut write, &viewer, &id).await?;
+    let account = about(&mut write, &viewer, &headers, &id).await?;
     if write.watch(&account.id, &id, moment()).await? {
         revoke(&mut write, &[viewer_key(&account.id)], "watch-list", &account.id).await?;
     }
@@ -324,7 +329,7 @@ async fn progress(
         return Err(problem.into());
     }
     let mut write = app.store.write().await?;
-    let account = about(&mut write, &viewer, &id).await?;
+    let account = about(&mut write, &viewer, &headers, &id).await?;
     let now_ms = moment();
     let watching = is_watching(body.position_s, body.duration_s);
     let was = write.is_watching(&account.id, &id).await?;

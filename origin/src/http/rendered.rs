@@ -48,7 +48,8 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
         Ok(Some((document, as_of))) if min.as_ref().is_none_or(|min| as_of.covers(min)) => {
             metrics::counter!("origin_rendered_total", "outcome" => "hit").increment(1);
             note(&key, &document.keys);
-            let age_s = document.policy.age_ms(crate::now_ms()) / 1_000;
+            // Rounded up: what is downstream must not hold it longer than it may be shown.
+            let age_s = document.policy.age_ms(crate::now_ms()).div_ceil(1_000);
             return answer(request.headers(), document.head.fields.iter(), document.body.clone(), &as_of, age_s);
         }
         Ok(_) => metrics::counter!("origin_rendered_total", "outcome" => "miss").increment(1),
