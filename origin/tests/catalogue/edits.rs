@@ -1,0 +1,336 @@
+//! What editors may count on: asking twice, many at once, taking back what they deleted, and who did what.
+use super::{ANYBODY, Catalogue, faults};
+use axum::http::StatusCode;
+use kv_schemas::PurgeMode;
+use serde_json::{Value, json};
+
+async fn create(catalogue: &Catalogue, who: &str, key: &str, body: Value) -> crate::common::people::Got {
+    catalogue.staff_asks(who, "POST", "titles", &body, &[("idempotency-key", key)]).await
+}
+
+#[tokio::test]
+async fn a_create_asked_for_twice_with_one_key_is_done_once_and_answered_alike() {
+    let catalogue = Catalogue::start().await;
+    let first = create(&catalogue, "ed", "k1", json!({"name": "Heat"})).await;
+    let seq = catalogue.as_of().await.seq;
+    let again = create(&catalogue, "ed", "k1", json!({"name": "Heat"})).await;
+    assert_eq!(first.status, StatusCode::CREATED);
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
+    for name in ["etag", "location", "surrogate-as-of", "content-type", "cache-control"] {
+        assert_eq!(again.header(name), first.header(name), "{name}");
+    }
+    assert_eq!((first.header("idempotency-replayed"), again.header("idempotency-replayed")), ("", "true"));
+    assert_eq!((catalogue.database.count("title").await, catalogue.as_of().await.seq), (1, seq), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_key_is_not_good_for_another_request() {
+    let catalogue = Catalogue::start().await;
+    create(&catalogue, "ed", "k1", json!({"name": "Heat"})).await;
+    let other = create(&catalogue, "ed", "k1", json!({"name": "Ronin"})).await;
+    assert_eq!((other.status.as_u16(), other.problem().as_str()), (422, "idempotency-key-reused"));
+    let path =
+        catalogue.staff_asks("ed", "POST", "genres", &json!({"name": "Heat"}), &[("idempotency-key", "k1")]).await;
+    assert_eq!(path.status.as_u16(), 422, "the same body, for another kind of thing: {path:?}");
+    assert_eq!(catalogue.database.count("title").await, 1);
+}
+
+#[tokio::test]
+async fn the_same_key_of_another_actor_is_another_key() {
+    let catalogue = Catalogue::start().await;
+    create(&catalogue, "ed", "k1", json!({"name": "Heat"})).await;
+    let other = create(&catalogue, "eve", "k1", json!({"name": "Ronin"})).await;
+    assert_eq!(other.status, StatusCode::CREATED, "{other:?}");
+    assert_eq!(other.json()["id"], "ronin");
+}
+
+#[tokio::test]
+async fn a_malformed_key_is_refused_before_anything_is_done() {
+    let catalogue = Catalogue::start().await;
+    for key in ["", "\"\"", "two words", &"k".repeat(256)] {
+        let got = create(&catalogue, "ed", key, json!({"name": "Heat"})).await;
+        assert_eq!((got.status.as_u16(), got.problem().as_str()), (400, "idempotency-key-invalid"), "{key}");
+        assert_eq!(faults(&got), ["Idempotency-Key"]);
+    }
+    assert_eq!(catalogue.database.count("title").await, 0);
+}
+
+#[tokio::test]
+async fn a_refused_create_leaves_its_key_free() {
+    let catalogue = Catalogue::start().await;
+    assert_eq!(create(&catalogue, "ed", "k1", json!({"name": ""})).await.status.as_u16(), 422);
+    assert_eq!(create(&catalogue, "ed", "k1", json!({"name": "Heat"})).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn creates_of_one_key_at_the_same_time_make_one_title() {
+    let catalogue = Catalogue::start().await;
+    let ask = || create(&catalogue, "ed", "k1", json!({"name": "Heat"}));
+    let (a, b, c) = tokio::join!(ask(), ask(), ask());
+    for got in [a, b, c] {
+        assert!([201, 409].contains(&got.status.as_u16()), "{got:?}");
+        assert!(got.status != StatusCode::CONFLICT || got.problem() == "idempotency-in-flight", "{got:?}");
+    }
+    assert_eq!(catalogue.database.count("title").await, 1);
+}
+
+async fn two(catalogue: &Catalogue) {
+    catalogue.put("titles/heat", json!({"name": "Heat", "rating": 8})).await;
+    catalogue.put("titles/ronin", json!({"name": "Ronin"})).await;
+}
+
+async fn bulk(catalogue: &Catalogue, items: Value) -> crate::common::people::Got {
+    catalogue.staff_asks("ed", "POST", "titles/bulk", &json!({"items": items}), &[]).await
+}
+
+#[tokio::test]
+async fn many_edits_are_one_write_with_one_purge() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    let seq = catalogue.as_of().await.seq;
+    let done =
+        bulk(&catalogue, json!([{"id": "heat", "patch": {"year": 1995}}, {"id": "ronin", "delete": true}])).await;
+    let expected =
+        json!([{"id": "heat", "action": "edit", "version": 2}, {"id": "ronin", "action": "delete", "version": 2}]);
+    assert_eq!((done.status, &done.json()["items"]), (StatusCode::OK, &expected));
+    assert_eq!(catalogue.as_of().await.seq, seq + 1);
+    assert_eq!(catalogue.shown("/v1/titles/heat", ANYBODY).await["year"], 1995);
+    assert_eq!(catalogue.page("/v1/titles/ronin", ANYBODY).await.status, StatusCode::NOT_FOUND);
+    let purge = catalogue.last_purge().await;
+    assert_eq!(purge.mode, PurgeMode::Hard, "one of them is not to be seen any more");
+}
+
+#[tokio::test]
+async fn one_faulty_edit_of_many_and_none_is_done_with_every_fault_named() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    let before = catalogue.as_of().await;
+    let items = json!([
+        {"id": "heat", "patch": {"year": 1995}},
+        {"id": "nobody", "patch": {"year": 1}},
+        {"id": "ronin", "patch": {"year": 1, "rating": 11}},
+        {"id": "heat", "delete": true},
+        {"id": "up"},
+        {"id": "ronin2", "restore": true},
+    ]);
+    let refused = bulk(&catalogue, items).await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (422, "invalid-bulk"));
+    let expected =
+        ["/items/1/id", "/items/2/patch/rating", "/items/2/patch/year", "/items/3/id", "/items/4", "/items/5/id"];
+    assert_eq!(faults(&refused), expected);
+    assert_eq!(catalogue.as_of().await, before);
+    assert_eq!(catalogue.shown("/v1/titles/heat", ANYBODY).await["year"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_edit_of_many_made_for_another_state_stops_them_all() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    let item = |etag: &str| json!([{"id": "ronin", "patch": {"year": 1998}}, {"id": "heat", "if_match": etag, "patch": {"year": 1995}}]);
+    assert_eq!(faults(&bulk(&catalogue, item("\"v2\"")).await), ["/items/1/if_match"]);
+    assert_eq!(catalogue.shown("/v1/titles/ronin", ANYBODY).await["year"], Value::Null);
+    assert_eq!(bulk(&catalogue, item("\"v1\"")).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn one_to_two_hundred_edits_are_taken_at_once() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    let many = |count: usize| (0..count).map(|n| json!({"id": format!("t{n}"), "delete": true})).collect::<Vec<_>>();
+    for count in [0, 201] {
+        assert_eq!(faults(&bulk(&catalogue, json!(many(count))).await), ["/items"], "{count}");
+    }
+    assert_eq!(faults(&bulk(&catalogue, json!(many(200))).await).len(), 200, "each is looked at");
+}
+
+#[tokio::test]
+async fn many_edits_asked_for_twice_with_one_key_are_done_once() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    let body = json!({"items": [{"id": "heat", "delete": true}]});
+    let fields = [("idempotency-key", "k")];
+    let first = catalogue.staff_asks("ed", "POST", "titles/bulk", &body, &fields).await;
+    let again = catalogue.staff_asks("ed", "POST", "titles/bulk", &body, &fields).await;
+    assert_eq!((first.status, &first.body), (StatusCode::OK, &again.body));
+    assert_eq!(again.header("idempotency-replayed"), "true");
+}
+
+/// A title that stands on every kind of page.
+async fn everywhere(catalogue: &Catalogue) -> Vec<&'static str> {
+    let heat =
+        json!({"name": "Heat", "kind": "series", "genres": ["Crime"], "people": [{"name": "Ann", "role": "actor"}]});
+    catalogue.put("titles/heat", heat).await;
+    catalogue.put("titles/ronin", json!({"name": "Ronin", "genres": ["Crime"]})).await;
+    catalogue.put("series/heat/seasons/1", json!({"name": "One"})).await;
+    catalogue.put("rails/top", json!({"title": "Top", "position": 1, "items": ["heat", "ronin"]})).await;
+    catalogue.put("collections/best", json!({"name": "Best", "items": ["heat"]})).await;
+    while origin::similar::turn(&catalogue.app.store).await.unwrap() {}
+    vec![
+        "/v1/home",
+        "/v1/catalog",
+        "/v1/catalog?genre=crime",
+        "/v1/titles/ronin/similar",
+        "/v1/people/ann",
+        "/v1/collections/best",
+        "/v1/search?q=heat",
+        "/v1/titles/heat",
+        "/v1/titles/heat/similar",
+        "/v1/series/heat",
+        "/v1/series/heat/seasons/1",
+    ]
+}
+
+#[tokio::test]
+async fn a_deleted_title_is_gone_from_every_page_with_a_hard_purge_and_back_when_restored() {
+    let catalogue = Catalogue::start().await;
+    let pages = everywhere(&catalogue).await;
+    let mut before = Vec::new();
+    for path in &pages {
+        let got = catalogue.page(path, ANYBODY).await;
+        assert_eq!(got.status, StatusCode::OK, "{path}: {got:?}");
+        assert!(got.body.contains("\"heat\"") || path.starts_with("/v1/titles/heat/"), "{path}: {got:?}");
+        before.push(got.body);
+    }
+    let deleted = catalogue.edit("DELETE", "titles/heat", Value::Null).await;
+    assert_eq!((deleted.status, deleted.body.as_str()), (StatusCode::NO_CONTENT, ""));
+    let purge = catalogue.last_purge().await;
+    assert_eq!((purge.mode, purge.reason.as_deref()), (PurgeMode::Hard, Some("delete")));
+    for path in &pages {
+        let got = catalogue.page(path, ANYBODY).await;
+        assert!(!got.body.contains("\"heat\""), "{path}: {got:?}");
+        let own = path.contains("/heat");
+        assert_eq!(got.status, if own { StatusCode::NOT_FOUND } else { StatusCode::OK }, "{path}");
+    }
+    catalogue.edit("POST", "titles/heat/restore", Value::Null).await;
+    while origin::similar::turn(&catalogue.app.store).await.unwrap() {}
+    for (path, before) in pages.iter().zip(before) {
+        assert_eq!(catalogue.page(path, ANYBODY).await.body, before, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn deleting_and_restoring_need_the_state_they_are_for() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    let ask = |method: &'static str, path: &'static str, etag: &'static str| {
+        let catalogue = &catalogue;
+        async move {
+            let fields: Vec<(&str, &str)> = [("if-match", etag)].into_iter().filter(|_| !etag.is_empty()).collect();
+            catalogue.staff_asks("ed", method, path, &Value::Null, &fields).await
+        }
+    };
+    for (method, path) in [("DELETE", "titles/heat"), ("POST", "titles/heat/restore")] {
+        let version = if method == "DELETE" { "\"v1\"" } else { "\"v2\"" };
+        assert_eq!(ask(method, path, "").await.problem(), "if-match-missing", "{path}");
+        assert_eq!(ask(method, path, "\"v9\"").await.problem(), "changed", "{path}");
+        assert!(ask(method, path, version).await.status.is_success(), "{path}");
+    }
+    assert_eq!(ask("POST", "titles/heat/restore", "*").await.problem(), "not-deleted");
+    assert_eq!(ask("POST", "titles/nobody/restore", "*").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_deleted_title_is_listed_among_the_deleted_and_its_id_is_not_free() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    catalogue.edit("DELETE", "titles/heat", Value::Null).await;
+    let ids = |page: crate::common::people::Got| super::ids_of(&page.json());
+    assert_eq!(ids(catalogue.edit("GET", "titles", Value::Null).await), ["ronin"]);
+    assert_eq!(ids(catalogue.edit("GET", "titles?deleted=true", Value::Null).await), ["heat"]);
+    let post = catalogue.staff_asks("ed", "POST", "titles", &json!({"name": "Heat"}), &[]).await;
+    let put = catalogue.staff_asks("ed", "PUT", "titles/heat", &json!({"name": "Heat"}), &[]).await;
+    assert_eq!((post.problem(), put.problem()), ("deleted".into(), "deleted".into()));
+}
+
+#[tokio::test]
+async fn the_audit_log_says_who_did_what_to_what_with_before_and_after() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat"})).await;
+    let fields = [("if-match", "*")];
+    catalogue.staff_asks("eve", "PATCH", "titles/heat", &json!({"name": "Heat II"}), &fields).await;
+    catalogue.edit("DELETE", "titles/heat", Value::Null).await;
+    let log = catalogue.edit("GET", "audit", Value::Null).await.json();
+    let brief = |entry: &Value| {
+        let what = ["actor", "action", "kind", "id"].map(|field| entry[field].as_str().unwrap().to_string()).join(" ");
+        (what, entry["before"]["name"].clone(), entry["after"]["name"].clone())
+    };
+    let brief: Vec<_> = log["items"].as_array().unwrap().iter().map(brief).collect();
+    let row = |what: &str, before: Value, after: Value| (what.to_string(), before, after);
+    assert_eq!(
+        brief,
+        [
+            row("ed delete title heat", json!("Heat II"), json!("Heat II")),
+            row("eve edit title heat", json!("Heat"), json!("Heat II")),
+            row("ed create title heat", Value::Null, json!("Heat")),
+        ]
+    );
+    let (before, after) = (&log["items"][0]["before"], &log["items"][0]["after"]);
+    assert!(before["deleted_at_ms"].is_null() && after["deleted_at_ms"].is_i64(), "{log}");
+}
+
+#[tokio::test]
+async fn an_edit_that_changes_nothing_or_is_refused_leaves_no_note() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat"})).await;
+    catalogue.edit("PATCH", "titles/heat", json!({"name": "Heat"})).await;
+    catalogue.staff_asks("ed", "PATCH", "titles/heat", &json!({"year": 1}), &[("if-match", "*")]).await;
+    assert_eq!(catalogue.database.count("audit").await, 1);
+}
+
+async fn audit(catalogue: &Catalogue, query: &str) -> (Vec<String>, Option<String>) {
+    let log = catalogue.edit("GET", &format!("audit?{query}"), Value::Null).await.json();
+    let brief = |entry: &Value| format!("{} {}", entry["action"].as_str().unwrap(), entry["id"].as_str().unwrap());
+    let items = log["items"].as_array().unwrap().iter().map(brief).collect();
+    (items, log["next_cursor"].as_str().map(String::from))
+}
+
+#[tokio::test]
+async fn the_audit_log_is_filtered_by_kind_id_actor_and_time() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    catalogue.put("people/heat", json!({"name": "Ann Heat"})).await;
+    let patch = json!({"year": 1995});
+    catalogue.staff_asks("eve", "PATCH", "titles/heat", &patch, &[("if-match", "*")]).await;
+    for (query, expected) in [
+        ("kind=person", vec!["create heat"]),
+        ("id=heat", vec!["edit heat", "create heat", "create heat"]),
+        ("kind=title&id=heat", vec!["edit heat", "create heat"]),
+        ("actor=eve", vec!["edit heat"]),
+        ("actor=nobody", vec![]),
+        ("actor=ed&kind=title", vec!["create ronin", "create heat"]),
+        ("from=2999-01-01T00:00:00Z", vec![]),
+        ("until=1990-01-01T00:00:00Z", vec![]),
+        ("from=1990-01-01T00:00:00Z&until=2999-01-01T00:00:00Z&actor=eve", vec!["edit heat"]),
+    ] {
+        assert_eq!(audit(&catalogue, query).await.0, expected, "{query}");
+    }
+    let bad = catalogue.staff_asks("ed", "GET", "audit?from=x&until=y&limit=0&cursor=z&kind=", &Value::Null, &[]).await;
+    assert_eq!(
+        (bad.status.as_u16(), faults(&bad)),
+        (400, ["cursor", "from", "kind", "limit", "until"].map(String::from).into())
+    );
+}
+
+#[tokio::test]
+async fn from_is_inclusive_and_until_exclusive_in_the_audit_log() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat"})).await;
+    let log = catalogue.edit("GET", "audit", Value::Null).await.json();
+    let at = jiff::Timestamp::from_millisecond(log["items"][0]["at_ms"].as_i64().unwrap()).unwrap();
+    assert_eq!(audit(&catalogue, &format!("from={at}")).await.0.len(), 1);
+    assert_eq!(audit(&catalogue, &format!("until={at}")).await.0.len(), 0);
+}
+
+#[tokio::test]
+async fn the_audit_log_goes_on_by_cursor_within_one_write_and_past_new_ones() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    bulk(&catalogue, json!([{"id": "heat", "patch": {"year": 1995}}, {"id": "ronin", "patch": {"year": 1998}}])).await;
+    let (first, cursor) = audit(&catalogue, "limit=1").await;
+    catalogue.put("titles/up", json!({"name": "Up"})).await;
+    let (rest, _) = audit(&catalogue, &format!("cursor={}", cursor.unwrap())).await;
+    assert_eq!(
+        (first, rest),
+        (vec!["edit ronin".into()], ["edit heat", "create ronin", "create heat"].map(String::from).into())
+    );
+}

@@ -1,0 +1,190 @@
+//! What a search finds, what it never finds, and that nothing typed is syntax to either engine.
+use super::{ANYBODY, Catalogue, faults, ids_of, in_s};
+use axum::http::StatusCode;
+use serde_json::json;
+
+async fn library() -> Catalogue {
+    let catalogue = Catalogue::start().await;
+    for (id, body) in [
+        (
+            "dark-knight",
+            json!({"name": "The Dark Knight", "translations": {"de": {"name": "Der dunkle Ritter"}},
+            "people": [{"name": "Christopher Nolan", "role": "director"}], "votes": 9}),
+        ),
+        ("amelie", json!({"name": "Amélie", "people": [{"name": "Audrey Tautou", "role": "actor"}]})),
+        ("casablanca", json!({"name": "Casablanca"})),
+        ("and-or", json!({"name": "And Or Not"})),
+    ] {
+        catalogue.put(&format!("titles/{id}"), body).await;
+    }
+    catalogue
+}
+
+async fn found(catalogue: &Catalogue, q: &str) -> Vec<String> {
+    catalogue.ids(&format!("/v1/search?q={q}"), ANYBODY).await
+}
+
+#[tokio::test]
+async fn a_title_is_found_by_a_word_the_beginning_of_one_its_translation_and_its_people() {
+    let catalogue = library().await;
+    for q in
+        ["knight", "DARK", "dark%20kni", "kni", "dunkle+ritter", "nolan", "christopher%20nol", "the%20dark%20knight"]
+    {
+        assert_eq!(found(&catalogue, q).await, ["dark-knight"], "{q}");
+    }
+    for q in ["amelie", "Am%C3%A9lie", "tautou"] {
+        assert_eq!(found(&catalogue, q).await, ["amelie"], "{q}");
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_title_is_found_and_a_strange_word_finds_nothing() {
+    let catalogue = library().await;
+    for (q, id) in [("casblanca", "casablanca"), ("dark%20knihgt", "dark-knight")] {
+        assert_eq!(found(&catalogue, q).await.first().map(String::as_str), Some(id), "{q}");
+    }
+    assert!(found(&catalogue, "zzyzx").await.is_empty());
+}
+
+#[tokio::test]
+async fn an_exact_name_comes_before_one_that_only_has_the_word() {
+    let catalogue = library().await;
+    catalogue.put("titles/dark", json!({"name": "Dark"})).await;
+    assert_eq!(found(&catalogue, "dark").await, ["dark", "dark-knight"]);
+}
+
+#[tokio::test]
+async fn nothing_typed_is_syntax() {
+    let catalogue = library().await;
+    for q in [
+        "%22knight%22",
+        "%22knight",
+        "knight*",
+        "*knight",
+        "knight%3A*",
+        "name%3Aknight",
+        "knight%20%26%20dark",
+        "dark%20%26%26%20knight",
+        "%21knight",
+        "knight%20%3C-%3E%20dark",
+        "%28knight",
+        "knight%29",
+        "%5Eknight",
+        "-knight",
+        "%27knight",
+        "knight%27%3B--",
+        "%5Cknight",
+        "knight%7Cdark",
+        "%2Bknight",
+        "%7Bknight%7D%3A",
+        "knight%00",
+    ] {
+        let ids = found(&catalogue, q).await;
+        // `name` is a word like any other, and no title has it.
+        assert!(ids == ["dark-knight"] || q.starts_with("name"), "{q}: {ids:?}");
+    }
+    for q in ["AND", "OR", "NOT", "and%20or%20not", "AND%20OR"] {
+        assert_eq!(found(&catalogue, q).await, ["and-or"], "{q}");
+    }
+    for q in ["dark%20AND%20casablanca", "dark%20OR%20casablanca", "dark%20NEAR%20knight", "NEAR(dark%20knight,2)"] {
+        let got = catalogue.page(&format!("/v1/search?q={q}"), ANYBODY).await;
+        assert_eq!(got.status, StatusCode::OK, "{q}: {got:?}");
+        assert!(!ids_of(&got.json()).contains(&"and-or".to_string()), "{q}: {got:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_without_a_word_in_it_is_an_empty_page() {
+    let catalogue = library().await;
+    for path in ["/v1/search", "/v1/search?q=", "/v1/search?q=%20%20", "/v1/search?q=%22*%3A%21%26%28%29"] {
+        assert!(catalogue.ids(path, ANYBODY).await.is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_that_is_too_long_or_no_text_is_refused() {
+    let catalogue = library().await;
+    let (longest, longer) = ("é".repeat(100), "é".repeat(101));
+    let encoded = |text: &str| text.replace('é', "%C3%A9");
+    assert_eq!(catalogue.page(&format!("/v1/search?q={}", encoded(&longest)), ANYBODY).await.status, StatusCode::OK);
+    for query in [format!("q={}", encoded(&longer)), "q=%ff".into(), "q=a&q=b".into()] {
+        let got = catalogue.page(&format!("/v1/search?{query}"), ANYBODY).await;
+        assert_eq!((got.status.as_u16(), got.problem(), faults(&got)), (400, "query-invalid".into(), vec!["q".into()]));
+    }
+    let got = catalogue.page("/v1/search?q=a&limit=101&cursor=x", ANYBODY).await;
+    assert_eq!((got.status.as_u16(), faults(&got)), (400, vec!["cursor".into(), "limit".into()]));
+}
+
+#[tokio::test]
+async fn drafts_and_what_is_not_for_the_viewer_are_not_found() {
+    let catalogue = Catalogue::start().await;
+    for (id, more) in [
+        ("open", json!({})),
+        ("draft", json!({"state": "draft"})),
+        ("scheduled", json!({"state": "scheduled", "publish_at": in_s(3_600)})),
+        ("early", json!({"available_from": in_s(3_600)})),
+        ("late", json!({"available_until": in_s(-3_600)})),
+        ("blocked", json!({"regions": {"DE": {"blocked": true}}})),
+        ("adult", json!({"maturity": "NC-17"})),
+        ("unrated", json!({"maturity": null})),
+        ("deleted", json!({})),
+    ] {
+        let mut body = json!({"name": format!("River {id}"), "maturity": "G"});
+        origin::catalog::validate::merge_patch(&mut body, &more);
+        catalogue.put(&format!("titles/{id}"), body).await;
+    }
+    catalogue.edit("DELETE", "titles/deleted", serde_json::Value::Null).await;
+    for (viewer, expected) in [
+        (["ZZ", "en", "18", "none"], vec!["adult", "blocked", "open", "unrated"]),
+        (["DE", "en", "18", "none"], vec!["adult", "open", "unrated"]),
+        (["DE", "en", "13", "premium"], vec!["open"]),
+        (["US", "en", "0", "none"], vec!["blocked", "open"]),
+    ] {
+        // Found by a word, and by a misspelt one.
+        for q in ["river", "rivver"] {
+            let mut ids = catalogue.ids(&format!("/v1/search?q={q}"), viewer).await;
+            ids.sort_unstable();
+            assert_eq!(ids, expected, "{q} {viewer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_search_finds_follows_an_edit() {
+    let catalogue = library().await;
+    catalogue.edit("PATCH", "titles/casablanca", json!({"name": "Rick's Café"})).await;
+    assert_eq!(found(&catalogue, "ricks").await, ["casablanca"]);
+    assert!(found(&catalogue, "casablanca").await.is_empty());
+}
+
+#[tokio::test]
+async fn the_pages_of_a_search_have_each_title_once_while_others_come_and_go() {
+    let catalogue = Catalogue::start().await;
+    for n in 0..6 {
+        catalogue.put(&format!("titles/river-{n}"), json!({"name": format!("River {n}"), "votes": n})).await;
+    }
+    let mut seen = Vec::new();
+    let mut path = "/v1/search?q=river&limit=2".to_string();
+    loop {
+        let page = catalogue.shown(&path, ANYBODY).await;
+        seen.extend(ids_of(&page));
+        // Above what was shown, and already shown.
+        catalogue.put(&format!("titles/new-{}", seen.len()), json!({"name": "River new", "votes": 99})).await;
+        if seen.len() == 2 {
+            catalogue.edit("DELETE", "titles/river-5", serde_json::Value::Null).await;
+        }
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/search?q=river&limit=2&cursor={cursor}");
+    }
+    assert_eq!(seen, [5, 4, 3, 2, 1, 0].map(|n| format!("river-{n}")));
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_search_is_refused() {
+    let catalogue = library().await;
+    catalogue.put("titles/dark", json!({"name": "Dark"})).await;
+    let page = catalogue.shown("/v1/search?q=dark&limit=1", ANYBODY).await;
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let got = catalogue.page(&format!("/v1/search?q=knight&cursor={cursor}"), ANYBODY).await;
+    assert_eq!((got.status.as_u16(), faults(&got)), (400, vec!["cursor".into()]));
+}
