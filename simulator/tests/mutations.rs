@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 18] = [
+const MUTATIONS: [Mutation; 17] = [
     Mutation {
         name: "an answer is stamped when it is stored, not when its request was sent",
         edits: &[("cache/src/lookup/origin.rs", "_ => Ok(self.sent_at.clone()),", "_ => Ok(engine.view.newest()),")],
@@ -99,10 +99,6 @@ const MUTATIONS: [Mutation; 18] = [
         )],
     },
     Mutation {
-        name: "a slot answers with knowledge of any age",
-        edits: &[("cache/src/hits.rs", "if self.knowledge(now_ms) != Knowledge::Leased {", "if now_ms == 0 {")],
-    },
-    Mutation {
         name: "a history that used numbers twice passes for the same",
         edits: &[("cache/src/intake.rs", "mark != 0 && held.mark != 0", "mark != 0 && held.mark == u64::MAX")],
     },
@@ -168,8 +164,9 @@ fn workspace(into: &Path) {
         copy(&root().join(folder), &into.join(folder));
     }
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let members = manifest.lines().find(|line| line.starts_with("members = ")).unwrap();
-    let manifest = manifest.replace(members, r#"members = ["cache", "kv-schemas", "simulator"]"#);
+    let (before, members) = manifest.split_once("members = [").unwrap();
+    let (_, after) = members.split_once(']').unwrap();
+    let manifest = format!(r#"{before}members = ["cache", "kv-schemas", "simulator"]{after}"#);
     std::fs::write(into.join("Cargo.toml"), manifest).unwrap();
     std::fs::copy(root().join("Cargo.lock"), into.join("Cargo.lock")).unwrap();
 }
