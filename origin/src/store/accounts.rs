@@ -152,8 +152,18 @@ async fn sessions(tx: &mut Timed, account_id: &str) -> Result<Vec<Session>, Stor
     query.fetch_all(tx).await?.iter().map(session_of).collect()
 }
 
-fn holds(session: Option<Session>, account_id: &str, now_ms: i64) -> bool {
-    session.is_some_and(|session| session.account_id == account_id && session.is_alive(now_ms))
+async fn in_session(
+    tx: &mut Timed,
+    kind: Kind,
+    account_id: &str,
+    session_id: &str,
+    now_ms: i64,
+) -> Result<Option<Account>, StoreError> {
+    let session = session_by_id(tx, session_id).await?;
+    if !session.is_some_and(|session| session.account_id == account_id && session.is_alive(now_ms)) {
+        return Ok(None);
+    }
+    Ok(by_id(tx, kind, account_id).await?.filter(|account| !account.banned))
 }
 
 /// Accounts of one kind, by id.
@@ -183,11 +193,7 @@ impl Snapshot {
         session_id: &str,
         now_ms: i64,
     ) -> Result<Option<Account>, StoreError> {
-        let session = session_by_id(&mut self.tx, session_id).await?;
-        if !holds(session, account_id, now_ms) {
-            return Ok(None);
-        }
-        Ok(self.account(kind, account_id).await?.filter(|account| !account.banned))
+        in_session(&mut self.tx, kind, account_id, session_id, now_ms).await
     }
 
     pub async fn has_refresh_token(&mut self, hash: &str) -> Result<bool, StoreError> {
@@ -254,11 +260,7 @@ impl Write {
         session_id: &str,
         now_ms: i64,
     ) -> Result<Option<Account>, StoreError> {
-        let session = session_by_id(&mut self.tx, session_id).await?;
-        if !holds(session, account_id, now_ms) {
-            return Ok(None);
-        }
-        Ok(self.account(kind, account_id).await?.filter(|account| !account.banned))
+        in_session(&mut self.tx, kind, account_id, session_id, now_ms).await
     }
 
     /// Changes nothing, at the cost of a change.
