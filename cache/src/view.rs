@@ -81,6 +81,28 @@ pub enum Applied {
     Ignored,
 }
 
+/// The rule, of a state against floors and the youngest purges of keys.
+fn weigh<'a>(as_of: Seq, floors: impl Iterator<Item = &'a Last>, lasts: impl Iterator<Item = &'a Last>) -> Verdict {
+    let (mut by_floor, mut by_key) = (false, false);
+    for floor in floors {
+        if as_of < floor.hard {
+            return Verdict::Hard(Cause::Floor);
+        }
+        by_floor |= as_of < floor.soft;
+    }
+    for last in lasts {
+        if last.hard > as_of {
+            return Verdict::Hard(Cause::Purged);
+        }
+        by_key |= last.soft > as_of;
+    }
+    match (by_key, by_floor) {
+        (false, false) => Verdict::Clear,
+        (_, true) => Verdict::Soft(Cause::Floor),
+        (true, false) => Verdict::Soft(Cause::Purged),
+    }
+}
+
 /// Compact copy of the purge log.
 #[derive(Clone, Debug)]
 pub struct JournalView {
@@ -127,24 +149,11 @@ impl JournalView {
             // A restored or replaced database: nothing is known of what its predecessor purged since.
             return Verdict::Hard(Cause::OtherLog);
         }
-        let (mut by_floor, mut by_key) = (false, false);
-        for floor in self.floors(keys) {
-            if as_of.seq < floor.hard {
-                return Verdict::Hard(Cause::Floor);
-            }
-            by_floor |= as_of.seq < floor.soft;
+        if KeyClass::are_content(keys) {
+            let content = &self.tables.content;
+            return weigh(as_of.seq, [content.floor()].into_iter(), keys.iter().filter_map(|key| content.last(*key)));
         }
-        for last in keys.iter().filter_map(|key| self.last(*key)) {
-            if last.hard > as_of.seq {
-                return Verdict::Hard(Cause::Purged);
-            }
-            by_key |= last.soft > as_of.seq;
-        }
-        match (by_key, by_floor) {
-            (false, false) => Verdict::Clear,
-            (_, true) => Verdict::Soft(Cause::Floor),
-            (true, false) => Verdict::Soft(Cause::Purged),
-        }
+        weigh(as_of.seq, self.floors(keys), keys.iter().filter_map(|key| self.last(*key)))
     }
 
     fn last(&self, key: KeyHash) -> Option<&Last> {
