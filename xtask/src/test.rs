@@ -61,13 +61,13 @@ impl Test {
         say("setting up");
         setup::all()?;
         setup::components()?;
-        setup::databases()?;
         for one in STEPS {
             if self.only.is_none_or(|only| only == one) {
                 say(format!("\n{one:?}").to_lowercase());
                 match one {
                     Step::Lint => lint()?,
                     Step::Unit => {
+                        setup::databases()?;
                         tests(&["--workspace", "--exclude", "e2e"])?;
                         on_postgres()?;
                     }
@@ -158,6 +158,7 @@ fn build() -> Result<()> {
 }
 
 fn end_to_end() -> Result<()> {
+    setup::databases()?;
     setup::build_origin()?;
     tests(&["-p", "e2e"])
 }
