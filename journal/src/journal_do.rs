@@ -1,10 +1,8 @@
 //! The purge journal: one Durable Object that holds the edge's copy of the purge log, strictly in order.
 //!
 //! It only stores and answers; what a batch means is decided in `surrogate_cache::intake`, who may call is decided in
-//! `purge_intake`. It is reachable from this Worker alone. One call's statements run without an await between them,
+//! the edge's `purge_intake`. It is reachable by bindings of the same account's Workers alone. One call's statements run without an await between them,
 //! so the platform commits them together or not at all.
-use crate::isolate::now_ms;
-use crate::{js, route, settings};
 use js_sys::{Array, Uint8Array};
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::header::SURROGATE_AS_OF;
@@ -15,9 +13,11 @@ use kv_schemas::{
     AsOf, KeyClass, KeyHash, LogId, PerClass, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq,
     Unannounced,
 };
+use platform::now_ms;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::{Cell, RefCell};
+use surrogate_cache::Config;
 use surrogate_cache::intake::{Intake, JournalHead, decide};
 use surrogate_cache::receipts::{Receipts, percentiles, state_of};
 use wasm_bindgen::prelude::*;
@@ -75,13 +75,14 @@ pub struct PurgeJournal {
 impl PurgeJournal {
     #[wasm_bindgen(constructor)]
     pub fn new(state: JsValue, env: Env) -> Self {
-        let owner = js::binding(&env, "PURGE_LOG").and_then(|owner| owner.as_string());
-        let bound_ms = settings::lease_and_bound_ms(&env).map_or(1_500, |(_, bound_ms)| bound_ms);
+        let owner = platform::text(&env, "PURGE_LOG");
+        let bound_ms =
+            platform::lease_and_bound_ms(&env, Config::default().lease_ms).map_or(1_500, |(_, bound_ms)| bound_ms);
         Self {
             sql: state.unchecked_into::<State>().storage().sql(),
             numbers_itself: owner.as_deref() == Some("journal"),
             bound_ms,
-            epoch: js::random(),
+            epoch: platform::random(),
             is_prepared: Cell::new(false),
             receipts: RefCell::new(Receipts::new(bound_ms)),
         }
@@ -91,7 +92,7 @@ impl PurgeJournal {
         let url = request.url();
         let body = JsFuture::from(request.array_buffer()?).await?;
         let body = Uint8Array::new(&body).to_vec();
-        let Answer { status, body, as_of } = self.prepare().and_then(|()| match route::target_of(&url) {
+        let Answer { status, body, as_of } = self.prepare().and_then(|()| match platform::target_of(&url) {
             "/sync" => match JournalQuery::decode(&body) {
                 Some(query) => self.sync(&query),
                 None => Ok(problem(Problem::new(400, "query-invalid", "The query is of another version"))),
@@ -227,7 +228,7 @@ impl PurgeJournal {
             rows.iter().for_each(|row| receipts.remember(&row.text(0)));
         }
         if self.numbers_itself && self.meta()?.is_none() {
-            self.set_meta(&js::random_uuid(), 0, 0)?;
+            self.set_meta(&platform::random_uuid(), 0, 0)?;
         }
         self.is_prepared.set(true);
         Ok(())
@@ -438,7 +439,7 @@ impl PurgeJournal {
         let challenge = match challenge {
             Some(challenge) => challenge,
             None => {
-                let challenge = js::random().max(1);
+                let challenge = platform::random().max(1);
                 self.run("INSERT OR REPLACE INTO challenge (one, value) VALUES (1, ?)", vec![int(challenge)])?;
                 challenge
             }
