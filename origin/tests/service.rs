@@ -3,11 +3,13 @@ mod common;
 
 use axum::http::StatusCode;
 use common::{Service, text};
+use futures_util::FutureExt;
 use kv_schemas::{PurgeAck, PurgeBatch, PurgeMode};
 use origin::purge::Dispatcher;
 use origin::schedule;
 use origin::store::{LoggedPurge, Store};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_write_whose_purge_cannot_be_logged_never_was() {
@@ -156,6 +158,21 @@ async fn a_title_whose_time_is_over_is_not_seen_even_if_no_schedule_runs() {
     for page in ["/v1/titles/heat", "/v1/catalog", "/v1/catalog?genre=crime"] {
         assert!(!text(service.call("GET", page, "").await).await.contains("Heat"), "{page}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_goes_on_and_its_purge_is_told_though_whoever_asked_for_it_has_gone() {
+    let service = Service::start().await;
+    let store = service.app.store.clone();
+    let mut write = store.write().await.unwrap();
+    let purge = LoggedPurge { keys: &[], mode: PurgeMode::Soft, reason: None, actor: None };
+    let seq = write.purge(purge).await.unwrap();
+    // The client leaves, or its time is over, in the middle of the commit.
+    assert!(write.commit().now_or_never().is_none());
+    for told in [&store.committed, &store.changed] {
+        tokio::time::timeout(Duration::from_secs(5), told.notified()).await.expect("the dispatcher is not told");
+    }
+    assert_eq!(store.snapshot().await.unwrap().as_of.seq, seq);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use kv_schemas::{AsOf, Problem, PurgeMode, SurrogateKey};
 use serde::{Deserialize, Serialize};
 
 /// Largest body these calls take, in bytes.
-const BODY_BYTES_MAX: usize = 8 * 1024;
+pub const BODY_BYTES_MAX: usize = 8 * 1024;
 pub const NAME_CHARS_MAX: usize = 80;
 const DEVICE_CHARS_MAX: usize = 80;
 /// Longest refresh token or invitation that is looked at.

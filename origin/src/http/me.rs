@@ -26,7 +26,7 @@ use kv_schemas::{AsOf, Problem};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Largest body these calls take, in bytes.
-const BODY_BYTES_MAX: usize = 4 * 1024;
+pub const BODY_BYTES_MAX: usize = 4 * 1024;
 /// Titles continue-watching shows.
 const CONTINUE_MAX: u32 = 50;
 /// Longest time a title may claim to last, in seconds.

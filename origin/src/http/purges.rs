@@ -3,9 +3,9 @@
 use super::admin::{bad_cursor, json_body, private_json};
 use super::extract::{Params, Segment, Whole};
 use super::guard::Staff;
-use super::{ApiResult, App};
+use super::{ApiResult, App, jwks};
 use crate::error::ApiError;
-use crate::store::{LoggedPurge, PurgeFilter};
+use crate::store::{LoggedPurge, PurgeFilter, is_personal};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -65,6 +65,14 @@ impl Faults {
     }
 }
 
+/// Whether purging these ends tokens or costs all viewers something: what verifies tokens, and what is viewers' own.
+fn is_guarded(keys: &[SurrogateKey]) -> bool {
+    let guarded = ["url:/.well-known/", "url:/v1/me", "url:/auth/", "url:/admin/"];
+    let is_guarded =
+        |key: &SurrogateKey| key.as_str() == jwks::KEY || guarded.iter().any(|begins| key.as_str().starts_with(begins));
+    is_personal(keys) || keys.iter().any(is_guarded)
+}
+
 fn mode_of(text: &str) -> Option<PurgeMode> {
     [PurgeMode::Soft, PurgeMode::Hard].into_iter().find(|mode| mode.as_str() == text)
 }
@@ -99,7 +107,7 @@ async fn create(
     let invalid = |detail: String| Problem::new(422, "purge-invalid", "The purge is not valid").detail(detail);
     let request: PurgeRequest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
     request.check().map_err(|error| invalid(error.to_string()))?;
-    if request.all {
+    if request.all || is_guarded(&request.keys) {
         staff.at_least(StaffRole::Admin)?;
     }
     if dry_run {
@@ -223,7 +231,8 @@ async fn list(State(app): State<App>, staff: Staff, Params(query): Params<ListQu
     let summary = app.edges.summary().await.ok().filter(|summary| summary.log_id == snapshot.as_of.log_id);
     let applied = summary.map_or(0, |summary| summary.applied_seq);
     let delivered = delivered.max(applied);
-    let mut filter = PurgeFilter { before, key, mode, actor: query.actor, from_ms, until_ms, ..PurgeFilter::default() };
+    let impersonal = staff.0.role < StaffRole::Admin;
+    let mut filter = PurgeFilter { before, from_seq: 0, key, mode, actor: query.actor, impersonal, from_ms, until_ms };
     // States lie in the log one after the other.
     match state {
         None => {}
@@ -276,7 +285,7 @@ async fn read(
     let began = Instant::now();
     let mut pause = ASK_AGAIN_MIN;
     loop {
-        let receipt = receipt(&app, seq).await?;
+        let receipt = receipt(&app, &staff, seq).await?;
         let is_there = wait.is_none_or(|wanted| receipt.state >= wanted);
         if is_there || began.elapsed() >= limit {
             return Ok(private_json(StatusCode::OK, &receipt));
@@ -286,12 +295,14 @@ async fn read(
     }
 }
 
-async fn receipt(app: &App, seq: Seq) -> Result<Receipt, ApiError> {
+async fn receipt(app: &App, staff: &Staff, seq: Seq) -> Result<Receipt, ApiError> {
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
     let log_id = snapshot.as_of.log_id.clone();
     let found = snapshot.purges_after(seq.saturating_sub(1), 1).await?.into_iter().find(|purge| purge.seq == seq);
     drop(snapshot);
+    // What names a person is for admins; to others it is as if it were not there.
+    let found = found.filter(|purge| staff.0.role >= StaffRole::Admin || !is_personal(&purge.keys));
     let purge = found.map(shown).ok_or_else(|| Problem::new(404, "not-found", "There is no purge of this number"))?;
     let by_log = delivered_state(seq, delivered);
     Ok(match app.edges.receipt(seq).await {
