@@ -400,6 +400,7 @@ async fn editors_and_viewers_of_admin_data_see_no_accounts_and_the_last_admin_st
             ("GET", "/admin/v1/users"),
             ("GET", "/admin/v1/users/x"),
             ("PATCH", "/admin/v1/users/x"),
+            ("POST", "/admin/v1/users/x/invitation"),
             ("GET", "/admin/v1/staff"),
             ("POST", "/admin/v1/staff"),
             ("PATCH", "/admin/v1/staff/x"),

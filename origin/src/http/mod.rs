@@ -78,20 +78,20 @@ pub fn router(app: App, roles: &[Role]) -> Router {
     };
     let mut described = spec::Api::new();
     // Not behind a gate: a service that is full must still be able to say so.
-    let mut router = ops::routes();
+    let mut router = described.describe(ops::api());
     if roles.contains(&Role::Client) {
         let shared = axum::middleware::from_fn_with_state(app.clone(), rendered::serve);
-        let routes = described.describe(client::api()).route_layer(shared).merge(me::routes());
+        let routes = described.describe(client::api()).route_layer(shared).merge(described.describe(me::api()));
         router = router.merge(behind(routes, (Work::ClientRead, Work::ClientWrite), me::BODY_BYTES_MAX));
     }
     if roles.contains(&Role::Admin) {
-        let routes = described.describe(admin::api()).merge(purges::routes()).merge(accounts::routes());
+        let routes = described.describe(admin::api().merge(purges::api()).merge(accounts::api()));
         router = router.merge(behind(routes, (Work::AdminRead, Work::AdminWrite), BATCH_BYTES_MAX));
     }
     if roles.contains(&Role::Auth) {
         // With log-ins shed, tokens there are go on being verified.
-        router = router.merge(jwks::routes());
-        router = router.merge(behind(auth::routes(), (Work::Auth, Work::Auth), auth::BODY_BYTES_MAX));
+        router = router.merge(described.describe(jwks::api()));
+        router = router.merge(behind(described.describe(auth::api()), (Work::Auth, Work::Auth), auth::BODY_BYTES_MAX));
     }
     router
         .merge(docs::routes(described.end()))

@@ -18,6 +18,7 @@ mod search;
 mod settings;
 mod similar;
 mod sql;
+mod sweep;
 mod titles;
 mod tx;
 pub mod viewing;
@@ -29,6 +30,7 @@ pub use records::Kept;
 pub use search::{Found, words_of};
 pub use settings::{Engine, Settings};
 pub use sql::Sql;
+pub use sweep::Swept;
 pub use titles::{Eye, Made};
 pub use tx::Tx;
 

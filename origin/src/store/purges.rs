@@ -109,6 +109,12 @@ impl Snapshot {
         rows.iter().map(purge_of).collect()
     }
 
+    /// The oldest purge that is still kept; 0 if there is none.
+    pub async fn oldest_purge(&mut self) -> Result<Seq, StoreError> {
+        let row = sqlx::query("SELECT min(seq) FROM purge_log").fetch_one(&mut *self.tx).await?;
+        Ok(row.try_get::<Option<i64>, _>(0)?.map_or(0, seq_of))
+    }
+
     /// The mark of one purge; 0 if there is none.
     pub async fn mark_of(&mut self, seq: Seq) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT mark FROM purge_log WHERE seq = $1")
