@@ -83,8 +83,12 @@ impl Rendered {
             }
             let now_ms = crate::now_ms();
             let purges = if continues { snapshot.purges_after(asked.since, PURGES).await? } else { Vec::new() };
-            // Of another log, or at the beginning, nothing is known of what came before.
-            let floor = if continues { Floor::default() } else { Floor { soft: head.seq, hard: head.seq } };
+            // Of another log, or at the beginning, nothing is known of what came before; nor of what is kept no longer.
+            let follows = purges.first().is_some_and(|first| first.seq == asked.since.saturating_add(1));
+            let floor = match continues && follows {
+                true => Floor::default(),
+                false => Floor { soft: head.seq, hard: head.seq },
+            };
             let until = purges.last().map_or(head.seq, |last| last.seq);
             let delta = JournalDelta {
                 log_id: head.log_id,
