@@ -28,6 +28,7 @@ pub use purges::{LoggedPurge, PurgeFilter};
 pub use records::Kept;
 pub use search::{Found, words_of};
 pub use settings::{Engine, Settings};
+pub use similar::Known;
 pub use sql::Sql;
 pub use titles::{Eye, Made};
 pub use tx::Tx;
