@@ -54,6 +54,7 @@ impl Api {
             token_keys: key.public_jwks().expect("no key"),
             lease_ms: Some(LEASE_MS),
             vars: all.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            platform_field: None,
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));

@@ -4,12 +4,13 @@
 
 pub mod api;
 pub mod costs;
+pub mod crowd;
 pub mod gate;
 pub mod hits;
 pub mod hits_peers;
 pub mod http;
 pub mod isolation;
-pub mod load;
+pub mod origin_load;
 pub mod propagation;
 pub mod races;
 pub mod raw;

@@ -120,6 +120,7 @@ impl Conformance {
                 token_keys: new_key("conformance")?.public_jwks().map_err(|error| Error::Said(error.to_string()))?,
                 lease_ms: None,
                 vars: vars(on, on),
+                platform_field: None,
                 tied: true,
             })?;
             let mut outcomes = run_suite(&suite, &fleet.url(0), &[])?;

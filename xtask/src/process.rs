@@ -143,6 +143,24 @@ pub fn await_answer(what: &str, port: u16, path: &str, processes: &mut [&mut Pro
     Ok(())
 }
 
+/// Lets this process, and those it starts from now on, have so many files and connections open.
+pub fn allow_open_files(wanted: u64) -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let limit = || getrlimit(Resource::RLIMIT_NOFILE).map_err(std::io::Error::from).doing("cannot ask for limits");
+    let (soft, hard) = limit()?;
+    if soft >= wanted {
+        return Ok(());
+    }
+    // Only root may raise the hard one.
+    match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)) {
+        Ok(()) => Ok(()),
+        Err(error) => said(format!(
+            "{wanted} open files are needed and {hard} are allowed ({error}); raise it with `ulimit -Hn {wanted}` as root, or \
+             in /etc/security/limits.conf, or take fewer connections"
+        )),
+    }
+}
+
 /// Refuses a port that somebody else has.
 pub fn check_port(port: u16, option: &str) -> Result<()> {
     match std::net::TcpListener::bind(("127.0.0.1", port)) {

@@ -181,15 +181,16 @@ fn isolate(index: usize, vars: &Vars) -> String {
     )
 }
 
-/// One location; each port is an isolate of its own.
-pub fn edge_config(name: &str, ports: &[u16], vars: &Vars) -> String {
+/// One location; each port is an isolate of its own. `platform_field`: the request field that becomes `request.cf`.
+pub fn edge_config(name: &str, ports: &[u16], vars: &Vars, platform_field: Option<&str>) -> String {
+    let http = platform_field.map_or_else(String::new, |field| format!("cfBlobHeader = {}", text(field)));
     let mut isolates = String::new();
     let mut sockets = String::new();
     for (index, port) in ports.iter().enumerate() {
         isolates.push_str(&isolate(index, vars));
         let _ = writeln!(
             sockets,
-            r#"    ( name = "edge-{index}", address = "127.0.0.1:{port}", http = (), service = "edge-{index}" ),"#
+            r#"    ( name = "edge-{index}", address = "127.0.0.1:{port}", http = ({http}), service = "edge-{index}" ),"#
         );
     }
     format!(
