@@ -4,7 +4,7 @@
 use crate::drive::Call;
 use crate::respond::{self, fail, refuse};
 use crate::{content, cut, gateway, isolate, js, route};
-use kv_schemas::{Problem, json};
+use kv_schemas::Problem;
 use serde::Deserialize;
 use std::pin::Pin;
 use std::time::Duration;
@@ -89,7 +89,7 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, JsValue> {
 async fn read(call: &Call) -> Result<Vec<Member>, Problem> {
     let Some(body) = call.request.body() else { return Err(Problem::new(400, "json-invalid", "The body is not JSON")) };
     let bytes = content::read(&body, CONTENT_BYTES_MAX).await?.to_vec();
-    let batch: Batch = json::from_slice(&bytes).map_err(|error| {
+    let batch: Batch = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::new(400, "json-invalid", "The body is not a batch: {\"requests\":[{\"path\":\"/v1/…\"}]}")
             .detail(error.to_string())
     })?;

@@ -14,7 +14,7 @@ use gateway_rules::wanted::{Plan, plan};
 use kv_schemas::claims::{Scope, body_digest};
 use kv_schemas::viewer::Dimensions;
 use kv_schemas::warm::{DOCUMENTS_MAX, Outcome, WARM_BYTES_MAX, WarmAnswer, WarmDocument, WarmRequest, Warmed};
-use kv_schemas::{AsOf, Problem, json};
+use kv_schemas::{AsOf, Problem};
 use std::cell::{Cell, RefCell};
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::entry::key_about;
@@ -38,7 +38,7 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, Problem> {
     if claims.body_sha256.as_deref() != Some(&body_digest(&body)) {
         return Err(Problem::new(401, "token-digest", "The token was made for another body, or for none"));
     }
-    let request: WarmRequest = json::from_slice(&body).map_err(|error| invalid().detail(error.to_string()))?;
+    let request: WarmRequest = serde_json::from_slice(&body).map_err(|error| invalid().detail(error.to_string()))?;
     if request.documents.is_empty() || request.documents.len() > DOCUMENTS_MAX {
         return Err(invalid().fault("/documents", format!("1 to {DOCUMENTS_MAX} documents in one call")));
     }

@@ -21,7 +21,6 @@ pub mod edge_client;
 pub mod entry;
 pub mod header;
 pub mod journal;
-pub mod json;
 pub mod key_class;
 pub mod problem;
 pub mod purge;

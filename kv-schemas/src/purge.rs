@@ -1,6 +1,5 @@
 //! Purges as they travel: what an admin asks for, what origin's dispatcher delivers, what the journal answers.
 use crate::as_of::{AsOf, LogId, SEQ_MAX, Seq};
-use crate::json;
 use crate::problem::{Problem, TYPE_PREFIX};
 use crate::surrogate_key::{KEYS_PER_PURGE_MAX, SurrogateKey};
 use serde::de::DeserializeOwned;
@@ -96,7 +95,7 @@ fn check_note(note: Option<&str>) -> Result<(), PurgeError> {
 fn read<T: DeserializeOwned>(json: &[u8], check: fn(&T) -> Result<(), PurgeError>) -> Result<T, Problem> {
     let invalid =
         |detail| Problem::new(400, "purge-invalid", "The purge is not of a form this edge takes").detail(detail);
-    let purge: T = json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+    let purge: T = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
     check(&purge).map_err(|error| invalid(error.to_string()))?;
     Ok(purge)
 }

@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use jwt_compact::alg::{Es256, SecretBytes};
 use jwt_compact::jwk::JsonWebKey;
 use jwt_compact::{Algorithm, AlgorithmExt, AlgorithmSignature, Claims, Header};
-use kv_schemas::json;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -70,7 +69,7 @@ impl SigningKey {
 
     /// Reads a private JWK. Keep the text secret.
     pub fn from_jwk(text: &str) -> Result<Self, KeyError> {
-        let jwk: Jwk = json::from_slice(text.as_bytes()).map_err(form)?;
+        let jwk: Jwk = serde_json::from_slice(text.as_bytes()).map_err(form)?;
         let key = PrivateKey::try_from(&jwk.key()?).map_err(form)?;
         Ok(Self { kid: jwk.kid, key })
     }
@@ -109,7 +108,7 @@ impl KeySet {
     /// Reads a JWK Set. Keys of another type or without `kid` refuse the whole set: a key that is skipped silently
     /// would be found missing in the night.
     pub fn from_jwks(text: &str) -> Result<Self, KeyError> {
-        let set: Jwks = json::from_slice(text.as_bytes()).map_err(form)?;
+        let set: Jwks = serde_json::from_slice(text.as_bytes()).map_err(form)?;
         let mut keys = Vec::with_capacity(set.keys.len());
         for jwk in set.keys {
             let key = PublicKey::try_from(&jwk.key()?).map_err(form)?;

@@ -2,32 +2,17 @@
 //! with the platform's own cryptography. Everything else about a token is judged here, so that both judge it alike.
 use crate::{Addressed, Expect, KeyError, LEEWAY_S, TOKEN_BYTES_MAX, TokenError};
 use base64ct::{Base64UrlUnpadded, Encoding};
-use kv_schemas::json;
+use chrono::{DateTime, Utc};
+use jwt_compact::{Claims, UntrustedToken};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A compact JWS (RFC 7515 section 7.1) that names ES256 and a key.
 #[derive(Debug)]
 pub struct Unverified<'a> {
+    token: UntrustedToken<'a>,
     kid: String,
     signed: &'a str,
-    signature: Vec<u8>,
-    claims: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    cty: Option<String>,
-}
-
-/// RFC 7519 section 4.1, as this system writes them: whole seconds.
-#[derive(Deserialize)]
-struct Times {
-    exp: Option<u64>,
-    iat: Option<u64>,
-    nbf: Option<u64>,
 }
 
 impl<'a> Unverified<'a> {
@@ -35,19 +20,13 @@ impl<'a> Unverified<'a> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Malformed);
         }
-        let decode = |part| Base64UrlUnpadded::decode_vec(part).map_err(|_| TokenError::Malformed);
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        let header: Header = json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
-        let (claims, signature) = (decode(claims)?, decode(signature)?);
-        if header.cty.is_some_and(|content| !content.eq_ignore_ascii_case("json")) {
-            return Err(TokenError::Malformed);
-        }
-        if header.alg != "ES256" {
+        let (signed, _) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let token = UntrustedToken::new(token).map_err(|_| TokenError::Malformed)?;
+        if token.algorithm() != "ES256" {
             return Err(TokenError::Algorithm);
         }
-        let kid = header.kid.ok_or(TokenError::UnknownKey)?;
-        Ok(Self { kid, signed, signature, claims })
+        let kid = token.header().key_id.clone().ok_or(TokenError::UnknownKey)?;
+        Ok(Self { token, kid, signed })
     }
 
     /// The name of the key it is to be verified with.
@@ -62,7 +41,7 @@ impl<'a> Unverified<'a> {
 
     /// RFC 7518 section 3.4: R and S, 32 bytes each, if it is one at all.
     pub fn signature(&self) -> &[u8] {
-        &self.signature
+        self.token.signature_bytes()
     }
 
     /// The claims, if the signature is good and they are of the form and for the use expected; with the second from which
@@ -74,34 +53,32 @@ impl<'a> Unverified<'a> {
         if !is_signed {
             return Err(TokenError::Signature);
         }
-        let times = json::from_slice::<Times>(&self.claims).map_err(|_| TokenError::Claims)?;
-        let claims = json::from_slice::<C>(&self.claims).map_err(|_| TokenError::Claims)?;
-        let ends_s = times.check(expect.lifetime_s_max, now_s)?;
-        if claims.issuer() != expect.issuer || claims.audience() != expect.audience {
+        let claims = self.token.deserialize_claims_unchecked::<C>().map_err(|_| TokenError::Claims)?;
+        let ends_s = check_times(&claims, expect.lifetime_s_max, now_s)?;
+        if claims.custom.issuer() != expect.issuer || claims.custom.audience() != expect.audience {
             return Err(TokenError::Audience);
         }
-        Ok((claims, ends_s))
+        Ok((claims.custom, ends_s))
     }
 }
 
-impl Times {
-    /// The second from which on the token is refused.
-    fn check(&self, lifetime_s_max: u64, now_s: u64) -> Result<u64, TokenError> {
-        let expires_s = self.exp.ok_or(TokenError::Expired)?;
-        let issued_s = self.iat.ok_or(TokenError::Claims)?;
-        let starts_s = self.nbf.unwrap_or(issued_s).max(issued_s);
-        let ends_s = expires_s.saturating_add(LEEWAY_S);
-        if now_s >= ends_s {
-            return Err(TokenError::Expired);
-        }
-        if now_s.saturating_add(LEEWAY_S) < starts_s {
-            return Err(TokenError::NotYet);
-        }
-        if expires_s.saturating_sub(issued_s) > lifetime_s_max {
-            return Err(TokenError::TooLong);
-        }
-        Ok(ends_s)
+/// The second from which on the token is refused.
+fn check_times<C>(claims: &Claims<C>, lifetime_s_max: u64, now_s: u64) -> Result<u64, TokenError> {
+    let seconds = |time: &DateTime<Utc>| u64::try_from(time.timestamp()).unwrap_or(0);
+    let expires_s = claims.expiration.as_ref().map(seconds).ok_or(TokenError::Expired)?;
+    let issued_s = claims.issued_at.as_ref().map(seconds).ok_or(TokenError::Claims)?;
+    let starts_s = claims.not_before.as_ref().map_or(issued_s, seconds).max(issued_s);
+    let ends_s = expires_s.saturating_add(LEEWAY_S);
+    if now_s >= ends_s {
+        return Err(TokenError::Expired);
     }
+    if now_s.saturating_add(LEEWAY_S) < starts_s {
+        return Err(TokenError::NotYet);
+    }
+    if expires_s.saturating_sub(issued_s) > lifetime_s_max {
+        return Err(TokenError::TooLong);
+    }
+    Ok(ends_s)
 }
 
 /// A JWK (RFC 7517) as this system writes and reads it: EC, P-256 (RFC 7518 section 6.2). A form of our own, since the
@@ -148,7 +125,7 @@ pub struct PublicPoint {
 /// Reads a JWK Set (RFC 7517 section 5). Keys of another type or without `kid` refuse the whole set: a key that is skipped
 /// silently would be found missing in the night.
 pub fn public_points(jwks: &str) -> Result<Vec<PublicPoint>, KeyError> {
-    let set: Jwks = json::from_slice(jwks.as_bytes()).map_err(|error| KeyError::Jwk(error.to_string()))?;
+    let set: Jwks = serde_json::from_slice(jwks.as_bytes()).map_err(|error| KeyError::Jwk(error.to_string()))?;
     let point = |jwk: &Jwk| {
         jwk.check()?;
         let wrong = |_| KeyError::Jwk(format!("{} is no point of P-256", jwk.kid));
