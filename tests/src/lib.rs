@@ -14,6 +14,7 @@ pub mod propagation;
 pub mod races;
 pub mod raw;
 pub mod stack;
+pub mod start;
 pub mod upstream;
 pub mod warmed;
 

@@ -187,7 +187,8 @@ fn remap_flags() -> String {
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let registry = home.unwrap_or_default().join("registry/src");
     let sources = std::fs::read_dir(&registry).into_iter().flatten().flatten().map(|entry| entry.path());
-    let prefixes = sources.chain([registry.clone(), root()]);
+    // The last that fits is taken.
+    let prefixes = [root(), registry.clone()].into_iter().chain(sources);
     prefixes.map(|prefix| format!("--remap-path-prefix={}=src", prefix.display())).collect::<Vec<_>>().join(" ")
 }
 
