@@ -42,6 +42,8 @@ enum State {
     /// Another request fills.
     AwaitFill,
     Read(Tier),
+    /// KV is read before the location's cache.
+    ReadAhead,
     Fetch,
     Join,
     Done,
@@ -66,6 +68,10 @@ pub struct Lookup<B> {
     /// When this request came; what was learnt later is as new as it can ask for, however long it then took.
     arrived_ms: Option<u64>,
     seen_in_kv: Option<Arc<Entry<B>>>,
+    /// The location's cache was looked into.
+    asked_colo: bool,
+    /// What KV had under a key, if it was read ahead and was no answer by itself.
+    read_ahead: Option<(String, Option<Entry<B>>)>,
     /// State of the view when origin was asked.
     sent_at: Option<AsOf>,
     sent_validators: bool,
@@ -106,6 +112,8 @@ impl<B: Clone + Default> Lookup<B> {
             collapsed: false,
             arrived_ms: None,
             seen_in_kv: None,
+            asked_colo: false,
+            read_ahead: None,
             sent_at: None,
             sent_validators: false,
             asked_again: false,
@@ -154,6 +162,7 @@ impl<B: Clone + Default> Lookup<B> {
             // However long the wait was, the view must be as current as at the start.
             (State::AwaitSync | State::AwaitFill, Event::Waited) => self.begin(engine, now_ms),
             (State::Read(tier), Event::Read(found)) => self.found(engine, tier, found, now_ms),
+            (State::ReadAhead, Event::Read(found)) => self.found_ahead(engine, found, now_ms),
             (State::Fetch, Event::Origin(head)) => self.origin_answered(engine, head, now_ms),
             (State::Fetch, Event::OriginFailed) => self.origin_failed(engine, now_ms),
             (State::Join, Event::Joined(body)) => self.joined(engine, body, now_ms),
@@ -292,14 +301,46 @@ impl<B: Clone + Default> Lookup<B> {
             // No tier outside the isolate may hold what is a viewer's own, nor say that it does.
             return self.found(engine, Tier::Kv, None, now_ms);
         }
+        let key = self.read_key.clone();
+        match tier {
+            Tier::Colo if !engine.odds.asks_colo_first(engine.config.colo_in_vain_max) => {
+                self.state = State::ReadAhead;
+                return Step::Read { tier: Tier::Kv, key };
+            }
+            Tier::Kv => {
+                if let Some((_, found)) = self.read_ahead.take_if(|(read, _)| *read == key) {
+                    return self.found(engine, tier, found, now_ms);
+                }
+            }
+            Tier::Memory | Tier::Colo => {}
+        }
         self.state = State::Read(tier);
-        Step::Read { tier, key: self.read_key.clone() }
+        Step::Read { tier, key }
+    }
+
+    /// What KV had, read before the location's cache: a fresh answer is one. Anything else waits until that was asked, too,
+    /// since the location may have what KV does not show yet.
+    fn found_ahead(&mut self, engine: &mut Engine<B>, found: Option<Entry<B>>, now_ms: u64) -> Step<B> {
+        let is_answer = |entry: &Entry<B>| {
+            entry.key == self.read_key && !entry.is_marker() && self.assess(engine, entry, now_ms) == Use::Fresh
+        };
+        if found.as_ref().is_some_and(is_answer) {
+            return self.found(engine, Tier::Kv, found, now_ms);
+        }
+        let key = self.read_key.clone();
+        self.read_ahead = Some((key.clone(), found));
+        self.state = State::Read(Tier::Colo);
+        Step::Read { tier: Tier::Colo, key }
     }
 
     fn found(&mut self, engine: &mut Engine<B>, tier: Tier, found: Option<Entry<B>>, now_ms: u64) -> Step<B> {
         // Two keys may share a hash, and bytes may be anybody's: only an entry that names this key is one.
         let found = found.filter(|entry| entry.key == self.read_key);
         let at_primary = self.read_key == self.request.key;
+        if tier == Tier::Colo {
+            self.asked_colo = true;
+            engine.odds.colo_had(found.is_some());
+        }
         if let Some(marker) = found.as_ref().filter(|entry| entry.is_marker()) {
             if at_primary {
                 self.read_key = variant_key(&self.request.key, &marker.varies_on, &self.request.fields);
@@ -353,7 +394,8 @@ impl<B: Clone + Default> Lookup<B> {
             Use::Fresh => {
                 self.give_back(engine);
                 let mut behind = self.behind(engine, now_ms);
-                if tier == Tier::Kv {
+                // Where the location's cache is not asked, nobody would find it there.
+                if tier == Tier::Kv && self.asked_colo {
                     behind.write.push(Tier::Colo);
                 }
                 let status = CacheStatus { tier: Some(tier.as_str()), ..CacheStatus::new(Phase::Hit) };
