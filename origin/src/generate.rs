@@ -1,5 +1,6 @@
-//! A large catalogue that is the same for the same seed: for measurements, and for looking at plans. Titles and rails go
-//! the way an import goes; viewers, of whom there are many more, are written in rows of hundreds.
+//! A large catalogue that is the same for the same seed: for measurements, and for looking at plans. Films, series with their
+//! seasons, collections and rails go the way an import goes; viewers, of whom there are many more, are written in rows of
+//! hundreds.
 use crate::import::{self, ImportError, Report};
 use crate::store::Store;
 use serde_json::{Value, json};
@@ -8,8 +9,12 @@ use serde_json::{Value, json};
 const CHUNK: u64 = 2_000;
 /// Viewers of one transaction.
 const VIEWERS: u64 = 10_000;
-/// Titles of a rail.
+/// Titles of a rail, and of a collection.
 const RAIL_ITEMS: u64 = 20;
+/// Of so many titles the last is a series, and for so many there is a collection.
+const SERIES_EACH: u64 = 10;
+const COLLECTION_EACH: u64 = 100;
+const EPISODES: u64 = 8;
 
 /// How much of what.
 #[derive(Clone, Debug, clap::Args)]
@@ -130,17 +135,46 @@ fn title(seed: u64, n: u64) -> Value {
         random.word(&SECOND).to_lowercase()
     );
     json!({
-        "type": "title", "id": title_id(n), "name": name(random, n), "year": 1950 + random.below(76), "genres": genres,
+        "type": "title", "id": title_id(n), "kind": if is_series(n) { "series" } else { "film" },
+        "name": name(random, n), "year": 1950 + random.below(76), "genres": genres,
         "people": people, "synopsis": synopsis, "maturity": random.word(&MATURITY), "runtime_min": 70 + random.below(110),
         "rating": (random.below(80) + 20) as f64 / 10.0, "votes": random.popular(2_000_000),
     })
 }
 
-fn rail(seed: u64, n: u64, titles: u64) -> Value {
-    let random = &mut Random::of(seed, 2, n);
+fn is_series(n: u64) -> bool {
+    n % SERIES_EACH == SERIES_EACH - 1
+}
+
+/// A series has one to three.
+fn seasons(seed: u64, n: u64) -> Vec<Value> {
+    let id = title_id(n);
+    let count = if is_series(n) { 1 + Random::of(seed, 4, n).below(3) } else { 0 };
+    let season = |number: u64| {
+        let episode =
+            |at: u64| json!({"id": format!("{id}-{number}-{at}"), "number": at, "name": format!("Part {at}")});
+        let episodes: Vec<Value> = (1..=EPISODES).map(episode).collect();
+        json!({"type": "season", "id": format!("{id}/{number}"), "name": format!("Season {number}"), "episodes": episodes})
+    };
+    (1..=count).map(season).collect()
+}
+
+fn some_titles(random: &mut Random, titles: u64) -> Vec<String> {
     let mut items: Vec<String> = (0..RAIL_ITEMS.min(titles)).map(|_| title_id(random.popular(titles))).collect();
     items.sort_unstable();
     items.dedup();
+    items
+}
+
+fn collection(seed: u64, n: u64, titles: u64) -> Value {
+    let random = &mut Random::of(seed, 5, n);
+    let items = some_titles(random, titles);
+    json!({"type": "collection", "id": format!("collection-{n}"), "name": name(random, n), "items": items})
+}
+
+fn rail(seed: u64, n: u64, titles: u64) -> Value {
+    let random = &mut Random::of(seed, 2, n);
+    let items = some_titles(random, titles);
     json!({"type": "rail", "id": format!("rail-{n}"), "title": name(random, n), "position": n, "items": items})
 }
 
@@ -183,10 +217,13 @@ pub async fn run(
     let mut done = 0;
     while done < titles {
         let end = done.saturating_add(CHUNK).min(titles);
-        reports.push(import::text(store, &lines((done..end).map(|n| title(seed, n)))).await?);
+        let records = (done..end).flat_map(|n| std::iter::once(title(seed, n)).chain(seasons(seed, n)));
+        reports.push(import::text(store, &lines(records)).await?);
         done = end;
         progress("titles", done, titles);
     }
+    let collections = (0..titles / COLLECTION_EACH).map(|n| collection(seed, n, titles));
+    reports.push(import::text(store, &lines(collections)).await?);
     let mut done = 0;
     while done < rails {
         let end = done.saturating_add(CHUNK).min(rails);
@@ -218,7 +255,8 @@ mod tests {
             |seed| (0..50).map(|n| title(seed, n).to_string() + &rail(seed, n, 50).to_string()).collect::<String>();
         assert_eq!(all(1), all(1));
         assert_ne!(all(1), all(2));
-        let report = import::read_text(&lines((0..200).map(|n| title(7, n)))).report;
+        let series = (0..200).flat_map(|n| std::iter::once(title(7, n)).chain(seasons(7, n)));
+        let report = import::read_text(&lines(series.chain([collection(7, 0, 200)]))).report;
         assert!(report.refused.is_empty(), "{report}");
     }
 
@@ -226,7 +264,7 @@ mod tests {
     async fn made_twice_it_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("db.sqlite")).await.unwrap();
-        let amounts = Amounts { titles: 30, rails: 3, users: 0, seed: 1 };
+        let amounts = Amounts { titles: 130, rails: 3, users: 0, seed: 1 };
         run(&store, &amounts, |_, _, _| {}).await.unwrap();
         let as_of = store.snapshot().await.unwrap().as_of;
         run(&store, &amounts, |_, _, _| {}).await.unwrap();

@@ -1,23 +1,26 @@
-//! Recommendations: a job that finds, for each title that changed and for those near it, the titles most like it, and
-//! purges the pages of those whose list is another now, in the transaction that writes it.
+//! Recommendations: a job that finds, for each title that changed, the titles most like it, marks those near it to be looked
+//! at next, and purges the pages of those whose list is another now, in the transaction that writes it.
 use crate::catalog::keys;
 use crate::error::StoreError;
-use crate::store::{LoggedPurge, Store};
+use crate::store::{Known, LoggedPurge, Store};
 use kv_schemas::{PurgeMode, SurrogateKey};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Titles of one transaction: the writer is not held for long.
-const BATCH: u32 = 8;
-const PAUSE: Duration = Duration::from_millis(20);
+/// Titles of one transaction. Only what was found is written in it: the writer is not held while the catalogue is read.
+const BATCH: u32 = 32;
+/// Rests so much longer than it works, since viewers and editors come first.
+const REST: u32 = 3;
+const PAUSE_MIN: Duration = Duration::from_millis(20);
 const SLEEP: Duration = Duration::from_secs(2);
 
 /// Runs until `stop` turns true.
 pub async fn run(store: Store, mut stop: watch::Receiver<bool>) {
     loop {
+        let began = Instant::now();
         let pause = match turn(&store).await {
-            Ok(true) => PAUSE,
+            Ok(true) => began.elapsed().saturating_mul(REST).max(PAUSE_MIN),
             Ok(false) => SLEEP,
             Err(error) => {
                 tracing::warn!(%error, "recommendations could not be worked out; trying again");
@@ -32,36 +35,43 @@ pub async fn run(store: Store, mut stop: watch::Receiver<bool>) {
 }
 
 /// Does a part of what is due. Whether there was anything.
+///
+/// What was edited meanwhile stays due, and with it all that is near: so what is written may be of an older state, and is
+/// made good.
 pub async fn turn(store: &Store) -> Result<bool, StoreError> {
-    if !store.snapshot().await?.is_similar_due().await? {
+    let mut snapshot = store.snapshot().await?;
+    let due = snapshot.similar_due(BATCH).await?;
+    if due.is_empty() {
         return Ok(false);
     }
+    let mut known = Known::new();
+    let mut near = BTreeSet::new();
+    let mut changed: Vec<(&str, Vec<String>)> = Vec::new();
+    for one in &due {
+        let Some(title) = snapshot.title(&one.id).await? else { continue };
+        let (kept, found) = (snapshot.similar(&one.id).await?, snapshot.find_similar(&title, &mut known).await?);
+        if !one.near {
+            near.extend(snapshot.keepers(&one.id).await?);
+            near.extend(found.iter().chain(&kept).cloned());
+        }
+        if kept != found {
+            changed.push((one.id.as_str(), found));
+        }
+    }
+    drop(snapshot);
     let mut write = store.write().await?;
-    let due = write.take_similar_due(BATCH).await?;
-    let mut near: BTreeSet<String> = due.iter().cloned().collect();
-    for id in &due {
-        let (kept, keepers) = write.similar_both_ways(id).await?;
-        near.extend(kept.into_iter().chain(keepers));
-        if let Some(title) = write.title(id).await? {
-            near.extend(write.find_similar(&title).await?);
-        }
+    for (id, found) in &changed {
+        write.put_similar(id, found).await?;
     }
-    let mut changed: Vec<SurrogateKey> = Vec::new();
-    for id in near {
-        let Some(title) = write.title(&id).await? else { continue };
-        let found = write.find_similar(&title).await?;
-        if write.similar_both_ways(&id).await?.0 != found {
-            write.put_similar(&id, &found).await?;
-            changed.extend(keys::similar(&id));
-        }
+    for one in &due {
+        near.remove(&one.id);
+        write.unmark_similar(one).await?;
     }
-    if !changed.is_empty() {
-        let purge = LoggedPurge {
-            keys: &changed,
-            mode: PurgeMode::Soft,
-            reason: Some("recommendations"),
-            actor: Some("similar"),
-        };
+    write.mark_near(&near).await?;
+    let keys: Vec<SurrogateKey> = changed.iter().filter_map(|(id, _)| keys::similar(id)).collect();
+    if !keys.is_empty() {
+        let purge =
+            LoggedPurge { keys: &keys, mode: PurgeMode::Soft, reason: Some("recommendations"), actor: Some("similar") };
         write.purge(purge).await?;
     }
     write.commit().await?;

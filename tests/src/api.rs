@@ -54,6 +54,7 @@ impl Api {
             token_keys: key.public_jwks().expect("no key"),
             lease_ms: Some(LEASE_MS),
             vars: all.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            platform_field: None,
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
@@ -92,6 +93,22 @@ impl Api {
     pub async fn purge(&self, mode: &str, keys: &[&str]) {
         let purge = if keys.is_empty() { json!({"all": true}) } else { json!({"keys": keys}) };
         self.deliver(mode, purge).await;
+        tokio::time::sleep(LEASE_OVER).await;
+    }
+
+    /// Logs hard purges by one key each, delivers them a thousand at a time, and waits until every view knows.
+    pub async fn purge_each(&self, keys: impl Iterator<Item = String>) {
+        let purges: Vec<_> = keys
+            .map(|key| {
+                let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
+                json!({"seq": seq, "keys": [key], "mode": "hard", "committed_at_ms": 0})
+            })
+            .collect();
+        for some in purges.chunks(1_000) {
+            let batch = json!({"log_id": LOG, "first_seq": some[0]["seq"], "purges": some});
+            let taken = self.send_batch(&batch).await;
+            assert_eq!(taken.status, 200, "{taken:?}");
+        }
         tokio::time::sleep(LEASE_OVER).await;
     }
 

@@ -53,6 +53,7 @@ async fn start(split: bool, limits: &str) -> System {
         vars: [("SERVICES", services.as_str()), ("LIMITS", limits), ("ACCESS_LOG", "off")]
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .to_vec(),
+        platform_field: None,
         tied: false,
     })
     .expect("no edge");

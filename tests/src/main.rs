@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use e2e::{costs, hits, isolation, load, propagation, races, warmed};
+use e2e::{costs, crowd, hits, isolation, origin_load, propagation, races, warmed};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -37,7 +37,9 @@ enum What {
         seconds: u64,
     },
     /// The origin by itself, with a large catalogue, under viewers' reads and editors' writes at once.
-    Origin(load::Options),
+    Origin(origin_load::Options),
+    /// Ten thousand viewers with a connection each, and editors meanwhile; a page with plots is written.
+    Load(crowd::Options),
     /// From a write to the last location that shows it.
     Propagation {
         #[arg(long, default_value_t = 8)]
@@ -116,7 +118,7 @@ async fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
         },
-        What::Origin(options) => match load::run(&options).await {
+        What::Origin(options) => match origin_load::run(&options).await {
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::FAILURE
@@ -130,6 +132,20 @@ async fn main() -> ExitCode {
                     report(&format!("origin_{}", figures.engine), figures);
                 }
                 if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+        },
+        What::Load(options) => match crowd::run(&options).await {
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+            Ok(None) => ExitCode::SUCCESS,
+            Ok(Some(figures)) => {
+                println!("{figures}");
+                println!("report: target/bench/load/report.md");
+                let is_true = figures.is_true();
+                report("load", figures);
+                if is_true { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
         },
         What::Propagation { edges, lease_ms, rounds } => {

@@ -84,6 +84,7 @@ impl Proxy {
             vars: [("ORIGIN_TIMEOUT_MS", "5000"), ("TEST_PANICS", "on")]
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .into(),
+            platform_field: None,
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
@@ -146,6 +147,8 @@ pub struct Shape {
     pub database: Option<Database>,
     /// Documents of one purge that origin has fetched ahead of viewers.
     pub warm: u16,
+    /// Request field that becomes `request.cf`.
+    pub platform_field: Option<String>,
 }
 
 impl Default for Shape {
@@ -159,6 +162,7 @@ impl Default for Shape {
             vars: Vec::new(),
             database: None,
             warm: 0,
+            platform_field: None,
         }
     }
 }
@@ -216,6 +220,7 @@ impl Stack {
             .into_iter()
             .chain(shape.vars)
             .collect(),
+            platform_field: shape.platform_field,
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));

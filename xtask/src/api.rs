@@ -43,7 +43,7 @@ impl Api {
         if imported.contains("refused") {
             return said(format!("the catalogue of tests/api is refused: {imported}"));
         }
-        let port = crate::postgres::free_port()?;
+        let port = crate::process::free_port()?;
         let mut origin = crate::origin::serve(&state, port, &[], true)?;
         let staff = crate::origin::admin_token(&state, "admin", 3_600)?;
         let (reader, _) = viewer(port, "viewer")?;

@@ -114,6 +114,7 @@ impl Dev {
             token_keys,
             lease_ms: self.lease_ms,
             vars: vec![("LIMITS".into(), LIMITS.into()), ("SERVICES".into(), services)],
+            platform_field: None,
             tied: true,
         })?;
         let edges: Vec<String> = (0..fleet.len()).map(|index| fleet.url(index)).collect();

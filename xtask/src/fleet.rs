@@ -20,6 +20,9 @@ pub struct Options {
     pub lease_ms: Option<u64>,
     /// Further variables of the Worker, or other values of those it has.
     pub vars: Vars,
+    /// Request field in which a test says what the platform knows of a request (`request.cf`, as JSON), such as its country;
+    /// without one the platform knows nothing.
+    pub platform_field: Option<String>,
     /// Whether the processes must die even if this program is killed. Needs this program to be `xtask`.
     pub tied: bool,
 }
@@ -54,7 +57,8 @@ impl Fleet {
         write(&state.join("global.capnp"), &workerd::global_config(&vars(&options, None)))?;
         for (index, ports) in options.ports.iter().enumerate() {
             let name = name(index);
-            let config = workerd::edge_config(&name, ports, &vars(&options, Some(&name)));
+            let config =
+                workerd::edge_config(&name, ports, &vars(&options, Some(&name)), options.platform_field.as_deref());
             write(&state.join(format!("{name}.capnp")), &config)?;
         }
         let edges = options.ports.iter().map(|_| None).collect();

@@ -36,7 +36,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measures, to the terminal and to `target/bench/report.json`: `hits`, `propagation`, `storm`, `warm` and others.
+    /// Measures, to the terminal and to `target/bench/report.json`: `load`, `hits`, `propagation`, `storm`, `warm` and others.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -73,9 +73,13 @@ fn run(command: Command) -> Result<()> {
         Command::Api(api) => api.run(),
         Command::Instructions(instructions) => instructions.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
-        Command::Simulate { arguments } => program("simulator", &[], &arguments),
-        Command::Races { arguments } => measure(&["races"], &arguments),
-        Command::Bench { arguments } => measure(&[], &arguments),
+        Command::Simulate { arguments } => program("simulator", "dev", &[], &arguments),
+        Command::Races { arguments } => measure("dev", &["races"], &arguments),
+        // A generator of load must not eat what it measures.
+        Command::Bench { arguments } if arguments.first().is_some_and(|first| first == "load") => {
+            measure("release", &[], &arguments)
+        }
+        Command::Bench { arguments } => measure("dev", &[], &arguments),
         Command::Test(test) => test.run(),
         Command::Setup => setup::all(),
         Command::BuildEdge => {
@@ -93,9 +97,10 @@ fn run(command: Command) -> Result<()> {
 }
 
 /// Runs one of the workspace's programs.
-fn program(package: &str, first: &[&str], arguments: &[String]) -> Result<()> {
+fn program(package: &str, profile: &str, first: &[&str], arguments: &[String]) -> Result<()> {
     let mut cargo = std::process::Command::new("cargo");
-    cargo.args(["run", "--quiet", "--package", package, "--"]).args(first).args(arguments).current_dir(root());
+    cargo.args(["run", "--quiet", "--package", package, "--profile", profile, "--"]);
+    cargo.args(first).args(arguments).current_dir(root());
     match cargo.status().doing("cannot start cargo")?.success() {
         true => Ok(()),
         false => said("it did not end well; see above"),
@@ -103,11 +108,11 @@ fn program(package: &str, first: &[&str], arguments: &[String]) -> Result<()> {
 }
 
 /// Runs a measurement over real processes, which are built first.
-fn measure(first: &[&str], arguments: &[String]) -> Result<()> {
+fn measure(profile: &str, first: &[&str], arguments: &[String]) -> Result<()> {
     setup::all()?;
     wasm::build_all()?;
     setup::build_origin()?;
-    program("e2e", first, arguments)
+    program("e2e", profile, first, arguments)
 }
 
 /// Asks the kernel to end this process with its parent, then becomes the command; the wish survives the change.

@@ -4,9 +4,28 @@ use crate::{Doing, Result, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::OpenOptions;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// A port nobody has right now, below those the system gives to outgoing connections: one of these could take it
+/// before the process it is meant for does.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 11_000;
+    const COUNT: u32 = 20_000;
+    let start = std::process::id().wrapping_mul(97);
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(FIRST + start.wrapping_add(step) % COUNT).unwrap_or_default();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    said("no free port was found")
+}
 
 pub struct Process {
     name: String,
@@ -122,6 +141,24 @@ pub fn await_answer(what: &str, port: u16, path: &str, processes: &mut [&mut Pro
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Lets this process, and those it starts from now on, have so many files and connections open.
+pub fn allow_open_files(wanted: u64) -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let limit = || getrlimit(Resource::RLIMIT_NOFILE).map_err(std::io::Error::from).doing("cannot ask for limits");
+    let (soft, hard) = limit()?;
+    if soft >= wanted {
+        return Ok(());
+    }
+    // Only root may raise the hard one.
+    match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)) {
+        Ok(()) => Ok(()),
+        Err(error) => said(format!(
+            "{wanted} open files are needed and {hard} are allowed ({error}); raise it with `ulimit -Hn {wanted}` as root, or \
+             in /etc/security/limits.conf, or take fewer connections"
+        )),
+    }
 }
 
 /// Refuses a port that somebody else has.

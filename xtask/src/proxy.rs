@@ -98,6 +98,7 @@ impl Edge {
             token_keys: public,
             lease_ms: self.lease_ms,
             vars: vars(self.heuristic_freshness, self.store_set_cookie),
+            platform_field: None,
             tied: true,
         })?;
         let token = purge_token(&key, now_s())?;

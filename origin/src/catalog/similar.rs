@@ -1,7 +1,6 @@
 //! How alike two titles are: shared people count most, then shared genres, then nearness of rating and year. Symmetric,
 //! and made of what cards and credits hold, so that a job can work it out beforehand.
-use crate::catalog::model::TitleInput;
-use crate::catalog::model::slug;
+use crate::catalog::model::{Credit, slug};
 use std::collections::BTreeSet;
 
 /// How many are kept of each title; fewer may be shown, since not every viewer sees all.
@@ -11,12 +10,34 @@ pub const SHOWN: usize = 12;
 /// How many candidates are looked at for each genre, and for each person.
 pub const CANDIDATES: u32 = 60;
 
+/// What titles are compared by.
+#[derive(Clone, Debug)]
+pub struct Traits {
+    /// Slugs.
+    pub genres: BTreeSet<String>,
+    /// Ids.
+    pub people: BTreeSet<String>,
+    rating: Option<f64>,
+    year: Option<f64>,
+}
+
+impl Traits {
+    pub fn of(genres: &[String], people: &[Credit], rating: Option<f64>, year: Option<i64>) -> Self {
+        // Rows of the first release have no ids.
+        let person = |credit: &Credit| if credit.id.is_empty() { slug(&credit.name) } else { credit.id.clone() };
+        Self {
+            genres: genres.iter().map(|name| slug(name)).collect(),
+            people: people.iter().map(person).collect(),
+            rating,
+            year: year.map(|year| year as f64),
+        }
+    }
+}
+
 /// 0 for titles that share nothing.
-pub fn likeness(a: &TitleInput, b: &TitleInput) -> u32 {
-    let genres = |input: &TitleInput| input.genres.iter().map(|name| slug(name)).collect::<BTreeSet<_>>();
-    let people = |input: &TitleInput| input.people.iter().map(|credit| credit.id.clone()).collect::<BTreeSet<_>>();
+pub fn likeness(a: &Traits, b: &Traits) -> u32 {
     let shared = |a: &BTreeSet<String>, b: &BTreeSet<String>| u32::try_from(a.intersection(b).count()).unwrap_or(0);
-    let (genres, people) = (shared(&genres(a), &genres(b)), shared(&people(a), &people(b)));
+    let (genres, people) = (shared(&a.genres, &b.genres), shared(&a.people, &b.people));
     if genres == 0 && people == 0 {
         return 0;
     }
@@ -24,9 +45,8 @@ pub fn likeness(a: &TitleInput, b: &TitleInput) -> u32 {
         let distance = a.zip(b).map_or(span, |(a, b)| (a - b).abs()).min(span);
         ((1.0 - distance / span) * weight) as u32
     };
-    let years = |input: &TitleInput| input.year.map(|year| year as f64);
     let base = people.min(5).saturating_mul(300).saturating_add(genres.min(5).saturating_mul(200));
-    base.saturating_add(near(a.rating, b.rating, 5.0, 100.0)).saturating_add(near(years(a), years(b), 30.0, 100.0))
+    base.saturating_add(near(a.rating, b.rating, 5.0, 100.0)).saturating_add(near(a.year, b.year, 30.0, 100.0))
 }
 
 #[cfg(test)]
@@ -34,8 +54,9 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn title(value: Value) -> TitleInput {
-        crate::catalog::validate::title(&value).unwrap()
+    fn title(value: Value) -> Traits {
+        let input = crate::catalog::validate::title(&value).unwrap();
+        Traits::of(&input.genres, &input.people, input.rating, input.year)
     }
 
     #[test]

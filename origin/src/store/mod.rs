@@ -29,6 +29,7 @@ pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;
 pub use search::{Found, words_of};
 pub use settings::{Engine, Settings};
+pub use similar::Known;
 pub use sql::Sql;
 pub use sweep::Swept;
 pub use titles::{Eye, Made};

@@ -1,7 +1,7 @@
 //! What an editor keeps besides titles. All have one shape: a row with the record as JSON, and beside it what is looked
 //! for in other ways.
 use super::titles::{json, stored};
-use super::{Conn, Row as DbRow, Snapshot, Write};
+use super::{Conn, Row as DbRow, Snapshot, Sql, Write};
 use crate::catalog::model::{
     CollectionInput, GenreInput, PersonInput, Rail, RailInput, Record, SeasonInput, Shown, State,
 };
@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
+use std::collections::{BTreeSet, HashMap};
 
 /// The statements of one table.
 pub struct Table {
@@ -173,6 +174,30 @@ impl Write {
             .fetch_optional(&mut *self.tx)
             .await?;
         row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
+    /// Of those of these people who are there.
+    pub(super) async fn person_names(&mut self, ids: BTreeSet<&str>) -> Result<HashMap<String, String>, StoreError> {
+        let mut names = HashMap::with_capacity(ids.len());
+        if ids.is_empty() {
+            return Ok(names);
+        }
+        let mut query = Sql::new("SELECT id, name FROM person WHERE deleted_ms IS NULL AND id IN (");
+        query.bind_all(ids.iter().map(|id| id.to_string())).push(")");
+        for row in query.build()?.fetch_all(&mut *self.tx).await? {
+            names.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        Ok(names)
+    }
+
+    /// Those of these genres, by slug, that are there.
+    pub(super) async fn genres_there(&mut self, slugs: BTreeSet<String>) -> Result<BTreeSet<String>, StoreError> {
+        if slugs.is_empty() {
+            return Ok(slugs);
+        }
+        let mut query = Sql::new("SELECT id FROM genre WHERE deleted_ms IS NULL AND id IN (");
+        query.bind_all(slugs).push(")");
+        query.build()?.fetch_all(&mut *self.tx).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// One that was deleted comes back with what uses it.

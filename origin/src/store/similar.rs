@@ -1,67 +1,65 @@
 //! Which titles are like which: worked out by a job, a few at a time, each with the purge of its page in one transaction.
-use super::{Snapshot, Write};
-use crate::catalog::model::{Title, slug};
-use crate::catalog::similar::{CANDIDATES, KEPT, likeness};
+use super::titles::list_of;
+use super::{Snapshot, Sql, Write};
+use crate::catalog::model::{Credit, Title};
+use crate::catalog::similar::{CANDIDATES, KEPT, Traits, likeness};
 use crate::error::StoreError;
 use sqlx::Row;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-impl Snapshot {
-    /// Whether some title's likes are to be found again.
-    pub async fn is_similar_due(&mut self) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM similar_due LIMIT 1").fetch_optional(&mut *self.tx).await?;
-        Ok(row.is_some())
-    }
+/// Ids in one statement, which bounds the number of parameters.
+const IDS: usize = 80;
+
+/// A title whose likes are to be found again.
+#[derive(Clone, Debug)]
+pub struct Due {
+    pub id: String,
+    /// It is not this one that was edited but one near it.
+    pub near: bool,
+    /// The title's as it is looked at.
+    version: i64,
 }
 
-impl Write {
-    /// Has the job look at a title again.
-    pub(super) async fn mark_similar(&mut self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO similar_due (title_id) VALUES ($1) ON CONFLICT (title_id) DO NOTHING")
-            .bind(id.to_string())
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+/// What candidates are compared by, as far as they were read already.
+pub type Known = HashMap<String, Traits>;
+
+impl Snapshot {
+    /// Titles to look at, edited ones first, at most so many.
+    pub async fn similar_due(&mut self, limit: u32) -> Result<Vec<Due>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT similar_due.title_id, similar_due.near, title.version FROM similar_due
+              JOIN title ON title.id = similar_due.title_id
+              ORDER BY similar_due.near, similar_due.title_id LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let due = |row: &super::Row| {
+            Ok(Due { id: row.try_get(0)?, near: row.try_get::<i64, _>(1)? != 0, version: row.try_get(2)? })
+        };
+        rows.iter().map(due).collect()
     }
 
-    /// Takes titles to look at, at most so many.
-    pub async fn take_similar_due(&mut self, limit: u32) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query("SELECT title_id FROM similar_due ORDER BY title_id LIMIT $1")
-            .bind(i64::from(limit))
-            .fetch_all(&mut *self.tx)
-            .await?;
-        let ids: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        for id in &ids {
-            let gone = sqlx::query("DELETE FROM similar_due WHERE title_id = $1").bind(id.clone());
-            gone.execute(&mut *self.tx).await?;
-        }
-        Ok(ids)
-    }
-
-    /// What is kept as like a title, and who keeps it.
-    pub async fn similar_both_ways(&mut self, id: &str) -> Result<(Vec<String>, Vec<String>), StoreError> {
-        let kept = sqlx::query("SELECT other_id FROM similar_title WHERE title_id = $1 ORDER BY position")
-            .bind(id.to_string())
-            .fetch_all(&mut *self.tx)
-            .await?;
-        let keepers = sqlx::query("SELECT title_id FROM similar_title WHERE other_id = $1 ORDER BY title_id LIMIT $2")
+    /// Who keeps a title as like itself.
+    pub async fn keepers(&mut self, id: &str) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query("SELECT title_id FROM similar_title WHERE other_id = $1 ORDER BY title_id LIMIT $2")
             .bind(id.to_string())
             .bind(i64::from(CANDIDATES))
             .fetch_all(&mut *self.tx)
             .await?;
-        let ids = |rows: Vec<super::Row>| rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_, StoreError>>();
-        Ok((ids(kept)?, ids(keepers)?))
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// The titles most like this one, best first, out of those that share a person or are among the best of a genre.
-    pub async fn find_similar(&mut self, title: &Title) -> Result<Vec<String>, StoreError> {
+    pub async fn find_similar(&mut self, title: &Title, known: &mut Known) -> Result<Vec<String>, StoreError> {
         if !title.visible {
             return Ok(Vec::new());
         }
+        let traits = Traits::of(&title.input.genres, &title.input.people, title.input.rating, title.input.year);
         let mut candidates = BTreeSet::new();
-        for credit in &title.input.people {
+        for person in &traits.people {
             let rows = sqlx::query("SELECT title_id FROM credit WHERE person_id = $1 ORDER BY title_id LIMIT $2")
-                .bind(credit.id.clone())
+                .bind(person.clone())
                 .bind(i64::from(CANDIDATES))
                 .fetch_all(&mut *self.tx)
                 .await?;
@@ -69,11 +67,11 @@ impl Write {
                 candidates.insert(row.try_get::<String, _>(0)?);
             }
         }
-        for name in &title.input.genres {
+        for genre in &traits.genres {
             let rows = sqlx::query(
                 "SELECT title_id FROM listing WHERE list = $1 ORDER BY rating DESC, title_id DESC LIMIT $2",
             )
-            .bind(slug(name))
+            .bind(genre.clone())
             .bind(i64::from(CANDIDATES))
             .fetch_all(&mut *self.tx)
             .await?;
@@ -82,16 +80,79 @@ impl Write {
             }
         }
         candidates.remove(&title.id);
-        let mut scored = Vec::with_capacity(candidates.len());
-        for id in candidates {
-            let Some(other) = self.title(&id).await? else { continue };
-            let score = likeness(&title.input, &other.input);
-            if other.visible && score > 0 {
-                scored.push((score, id));
-            }
-        }
+        self.read_traits(&candidates, known).await?;
+        let score = |id: String| known.get(&id).map(|other| (likeness(&traits, other), id));
+        let mut scored: Vec<_> = candidates.into_iter().filter_map(score).filter(|(score, _)| *score > 0).collect();
         scored.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
         Ok(scored.into_iter().take(KEPT).map(|(_, id)| id).collect())
+    }
+
+    /// Of those that are seen anywhere: they stand in the list of all.
+    async fn read_traits(&mut self, ids: &BTreeSet<String>, known: &mut Known) -> Result<(), StoreError> {
+        let unknown: Vec<&String> = ids.iter().filter(|id| !known.contains_key(*id)).collect();
+        for ids in unknown.chunks(IDS) {
+            let mut query = Sql::new(
+                "SELECT title.id, title.genres, title.people, title.rating, title.year FROM listing
+                  JOIN title ON title.id = listing.title_id WHERE listing.list = '' AND listing.title_id IN (",
+            );
+            query.bind_all(ids.iter().map(|id| id.to_string())).push(")");
+            for row in query.build()?.fetch_all(&mut *self.tx).await? {
+                let (genres, people): (Vec<String>, Vec<Credit>) = (list_of(&row, "genres")?, list_of(&row, "people")?);
+                let traits = Traits::of(&genres, &people, row.try_get("rating")?, row.try_get("year")?);
+                known.insert(row.try_get("id")?, traits);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Write {
+    /// Has the job look at a title again, if what it is compared by is to change. Before the change is written.
+    pub(super) async fn mark_similar(&mut self, title: &Title) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO similar_due (title_id, near) SELECT $1, 0 WHERE NOT EXISTS (
+                SELECT 1 FROM title WHERE id = $1 AND genres = $2 AND people = $3 AND COALESCE(year, 0) = $4
+                  AND COALESCE(rating, -1) = $5
+                  AND (SELECT count(*) FROM listing WHERE list = '' AND title_id = $1) = $6)
+              ON CONFLICT (title_id) DO UPDATE SET near = 0",
+        )
+        .bind(title.id.clone())
+        .bind(super::titles::json(&title.input.genres)?)
+        .bind(super::titles::json(&title.input.people)?)
+        .bind(title.input.year.unwrap_or(0))
+        .bind(title.input.rating.unwrap_or(-1.0))
+        .bind(i64::from(title.visible))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// And at titles near it, unless they are to be looked at anyway.
+    pub async fn mark_near(&mut self, ids: &BTreeSet<String>) -> Result<(), StoreError> {
+        let ids: Vec<&String> = ids.iter().collect();
+        for ids in ids.chunks(IDS) {
+            let mut query = Sql::new("INSERT INTO similar_due (title_id, near) VALUES ");
+            for (at, id) in ids.iter().enumerate() {
+                query.push(if at == 0 { "(" } else { ", (" }).bind(id.to_string()).push(", 1)");
+            }
+            query.push(" ON CONFLICT (title_id) DO NOTHING");
+            query.build()?.execute(&mut *self.tx).await?;
+        }
+        Ok(())
+    }
+
+    /// A title was looked at. If it was edited since, it stays due.
+    pub async fn unmark_similar(&mut self, due: &Due) -> Result<(), StoreError> {
+        sqlx::query(
+            "DELETE FROM similar_due WHERE title_id = $1 AND near = $2
+              AND NOT EXISTS (SELECT 1 FROM title WHERE id = $1 AND version <> $3)",
+        )
+        .bind(due.id.clone())
+        .bind(i64::from(due.near))
+        .bind(due.version)
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
     }
 
     pub async fn put_similar(&mut self, id: &str, others: &[String]) -> Result<(), StoreError> {
@@ -99,14 +160,15 @@ impl Write {
             .bind(id.to_string())
             .execute(&mut *self.tx)
             .await?;
-        for (position, other) in (0i64..).zip(others) {
-            sqlx::query("INSERT INTO similar_title (title_id, position, other_id) VALUES ($1, $2, $3)")
-                .bind(id.to_string())
-                .bind(position)
-                .bind(other.clone())
-                .execute(&mut *self.tx)
-                .await?;
+        if others.is_empty() {
+            return Ok(());
         }
+        let mut query = Sql::new("INSERT INTO similar_title (title_id, position, other_id) VALUES ");
+        for (position, other) in (0i64..).zip(others) {
+            query.push(if position == 0 { "(" } else { ", (" }).bind(id.to_string());
+            query.push(", ").bind(position).push(", ").bind(other.clone()).push(")");
+        }
+        query.build()?.execute(&mut *self.tx).await?;
         Ok(())
     }
 }

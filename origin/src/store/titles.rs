@@ -1,5 +1,5 @@
 //! Titles: one at a time, and what of them is derived for lists, people and search.
-use super::{Conn, Row as DbRow, Snapshot, Write};
+use super::{Conn, Row as DbRow, Snapshot, Sql, Write};
 use crate::catalog::keys;
 use crate::catalog::model::{PersonInput, Shown, State, Title, TitleInput, TitleKind, slug};
 use crate::error::StoreError;
@@ -192,28 +192,32 @@ impl Write {
     /// The names of its people become what their own records say.
     pub async fn put_title(&mut self, title: &mut Title, now_ms: i64) -> Result<Made, StoreError> {
         let mut made = Made::default();
+        let names = self.person_names(title.input.people.iter().map(|credit| credit.id.as_str()).collect()).await?;
         for credit in &mut title.input.people {
-            match self.person_name(&credit.id).await? {
-                Some(name) => credit.name = name,
-                None => {
-                    let person = PersonInput { name: credit.name.clone(), ..PersonInput::default() };
-                    self.insert_person(&credit.id, &person, now_ms).await?;
-                    credit.name = self.person_name(&credit.id).await?.unwrap_or_default();
-                    made.people.push(credit.id.clone());
-                }
+            if let Some(name) = names.get(&credit.id) {
+                credit.name.clone_from(name);
+            } else if made.people.contains(&credit.id) {
+                credit.name = self.person_name(&credit.id).await?.unwrap_or_default();
+            } else {
+                let person = PersonInput { name: credit.name.clone(), ..PersonInput::default() };
+                self.insert_person(&credit.id, &person, now_ms).await?;
+                // One that was deleted comes back with the name it had.
+                credit.name = self.person_name(&credit.id).await?.unwrap_or_default();
+                made.people.push(credit.id.clone());
             }
         }
+        self.mark_similar(title).await?;
         self.put_row(title, now_ms).await?;
         self.put_windows(title).await?;
         self.put_credits(title).await?;
+        let there = self.genres_there(title.input.genres.iter().map(|name| slug(name)).collect()).await?;
         for name in &title.input.genres {
-            if self.insert_genre(&slug(name), name, now_ms).await? {
+            if !there.contains(&slug(name)) && self.insert_genre(&slug(name), name, now_ms).await? {
                 made.genres.push(slug(name));
             }
         }
         self.put_listings(title).await?;
         self.put_text(&title.id, title.visible.then(|| keys::search_text(&title.input)).as_deref()).await?;
-        self.mark_similar(&title.id).await?;
         Ok(made)
     }
 
@@ -292,18 +296,16 @@ impl Write {
 
     async fn put_credits(&mut self, title: &Title) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM credit WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
-        for (position, credit) in (0i64..).zip(&title.input.people) {
-            sqlx::query(
-                "INSERT INTO credit (title_id, position, person_id, role, character) VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(&title.id)
-            .bind(position)
-            .bind(&credit.id)
-            .bind(&credit.role)
-            .bind(&credit.character)
-            .execute(&mut *self.tx)
-            .await?;
+        if title.input.people.is_empty() {
+            return Ok(());
         }
+        let mut query = Sql::new("INSERT INTO credit (title_id, position, person_id, role, character) VALUES ");
+        for (position, credit) in (0i64..).zip(&title.input.people) {
+            query.push(if position == 0 { "(" } else { ", (" }).bind(title.id.clone()).push(", ").bind(position);
+            query.push(", ").bind(credit.id.clone()).push(", ").bind(credit.role.clone());
+            query.push(", ").bind(credit.character.clone()).push(")");
+        }
+        query.build()?.execute(&mut *self.tx).await?;
         Ok(())
     }
 
@@ -314,23 +316,17 @@ impl Write {
         }
         let input = &title.input;
         let lists: BTreeSet<String> = input.genres.iter().map(|name| slug(name)).chain([String::new()]).collect();
-        for list in lists {
-            sqlx::query(
-                "INSERT INTO listing (list, title_id, kind, sort_name, year, rating, added_ms, age, gone_ms)
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            )
-            .bind(list)
-            .bind(&title.id)
-            .bind(input.kind.as_str())
-            .bind(&input.sort_name)
-            .bind(input.year.unwrap_or(0))
-            .bind(input.rating.unwrap_or(0.0))
-            .bind(title.created_at_ms)
-            .bind(i64::from(input.age().years()))
-            .bind(input.gone_ms(&title.shown).0)
-            .execute(&mut *self.tx)
-            .await?;
+        let mut query = Sql::new(
+            "INSERT INTO listing (list, title_id, kind, sort_name, year, rating, added_ms, age, gone_ms) VALUES ",
+        );
+        for (at, list) in lists.into_iter().enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" }).bind(list).push(", ").bind(title.id.clone());
+            query.push(", ").bind(input.kind.as_str()).push(", ").bind(input.sort_name.clone());
+            query.push(", ").bind(input.year.unwrap_or(0)).push(", ").bind(input.rating.unwrap_or(0.0));
+            query.push(", ").bind(title.created_at_ms).push(", ").bind(i64::from(input.age().years()));
+            query.push(", ").bind(input.gone_ms(&title.shown).0).push(")");
         }
+        query.build()?.execute(&mut *self.tx).await?;
         Ok(())
     }
 
