@@ -1,10 +1,8 @@
 // What the runtime calls: a plain object, since a class of the `cloudflare:workers` kind, made anew for each request, costs
 // more than a hit does. It passes requests to Wasm and brings Wasm back after a panic; it decides nothing. Which requests
 // may take the short way, and by which fields they differ, `edge/src/hits.rs` says; here is only counted and remembered.
-import { DurableObject } from "cloudflare:workers";
 import * as wasm from "./index.js";
-
-Error.stackTraceLimit = 100;
+import { instance, note } from "./recovery.js";
 
 // Slots that Wasm gave out, by URL and selecting fields. As many as there can be; then both sides start over.
 const SLOTS_MAX = 4096;
@@ -23,30 +21,13 @@ let countsCountry;
 // The field that says who asks, if reads are counted.
 let client;
 
-// Set by the panic hook, or here, when Wasm has trapped: the instance must not be used any more.
-const state = wasm.__worker_init_state();
-let instance = state.instanceId;
+let lives = instance();
 
-function note(error) {
-  if (error instanceof WebAssembly.RuntimeError) {
-    console.error("Critical", error);
-    state.criticalError = true;
-  }
-}
-
-// A trap in a callback reaches nobody else.
-addEventListener("error", (event) => note(event.error));
-
-// After a trap a new instance takes over, with nothing remembered. Requests the old one was working on are lost.
+// After a trap a new instance takes over, with nothing remembered.
 function revive() {
-  if (state.criticalError) {
-    console.log("Reinitializing Wasm application");
-    wasm.__wbg_reset_state();
-    state.criticalError = false;
-    state.instanceId++;
-  }
-  if (state.instanceId !== instance) {
-    instance = state.instanceId;
+  const current = instance();
+  if (current !== lives) {
+    lives = current;
     slots.clear();
     bearers.clear();
     guards = undefined;
@@ -128,27 +109,3 @@ export default {
     }
   },
 };
-
-// The object's state is in its storage: after a trap another instance of the class goes on with it.
-export class PurgeJournal extends DurableObject {
-  #journal;
-  #instance;
-
-  #current() {
-    revive();
-    if (this.#instance !== instance) {
-      this.#journal = new wasm.PurgeJournal(this.ctx, this.env);
-      this.#instance = instance;
-    }
-    return this.#journal;
-  }
-
-  async fetch(request) {
-    try {
-      return await this.#current().fetch(request);
-    } catch (error) {
-      note(error);
-      throw error;
-    }
-  }
-}

@@ -34,6 +34,7 @@ pub struct Config {
     pub soft_window_ms_max: u64,
     /// How long one sync may take before another request tries.
     pub sync_timeout_ms: u64,
+    /// Purged keys of content that are remembered; of sessions' and of viewers' keys a quarter as many each.
     pub view_keys_max: usize,
     pub memory_bytes_max: u64,
     pub memory_entries_max: usize,

@@ -32,6 +32,7 @@ pub mod intake;
 pub mod lookup;
 pub mod phase;
 pub mod policy;
+mod purged;
 pub mod range;
 pub mod receipts;
 mod targeted;

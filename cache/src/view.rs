@@ -1,54 +1,12 @@
 //! What one isolate knows of the purge log: for each key the youngest soft and hard purge, and floors below which
 //! the details are forgotten. The freshness rule lives here, in [`JournalView::judge`].
 //!
-//! The view is bounded. What does not fit raises a floor, so forgetting can only purge too much.
-use kv_schemas::journal::{JournalClock, JournalDelta, JournalQuery};
-use kv_schemas::{AsOf, KeyHash, LogId, PurgeMode, Seq};
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
-
-/// Keys are hashes already.
-#[derive(Default, Clone, Copy)]
-pub struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
-    }
-}
-
-/// The youngest purges of a key, or of everything.
-#[derive(Clone, Copy, Debug, Default)]
-struct Last {
-    soft: Seq,
-    /// The soft purge before that: tells an entry which only the youngest one hit from one that was stale before.
-    soft_before: Seq,
-    hard: Seq,
-}
-
-impl Last {
-    fn take(&mut self, seq: Seq, mode: PurgeMode) {
-        match mode {
-            PurgeMode::Hard => self.hard = self.hard.max(seq),
-            PurgeMode::Soft if seq > self.soft => (self.soft_before, self.soft) = (self.soft, seq),
-            PurgeMode::Soft if seq < self.soft => self.soft_before = self.soft_before.max(seq),
-            PurgeMode::Soft => {}
-        }
-    }
-
-    /// The oldest soft purge this entry has not seen, as far as is known: 0 is "long ago".
-    fn unseen(&self, as_of: Seq) -> Option<Seq> {
-        (self.soft > as_of).then_some(if self.soft_before > as_of { 0 } else { self.soft })
-    }
-}
+//! The view is bounded, for each class of keys by itself. What does not fit raises the floor of its class, so forgetting
+//! can only purge too much.
+use crate::purged::{Last, Table};
+use kv_schemas::journal::{Floor, JournalClock, JournalDelta, JournalQuery};
+use kv_schemas::{AsOf, KeyClass, KeyHash, LogId, PerClass, PurgeMode, Seq};
+use std::collections::VecDeque;
 
 /// Up to where the log was learnt at once, and since when it was not known: the purges in between are younger than that.
 #[derive(Clone, Copy, Debug)]
@@ -123,15 +81,34 @@ pub enum Applied {
     Ignored,
 }
 
+/// The rule, of a state against floors and the youngest purges of keys.
+fn weigh<'a>(as_of: Seq, floors: impl Iterator<Item = &'a Last>, lasts: impl Iterator<Item = &'a Last>) -> Verdict {
+    let (mut by_floor, mut by_key) = (false, false);
+    for floor in floors {
+        if as_of < floor.hard {
+            return Verdict::Hard(Cause::Floor);
+        }
+        by_floor |= as_of < floor.soft;
+    }
+    for last in lasts {
+        if last.hard > as_of {
+            return Verdict::Hard(Cause::Purged);
+        }
+        by_key |= last.soft > as_of;
+    }
+    match (by_key, by_floor) {
+        (false, false) => Verdict::Clear,
+        (_, true) => Verdict::Soft(Cause::Floor),
+        (true, false) => Verdict::Soft(Cause::Purged),
+    }
+}
+
 /// Compact copy of the purge log.
 #[derive(Clone, Debug)]
 pub struct JournalView {
     log_id: Option<LogId>,
     applied: Seq,
-    /// Below it purges are forgotten, or everything was purged.
-    floor: Last,
-    keys: HashMap<KeyHash, Last, BuildHasherDefault<Identity>>,
-    keys_max: usize,
+    tables: PerClass<Table>,
     confirmed_ms: Option<u64>,
     steps: VecDeque<Step>,
     anchor: Option<Anchor>,
@@ -140,18 +117,13 @@ pub struct JournalView {
 }
 
 impl JournalView {
+    /// Remembers so many keys of content, and a quarter as many of each other class.
     pub fn new(keys_max: usize) -> Self {
-        Self {
-            log_id: None,
-            applied: 0,
-            floor: Last::default(),
-            keys: HashMap::default(),
-            keys_max: keys_max.max(4),
-            confirmed_ms: None,
-            steps: VecDeque::new(),
-            anchor: None,
-            version: 0,
-        }
+        let tables = PerClass::new(|class| match class {
+            KeyClass::Content => Table::new(keys_max),
+            KeyClass::Session | KeyClass::Viewer => Table::new(keys_max / 4),
+        });
+        Self { log_id: None, applied: 0, tables, confirmed_ms: None, steps: VecDeque::new(), anchor: None, version: 0 }
     }
 
     /// Changes with everything [`Self::judge`] looks at: log, floors, purges.
@@ -166,10 +138,10 @@ impl JournalView {
         let Some(log_id) = &self.log_id else { return Verdict::Soft(Cause::NoLog) };
         let Some(as_of) = as_of else {
             // Read before this isolate knew of any log: every hard purge it knows of may be younger.
-            let is_hard = |key| self.keys.get(key).is_some_and(|last: &Last| last.hard > 0);
+            let is_hard = |key: &KeyHash| self.last(*key).is_some_and(|last| last.hard > 0);
             return match keys.iter().any(is_hard) {
                 true => Verdict::Hard(Cause::Purged),
-                false if self.floor.hard > 0 => Verdict::Hard(Cause::Floor),
+                false if self.floors(keys).any(|floor| floor.hard > 0) => Verdict::Hard(Cause::Floor),
                 false => Verdict::Soft(Cause::NoAsOf),
             };
         };
@@ -177,22 +149,22 @@ impl JournalView {
             // A restored or replaced database: nothing is known of what its predecessor purged since.
             return Verdict::Hard(Cause::OtherLog);
         }
-        if as_of.seq < self.floor.hard {
-            return Verdict::Hard(Cause::Floor);
+        if KeyClass::are_content(keys) {
+            let content = &self.tables.content;
+            return weigh(as_of.seq, [content.floor()].into_iter(), keys.iter().filter_map(|key| content.last(*key)));
         }
-        let mut soft = as_of.seq < self.floor.soft;
-        let by_floor = soft;
-        for last in keys.iter().filter_map(|key| self.keys.get(key)) {
-            if last.hard > as_of.seq {
-                return Verdict::Hard(Cause::Purged);
-            }
-            soft |= last.soft > as_of.seq;
-        }
-        match (soft, by_floor) {
-            (false, _) => Verdict::Clear,
-            (true, true) => Verdict::Soft(Cause::Floor),
-            (true, false) => Verdict::Soft(Cause::Purged),
-        }
+        weigh(as_of.seq, self.floors(keys), keys.iter().filter_map(|key| self.last(*key)))
+    }
+
+    fn last(&self, key: KeyHash) -> Option<&Last> {
+        self.tables.get(KeyClass::of(key)).last(key)
+    }
+
+    /// The floors that concern an entry with these keys: that of content always, since every entry has its URL's key.
+    fn floors<'a>(&'a self, keys: &'a [KeyHash]) -> impl Iterator<Item = &'a Last> {
+        let others = keys.iter().map(|key| KeyClass::of(*key)).filter(|class| *class != KeyClass::Content);
+        let others = others.map(|class| self.tables.get(class).floor());
+        [self.tables.content.floor()].into_iter().chain(others)
     }
 
     /// How a token stands that was issued at `as_of` and is revoked by a hard purge of one of these keys. `is_current`:
@@ -203,10 +175,12 @@ impl JournalView {
         if self.log_id.as_ref() != Some(&as_of.log_id) {
             return Standing::Unknown;
         }
-        if keys.iter().filter_map(|key| self.keys.get(key)).any(|last| last.hard > as_of.seq) {
+        if keys.iter().filter_map(|key| self.last(*key)).any(|last| last.hard > as_of.seq) {
             return Standing::Revoked;
         }
-        if is_current && as_of.seq >= self.floor.hard { Standing::Clean } else { Standing::Unknown }
+        let mut tables = keys.iter().map(|key| self.tables.get(KeyClass::of(*key)));
+        let is_told = tables.all(|table| as_of.seq >= table.floor().hard);
+        if is_current && is_told { Standing::Clean } else { Standing::Unknown }
     }
 
     /// Takes note of a hard purge ahead of the journal: origin itself has said that its log has come to `as_of` by a write
@@ -224,7 +198,7 @@ impl JournalView {
     }
 
     fn lasts<'a>(&'a self, keys: &'a [KeyHash]) -> impl Iterator<Item = &'a Last> {
-        keys.iter().filter_map(|key| self.keys.get(key)).chain([&self.floor])
+        keys.iter().filter_map(|key| self.last(*key)).chain(self.floors(keys))
     }
 
     /// How long ago an entry read at `as_of` was softly purged, at the most: its purges are younger than the time the
@@ -286,15 +260,16 @@ impl JournalView {
             let known = self.applied;
             self.reset(delta);
             known_ms = None;
-            self.floor.take(known, PurgeMode::Hard);
+            self.tables.iter_mut().for_each(|table| table.raise(Floor::hard(known)));
         } else if asked.since > self.applied {
             return Applied::Ignored;
         }
-        if !delta.purges.is_empty() || (delta.floor_soft, delta.floor_hard) != (0, 0) {
+        if !delta.purges.is_empty() || delta.floors != PerClass::default() {
             self.version = self.version.wrapping_add(1);
         }
-        self.floor.take(delta.floor_soft, PurgeMode::Soft);
-        self.floor.take(delta.floor_hard, PurgeMode::Hard);
+        for class in KeyClass::ALL {
+            self.tables.get_mut(class).raise(*delta.floors.get(class));
+        }
         for purge in &delta.purges {
             self.take(purge.seq, purge.mode, purge.all, purge.keys.iter().copied());
         }
@@ -341,41 +316,18 @@ impl JournalView {
         self.version = self.version.wrapping_add(1);
         self.log_id = Some(delta.log_id.clone());
         self.applied = 0;
-        self.floor = Last::default();
-        self.keys.clear();
+        self.tables.iter_mut().for_each(Table::clear);
         self.confirmed_ms = None;
         self.steps.clear();
     }
 
     fn take(&mut self, seq: Seq, mode: PurgeMode, all: bool, keys: impl Iterator<Item = KeyHash>) {
         if all {
-            self.floor.take(seq, mode);
+            self.tables.iter_mut().for_each(|table| table.take_all(seq, mode));
         }
         for key in keys {
-            self.keys.entry(key).or_default().take(seq, mode);
-            if self.keys.len() > self.keys_max {
-                self.forget_oldest();
-            }
+            self.tables.get_mut(KeyClass::of(key)).take(seq, mode, key);
         }
-    }
-
-    /// Forgets the older half of the keys and raises the floors to what was forgotten: softly for soft purges,
-    /// hard for hard ones, since a hard purge must never come back as stale.
-    fn forget_oldest(&mut self) {
-        let mut seqs: Vec<Seq> = self.keys.values().map(|last| last.soft.max(last.hard)).collect();
-        seqs.sort_unstable();
-        let limit = seqs.get(seqs.len() / 2).copied().unwrap_or(0);
-        let (mut soft, mut hard) = (0, 0);
-        self.keys.retain(|_, last| {
-            if last.soft.max(last.hard) > limit {
-                return true;
-            }
-            soft = soft.max(last.soft);
-            hard = hard.max(last.hard);
-            false
-        });
-        self.floor.take(soft, PurgeMode::Soft);
-        self.floor.take(hard, PurgeMode::Hard);
     }
 
     pub fn log_id(&self) -> Option<&LogId> {
@@ -388,7 +340,7 @@ impl JournalView {
 
     /// Keys remembered in detail.
     pub fn keys_len(&self) -> usize {
-        self.keys.len()
+        self.tables.iter().map(|table| table.len()).sum()
     }
 
     pub fn confirmed_ms(&self) -> Option<u64> {
@@ -400,6 +352,7 @@ impl JournalView {
 mod tests {
     use super::*;
     use kv_schemas::journal::DeltaPurge;
+    use kv_schemas::surrogate_key::hash;
 
     fn purge(seq: Seq, mode: PurgeMode, keys: &[u64]) -> DeltaPurge {
         DeltaPurge { seq, mode, all: keys.is_empty(), keys: keys.to_vec() }
@@ -408,7 +361,7 @@ mod tests {
     fn delta(log: &str, head: Seq, purges: Vec<DeltaPurge>) -> JournalDelta {
         let log_id = LogId::new(log).unwrap();
         let clock = JournalClock { epoch: 1, at_ms: 0 };
-        JournalDelta { log_id, clock, head, floor_soft: 0, floor_hard: 0, until: head, purges }
+        JournalDelta { log_id, clock, head, floors: PerClass::default(), until: head, purges }
     }
 
     fn synced(view: &mut JournalView, delta: &JournalDelta, now_ms: u64) -> Applied {
@@ -533,7 +486,8 @@ mod tests {
     #[test]
     fn a_new_log_drops_all_that_was_known() {
         let mut view = view(vec![purge(7, Hard, &[1])]);
-        let fresh = JournalDelta { floor_hard: 3, ..delta("new", 4, vec![purge(4, Soft, &[2])]) };
+        let floors = PerClass::new(|_| Floor::hard(3));
+        let fresh = JournalDelta { floors, ..delta("new", 4, vec![purge(4, Soft, &[2])]) };
         assert_eq!(synced(&mut view, &fresh, 2000), Applied::Complete);
         assert_eq!(judge(&view, "log:7", &[]), Verdict::Hard(Cause::OtherLog));
         assert_eq!(judge(&view, "new:2", &[]), Verdict::Hard(Cause::Floor));
@@ -562,6 +516,33 @@ mod tests {
         assert!(matches!(judge(&view, "log:0", &[1000]), Verdict::Hard(_)), "a hard purge stays hard");
         assert_eq!(judge(&view, "log:1", &[1000]), Verdict::Soft(Cause::Floor), "and only below it");
         assert_eq!(judge(&view, "log:40", &[1, 40]), Verdict::Clear);
+    }
+
+    #[test]
+    fn each_class_of_keys_is_forgotten_by_itself() {
+        let [page, viewer, session] = ["title:heat", "viewer:u1", "session:s1"].map(hash);
+        let mut purges = vec![purge(1, Hard, &[viewer]), purge(2, Hard, &[session]), purge(3, Soft, &[page])];
+        // More viewers than a quarter of 100.
+        purges.extend((4..=103).map(|seq| purge(seq, Hard, &[hash(&format!("viewer:{seq}"))])));
+        let mut view = JournalView::new(100);
+        synced(&mut view, &delta("log", 103, purges), 1_000);
+        assert!(view.keys_len() <= 2 + 25);
+        assert_eq!(judge(&view, "log:2", &[page]), Verdict::Soft(Cause::Purged));
+        assert_eq!(judge(&view, "log:3", &[page]), Verdict::Clear, "no viewer's purge concerns a page");
+        assert_eq!(judge(&view, "log:3", &[page, viewer]), Verdict::Hard(Cause::Floor));
+        let stands = |as_of: &str| view.standing(&as_of.parse().unwrap(), &[session], true);
+        assert_eq!([stands("log:1"), stands("log:2")], [Standing::Revoked, Standing::Clean]);
+        assert_eq!(view.purged_ms_ago(3, &[page], 1_010), None);
+
+        let floors = PerClass { viewer: Floor::hard(200), session: Floor::hard(150), ..PerClass::default() };
+        synced(&mut view, &JournalDelta { floors, ..delta("log", 200, vec![]) }, 2_000);
+        assert_eq!(judge(&view, "log:3", &[page]), Verdict::Clear);
+        assert_eq!(judge(&view, "log:199", &[page, hash("viewer:new")]), Verdict::Hard(Cause::Floor));
+        assert_eq!(judge(&view, "log:200", &[page, hash("viewer:new")]), Verdict::Clear);
+        let stands = |as_of: &str| view.standing(&as_of.parse().unwrap(), &[session], true);
+        assert_eq!([stands("log:149"), stands("log:150")], [Standing::Unknown, Standing::Clean]);
+        synced(&mut view, &delta("log", 201, vec![purge(201, Hard, &[])]), 3_000);
+        assert_eq!(judge(&view, "log:200", &[hash("viewer:new")]), Verdict::Hard(Cause::Floor), "all is all");
     }
 
     #[test]

@@ -270,8 +270,7 @@ fn a_slow_answer_of_the_journal_is_good_for_whoever_was_there_when_it_was_asked(
         log_id: LogId::new("log").unwrap(),
         clock: JournalClock { epoch: 1, at_ms: 0 },
         head: 0,
-        floor_soft: 0,
-        floor_hard: 0,
+        floors: kv_schemas::PerClass::default(),
         until: 0,
         purges: vec![],
     };

@@ -101,6 +101,12 @@ async fn read(call: &Call) -> Result<Vec<Member>, Problem> {
         if let Some(what) = fault(&member.path) {
             problem = problem.fault(format!("/requests/{index}/path"), what);
         }
+        for (name, value) in [("if_none_match", &member.if_none_match), ("min_as_of", &member.min_as_of)] {
+            // What can stand in a field, and means the same to whoever reads it.
+            if value.as_ref().is_some_and(|value| !value.bytes().all(|byte| (0x20..0x7f).contains(&byte))) {
+                problem = problem.fault(format!("/requests/{index}/{name}"), "it must be printable ASCII");
+            }
+        }
     }
     if problem.errors.is_empty() { Ok(batch.requests) } else { Err(problem) }
 }

@@ -1,6 +1,6 @@
 //! Drives lookups: performs each step the engine asks for and feeds the result back; then does what is to be done
 //! behind the answer. It decides nothing about freshness.
-use crate::isolate::{self, Body, now_ms};
+use crate::isolate::{self, Body, Isolate, now_ms};
 use crate::journal_client::Neighbours;
 use crate::js::{self, ReadError};
 use crate::origin_fetch::{self, OriginRequest};
@@ -20,6 +20,8 @@ use worker::{Context, Delay, Env};
 
 /// A stored body that brings nothing for so long is given up.
 const BODY_IDLE_MS: u64 = 15_000;
+/// How often a location without viewers tries to say what it has.
+const CONFIRM_TRIES: u32 = 5;
 
 /// One request and what it may use of the platform. Cheap to clone into work that goes on behind the answer.
 #[derive(Clone)]
@@ -67,18 +69,22 @@ impl Call {
     }
 
     /// A location says what it has when it next asks. If nobody comes meanwhile, it asks once more for that alone, so that
-    /// the receipt of a purge does not wait for a viewer.
+    /// the receipt of a purge does not wait for a viewer. What it hears then is confirmed in its turn.
     fn confirm_later(&self) {
         let call = self.clone();
         let said = isolate::with(|isolate| (isolate.engine.view.confirmed_ms(), isolate.engine.config.lease_ms));
         let Some((confirmed_ms, lease_ms)) = said else { return };
         self.behind(async move {
-            Delay::from(Duration::from_millis(lease_ms)).await;
-            let is_due = isolate::with(|isolate| {
-                isolate.engine.view.confirmed_ms() == confirmed_ms && isolate.engine.claim_sync(now_ms())
-            });
-            if is_due == Some(true) {
-                journal_client::sync(&call.env, &call.location, Neighbours::Ignored).await;
+            for _ in 0..CONFIRM_TRIES {
+                Delay::from(Duration::from_millis(lease_ms)).await;
+                let asked_since = |isolate: &mut Isolate| isolate.engine.view.confirmed_ms() != confirmed_ms;
+                let is_due = |isolate: &mut Isolate| !asked_since(isolate) && isolate.engine.claim_sync(now_ms());
+                if isolate::with(is_due) == Some(true) {
+                    call.sync(Neighbours::Ignored).await;
+                }
+                if isolate::with(asked_since) != Some(false) {
+                    return;
+                }
             }
         });
     }

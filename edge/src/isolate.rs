@@ -10,6 +10,8 @@ use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::{Engine, Phase, Reason};
 use worker::Env;
 
+pub use platform::now_ms;
+
 /// A body as JavaScript holds it: never copied into the Wasm memory. With it lies what an answer with it is made of, so
 /// that both go when the entry does.
 pub struct Body {
@@ -118,10 +120,4 @@ impl Isolate {
             *counter = counter.saturating_add(1);
         }
     }
-}
-
-/// This isolate's clock, milliseconds since 1970. In production it stands still while the CPU works.
-pub fn now_ms() -> u64 {
-    // A whole number of milliseconds, far below 2^53.
-    js_sys::Date::now() as u64
 }

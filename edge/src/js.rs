@@ -5,7 +5,9 @@ use surrogate_cache::Fields;
 use surrogate_cache::fields::remove_hop_by_hop;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use worker::{Delay, Env};
+use worker::Delay;
+
+pub use platform::{binding, random};
 
 #[wasm_bindgen]
 extern "C" {
@@ -20,10 +22,6 @@ extern "C" {
     fn abort_after(ms: f64) -> web_sys::AbortSignal;
     #[wasm_bindgen(js_namespace = AbortSignal, js_name = any)]
     fn abort_with_any(signals: &Array) -> web_sys::AbortSignal;
-
-    /// `crypto.randomUUID()`.
-    #[wasm_bindgen(js_namespace = crypto, js_name = randomUUID)]
-    pub fn random_uuid() -> String;
 
     /// What is written into it comes out as it is; a write ends when its bytes were read.
     type Pipe;
@@ -45,17 +43,6 @@ extern "C" {
     type Content;
     #[wasm_bindgen(method, js_name = pipeTo)]
     fn pipe_to(this: &Content, writable: &JsValue) -> Promise;
-}
-
-/// A random number below 2^53: enough to tell starts apart and to spread waits, no secret.
-pub fn random() -> u64 {
-    // Above 0 and below 2^53, where a double is exact.
-    (js_sys::Math::random() * 9_007_199_254_740_991.0) as u64
-}
-
-/// What the operator bound under a name: a text, a namespace.
-pub fn binding(env: &Env, name: &str) -> Option<JsValue> {
-    js_sys::Reflect::get(env.as_ref(), &JsValue::from_str(name)).ok().filter(|value| !value.is_undefined())
 }
 
 /// The country a request comes from, as the platform tells.

@@ -25,7 +25,6 @@ mod hits;
 mod identity;
 mod isolate;
 mod journal_client;
-mod journal_do;
 mod js;
 mod kv;
 mod limits;

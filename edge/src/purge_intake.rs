@@ -131,23 +131,24 @@ async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
         Some(_) => return Err(Problem::new(401, "token-digest", "The token was made for another body")),
         None => return Err(Problem::new(401, "token-digest", "The token must carry body_sha256")),
     }
-    // An empty batch, which the dispatcher sends once a second, brings no news.
-    let (path, is_news) = match owner {
+    let path = match owner {
         LogOwner::Origin => {
             let batch = parse::<PurgeBatch>(&body)?;
             batch.check().map_err(|error| invalid(error.to_string()))?;
-            ("/batch", !batch.purges.is_empty())
+            "/batch"
         }
         LogOwner::Journal => {
             parse::<PurgeRequest>(&body)?.check().map_err(|error| invalid(error.to_string()))?;
-            ("/append", true)
+            "/append"
         }
     };
     // Checked and passed on as it came.
     let json = String::from_utf8(body).map_err(|error| invalid(error.to_string()))?;
     match journal(call, path, &json).await? {
         (200, text, as_of) => {
-            if is_news {
+            // The dispatcher's empty batches, one a second, bring news only to who missed some.
+            let head = as_of.as_deref().and_then(|as_of| as_of.parse().ok());
+            if isolate::with(|isolate| isolate.engine.view.newest()) != Some(head) {
                 call.sync_behind(Neighbours::Ignored);
             }
             let response = respond::json(200, &text);

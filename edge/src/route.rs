@@ -7,6 +7,8 @@ use crate::settings::Mode;
 use crate::viewer::Depends;
 use kv_schemas::Problem;
 
+pub use platform::target_of;
+
 /// Longest path with query that is served.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// Longest identifier in a document's path.
@@ -93,13 +95,6 @@ const PAGED: &[(&str, Parameter)] = &[("cursor", Parameter::Cursor), ("limit", P
 
 /// Paths handed to origin's services as they are.
 const PASSED: [&str; 5] = ["admin", "auth", "media", "v1", ".well-known"];
-
-/// Path and query of an absolute URL, without its fragment.
-pub fn target_of(url: &str) -> &str {
-    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let target = after_scheme.find(['/', '?']).and_then(|at| after_scheme.get(at..)).unwrap_or("/");
-    target.split('#').next().unwrap_or(target)
-}
 
 pub fn classify(mode: Mode, method: &str, target: &str) -> Route {
     if target.len() > TARGET_BYTES_MAX {
@@ -280,14 +275,5 @@ mod tests {
         assert_eq!(target(of("GET", "/a%2Fb?z=1&a=2")), "/a%2Fb?z=1&a=2");
         assert_eq!(of("DELETE", "/a"), Route::Pass { target: "/a".into() });
         assert_eq!(of("GET", "/__edge/health"), Route::Edge("health".into()));
-    }
-
-    #[test]
-    fn the_target_is_path_and_query() {
-        for (url, target) in
-            [("http://h:1/a?b#c", "/a?b"), ("http://h", "/"), ("http://h?x=/y", "?x=/y"), ("https://h/a://b", "/a://b")]
-        {
-            assert_eq!(target_of(url), target);
-        }
     }
 }

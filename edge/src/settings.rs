@@ -5,6 +5,7 @@ use gateway_rules::access::Wish;
 use gateway_rules::limits::Limits;
 use gateway_rules::services::{Services, Terms};
 use kv_schemas::edge_client::EdgeSecret;
+use platform::{lease_and_bound_ms, number, text};
 use surrogate_cache::{Config, LogOwner, Rules};
 use tokens::KeySet;
 use worker::Env;
@@ -41,36 +42,12 @@ pub struct Settings {
 
 const MIB: u64 = 1024 * 1024;
 
-fn text(env: &Env, name: &str) -> Option<String> {
-    let value = crate::js::binding(env, name)?.as_string()?;
-    let value = value.trim();
-    (!value.is_empty()).then(|| value.to_string())
-}
-
-fn number(env: &Env, name: &str, default: u64) -> Result<u64, String> {
-    match text(env, name) {
-        None => Ok(default),
-        Some(value) => value.parse().map_err(|_| format!("{name} must be a whole number, not '{value}'")),
-    }
-}
-
 fn switch(env: &Env, name: &str) -> Result<bool, String> {
     match text(env, name).as_deref() {
         None | Some("off") => Ok(false),
         Some("on") => Ok(true),
         Some(other) => Err(format!("{name} must be on or off, not '{other}'")),
     }
-}
-
-/// How long what is known of purges is used without asking, and how old it may be at most.
-pub fn lease_and_bound_ms(env: &Env) -> Result<(u64, u64), String> {
-    let lease_ms = number(env, "LEASE_MS", Config::default().lease_ms)?;
-    // Past the lease a request syncs behind its answer; half a lease more, and it waits for the sync instead.
-    let bound_ms = number(env, "BOUND_MS", lease_ms.saturating_add(lease_ms / 2))?;
-    if bound_ms < lease_ms {
-        return Err(format!("BOUND_MS ({bound_ms}) must not be below LEASE_MS ({lease_ms})"));
-    }
-    Ok((lease_ms, bound_ms))
 }
 
 /// Each isolate's lease is up to a tenth shorter: so one of a location is the first to ask the journal, and the others
@@ -115,7 +92,7 @@ impl Settings {
             text(env, "LOCALES").as_deref().unwrap_or_default(),
         )?;
         let default = Config::default();
-        let (lease_ms, bound_ms) = lease_and_bound_ms(env)?;
+        let (lease_ms, bound_ms) = lease_and_bound_ms(env, default.lease_ms)?;
         let engine = Config {
             log_owner,
             lease_ms: spread(lease_ms),

@@ -1,14 +1,16 @@
 //! What isolates and the purge journal say to each other, once a lease from every location.
 //!
 //! ```text
-//! query = text log_id (empty: none) | number since | text location
-//! delta = text log_id | number epoch | number at_ms | number head | number floor_soft | number floor_hard
+//! query = number format (3) | text log_id (empty: none) | number since | text location
+//! delta = number format (3) | text log_id | number epoch | number at_ms | number head
+//!       | ( number floor_soft | number floor_hard ) of content, session, viewer
 //!       | number until | number purges_count | ( number seq | number flags | number keys_count | hash* )*
 //! flags = 1 if hard | 2 if all
 //! shared = query | delta | number asking_ms
 //! ```
 //! Numbers, texts and hashes as in [`crate::wire`].
 use crate::as_of::{LogId, Seq};
+use crate::key_class::PerClass;
 use crate::purge::PurgeMode;
 use crate::surrogate_key::KeyHash;
 use crate::wire::{Reader, put_number, put_text};
@@ -33,6 +35,25 @@ pub struct JournalClock {
     pub at_ms: u64,
 }
 
+/// What was read below these states counts as purged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floor {
+    pub soft: Seq,
+    pub hard: Seq,
+}
+
+impl Floor {
+    /// Everything up to `seq` counts as hard purged.
+    pub fn hard(seq: Seq) -> Self {
+        Self { soft: 0, hard: seq }
+    }
+
+    pub fn raise(&mut self, to: Floor) {
+        self.soft = self.soft.max(to.soft);
+        self.hard = self.hard.max(to.hard);
+    }
+}
+
 /// The journal's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalDelta {
@@ -40,10 +61,8 @@ pub struct JournalDelta {
     pub clock: JournalClock,
     /// Highest `seq` the journal holds.
     pub head: Seq,
-    /// Entries read below this state count as softly purged: details below it are forgotten.
-    pub floor_soft: Seq,
-    /// Entries read below this state count as hard purged.
-    pub floor_hard: Seq,
+    /// For what has keys of a class (content: for everything); details below are forgotten.
+    pub floors: PerClass<Floor>,
     /// Highest `seq` this answer reaches; below `head` there is more to ask for.
     pub until: Seq,
     pub purges: Vec<DeltaPurge>,
@@ -84,12 +103,15 @@ impl SharedSync {
     }
 }
 
+/// Isolates and journals of two versions do not understand each other; then nothing counts as fresh.
+const FORMAT: u64 = 3;
 const HARD: u64 = 1;
 const ALL: u64 = 2;
 
 impl JournalQuery {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
+        put_number(&mut bytes, FORMAT);
         put_text(&mut bytes, self.log_id.as_ref().map_or("", LogId::as_str));
         put_number(&mut bytes, self.since);
         put_text(&mut bytes, &self.location);
@@ -105,6 +127,7 @@ impl JournalQuery {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        reader.number().filter(|format| *format == FORMAT)?;
         let log_id = match reader.text()? {
             "" => None,
             text => Some(LogId::new(text).ok()?),
@@ -116,12 +139,18 @@ impl JournalQuery {
 impl JournalDelta {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
+        put_number(&mut bytes, FORMAT);
         put_text(&mut bytes, self.log_id.as_str());
         let JournalClock { epoch, at_ms } = self.clock;
-        let count = self.purges.len() as u64;
-        for number in [epoch, at_ms, self.head, self.floor_soft, self.floor_hard, self.until, count] {
+        for number in [epoch, at_ms, self.head] {
             put_number(&mut bytes, number);
         }
+        for floor in self.floors.iter() {
+            put_number(&mut bytes, floor.soft);
+            put_number(&mut bytes, floor.hard);
+        }
+        put_number(&mut bytes, self.until);
+        put_number(&mut bytes, self.purges.len() as u64);
         for purge in &self.purges {
             let hard = if purge.mode == PurgeMode::Hard { HARD } else { 0 };
             let all = if purge.all { ALL } else { 0 };
@@ -144,10 +173,15 @@ impl JournalDelta {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        reader.number().filter(|format| *format == FORMAT)?;
         let log_id = LogId::new(reader.text()?).ok()?;
         let clock = JournalClock { epoch: reader.number()?, at_ms: reader.number()? };
-        let (head, floor_soft, floor_hard, until) =
-            (reader.number()?, reader.number()?, reader.number()?, reader.number()?);
+        let head = reader.number()?;
+        let mut floors = PerClass::<Floor>::default();
+        for floor in floors.iter_mut() {
+            *floor = Floor { soft: reader.number()?, hard: reader.number()? };
+        }
+        let until = reader.number()?;
         let mut purges = Vec::new();
         for _ in 0..reader.number()? {
             let (seq, flags) = (reader.number()?, reader.number()?);
@@ -161,7 +195,7 @@ impl JournalDelta {
             let mode = if flags & HARD == 0 { PurgeMode::Soft } else { PurgeMode::Hard };
             purges.push(DeltaPurge { seq, mode, all: flags & ALL != 0, keys });
         }
-        Some(Self { log_id, clock, head, floor_soft, floor_hard, until, purges })
+        Some(Self { log_id, clock, head, floors, until, purges })
     }
 }
 
@@ -177,7 +211,9 @@ mod tests {
         ];
         let clock = JournalClock { epoch: u64::MAX, at_ms: 1_700_000_000_000 };
         let log_id = LogId::new("log").unwrap();
-        JournalDelta { log_id, clock, head: 300, floor_soft: 2, floor_hard: 1, until: 8, purges }
+        let floors =
+            PerClass { content: Floor { soft: 2, hard: 1 }, session: Floor::hard(300), viewer: Floor::hard(4) };
+        JournalDelta { log_id, clock, head: 300, floors, until: 8, purges }
     }
 
     #[test]

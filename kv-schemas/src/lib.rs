@@ -21,6 +21,7 @@ pub mod edge_client;
 pub mod entry;
 pub mod header;
 pub mod journal;
+pub mod key_class;
 pub mod problem;
 pub mod purge;
 pub mod receipt;
@@ -31,6 +32,7 @@ pub mod warm;
 mod wire;
 
 pub use as_of::{AsOf, LogId, SEQ_MAX, Seq};
+pub use key_class::{KeyClass, PerClass};
 pub use problem::Problem;
 pub use purge::{Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Unannounced};
 pub use surrogate_key::{KeyHash, SurrogateKey};

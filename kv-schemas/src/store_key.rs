@@ -3,7 +3,7 @@
 //! ```text
 //! kv-key    = "e2:" base64url(SHA-256(cache-key))        ; 46 bytes, platform limit 512
 //! colo-url  = "https://entry.cache.internal/e2/" base64url(SHA-256(cache-key))
-//! sync-url  = "https://journal.internal/shared/2"
+//! sync-url  = "https://journal.internal/shared/3"
 //! ```
 //! The version in the prefix moves with the entry format, so that two releases never read each other's bytes. The
 //! cache key stands in full inside the entry, where the reader compares it.
@@ -14,7 +14,7 @@ pub const KV_PREFIX: &str = "e2:";
 pub const COLO_PREFIX: &str = "https://entry.cache.internal/e2/";
 
 /// Where the isolates of a location share an answer of the journal, in its Cache API.
-pub const SHARED_SYNC_URL: &str = "https://journal.internal/shared/2";
+pub const SHARED_SYNC_URL: &str = "https://journal.internal/shared/3";
 
 fn digest(cache_key: &str) -> String {
     Base64UrlUnpadded::encode_string(&Sha256::digest(cache_key.as_bytes()))

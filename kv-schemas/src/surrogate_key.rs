@@ -2,6 +2,7 @@
 //!
 //! Origin sends them in `Surrogate-Key` (space-separated) or `Cache-Tag` (comma-separated). The edge compares 64-bit
 //! hashes: a collision can only purge too much, never too little.
+use crate::key_class::with_class;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -12,7 +13,8 @@ pub const KEYS_BYTES_MAX: usize = 16 * 1024;
 /// Keys in one purge.
 pub const KEYS_PER_PURGE_MAX: usize = 1000;
 
-/// XXH64 (seed 0) of the key's bytes. Part of the exchanged format: journal and isolates must agree on it.
+/// XXH64 (seed 0) of the key's bytes, with the key's class in bits 48 and 49 ([`crate::KeyClass`]). Part of the exchanged
+/// format: journal and isolates must agree on it.
 pub type KeyHash = u64;
 
 /// A surrogate key: 1 to 1,024 visible ASCII bytes without comma.
@@ -75,7 +77,7 @@ fn check(text: &str) -> Result<(), SurrogateKeyError> {
 }
 
 pub fn hash(text: &str) -> KeyHash {
-    xxhash_rust::xxh64::xxh64(text.as_bytes(), 0)
+    with_class(xxhash_rust::xxh64::xxh64(text.as_bytes(), 0), text)
 }
 
 /// Hashes of all keys in a `Surrogate-Key` and a `Cache-Tag` field value, sorted and without repeats.
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn the_hash_is_xxh64_with_seed_0() {
         // From the xxHash specification's test vectors: XXH64 of the empty input.
-        assert_eq!(hash(""), 0xef46_db37_51d8_e999);
+        assert_eq!(hash(""), 0xef46_db37_51d8_e999 & !(0b11 << 48), "but for the class");
     }
 
     proptest! {

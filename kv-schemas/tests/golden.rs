@@ -6,13 +6,13 @@ use kv_schemas::claims::{
     body_digest,
 };
 use kv_schemas::entry::EntryHead;
-use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery, SharedSync};
+use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery, SharedSync};
 use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url, kv_key};
 use kv_schemas::surrogate_key::url_key;
 use kv_schemas::viewer::{Maturity, Plan};
 use kv_schemas::warm::{Outcome, WarmAnswer, WarmDocument, WarmRequest, Warmed};
 use kv_schemas::{
-    AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey, Unannounced,
+    AsOf, LogId, PerClass, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, SurrogateKey, Unannounced,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -110,7 +110,8 @@ fn the_journal_speaks_as_agreed() {
         DeltaPurge { seq: 8, mode: PurgeMode::Hard, all: true, keys: vec![] },
     ];
     let clock = JournalClock { epoch: 77, at_ms: 1_700_000_000_000 };
-    let delta = JournalDelta { log_id: log_id(), clock, head: 8, floor_soft: 0, floor_hard: 3, until: 8, purges };
+    let floors = PerClass { content: Floor { soft: 0, hard: 3 }, session: Floor::hard(2), viewer: Floor::hard(5) };
+    let delta = JournalDelta { log_id: log_id(), clock, head: 8, floors, until: 8, purges };
     same("journal_delta.hex", &hex(&delta.encode()));
     same("shared_sync.hex", &hex(&SharedSync { asked: query, delta, asking_ms: 1_700_000_000_001 }.encode()));
 }
@@ -131,6 +132,8 @@ fn keys_digests_and_states_are_written_as_agreed() {
         format!("colo {}", colo_url("GET /v1/home")),
         format!("shared-sync {SHARED_SYNC_URL}"),
         format!("hash {:016x}", key("title:heat-1995").hash()),
+        format!("hash {:016x}", key("session:s1").hash()),
+        format!("hash {:016x}", key("viewer:u1").hash()),
         format!("url {}", url_key("/v1/catalog?genre=a,b")),
         format!("url {}", url_key("/ä")),
         format!("digest {}", body_digest(b"{}")),

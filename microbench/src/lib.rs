@@ -5,7 +5,7 @@
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope};
 use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta};
 use kv_schemas::surrogate_key::{hash, hash_lists};
-use kv_schemas::{AsOf, KeyHash, LogId, PurgeMode, Seq};
+use kv_schemas::{AsOf, KeyHash, LogId, PerClass, PurgeMode, Seq};
 use std::hint::black_box;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::entry::Stamp;
@@ -46,7 +46,7 @@ fn delta(since: Seq, keys: u64) -> JournalDelta {
         .collect();
     let head = since + keys;
     let clock = JournalClock { epoch: 1, at_ms: 0 };
-    JournalDelta { log_id: log(), clock, head, floor_soft: 0, floor_hard: 0, until: head, purges }
+    JournalDelta { log_id: log(), clock, head, floors: PerClass::default(), until: head, purges }
 }
 
 fn view(keys: u64) -> JournalView {

@@ -278,7 +278,11 @@ fn value_of<I: Serialize>(record: Option<&Record<I>>) -> Option<Value> {
 
 impl<'a> Edits<'a> {
     pub fn by(actor: &'a str) -> Self {
-        let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+        Self::at(actor, i64::try_from(crate::now_ms()).unwrap_or(i64::MAX))
+    }
+
+    /// Changes made at this moment, which was taken in the same write.
+    pub fn at(actor: &'a str, now_ms: i64) -> Self {
         Self { actor, now_ms, keys: BTreeSet::new(), mode: PurgeMode::Soft, notes: Vec::new() }
     }
 

@@ -1,5 +1,6 @@
 //! Errors of the service, and the one place where they become problem+json. What a client sees and what the log says
 //! are two texts: internals never leave.
+use crate::auth::accounts::InviteError;
 use crate::auth::password::HashError;
 use crate::auth::secret::NoRandomness;
 use crate::auth::throttle::{Throttle, Wait};
@@ -68,6 +69,15 @@ impl From<KeyError> for ApiError {
 impl From<NoRandomness> for ApiError {
     fn from(error: NoRandomness) -> Self {
         Self::Failed(error.to_string())
+    }
+}
+
+impl From<InviteError> for ApiError {
+    fn from(error: InviteError) -> Self {
+        match error {
+            InviteError::Store(error) => error.into(),
+            error => Self::Failed(error.to_string()),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod rendered;
 pub mod schedule;
 pub mod similar;
 pub mod store;
+pub mod sweep;
 pub mod warm;
 
 /// Milliseconds since 1970 by this machine's clock.

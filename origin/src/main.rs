@@ -18,12 +18,16 @@ use origin::purge::Dispatcher;
 use origin::rendered::Rendered;
 use origin::store::backup::BackupError;
 use origin::store::{Settings, Store};
+use origin::sweep::Retention;
 use origin::warm::{InUse, Warmer};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// Invitations of one transaction.
+const INVITATIONS: u32 = 500;
 
 #[derive(Parser)]
 #[command(name = "origin", version, about = "Nextream's origin: writes, their purges, and what the edge reads")]
@@ -81,6 +85,11 @@ enum Command {
         #[command(subcommand)]
         command: StaffCommand,
     },
+    /// Viewers' accounts.
+    Users {
+        #[command(subcommand)]
+        command: UsersCommand,
+    },
     /// Prints an admin token.
     Token {
         #[arg(long, env = "ORIGIN_KEYS")]
@@ -134,6 +143,25 @@ enum StaffCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum UsersCommand {
+    /// Makes one-time tokens with which viewers choose a password (`POST /auth/accept`): for those an import brought, who have
+    /// none, and for those who forgot theirs. Prints one JSON object a line: `email`, `invitation`, `ends_at`.
+    Invite {
+        /// One viewer. An earlier invitation of hers is void.
+        #[arg(long, required_unless_present = "without_password", conflicts_with = "without_password")]
+        email: Option<String>,
+        /// Every viewer who has no password and no open invitation; asked for again, those who let theirs pass.
+        #[arg(long)]
+        without_password: bool,
+        /// How long an invitation may be taken up.
+        #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=90))]
+        valid_days: u16,
+        #[command(flatten)]
+        store: Settings,
+    },
+}
+
 #[derive(Parser)]
 struct Serve {
     #[arg(long, env = "ORIGIN_LISTEN", default_value = "127.0.0.1:8080")]
@@ -165,6 +193,8 @@ struct Serve {
     /// After a purge the edge has, so many of the documents it touched are fetched by the edge ahead of viewers; 0: none.
     #[arg(long, env = "ORIGIN_WARM", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
     warm: u16,
+    #[command(flatten)]
+    retention: Retention,
     /// Redis in which processes share what they rendered: redis://host:port/database.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
@@ -243,6 +273,8 @@ enum CliError {
     #[error(transparent)]
     Staff(#[from] auth::accounts::CreateError),
     #[error(transparent)]
+    Invite(#[from] auth::accounts::InviteError),
+    #[error(transparent)]
     Store(origin::error::StoreError),
     #[error("the password cannot be read: {0}")]
     Password(std::io::Error),
@@ -301,6 +333,25 @@ async fn run(command: Command) -> Result<(), CliError> {
             store.close().await;
             Ok(())
         }
+        Command::Users { command: UsersCommand::Invite { email, valid_days, store, .. } } => {
+            let lifetime_ms = i64::from(valid_days) * 24 * 3600 * 1000;
+            let store = open(&store).await?;
+            let mut after = String::new();
+            loop {
+                let (invitations, last) = match &email {
+                    Some(email) => (vec![auth::accounts::invite_viewer(&store, email, lifetime_ms).await?], None),
+                    None => auth::accounts::invite_viewers(&store, &after, INVITATIONS, lifetime_ms).await?,
+                };
+                // Committed first: what is printed is good.
+                for invitation in invitations {
+                    println!("{}", serde_json::to_string(&invitation)?);
+                }
+                let Some(last) = last else { break };
+                after = last;
+            }
+            store.close().await;
+            Ok(())
+        }
         Command::Token { keys, subject, role, lifetime_s } => {
             let role = role.into();
             println!("{}", keys::load(&keys)?.admin_token(&subject, role, lifetime_s)?);
@@ -346,7 +397,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     if arguments.role.contains(&Role::Jobs) {
         let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url.clone());
         jobs.spawn(dispatcher.map_err(CliError::Client)?.run(stopped.clone()));
-        jobs.spawn(auth::sweep::run(store.clone(), stopped.clone()));
+        jobs.spawn(origin::sweep::run(store.clone(), arguments.retention, stopped.clone()));
         jobs.spawn(origin::schedule::run(store.clone(), stopped.clone()));
         jobs.spawn(origin::similar::run(store.clone(), stopped));
     }

@@ -103,6 +103,11 @@ impl Dispatcher {
             // Not knowing what the journal needs, an empty batch at the end of the log asks for it.
             let first_seq = self.next_seq.unwrap_or(head.seq + 1).clamp(1, head.seq + 1);
             let mut purges = snapshot.purges_after(first_seq - 1, BATCH_PURGES).await?;
+            if purges.first().is_some_and(|first| first.seq > first_seq) {
+                drop(snapshot);
+                self.replace_log(&head, "the edge needs purges that are kept no longer").await?;
+                continue;
+            }
             let replaces = snapshot.replaced_logs().await?;
             let after_mark = snapshot.mark_of(first_seq - 1).await?;
             drop(snapshot);

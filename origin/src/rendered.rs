@@ -9,8 +9,8 @@ use crate::store::Snapshot;
 use axum::body::Bytes;
 use kv_schemas::entry::EntryHead;
 use kv_schemas::header::SURROGATE_AS_OF;
-use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery};
-use kv_schemas::{AsOf, Purge};
+use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery};
+use kv_schemas::{AsOf, PerClass, Purge};
 use redis::AsyncCommands;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,15 +83,18 @@ impl Rendered {
             }
             let now_ms = crate::now_ms();
             let purges = if continues { snapshot.purges_after(asked.since, PURGES).await? } else { Vec::new() };
-            // Of another log, or at the beginning, nothing is known of what came before.
-            let floor = if continues { 0 } else { head.seq };
+            // Of another log, or at the beginning, nothing is known of what came before; nor of what is kept no longer.
+            let follows = purges.first().is_some_and(|first| first.seq == asked.since.saturating_add(1));
+            let floor = match continues && follows {
+                true => Floor::default(),
+                false => Floor { soft: head.seq, hard: head.seq },
+            };
             let until = purges.last().map_or(head.seq, |last| last.seq);
             let delta = JournalDelta {
                 log_id: head.log_id,
                 clock: JournalClock { epoch: 0, at_ms: now_ms },
                 head: head.seq,
-                floor_soft: floor,
-                floor_hard: floor,
+                floors: PerClass::new(|_| floor),
                 until,
                 purges: purges.iter().map(delta_of).collect(),
             };
@@ -216,8 +219,7 @@ mod tests {
             log_id: log_id.clone(),
             clock: JournalClock { epoch: 0, at_ms: 0 },
             head,
-            floor_soft: floor,
-            floor_hard: floor,
+            floors: PerClass::new(|_| Floor { soft: floor, hard: floor }),
             until: head,
             purges: (after + 1..=head)
                 .map(|seq| DeltaPurge { seq, mode: kv_schemas::PurgeMode::Soft, all: true, keys: Vec::new() })

@@ -51,8 +51,10 @@ pub async fn turn(store: &Store) -> Result<Option<i64>, StoreError> {
             return Ok(next_ms);
         }
         let mut write = store.write().await?;
+        // One moment for all of it, taken now that others have done writing: what passes later is due at the next look.
+        let now_ms = now();
         // Appearing purges softly and going hard: two purges, so that what comes does not fall with what goes.
-        let (mut appearing, mut going) = (Edits::by("schedule"), Edits::by("schedule"));
+        let (mut appearing, mut going) = (Edits::at("schedule", now_ms), Edits::at("schedule", now_ms));
         for before in write.due_titles(now_ms, BATCH).await? {
             let shown = before.input.shown_at(now_ms);
             let after = Record { input: before.input.due_at(now_ms), ..moved(&before, shown, now_ms) };
@@ -87,5 +89,6 @@ async fn turn_one<I: Edited>(
         return appearing.put(write, "appear", Some(before), &mut after, None).await;
     }
     // Its time has passed without a difference.
-    I::put(write, &mut after, now()).await.map(|_| ())
+    let now_ms = after.updated_at_ms;
+    I::put(write, &mut after, now_ms).await.map(|_| ())
 }

@@ -400,6 +400,7 @@ async fn editors_and_viewers_of_admin_data_see_no_accounts_and_the_last_admin_st
             ("GET", "/admin/v1/users"),
             ("GET", "/admin/v1/users/x"),
             ("PATCH", "/admin/v1/users/x"),
+            ("POST", "/admin/v1/users/x/invitation"),
             ("GET", "/admin/v1/staff"),
             ("POST", "/admin/v1/staff"),
             ("PATCH", "/admin/v1/staff/x"),
@@ -454,4 +455,110 @@ async fn an_invitation_works_once_and_lets_nobody_else_choose_the_password() {
     };
     let forged = service.app.keys.sign(claims, 60).unwrap();
     assert_eq!(service.get("/admin/v1/titles", &forged).await.problem(), "token-revoked");
+}
+
+#[tokio::test]
+async fn purges_of_people_and_keys_are_admins_alone() {
+    let service = People::start().await;
+    service.titles(&["heat"]).await;
+    let ada = service.viewer("ada@example.org").await;
+    service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
+    let private = service.as_of().await.seq;
+    service.post("/auth/logout", json!({"refresh_token": ada.refresh})).await;
+    let admin = service.admin_token();
+    let seqs = |got: &common::people::Got| -> Vec<u64> {
+        got.json()["items"].as_array().unwrap().iter().map(|item| item["seq"].as_u64().unwrap()).collect()
+    };
+    let all = service.get("/admin/v1/purges", &admin).await;
+    assert_eq!(seqs(&all), [private + 1, private, 1]);
+    for role in [StaffRole::Viewer, StaffRole::Editor] {
+        let token = service.app.keys.admin_token("x", role, 60).unwrap();
+        let sub = service.subject(&ada);
+        for query in ["", "?mode=hard", &format!("?key=viewer:{sub}"), &format!("?actor={sub}")] {
+            let got = service.get(&format!("/admin/v1/purges{query}"), &token).await;
+            assert!(!got.body.contains(&sub) && !got.body.contains(&ada.session), "{role:?} {query}: {got:?}");
+        }
+        assert_eq!(seqs(&service.get("/admin/v1/purges?limit=1", &token).await), [1], "{role:?}: the page is full");
+        for seq in [private, private + 1] {
+            let got = service.get(&format!("/admin/v1/purges/{seq}"), &token).await;
+            assert_eq!(got.problem(), "not-found", "{role:?}");
+            assert_eq!(got.body, service.get("/admin/v1/purges/999", &token).await.body, "as if there were none");
+            assert_eq!(service.get(&format!("/admin/v1/purges/{seq}"), &admin).await.status, StatusCode::OK);
+        }
+        assert_eq!(service.get("/admin/v1/purges/1", &token).await.status, StatusCode::OK);
+    }
+    let editor = service.app.keys.admin_token("ed", StaffRole::Editor, 60).unwrap();
+    let before = service.as_of().await;
+    for key in ["user:x", "session:x", "viewer:x", "jwks", "url:/.well-known/jwks.json", "url:/v1/me"] {
+        let body = json!({"keys": ["title:heat", key]});
+        for path in ["/admin/v1/purges", "/admin/v1/purges?dry_run=true"] {
+            let got = service.call("POST", path, &editor, Some(body.clone())).await;
+            assert_eq!(got.problem(), "role", "{key} {path}");
+        }
+        let got = service.call("POST", "/admin/v1/purges?dry_run=true", &admin, Some(body)).await;
+        assert_eq!(got.status, StatusCode::OK, "{key}");
+    }
+    assert_eq!(service.as_of().await, before);
+    let body = json!({"keys": ["title:heat", "users", "url:/v1/home"]});
+    let got = service.call("POST", "/admin/v1/purges", &editor, Some(body)).await;
+    assert_eq!(got.status, StatusCode::ACCEPTED, "{got:?}");
+}
+
+/// PostgreSQL keeps no U+0000 in a text.
+#[tokio::test]
+async fn a_nul_in_a_path_a_parameter_or_a_body_is_refused_where_it_stands() {
+    let service = People::start().await;
+    service.titles(&["heat"]).await;
+    let ada = service.viewer("ada@example.org").await;
+    let admin = service.admin_token();
+    let cursor = Base64UrlUnpadded::encode_string(br#"["||0|name|false",{"value":"a\u0000","id":"x"}]"#);
+    for (path, token) in [
+        ("/admin/v1/users/a%00b", &admin),
+        ("/admin/v1/staff/a%00b", &admin),
+        ("/admin/v1/titles/a%00b", &admin),
+        ("/admin/v1/series/a%00b/seasons/1", &admin),
+        ("/admin/v1/purges/1%00", &admin),
+        ("/v1/people/a%00b", &admin),
+        ("/v1/series/a%00b/seasons/1", &admin),
+        ("/v1/series/a/seasons/1%00", &admin),
+    ] {
+        let got = service.get(path, token).await;
+        assert!(matches!(got.status.as_u16(), 400 | 404), "{path}: {got:?}");
+    }
+    for (path, at) in [
+        ("/admin/v1/purges?actor=a%00b", "actor"),
+        ("/admin/v1/purges?key=a%00b", "key"),
+        ("/admin/v1/users?email=a%00b", "email"),
+        ("/admin/v1/users?cursor=a%00b", "cursor"),
+        ("/admin/v1/titles?cursor=a%00b", "cursor"),
+        ("/admin/v1/audit?actor=a%00b", "actor"),
+        ("/admin/v1/audit?id=a%00b", "id"),
+        ("/v1/search?q=a%00b", "q"),
+        (&format!("/v1/catalog?cursor={cursor}"), "cursor"),
+    ] {
+        let got = service.get(path, &admin).await;
+        assert_eq!(got.status, StatusCode::BAD_REQUEST, "{path}: {got:?}");
+        assert_eq!(got.json()["errors"][0]["at"], at, "{path}: {got:?}");
+    }
+    for method in ["DELETE", "PUT"] {
+        for path in ["/v1/me/watch-list/a%00b", "/auth/sessions/a%00b"] {
+            let got = service.call(method, path, &ada.access, None).await;
+            assert!(matches!(got.status.as_u16(), 400 | 404 | 405), "{method} {path}: {got:?}");
+        }
+    }
+    let email = "eve@example.org";
+    for (method, path, token, body, at) in [
+        ("POST", "/auth/login", "", json!({"email": email, "password": "a\0b"}), "/password"),
+        ("POST", "/auth/register", "", json!({"email": email, "password": "correct\0horse"}), "/password"),
+        ("PATCH", "/v1/me", &ada.access, json!({"name": "a\0b"}), "/name"),
+        ("POST", "/admin/v1/purges", &admin, json!({"keys": ["a"], "reason": "a\0b"}), "/reason"),
+        ("POST", "/admin/v1/titles", &admin, json!({"name": "a\0b"}), "/name"),
+        ("PUT", "/admin/v1/titles/x", &admin, json!({"name": "X", "translations": {"d\0": {}}}), "/translations/d\0"),
+        ("POST", "/admin/v1/titles/bulk", &admin, json!({"items": [{"id": "a\0", "delete": true}]}), "/items/0/id"),
+        ("POST", "/admin/v1/staff", &admin, json!({"email": email, "role": "editor", "name": "a\0"}), "/name"),
+    ] {
+        let got = service.call(method, path, token, Some(body)).await;
+        assert!(matches!(got.status.as_u16(), 400 | 422), "{path}: {got:?}");
+        assert_eq!(got.json()["errors"][0]["at"], at, "{path}: {got:?}");
+    }
 }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use common::people::{PASSWORD, People};
 use kv_schemas::PurgeMode;
 use kv_schemas::claims::{StaffRole, ViewerClaims};
+use origin::auth::accounts;
 use origin::keys::EXPECT_VIEWER;
 use serde_json::json;
 
@@ -297,7 +298,8 @@ async fn a_session_ends_by_itself_and_is_taken_away() {
     service.database.sql(&over, &over).await;
     assert_eq!(service.get("/v1/me", &ada.access).await.problem(), "token-revoked");
     assert_eq!(service.refresh(&ada.refresh).await.unwrap_err(), "refresh-refused");
-    assert_eq!(origin::auth::sweep::once(&service.app.store).await.unwrap(), 1);
+    let kept = origin::sweep::Retention { keep_purges_days: 0, keep_audit_days: 0 };
+    assert_eq!(origin::sweep::once(&service.app.store, kept).await.unwrap().sessions, 1);
     assert_eq!((service.database.count("session").await, service.database.count("refresh_token").await), (1, 1));
     assert_eq!(service.get("/v1/me", &eve.access).await.status, StatusCode::OK);
 }
@@ -315,4 +317,54 @@ async fn the_device_used_longest_ago_makes_room() {
     assert_eq!(service.get("/v1/me", &first.access).await.problem(), "token-revoked");
     let devices = service.get("/auth/sessions", &last.access).await.json();
     assert_eq!(devices["items"].as_array().unwrap().len(), origin::auth::SESSIONS_MAX);
+}
+
+#[tokio::test]
+async fn a_viewer_an_import_brought_is_invited_to_choose_a_password_and_logs_in() {
+    let service = People::start().await;
+    let users = concat!(
+        r#"{"_id":{"$oid":"5f0000000000000000000001"},"email":"Ada@Example.org","name":"Ada","password":"$2b$10$x"}"#,
+        "\n",
+        r#"{"_id":{"$oid":"5f0000000000000000000002"},"email":"eve@example.org"}"#
+    );
+    let mapping = origin::import::mongo::Mapping::default();
+    let batch = origin::import::read_collection(std::path::Path::new("users.json"), users, None, &mapping).unwrap();
+    let report = origin::import::write(&service.app.store, batch, |_| {}).await.unwrap();
+    assert_eq!(report.viewers_created, 2, "{report}");
+    let log_in = |password: &str| {
+        let body = json!({"email": "ada@example.org", "password": password});
+        service.post("/auth/login", body)
+    };
+    for password in ["", PASSWORD, "$2b$10$x"] {
+        assert_eq!(log_in(password).await.problem(), "credentials", "nobody before her");
+    }
+    let (invited, last) = accounts::invite_viewers(&service.app.store, "", 10, 60_000).await.unwrap();
+    let emails: Vec<_> = invited.iter().map(|one| one.email.as_str()).collect();
+    assert_eq!(emails, ["ada@example.org", "eve@example.org"]);
+    let again = accounts::invite_viewers(&service.app.store, &last.unwrap(), 10, 60_000).await.unwrap();
+    assert!(again.0.is_empty() && again.1.is_none());
+    assert!(accounts::invite_viewers(&service.app.store, "", 10, 60_000).await.unwrap().0.is_empty(), "open ones stay");
+    let accept = |path: &'static str, invitation: &str| {
+        service.post(path, json!({"invitation": invitation, "password": PASSWORD}))
+    };
+    let staffs = accept("/auth/staff/accept", &invited[0].invitation).await;
+    assert_eq!(staffs.problem(), "invitation-refused", "viewers are no staff");
+    let taken = accept("/auth/accept", &invited[0].invitation).await;
+    assert_eq!(taken.status, StatusCode::NO_CONTENT, "{taken:?}");
+    assert_eq!(accept("/auth/accept", &invited[0].invitation).await.problem(), "invitation-refused", "once");
+    let ada = service.log_in("ada@example.org").await;
+    // Who forgot it: one at a time, by the command line or by an admin; a session there was is over.
+    let one = accounts::invite_viewer(&service.app.store, " ADA@example.org", 60_000).await.unwrap();
+    let path = format!("/admin/v1/users/{}/invitation", service.subject(&ada));
+    let other = service.call("POST", &path, &service.admin_token(), None).await;
+    assert_eq!(other.status, StatusCode::CREATED, "{other:?}");
+    assert_eq!(accept("/auth/accept", &one.invitation).await.problem(), "invitation-refused", "void since the second");
+    let second = other.json()["invitation"].as_str().unwrap().to_string();
+    assert_eq!(accept("/auth/accept", &second).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(service.get("/v1/me", &ada.access).await.problem(), "token-revoked");
+    for nobody in ["nobody@example.org", "no address"] {
+        assert!(accounts::invite_viewer(&service.app.store, nobody, 60_000).await.is_err(), "{nobody}");
+    }
+    let over = accounts::invite_viewer(&service.app.store, "eve@example.org", -1).await.unwrap();
+    assert_eq!(accept("/auth/accept", &over.invitation).await.problem(), "invitation-refused");
 }

@@ -96,7 +96,7 @@ async fn a_restore_that_fails_leaves_nothing_and_a_database_in_use_is_refused() 
     let service = filled().await;
     let file = back_up(&service.app.store).await;
     let refused = service.app.store.restore(file.as_slice()).await.unwrap_err();
-    assert!(matches!(refused, BackupError::NotEmpty), "{refused}");
+    assert!(matches!(refused, BackupError::NotEmpty(_)), "{refused}");
     let fresh = Service::start().await;
     let before = fresh.app.store.snapshot().await.unwrap().as_of;
     let half = &file[..file.len() - 20];
@@ -109,6 +109,18 @@ async fn a_restore_that_fails_leaves_nothing_and_a_database_in_use_is_refused() 
         assert!(snapshot.title("heat").await.unwrap().is_none());
     }
     fresh.app.store.restore(file.as_slice()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_holds_anything_at_all_is_not_written_over() {
+    let file = back_up(&filled().await.app.store).await;
+    // Accounts are made without a purge: the log alone does not tell.
+    let service = Service::start().await;
+    let body = r#"{"email":"ada@example.org","password":"correct horse"}"#;
+    assert_eq!(service.call("POST", "/auth/register", body).await.status(), StatusCode::ACCEPTED);
+    let refused = service.app.store.restore(file.as_slice()).await.unwrap_err();
+    assert!(matches!(refused, BackupError::NotEmpty(_)), "{refused}");
+    assert_eq!(service.database.count("account").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,6 +54,25 @@ async fn a_document_is_for_those_it_was_rendered_for_and_tags_are_answered_from_
     );
 }
 
+/// Rounded down, whoever is downstream would add the rest of a second to the life of what is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_a_kept_document_is_rounded_up() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    let age = || async { service.ask("GET", "/v1/titles/heat", "", &[]).await.headers().get("age").cloned() };
+    assert_eq!(age().await, None, "rendered now");
+    let began = std::time::Instant::now();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let young = age().await.expect("it was kept");
+    if began.elapsed().as_millis() < 900 {
+        assert_eq!(young, "1", "a fiftieth of a second is a second");
+    }
+    let etag = service.ask("GET", "/v1/titles/heat", "", &[]).await.headers()["etag"].to_str().unwrap().to_string();
+    let again = service.ask("GET", "/v1/titles/heat", "", &[("if-none-match", &etag)]).await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    assert!(again.headers().contains_key("age"), "a 304 says how old what it confirms is");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_log_makes_everything_be_rendered_anew() {
     let service = Service::start().await;

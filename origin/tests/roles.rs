@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use origin::http::Role;
 use serde_json::json;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn a_role_serves_its_own_routes_and_no_other() {
@@ -109,6 +110,58 @@ async fn a_full_service_still_says_how_it_is() {
     }
     drop(taken);
     assert_eq!(told.recv().await, Some(StatusCode::CREATED));
+}
+
+/// Sends the head and one byte of a body, and no more.
+async fn slow(address: std::net::SocketAddr, path: &str) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_come_slowly_take_nobodys_place() {
+    let limits = ["auth=1/0/0".parse().unwrap()];
+    let service = People(Service::shaped(Database::fresh(), &[Role::Auth], &limits).await);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = service.router.clone();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut slow_ones = Vec::new();
+    for _ in 0..5 {
+        slow_ones.push(slow(address, "/auth/login").await);
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    // One place and no queue: it is free.
+    let body = json!({"email": "ada@example.org", "password": "correct horse"});
+    let got = service.post("/auth/login", body).await;
+    assert_eq!(got.problem(), "credentials");
+    // And they are told off in time.
+    let mut answer = vec![0; 64];
+    let read = tokio::time::timeout(std::time::Duration::from_secs(8), slow_ones[0].read(&mut answer)).await;
+    let answer = String::from_utf8_lossy(&answer[..read.expect("in time").unwrap()]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_published_keys_are_had_while_log_ins_are_shed() {
+    let limits = ["auth=1/0/0".parse().unwrap()];
+    let service = Arc::new(People(Service::shaped(Database::fresh(), &[Role::Auth], &limits).await));
+    let taken = service.app.store.write().await.unwrap();
+    let inside = {
+        let service = Arc::clone(&service);
+        let body = json!({"email": "ada@example.org", "password": "correct horse"});
+        tokio::spawn(async move { service.post("/auth/register", body).await })
+    };
+    while service.app.auth.hasher.hashed() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(service.post("/auth/refresh", json!({"refresh_token": "x"})).await.problem(), "overloaded");
+    assert_eq!(service.get("/.well-known/jwks.json", "").await.status, StatusCode::OK);
+    drop(taken);
+    assert_eq!(inside.await.unwrap().status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]

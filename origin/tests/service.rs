@@ -3,11 +3,14 @@ mod common;
 
 use axum::http::StatusCode;
 use common::{Service, text};
+use futures_util::FutureExt;
 use kv_schemas::{PurgeAck, PurgeBatch, PurgeMode};
 use origin::purge::Dispatcher;
 use origin::schedule;
-use origin::store::{LoggedPurge, Store};
+use origin::store::{LoggedPurge, Store, Swept};
+use origin::sweep::{self, Retention};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_write_whose_purge_cannot_be_logged_never_was() {
@@ -156,6 +159,21 @@ async fn a_title_whose_time_is_over_is_not_seen_even_if_no_schedule_runs() {
     for page in ["/v1/titles/heat", "/v1/catalog", "/v1/catalog?genre=crime"] {
         assert!(!text(service.call("GET", page, "").await).await.contains("Heat"), "{page}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_goes_on_and_its_purge_is_told_though_whoever_asked_for_it_has_gone() {
+    let service = Service::start().await;
+    let store = service.app.store.clone();
+    let mut write = store.write().await.unwrap();
+    let purge = LoggedPurge { keys: &[], mode: PurgeMode::Soft, reason: None, actor: None };
+    let seq = write.purge(purge).await.unwrap();
+    // The client leaves, or its time is over, in the middle of the commit.
+    assert!(write.commit().now_or_never().is_none());
+    for told in [&store.committed, &store.changed] {
+        tokio::time::timeout(Duration::from_secs(5), told.notified()).await.expect("the dispatcher is not told");
+    }
+    assert_eq!(store.snapshot().await.unwrap().as_of.seq, seq);
 }
 
 #[tokio::test]
@@ -321,6 +339,63 @@ async fn delivery_is_in_order_survives_failures_and_goes_on_where_the_journal_ne
     tokio::spawn(dispatcher.run(stopped));
     eventually("what was lost", || journal.taken.lock().unwrap().len() == 605).await;
     assert_eq!(*journal.taken.lock().unwrap(), (1..=605).collect::<Vec<_>>());
+}
+
+/// Everything there is becomes so old that it is kept no longer.
+async fn sweep_old(service: &Service) -> Swept {
+    let old =
+        "UPDATE purge_log SET committed_at_ms = 0; UPDATE audit SET at_ms = 0; UPDATE idempotency SET created_ms = 0";
+    service.database.sql(old, old).await;
+    let kept = Retention { keep_purges_days: 30, keep_audit_days: 365 };
+    sweep::once(&service.app.store, kept).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_kept_so_long_and_no_longer_and_nothing_that_was_purged_comes_back() {
+    let service = Service::start().await;
+    let keyed = [("idempotency-key", "k")];
+    let create = || service.ask("POST", "/admin/v1/titles", r#"{"id":"heat","name":"Heat"}"#, &keyed);
+    assert_eq!(create().await.status(), StatusCode::CREATED);
+    assert!(text(service.call("GET", "/v1/titles/heat", "").await).await.contains("Heat"));
+    service.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Ronin"}"#).await;
+    let last = service.call("PUT", "/admin/v1/titles/up", r#"{"name":"Up"}"#).await;
+    let last = last.headers()["surrogate-as-of"].clone();
+    let for_ever = Retention { keep_purges_days: 0, keep_audit_days: 0 };
+    assert_eq!(sweep::once(&service.app.store, for_ever).await.unwrap(), Swept::default());
+    let young = Retention { keep_purges_days: 1, keep_audit_days: 1 };
+    assert_eq!(sweep::once(&service.app.store, young).await.unwrap(), Swept::default(), "nothing is a day old");
+    let swept = sweep_old(&service).await;
+    assert_eq!((swept.purges, swept.audit, swept.answers), (2, 3, 1), "the youngest purge is the log's state");
+    assert_eq!(service.call("GET", "/admin/v1/purges/2", "").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(service.call("GET", "/admin/v1/purges/3", "").await.status(), StatusCode::OK);
+    let listed = text(service.call("GET", "/admin/v1/purges?key=none", "").await).await;
+    assert_eq!(listed, r#"{"items":[],"next_cursor":null}"#, "nothing lies below");
+    // What was rendered before the purge that is gone now.
+    let shown = service.call("GET", "/v1/titles/heat", "").await;
+    assert_eq!(shown.headers()["surrogate-as-of"], last);
+    assert!(text(shown).await.contains("Ronin"));
+    assert_eq!(create().await.status(), StatusCode::CONFLICT, "its key is free again, its id is not");
+}
+
+#[tokio::test]
+async fn an_edge_that_needs_purges_that_are_kept_no_longer_is_given_a_new_log() {
+    let service = Service::start().await;
+    log(&service.app.store, 5).await;
+    let before = service.app.store.snapshot().await.unwrap().as_of;
+    assert_eq!(sweep_old(&service).await.purges, 4);
+    let journal = FakeJournal::default();
+    *journal.next_seq.lock().unwrap() = 3;
+    let url = journal.start().await;
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
+    tokio::spawn(dispatcher.run(stopped));
+    for _ in 0..500 {
+        if service.app.store.snapshot().await.unwrap().as_of.log_id != before.log_id {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the log is what it was");
 }
 
 #[tokio::test]

@@ -1,20 +1,19 @@
 //! The journal object: the decision about batches is the engine's own ([`decide`]); its table is a vector here.
-use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery};
-use kv_schemas::{LogId, PurgeAck, PurgeBatch, PurgeMode, Seq};
+use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery};
+use kv_schemas::{KeyClass, LogId, PerClass, PurgeAck, PurgeBatch, PurgeMode, Seq};
 use std::collections::HashMap;
 use surrogate_cache::intake::{Intake, JournalHead, decide};
 
 /// Small, so that floors, pages and cold starts all happen.
-const PURGES_KEPT: usize = 24;
+const PURGES_KEPT: PerClass<usize> = PerClass { content: 24, session: 12, viewer: 6 };
+const COLD: PerClass<usize> = PerClass { content: 8, session: 4, viewer: 1 };
 const PAGE: usize = 4;
-const COLD: Seq = 8;
 
 #[derive(Clone)]
 struct State {
     log_id: LogId,
     head: Seq,
-    floor_soft: Seq,
-    floor_hard: Seq,
+    floors: PerClass<Floor>,
     mark: u64,
     purges: Vec<DeltaPurge>,
 }
@@ -32,6 +31,27 @@ pub struct Journal {
     epoch: u64,
     /// True times at which purges were accepted.
     accepted: HashMap<(LogId, Seq), u64>,
+}
+
+impl State {
+    /// The purges of a class but for the youngest few.
+    fn all_but_youngest(&self, class: KeyClass, count: usize) -> Vec<DeltaPurge> {
+        let of_class = |purge: &&DeltaPurge| KeyClass::kept_with(KeyClass::bits_of(purge.all, &purge.keys)) == class;
+        self.purges.iter().rev().filter(of_class).skip(count).cloned().collect()
+    }
+}
+
+/// A purge that is not told in detail raises the floor of every class it touches.
+fn raise(floors: &mut PerClass<Floor>, purge: &DeltaPurge) {
+    let to = match purge.mode {
+        PurgeMode::Soft => Floor { soft: purge.seq, hard: 0 },
+        PurgeMode::Hard => Floor::hard(purge.seq),
+    };
+    for class in KeyClass::ALL {
+        if KeyClass::bits_of(purge.all, &purge.keys) & class.bit() != 0 {
+            floors.get_mut(class).raise(to);
+        }
+    }
 }
 
 /// What became of a batch.
@@ -108,7 +128,8 @@ impl Journal {
     }
 
     fn begin(&mut self, log_id: LogId, head: Seq) {
-        self.state = Some(State { log_id, head, floor_soft: 0, floor_hard: head, mark: 0, purges: Vec::new() });
+        let floors = PerClass::new(|_| Floor::hard(head));
+        self.state = Some(State { log_id, head, floors, mark: 0, purges: Vec::new() });
     }
 
     /// A journal that numbers its purges itself begins a log when it is first asked.
@@ -131,10 +152,11 @@ impl Journal {
         state.head = purge.seq;
         state.mark = mark;
         state.purges.push(purge);
-        while state.purges.len() > PURGES_KEPT {
-            let old = state.purges.remove(0);
-            let floor = if old.mode == PurgeMode::Soft { &mut state.floor_soft } else { &mut state.floor_hard };
-            *floor = (*floor).max(old.seq);
+        for class in KeyClass::ALL {
+            for old in state.all_but_youngest(class, *PURGES_KEPT.get(class)) {
+                state.purges.retain(|purge| purge.seq != old.seq);
+                raise(&mut state.floors, &old);
+            }
         }
     }
 
@@ -143,25 +165,17 @@ impl Journal {
         let clock = JournalClock { epoch: self.epoch, at_ms: now_ms.saturating_add_signed(self.offset_ms) };
         let state = self.state.as_ref()?;
         let continues = query.log_id.as_ref() == Some(&state.log_id) && query.since <= state.head;
-        let since = if continues { query.since } else { state.head.saturating_sub(COLD) };
-        let (mut floor_soft, mut floor_hard) = (state.floor_soft, state.floor_hard);
+        let since = if continues { query.since } else { 0 };
+        let mut floors = state.floors;
+        let mut rest: Vec<&DeltaPurge> = state.purges.iter().filter(|purge| purge.seq > since).collect();
         if !continues {
-            for purge in state.purges.iter().filter(|purge| purge.seq <= since) {
-                let floor = if purge.mode == PurgeMode::Soft { &mut floor_soft } else { &mut floor_hard };
-                *floor = (*floor).max(purge.seq);
+            for old in KeyClass::ALL.iter().flat_map(|class| state.all_but_youngest(*class, *COLD.get(*class))) {
+                rest.retain(|purge| purge.seq != old.seq);
+                raise(&mut floors, &old);
             }
         }
-        let rest: Vec<&DeltaPurge> = state.purges.iter().filter(|purge| purge.seq > since).collect();
         let purges: Vec<DeltaPurge> = rest.iter().take(PAGE).map(|purge| (*purge).clone()).collect();
         let until = if rest.len() <= PAGE { state.head } else { purges.last().map_or(since, |purge| purge.seq) };
-        Some(JournalDelta {
-            log_id: state.log_id.clone(),
-            clock,
-            head: state.head,
-            floor_soft,
-            floor_hard,
-            until,
-            purges,
-        })
+        Some(JournalDelta { log_id: state.log_id.clone(), clock, head: state.head, floors, until, purges })
     }
 }

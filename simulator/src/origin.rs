@@ -25,8 +25,14 @@ impl Commit {
     }
 }
 
+/// Keys of every class, some of documents that have others too.
 pub fn key(index: usize) -> SurrogateKey {
-    SurrogateKey::new(format!("k{index}")).expect("a legal key")
+    let class = match index {
+        1 | 4 => "viewer:",
+        3 | 6 => "session:",
+        _ => "",
+    };
+    SurrogateKey::new(format!("{class}k{index}")).expect("a legal key")
 }
 
 fn log_id_of(era: u32) -> LogId {

@@ -174,7 +174,9 @@ impl World {
 
     fn verdict(&mut self, step: usize) -> Result<(), Box<Violation>> {
         for isolate in &self.isolates {
-            if isolate.engine.view.keys_len() > isolate.engine.config.view_keys_max {
+            let content_max = isolate.engine.config.view_keys_max;
+            let others_max = (content_max / 4).max(1);
+            if isolate.engine.view.keys_len() > content_max + 2 * others_max {
                 self.fault.get_or_insert(format!("isolate {}: the view outgrew its bound", isolate.id));
             }
         }
@@ -223,7 +225,7 @@ impl World {
             bound_ms: CONFIG_BOUND_MS,
             soft_window_ms_max: if self.owner == LogOwner::Origin { CONFIG_BOUND_MS } else { u64::MAX },
             sync_timeout_ms: 200,
-            view_keys_max: if self.chance(50) { 4 } else { 64 },
+            view_keys_max: if self.chance(50) { 2 } else { 64 },
             memory_entries_max: 32,
             fill_wait_ms: 300,
             fill_hold_ms: 1_000,

@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 17] = [
+const MUTATIONS: [Mutation; 19] = [
     Mutation {
         name: "an answer is stamped when it is stored, not when its request was sent",
         edits: &[("cache/src/lookup/origin.rs", "_ => Ok(self.sent_at.clone()),", "_ => Ok(engine.view.newest()),")],
@@ -36,18 +36,26 @@ const MUTATIONS: [Mutation; 17] = [
     },
     Mutation {
         name: "what does not fit into the view is forgotten",
+        edits: &[("cache/src/purged.rs", "            floor.raise(Floor { soft: last.soft, hard: last.hard });\n", "")],
+    },
+    Mutation {
+        name: "the floor of content counts for entries of every class",
         edits: &[(
             "cache/src/view.rs",
-            "        self.floor.take(soft, PurgeMode::Soft);\n        self.floor.take(hard, PurgeMode::Hard);\n",
-            "        let _ = (soft, hard);\n",
+            "let others = others.map(|class| self.tables.get(class).floor());",
+            "let others = others.map(|_| self.tables.content.floor());",
         )],
+    },
+    Mutation {
+        name: "what is told as a floor of another class than content is not taken over",
+        edits: &[("cache/src/view.rs", "for class in KeyClass::ALL {", "for class in [KeyClass::Content] {")],
     },
     Mutation {
         name: "a forgotten hard purge counts as a soft one",
         edits: &[(
-            "cache/src/view.rs",
-            "            hard = hard.max(last.hard);",
-            "            soft = soft.max(last.hard);",
+            "cache/src/purged.rs",
+            "Floor { soft: last.soft, hard: last.hard }",
+            "Floor { soft: last.soft.max(last.hard), hard: 0 }",
         )],
     },
     Mutation {

@@ -96,6 +96,22 @@ impl Api {
         tokio::time::sleep(LEASE_OVER).await;
     }
 
+    /// Logs hard purges by one key each, delivers them a thousand at a time, and waits until every view knows.
+    pub async fn purge_each(&self, keys: impl Iterator<Item = String>) {
+        let purges: Vec<_> = keys
+            .map(|key| {
+                let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
+                json!({"seq": seq, "keys": [key], "mode": "hard", "committed_at_ms": 0})
+            })
+            .collect();
+        for some in purges.chunks(1_000) {
+            let batch = json!({"log_id": LOG, "first_seq": some[0]["seq"], "purges": some});
+            let taken = self.send_batch(&batch).await;
+            assert_eq!(taken.status, 200, "{taken:?}");
+        }
+        tokio::time::sleep(LEASE_OVER).await;
+    }
+
     async fn deliver(&self, mode: &str, mut purge: serde_json::Value) {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
         (purge["seq"], purge["mode"], purge["committed_at_ms"]) = (json!(seq), json!(mode), json!(0));

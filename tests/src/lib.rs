@@ -18,21 +18,9 @@ pub mod stack;
 pub mod upstream;
 pub mod warmed;
 
-/// A port nobody has right now, below those the system gives to outgoing connections: one of these could take it
-/// before the process it is meant for does.
+/// A port nobody has right now.
 pub fn free_port() -> u16 {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    const FIRST: u32 = 11_000;
-    const COUNT: u32 = 20_000;
-    let start = std::process::id().wrapping_mul(97);
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let port = u16::try_from(FIRST + start.wrapping_add(step) % COUNT).expect("in range");
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port");
+    xtask::process::free_port().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Asks again and again until the answer is what is waited for, or fails after `limit`.

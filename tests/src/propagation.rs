@@ -124,7 +124,11 @@ impl fmt::Display for Storm {
             self.errors
         )?;
         writeln!(f, "latency of requests   {}", self.latency_ms)?;
-        writeln!(f, "keys in the view      {} (at most 65536; what is older raised the floor)", self.view_keys)?;
+        writeln!(
+            f,
+            "keys in the view      {} (of content at most 65536; what is older raised the floor)",
+            self.view_keys
+        )?;
         write!(f, "purge {} applied       {} ms after it was acknowledged", self.head, self.applied_ms)
     }
 }

@@ -40,7 +40,7 @@ impl Api {
         if imported.contains("refused") {
             return said(format!("the catalogue of tests/api is refused: {imported}"));
         }
-        let port = crate::postgres::free_port()?;
+        let port = crate::process::free_port()?;
         let mut origin = crate::origin::serve(&state, port, &[], true)?;
         let token = crate::origin::admin_token(&state, "admin", 3_600)?;
         let config = files.join("schemathesis.toml");

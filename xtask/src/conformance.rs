@@ -1,14 +1,13 @@
 //! `cargo xtask conformance`: the public suite http-cache-tests against the edge, twice: as it is by default, and with
 //! the two rules on that RFC 9111 leaves to the cache. `tests/conformance/known.md` names every test that may fail.
 use crate::fleet::{Fleet, Mode, Options};
-use crate::process::{Process, await_answer};
+use crate::process::{Process, await_answer, free_port};
 use crate::proxy::{new_key, vars};
 use crate::ui::{say, tail};
 use crate::{Doing, Error, Result, root, said, setup};
 use clap::Args;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 #[derive(Args, Default)]
@@ -68,12 +67,6 @@ fn known(text: &str) -> Result<Known> {
     Ok(known)
 }
 
-/// A port nobody has, below those the system gives to outgoing connections.
-fn free_port(from: u16) -> Result<u16> {
-    let port = (from..from + 400).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    port.ok_or_else(|| Error::Said("no free port was found".into()))
-}
-
 fn suite_file(suite: &Path, name: &str) -> PathBuf {
     let new = suite.join("test-engine").join(name);
     if new.exists() { new } else { suite.join(name) }
@@ -109,7 +102,7 @@ impl Conformance {
         let text = std::fs::read_to_string(folder.join("known.md")).doing("cannot read known.md")?;
         let known = known(&text)?;
         let temporary = tempfile::tempdir().doing("cannot make a temporary folder")?;
-        let server_port = free_port(18_000)?;
+        let server_port = free_port()?;
         let mut command = setup::node_command("node");
         command.arg(suite_file(&suite, "server/server.mjs")).current_dir(&suite);
         command.env("npm_config_protocol", "http").env("npm_config_port", server_port.to_string());
@@ -121,7 +114,7 @@ impl Conformance {
             let state = temporary.path().join(if on { "on" } else { "off" });
             let fleet = Fleet::start(Options {
                 state,
-                ports: vec![vec![free_port(server_port + 1)?]],
+                ports: vec![vec![free_port()?]],
                 mode: Mode::Proxy,
                 origin_url: format!("http://127.0.0.1:{server_port}"),
                 token_keys: new_key("conformance")?.public_jwks().map_err(|error| Error::Said(error.to_string()))?,

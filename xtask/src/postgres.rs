@@ -48,11 +48,6 @@ pub enum Durable {
     No,
 }
 
-pub fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).doing("no free port")?;
-    Ok(listener.local_addr().doing("no free port")?.port())
-}
-
 /// Runs a program as the user the server runs as.
 fn as_server(program: &Path) -> Result<Command> {
     if !nix::unistd::geteuid().is_root() {
@@ -213,7 +208,7 @@ impl Postgres {
 impl Server {
     /// `leaves` is removed in the end.
     fn start(bin: &Path, data: PathBuf, log: PathBuf, leaves: &Path) -> Result<Self> {
-        let port = free_port()?;
+        let port = crate::process::free_port()?;
         let mut command = as_server(&bin.join("postgres"))?;
         command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
         let keeper = Keeper::start(&command, &log, leaves)?;

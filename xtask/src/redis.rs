@@ -16,7 +16,7 @@ pub struct Redis {
 impl Redis {
     pub fn start() -> Result<Self> {
         let folder = tempfile::tempdir().doing("no temporary folder")?;
-        let port = crate::postgres::free_port()?;
+        let port = crate::process::free_port()?;
         let data = folder.path().join("data");
         std::fs::create_dir(&data).doing("no temporary folder")?;
         let mut server = Command::new("redis-server");

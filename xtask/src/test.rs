@@ -68,13 +68,13 @@ impl Test {
         say("setting up");
         setup::all()?;
         setup::components()?;
-        setup::databases()?;
         for one in STEPS {
             if self.only.is_none_or(|only| only == one) {
                 say(format!("\n{one:?}").to_lowercase());
                 match one {
                     Step::Lint => lint()?,
                     Step::Unit => {
+                        setup::databases()?;
                         tests(&["--workspace", "--exclude", "e2e"])?;
                         on_postgres()?;
                     }
@@ -115,8 +115,8 @@ fn cargo_run(package: &str, arguments: &[&str]) -> Result<()> {
 fn lint() -> Result<()> {
     cargo("checking the format", &["fmt", "--all", "--check"])?;
     cargo("clippy, natively", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    let wasm = ["clippy", "-p", "edge", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"];
-    cargo("clippy, for the Worker", &wasm)
+    let wasm = ["clippy", "-p", "edge", "-p", "journal", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"];
+    cargo("clippy, for the Workers", &wasm)
 }
 
 /// cargo's own output is shown: its closing lines are the result.
@@ -151,21 +151,24 @@ fn build() -> Result<()> {
             ));
         }
     }
-    for environment in ["", "staging", "production"] {
-        let mut wrangler = setup::node_command("wrangler");
-        // The Worker was built a moment ago; wrangler's own build step would do it again three times.
-        wrangler.args(["deploy", "--dry-run", "--env", environment]).env("EDGE_IS_BUILT", "1");
-        let name = if environment.is_empty() { "dev" } else { environment };
-        step(
-            &format!("wrangler's dry run for {name}"),
-            &setup::logs().join(format!("wrangler-{name}.log")),
-            &mut wrangler,
-        )?;
+    for (worker, config) in [("journal", "journal/wrangler.toml"), ("edge", "wrangler.toml")] {
+        for environment in ["", "staging", "production"] {
+            let mut wrangler = setup::node_command("wrangler");
+            // The Workers were built a moment ago; wrangler's own build step would do it again six times.
+            wrangler.args(["deploy", "--dry-run", "--config", config, "--env", environment]).env("EDGE_IS_BUILT", "1");
+            let name = if environment.is_empty() { "dev" } else { environment };
+            step(
+                &format!("wrangler's dry run of {worker} for {name}"),
+                &setup::logs().join(format!("wrangler-{worker}-{name}.log")),
+                &mut wrangler,
+            )?;
+        }
     }
     Ok(())
 }
 
 fn end_to_end() -> Result<()> {
+    setup::databases()?;
     setup::build_origin()?;
     tests(&["-p", "e2e"])
 }

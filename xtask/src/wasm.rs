@@ -16,8 +16,17 @@ pub struct Size {
 }
 
 /// Crates every Worker may be made of, and what pins the tools.
-const SHARED_SOURCES: [&str; 7] =
-    ["cache", "kv-schemas", "tokens", "Cargo.toml", "Cargo.lock", "package-lock.json", "xtask/src/wasm.rs"];
+const SHARED_SOURCES: [&str; 9] = [
+    "cache",
+    "gateway-rules",
+    "kv-schemas",
+    "platform",
+    "tokens",
+    "Cargo.toml",
+    "Cargo.lock",
+    "package-lock.json",
+    "xtask/src/wasm.rs",
+];
 
 /// Features of Wasm that rustc's target and wasm-bindgen use; not all there are, so that no newer encoding slips in.
 const FEATURES: [&str; 7] = [
@@ -31,7 +40,7 @@ const FEATURES: [&str; 7] = [
 ];
 
 /// The crates that are Workers.
-pub const WORKERS: [&str; 1] = ["edge"];
+pub const WORKERS: [&str; 2] = ["journal", "edge"];
 
 /// Builds all Workers.
 pub fn build_all() -> Result<Vec<(&'static str, Size)>> {
@@ -101,8 +110,10 @@ fn compile(package: &str, out: &Path) -> Result<()> {
     let write = |name: &str, text: String| std::fs::write(stage.join(name), text).doing(format!("cannot write {name}"));
     let bindings = read("index.js")?.replace("import source ", "import ");
     write("index.js", bindings.clone())?;
-    let entry = root().join(package).join("entry.js");
-    std::fs::copy(&entry, stage.join("entry.js")).doing(format!("cannot copy {}", entry.display()))?;
+    for (folder, name) in [(package, "entry.js"), ("platform", "recovery.js")] {
+        let script = root().join(folder).join(name);
+        std::fs::copy(&script, stage.join(name)).doing(format!("cannot copy {}", script.display()))?;
+    }
     bundle(&stage, "bundle.js", &[], &log("bundle"))?;
     write("graph.json", graph(&exports_in(&bindings), &exports_in(&read("bundle.js")?)))?;
     shrink(&stage, &log("shrink"))?;

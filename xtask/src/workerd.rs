@@ -33,12 +33,14 @@ pub fn bundle(dir: &Path) -> Result<()> {
     let into = dir.join("bundle");
     std::fs::create_dir_all(&into).doing(format!("cannot make {}", into.display()))?;
     let miniflare = root().join("node_modules/miniflare/dist/src/workers");
-    let build = root().join("edge/build");
+    let [edge, journal] = ["edge/build", "journal/build"].map(|build| root().join(build));
     let own = root().join("xtask/workers");
     for (from, name) in [
-        (build.join("index.js"), "index.js"),
-        (build.join("index_bg.wasm"), "index_bg.wasm"),
-        (own.join("journal-entry.js"), "journal-entry.js"),
+        (edge.join("index.js"), "edge.js"),
+        (edge.join("index_bg.wasm"), "edge.wasm"),
+        (journal.join("index.js"), "journal.js"),
+        (journal.join("index_bg.wasm"), "journal.wasm"),
+        (own.join("journal-network.js"), "journal-network.js"),
         (own.join("journal-proxy.js"), "journal-proxy.js"),
         (miniflare.join("shared/index.worker.js"), "shared.js"),
         (miniflare.join("shared/zod.worker.js"), "zod.js"),
@@ -50,7 +52,8 @@ pub fn bundle(dir: &Path) -> Result<()> {
         (miniflare.join("ratelimit/ratelimit-object.worker.js"), "limits.js"),
     ] {
         if !from.is_file() {
-            let mend = if from.starts_with(&build) { "cargo xtask build-edge" } else { "cargo xtask setup" };
+            let is_built = from.starts_with(&edge) || from.starts_with(&journal);
+            let mend = if is_built { "cargo xtask build-edge" } else { "cargo xtask setup" };
             return said(format!("{} is missing; run `{mend}` (tools: {})", from.display(), node_bin().display()));
         }
         std::fs::copy(&from, into.join(name)).doing(format!("cannot copy {}", from.display()))?;
@@ -112,10 +115,14 @@ fn cache_services() -> String {
     )
 }
 
-/// The Worker's own modules.
-const EDGE_MODULES: &str = r#"modules = [
-        ( name = "index.js", esModule = embed "bundle/index.js" ),
-        ( name = "./index_bg.wasm", wasm = embed "bundle/index_bg.wasm" ) ]"#;
+/// The modules of one of our Workers.
+fn modules(worker: &str) -> String {
+    format!(
+        r#"modules = [
+        ( name = "index.js", esModule = embed "bundle/{worker}.js" ),
+        ( name = "./index_bg.wasm", wasm = embed "bundle/{worker}.wasm" ) ]"#
+    )
+}
 
 /// KV and the purge journal.
 pub fn global_config(vars: &Vars) -> String {
@@ -132,14 +139,14 @@ const config :Workerd.Config = (
         ( name = "MINIFLARE_NAMESPACE", text = "cache" ),
         ( name = "MINIFLARE_OBJECT", durableObjectNamespace = ( className = "KVNamespaceObject", serviceName = "kv-object" ) ) ] ) ),
     ( name = "journal-object", worker = (
-      {EDGE_MODULES},
+      {modules},
       compatibilityDate = "{COMPATIBILITY_DATE}",
       durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "purge-journal", enableSql = true ) ],
       durableObjectStorage = ( localDisk = "journal-disk" ),
       bindings = [
 {vars}      ] ) ),
     ( name = "journal", worker = (
-      modules = [ ( name = "journal-entry.js", esModule = embed "bundle/journal-entry.js" ) ],
+      modules = [ ( name = "journal-network.js", esModule = embed "bundle/journal-network.js" ) ],
       compatibilityDate = "{COMPATIBILITY_DATE}",
       bindings = [ ( name = "JOURNAL", durableObjectNamespace = ( className = "PurgeJournal", serviceName = "journal-object" ) ) ] ) ),
   ],
@@ -151,24 +158,24 @@ const config :Workerd.Config = (
 );
 "#,
         kv = object("kv-object", "KVNamespaceObject", "kv-namespace.js", "kv-disk"),
+        modules = modules("journal"),
         vars = bindings(vars),
     )
 }
 
-/// The Worker, once more.
+/// The edge's Worker, once more.
 fn isolate(index: usize, vars: &Vars) -> String {
     format!(
         r#"    ( name = "edge-{index}", worker = (
-      {EDGE_MODULES},
+      {modules},
       compatibilityDate = "{COMPATIBILITY_DATE}",
       cacheApiOutbound = "cache",
-      durableObjectNamespaces = [ ( className = "PurgeJournal", uniqueKey = "not-used-here" ) ],
-      durableObjectStorage = ( inMemory = void ),
       bindings = [
         ( name = "CACHE_KV", kvNamespace = "kv" ),
         ( name = "JOURNAL", durableObjectNamespace = ( className = "PurgeJournal", serviceName = "journal-proxy" ) ),
 {counters}{vars}      ] ) ),
 "#,
+        modules = modules("edge"),
         counters = counters::bindings(vars),
         vars = bindings(vars)
     )
@@ -236,4 +243,31 @@ const config :Workerd.Config = (
 "#,
         cache = cache_services(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values a configuration gives a name, in its environments' order: dev, staging, production.
+    fn values(config: &str, name: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(root().join(config)).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='));
+        lines.map(|value| value.trim().trim_matches('"').to_string()).collect()
+    }
+
+    /// Who numbers the purges and how long knowledge of them is good is said to both Workers.
+    #[test]
+    fn the_journals_worker_is_told_what_the_edges_is() {
+        let (edge, journal) = ("wrangler.toml", "journal/wrangler.toml");
+        for name in ["PURGE_LOG", "LEASE_MS"] {
+            assert_eq!(values(edge, name).len(), 3, "{name}");
+            assert_eq!(values(edge, name), values(journal, name), "{name}");
+        }
+        for config in [edge, journal] {
+            assert_eq!(values(config, "compatibility_date"), [COMPATIBILITY_DATE], "{config}");
+        }
+        let named = |suffix| format!("{}{suffix}", values(journal, "name")[0]);
+        assert_eq!(values(edge, "script_name"), ["", "-staging", "-production"].map(named));
+    }
 }

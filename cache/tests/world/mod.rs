@@ -92,8 +92,7 @@ impl World {
             log_id,
             clock: JournalClock { epoch: 1, at_ms: 0 },
             head,
-            floor_soft: 0,
-            floor_hard: 0,
+            floors: kv_schemas::PerClass::default(),
             until: head,
             purges,
         };

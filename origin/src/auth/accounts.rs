@@ -2,11 +2,11 @@
 //! choosing, and there never is a default one.
 use super::email;
 use super::password::{self, HashError, Hasher};
-use super::secret::{NoRandomness, new_id};
+use super::secret::{self, NoRandomness, new_id, new_secret};
 use crate::error::StoreError;
 use crate::keys::Rotated;
 use crate::store::accounts::{Account, Kind};
-use crate::store::{LoggedPurge, Store};
+use crate::store::{LoggedPurge, Store, Write};
 use kv_schemas::claims::StaffRole;
 use kv_schemas::viewer::{Maturity, Plan};
 use kv_schemas::{AsOf, PurgeMode, SurrogateKey};
@@ -65,6 +65,63 @@ pub async fn create_staff(
     }
     write.commit().await?;
     Ok(account.id)
+}
+
+/// A one-time token with which the owner of an account chooses a password.
+#[derive(Debug, serde::Serialize)]
+pub struct Invitation {
+    pub email: String,
+    pub invitation: String,
+    #[serde(serialize_with = "crate::store::accounts::moment")]
+    pub ends_at: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InviteError {
+    #[error("there is no viewer with the e-mail address {0}, or the account is closed")]
+    Absent(String),
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Invites one viewer to choose a (new) password. An earlier invitation is void.
+pub async fn invite_viewer(store: &Store, address: &str, lifetime_ms: i64) -> Result<Invitation, InviteError> {
+    let absent = || InviteError::Absent(address.into());
+    let email = email::normalise(address).map_err(|_| absent())?;
+    let mut write = store.write().await?;
+    let account = write.account_by_email(Kind::Viewer, &email).await?.filter(|account| !account.banned);
+    let invitation = invitation(&mut write, &account.ok_or_else(absent)?, lifetime_ms).await?;
+    write.commit().await?;
+    Ok(invitation)
+}
+
+/// Invites viewers who have no password and no open invitation, at most so many, by id from `after` on. Also the last of them:
+/// where to go on.
+pub async fn invite_viewers(
+    store: &Store,
+    after: &str,
+    limit: u32,
+    lifetime_ms: i64,
+) -> Result<(Vec<Invitation>, Option<String>), InviteError> {
+    let accounts = store.snapshot().await?.uninvited(Kind::Viewer, after, limit).await?;
+    let mut write = store.write().await?;
+    let mut all = Vec::with_capacity(accounts.len());
+    for account in &accounts {
+        all.push(invitation(&mut write, account, lifetime_ms).await?);
+    }
+    write.commit().await?;
+    Ok((all, accounts.last().map(|last| last.id.clone())))
+}
+
+/// Makes an account's one open invitation.
+pub async fn invitation(write: &mut Write, account: &Account, lifetime_ms: i64) -> Result<Invitation, InviteError> {
+    let invitation = new_secret()?;
+    let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+    let ends_at = now_ms.saturating_add(lifetime_ms);
+    write.invite(&account.id, &secret::hash(&invitation), ends_at).await?;
+    Ok(Invitation { email: account.email.clone(), invitation, ends_at })
 }
 
 /// Logs the purge of the published keys.

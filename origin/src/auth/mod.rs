@@ -5,7 +5,6 @@ pub mod accounts;
 pub mod email;
 pub mod password;
 pub mod secret;
-pub mod sweep;
 pub mod throttle;
 
 use crate::keys::{KeyError, Keys, admin_claims};

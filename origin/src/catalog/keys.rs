@@ -191,7 +191,8 @@ pub fn of_title(before: Option<&Title>, after: Option<&Title>) -> Vec<SurrogateK
         keys.extend(old.union(&new).map(|name| genre(name)));
         keys.extend(had.keys().chain(has.keys()).map(|id| person(id)));
     } else if let Some((a, b)) = inputs.filter(|_| is.anywhere()) {
-        if card_of(a) != card_of(b) {
+        // Pages that show it are kept no longer than it may be seen, by what was known when they were made.
+        if card_of(a) != card_of(b) || b.ends_sooner_than(&is, a, &was) {
             keys.extend([card(id), crowd(id)]);
         }
         let moved = [

@@ -286,6 +286,22 @@ impl TitleInput {
         (until(shown.elsewhere, &self.elsewhere()), regions.collect())
     }
 
+    /// Whether there are viewers who see it less long than they would have by what it was before.
+    pub fn ends_sooner_than(&self, shown: &Shown, before: &Self, was: &Shown) -> bool {
+        let until = |input: &Self, shown: &Shown| {
+            let (elsewhere, regions) = input.gone_ms(shown);
+            (elsewhere, regions.into_iter().collect::<BTreeMap<_, _>>())
+        };
+        let ((was_elsewhere, was), (is_elsewhere, is)) = (until(before, was), until(self, shown));
+        let in_region =
+            |elsewhere: i64, own: &BTreeMap<Region, i64>, region| own.get(region).copied().unwrap_or(elsewhere);
+        is_elsewhere < was_elsewhere
+            || was
+                .keys()
+                .chain(is.keys())
+                .any(|region| in_region(is_elsewhere, &is, region) < in_region(was_elsewhere, &was, region))
+    }
+
     /// The next moment after this at which somebody begins or ceases to see it.
     pub fn next_change_ms(&self, now_ms: i64) -> Option<i64> {
         if self.state == State::Draft {

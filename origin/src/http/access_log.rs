@@ -93,18 +93,28 @@ fn request_id(headers: &HeaderMap) -> String {
     only(headers, &REQUEST_ID).filter(legal).map_or_else(random_hex::<16>, String::from)
 }
 
+/// What is said of a request whose time is over. A commit that has begun goes on without it.
+fn too_long(reads: bool) -> Problem {
+    match reads {
+        true => Problem::new(503, "timeout", "The request took too long and was given up"),
+        false => Problem::new(503, "undecided", "The request took too long; what it asked for may have been done")
+            .detail("read it again before trying again; with an Idempotency-Key trying again is safe"),
+    }
+}
+
 /// Times, counts and logs each request, and ends those that take too long.
 pub async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_string(), |path| path.as_str().to_string());
     let method = request.method().as_str().to_string();
+    let reads = request.method().is_safe();
     let trace = Trace::of(request.headers());
     let id = request_id(request.headers());
     let (mut response, note) = NOTE
         .scope(RefCell::default(), async move {
             let response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
                 Ok(response) => response,
-                Err(_) => problem_response(&Problem::new(503, "timeout", "The request took too long and was given up")),
+                Err(_) => problem_response(&too_long(reads)),
             };
             (response, NOTE.with(RefCell::take))
         })
@@ -169,6 +179,24 @@ mod tests {
             assert!(made.parent_id.is_none() && is_hex(&made.trace_id, 32), "{bad}");
         }
         assert!(Trace::of(&headers("traceparent", &[good, good])).parent_id.is_none(), "two are none");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_write_that_took_too_long_it_is_said_that_it_may_have_been_done() {
+        use axum::routing::any;
+        use http_body_util::BodyExt;
+        use tower::ServiceExt;
+        let never = any(|| async { std::future::pending::<()>().await });
+        let router = axum::Router::new().route("/", never).layer(axum::middleware::from_fn(observe));
+        for (method, kind) in [("GET", "timeout"), ("HEAD", "timeout"), ("POST", "undecided"), ("DELETE", "undecided")]
+        {
+            let request = Request::builder().method(method).uri("/").body(axum::body::Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), 503);
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            assert!(body.contains(&format!("problem:{kind}\"")) || method == "HEAD", "{method}: {body}");
+        }
     }
 
     #[test]

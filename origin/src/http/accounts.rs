@@ -7,21 +7,24 @@ use super::admin::{bad_cursor, private_json};
 use super::auth::{body_faults, check_name, moment, revoke, user_key, viewer_key};
 use super::extract::{Params, Segment, Whole, read_json};
 use super::guard::Staff;
+use super::spec::{Api, Op, integer, text};
 use super::{ApiResult, App};
-use crate::auth::{INVITATION_MS, accounts, email, secret};
+use crate::auth::accounts::Invitation;
+use crate::auth::{INVITATION_MS, accounts, email};
 use crate::error::ApiError;
 use crate::store::Write;
 use crate::store::accounts::{Account, Accounts, Kind, moment as rfc_3339, role_text};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use kv_schemas::claims::StaffRole;
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::viewer::{Locale, Maturity, Plan};
 use kv_schemas::{AsOf, Problem};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::path::HttpMethod;
 
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 200;
@@ -29,36 +32,104 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 
 type Body = Whole<BODY_BYTES_MAX>;
 
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/admin/v1/users", get(|app, staff, query| list(Kind::Viewer, app, staff, query)))
-        .route("/admin/v1/users/{id}", get(|app, staff, id| read(Kind::Viewer, app, staff, id)).patch(change_user))
-        .route("/admin/v1/staff", get(|app, staff, query| list(Kind::Staff, app, staff, query)).post(invite))
-        .route("/admin/v1/staff/{id}", get(|app, staff, id| read(Kind::Staff, app, staff, id)).patch(change_staff))
-        .route("/admin/v1/staff/{id}/invitation", post(invite_again))
+const JSON: [&str; 1] = ["application/json"];
+
+/// What viewers and staff have alike.
+fn of_kind(kind: Kind) -> Api {
+    let (path, tag) = match kind {
+        Kind::Viewer => ("/admin/v1/users", "users"),
+        Kind::Staff => ("/admin/v1/staff", "staff"),
+    };
+    let op = |summary: &str| Op::new(tag, summary).staff();
+    let listed = op("List by id")
+        .query("limit", integer(1, i64::from(LIMIT_MAX)), "50 when not given")
+        .query("cursor", text(), "`next_cursor` of this list")
+        .query("email", text(), "The one of this address")
+        .page::<View<'_>>("By id")
+        .problems(&[(400, "The query has faults, each named")]);
+    let one = |op: Op| {
+        op.path("id", text()).problems(&[(400, "The path is malformed"), (404, "There is no account of this id")])
+    };
+    let invited = one(op("Invite to choose a (new) password"))
+        .says("The answer has the one-time token; an earlier one is void. Who takes it up is logged out everywhere first.")
+        .answer::<Invited<'_>>(201, "The account, and its invitation");
+    Api::new()
+        .add(HttpMethod::Get, path, get(move |app, staff, query| list(kind, app, staff, query)), listed)
+        .add(
+            HttpMethod::Get,
+            &format!("{path}/{{id}}"),
+            get(move |app, staff, id| read(kind, app, staff, id)),
+            one(op("Read")).answer::<View<'_>>(200, "As it is now"),
+        )
+        .add(
+            HttpMethod::Post,
+            &format!("{path}/{{id}}/invitation"),
+            post(move |app, staff, id| invite_again(kind, app, staff, id)),
+            invited,
+        )
+}
+
+pub fn api() -> Api {
+    let change = |tag: &str| {
+        Op::new(tag, "Change")
+            .staff()
+            .path("id", text())
+            .problems(&[(404, "There is no account of this id")])
+            .answer::<View<'_>>(200, "As it is now")
+    };
+    let invite_op = Op::new("staff", "Invite somebody new")
+        .staff()
+        .body::<Invite>(&JSON)
+        .answer::<Invited<'_>>(201, "The account, and its one-time invitation")
+        .problems(&[(409, "There is a member of staff with this e-mail address")]);
+    Api::new()
+        .add(
+            HttpMethod::Patch,
+            "/admin/v1/users/{id}",
+            patch(change_user),
+            change("users").says("Who is banned is out at once, everywhere.").body::<UserChange>(&JSON),
+        )
+        .add(
+            HttpMethod::Patch,
+            "/admin/v1/staff/{id}",
+            patch(change_staff),
+            change("staff").body::<StaffChange>(&JSON).problems(&[(409, "Nobody would be left who can change this")]),
+        )
+        .add(HttpMethod::Post, "/admin/v1/staff", post(invite), invite_op)
+        .merge(of_kind(Kind::Viewer))
+        .merge(of_kind(Kind::Staff))
 }
 
 /// An account as an admin sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Account)]
 struct View<'a> {
     id: &'a str,
     email: &'a str,
     name: &'a str,
+    /// Of staff: `viewer`, `editor` or `admin`.
     #[serde(skip_serializing_if = "str::is_empty")]
+    #[schema(value_type = Option<String>)]
     role: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     plan: Option<Plan>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u8>)]
     maturity: Option<Maturity>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     locale: Option<&'a Locale>,
     banned: bool,
     /// Invited, and no password chosen yet.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(value_type = Option<bool>)]
     invited: bool,
     #[serde(serialize_with = "rfc_3339")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: i64,
     #[serde(serialize_with = "rfc_3339")]
+    #[schema(value_type = String, format = DateTime)]
     updated_at: i64,
 }
 
@@ -130,10 +201,12 @@ fn changed(account: &Account, as_of: &AsOf) -> Response {
     response
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UserChange {
     banned: Option<bool>,
+    /// `basic`, `standard` or `premium`.
+    #[schema(value_type = Option<String>)]
     plan: Option<Plan>,
 }
 
@@ -182,10 +255,12 @@ async fn put(
     Ok(())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct StaffChange {
     banned: Option<bool>,
+    /// `viewer`, `editor` or `admin`.
+    #[schema(value_type = Option<String>)]
     role: Option<StaffRole>,
 }
 
@@ -217,21 +292,24 @@ async fn change_staff(
     Ok(changed(&after, &write.commit().await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Invite {
     email: String,
+    /// `viewer`, `editor` or `admin`.
+    #[schema(value_type = String)]
     role: StaffRole,
     name: Option<String>,
 }
 
-/// An account, and the one-time token with which its owner chooses a password (`POST /auth/staff/accept`).
-#[derive(Serialize)]
+/// An account, and the one-time token with which its owner chooses a password (`POST /auth/accept`, `/auth/staff/accept`).
+#[derive(Serialize, ToSchema)]
 struct Invited<'a> {
     #[serde(flatten)]
     account: View<'a>,
     invitation: String,
     #[serde(serialize_with = "rfc_3339")]
+    #[schema(value_type = String, format = DateTime)]
     invitation_ends_at: i64,
 }
 
@@ -259,19 +337,17 @@ async fn invite(State(app): State<App>, staff: Staff, headers: HeaderMap, Whole(
 }
 
 async fn invitation<'a>(write: &mut Write, account: &'a Account) -> Result<Invited<'a>, ApiError> {
-    let invitation = secret::new_secret()?;
-    let end_ms = moment().saturating_add(INVITATION_MS);
-    write.invite(&account.id, &secret::hash(&invitation), end_ms).await?;
-    Ok(Invited { account: view(account), invitation, invitation_ends_at: end_ms })
+    let Invitation { invitation, ends_at, .. } = accounts::invitation(write, account, INVITATION_MS).await?;
+    Ok(Invited { account: view(account), invitation, invitation_ends_at: ends_at })
 }
 
 /// For whoever lost the first one, or the password. An earlier invitation is void.
-async fn invite_again(State(app): State<App>, staff: Staff, Segment(id): Segment) -> ApiResult {
+async fn invite_again(kind: Kind, State(app): State<App>, staff: Staff, Segment(id): Segment) -> ApiResult {
     staff.at_least(StaffRole::Admin)?;
     let mut write = app.store.write().await?;
-    let account = write.account(Kind::Staff, &id).await?.filter(|account| !account.banned).ok_or_else(absent)?;
+    let account = write.account(kind, &id).await?.filter(|account| !account.banned).ok_or_else(absent)?;
     let answer = invitation(&mut write, &account).await?;
     write.commit().await?;
-    tracing::info!(account = account.id, by = staff.0.sub, "a member of staff was invited again");
+    tracing::info!(account = account.id, by = staff.0.sub, kind = kind.as_str(), "an account was invited again");
     Ok(private_json(StatusCode::CREATED, &answer))
 }

@@ -1,5 +1,6 @@
 //! The admin API: editors write here. Each write commits its purge and its note in the audit log in its transaction, and
 //! answers with the state it made (`Surrogate-As-Of`), which a reader can demand (`Min-As-Of`).
+use super::extract::document;
 use super::idempotency::InFlight;
 use super::records::{self, Routed};
 use super::spec::{Api, Op, integer, one_of, pattern, text};
@@ -137,9 +138,7 @@ pub(super) fn json_body(headers: &HeaderMap, body: Result<Bytes, Problem>, types
         return Err(Problem::new(415, "media-type", "The body's media type is not taken here")
             .detail(format!("send Content-Type: {}", types.join(" or "))));
     }
-    let bytes = body?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::new(400, "json-invalid", "The body is not JSON").detail(error.to_string()))
+    document(&body?)
 }
 
 /// How a write wants its purge.

@@ -7,6 +7,7 @@ use super::access_log::note_actor;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::{ViewerToken, bearer};
 use super::limits::limit_fields;
+use super::spec::{Api, Op, text};
 use super::{ApiResult, App};
 use crate::auth::throttle::Throttle;
 use crate::auth::{self, SESSIONS_MAX, account_key, accounts, email, password, secret};
@@ -15,7 +16,6 @@ use crate::keys::EXPECT_ADMIN;
 use crate::now_ms;
 use crate::store::accounts::{Account, Kind, Session};
 use crate::store::{LoggedPurge, Write};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -26,9 +26,11 @@ use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::viewer::{Locale, Plan};
 use kv_schemas::{AsOf, Problem, PurgeMode, SurrogateKey};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::path::HttpMethod;
 
 /// Largest body these calls take, in bytes.
-const BODY_BYTES_MAX: usize = 8 * 1024;
+pub const BODY_BYTES_MAX: usize = 8 * 1024;
 pub const NAME_CHARS_MAX: usize = 80;
 const DEVICE_CHARS_MAX: usize = 80;
 /// Longest refresh token or invitation that is looked at.
@@ -36,22 +38,101 @@ const SECRET_BYTES_MAX: usize = 64;
 
 type Body = Whole<BODY_BYTES_MAX>;
 
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/auth/register", post(register))
-        .route("/auth/login", post(|app, headers, body| login(Kind::Viewer, app, headers, body)))
-        .route("/auth/refresh", post(|app, headers, body| refresh(Kind::Viewer, app, headers, body)))
-        .route("/auth/logout", post(|app, headers, body| logout(Kind::Viewer, app, headers, body)))
-        .route("/auth/logout-everywhere", post(|app, headers| logout_everywhere(Kind::Viewer, app, headers)))
-        .route("/auth/password", post(|app, headers, body| change_password(Kind::Viewer, app, headers, body)))
-        .route("/auth/sessions", get(sessions))
-        .route("/auth/sessions/{id}", delete(end_session))
-        .route("/auth/staff/login", post(|app, headers, body| login(Kind::Staff, app, headers, body)))
-        .route("/auth/staff/refresh", post(|app, headers, body| refresh(Kind::Staff, app, headers, body)))
-        .route("/auth/staff/logout", post(|app, headers, body| logout(Kind::Staff, app, headers, body)))
-        .route("/auth/staff/logout-everywhere", post(|app, headers| logout_everywhere(Kind::Staff, app, headers)))
-        .route("/auth/staff/password", post(|app, headers, body| change_password(Kind::Staff, app, headers, body)))
-        .route("/auth/staff/accept", post(accept))
+const JSON: [&str; 1] = ["application/json"];
+const TOO_OFTEN: (u16, &str) = (429, "Too many attempts; `Retry-After` says how long to wait");
+
+/// What viewers and staff have alike.
+fn of_kind(kind: Kind) -> Api {
+    let (below, whose) = match kind {
+        Kind::Viewer => ("/auth", "a viewer"),
+        Kind::Staff => ("/auth/staff", "a member of staff"),
+    };
+    let op = |summary: &str| Op::new("accounts", &summary.replace("{}", whose));
+    let in_session = |op: Op| match kind {
+        Kind::Viewer => op.signed_in(),
+        Kind::Staff => op.staff(),
+    };
+    let login_op = op("Log in as {}")
+        .body::<Login>(&JSON)
+        .answer::<Tokens>(200, "A session's first tokens")
+        .problems(&[(401, "The address or the password is wrong"), (403, "The account is closed"), TOO_OFTEN]);
+    let refresh_op = op("The next tokens of {}")
+        .says("A refresh token works once. One that is sent again ends its session: two have it, and nobody can tell who stole it.")
+        .body::<Refresh>(&JSON)
+        .answer::<Tokens>(200, "The session's tokens from now on")
+        .problems(&[(401, "The refresh token is not valid (any more)")]);
+    let logout_op = op("Log {} out of one device")
+        .body::<Refresh>(&JSON)
+        .empty(204, "The session is over, if there was one")
+        .problems(&[(401, "This cannot be a refresh token")]);
+    let everywhere_op = in_session(op("Log {} out of all devices")).empty(204, "All sessions are over");
+    let password_op = in_session(op("Change the password of {}"))
+        .says("Other devices are logged out; this one refreshes its tokens.")
+        .body::<ChangePassword>(&JSON)
+        .empty(204, "Changed")
+        .problems(&[(401, "The token or the password is refused"), (409, "It was changed meanwhile"), TOO_OFTEN]);
+    let accept_op = op("Choose a password, by an invitation to {}")
+        .body::<Accept>(&JSON)
+        .empty(204, "The password is what was sent; log in")
+        .problems(&[(401, "The invitation is not valid (any more)")]);
+    let path = |name: &str| format!("{below}/{name}");
+    Api::new()
+        .add(
+            HttpMethod::Post,
+            &path("login"),
+            post(move |app, headers, body| login(kind, app, headers, body)),
+            login_op,
+        )
+        .add(
+            HttpMethod::Post,
+            &path("refresh"),
+            post(move |app, headers, body| refresh(kind, app, headers, body)),
+            refresh_op,
+        )
+        .add(
+            HttpMethod::Post,
+            &path("logout"),
+            post(move |app, headers, body| logout(kind, app, headers, body)),
+            logout_op,
+        )
+        .add(
+            HttpMethod::Post,
+            &path("logout-everywhere"),
+            post(move |app, headers| logout_everywhere(kind, app, headers)),
+            everywhere_op,
+        )
+        .add(
+            HttpMethod::Post,
+            &path("password"),
+            post(move |app, headers, body| change_password(kind, app, headers, body)),
+            password_op,
+        )
+        .add(
+            HttpMethod::Post,
+            &path("accept"),
+            post(move |app, headers, body| accept(kind, app, headers, body)),
+            accept_op,
+        )
+}
+
+pub fn api() -> Api {
+    let register_op = Op::new("accounts", "Make a viewer's account")
+        .says("Answered alike whether or not there was one of this address: who registers logs in next.")
+        .body::<Register>(&JSON)
+        .answer::<Accepted>(202, "Taken")
+        .problems(&[TOO_OFTEN]);
+    let sessions_op = Op::new("accounts", "The viewer's devices").signed_in().answer::<Devices>(200, "Last used first");
+    let end_op = Op::new("accounts", "Log one of the viewer's devices out")
+        .signed_in()
+        .path("id", text())
+        .empty(204, "Its session is over")
+        .problems(&[(400, "The path is malformed"), (404, "The viewer has no device of this id")]);
+    Api::new()
+        .add(HttpMethod::Post, "/auth/register", post(register), register_op)
+        .add(HttpMethod::Get, "/auth/sessions", get(sessions), sessions_op)
+        .add(HttpMethod::Delete, "/auth/sessions/{id}", delete(end_session), end_op)
+        .merge(of_kind(Kind::Viewer))
+        .merge(of_kind(Kind::Staff))
 }
 
 pub(super) fn moment() -> i64 {
@@ -176,13 +257,18 @@ fn address(app: &App, headers: &HeaderMap) -> Option<String> {
 
 // Registering.
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Register {
     email: String,
     password: String,
     name: Option<String>,
     locale: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Accepted {
+    status: &'static str,
 }
 
 /// Makes a viewer's account, and says the same if there was one: who registers logs in next.
@@ -234,10 +320,6 @@ async fn register(State(app): State<App>, headers: HeaderMap, Whole(body): Body)
         write.touch_account(&existing.id).await?;
     }
     write.commit().await?;
-    #[derive(Serialize)]
-    struct Accepted {
-        status: &'static str,
-    }
     Ok(no_store(StatusCode::ACCEPTED, &Accepted { status: "accepted" }))
 }
 
@@ -247,7 +329,7 @@ fn fault(at: &str, message: impl ToString) -> kv_schemas::problem::Fault {
 
 // Logging in, and staying so.
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Login {
     email: String,
@@ -257,7 +339,7 @@ struct Login {
 }
 
 /// After RFC 6749 section 5.1.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Tokens {
     access_token: String,
     token_type: &'static str,
@@ -345,7 +427,7 @@ async fn make_room(write: &mut Write, account: &Account, now_ms: i64) -> Result<
     Ok(())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Refresh {
     refresh_token: String,
@@ -453,7 +535,7 @@ async fn logout_everywhere(kind: Kind, State(app): State<App>, headers: HeaderMa
     Ok(done(&write.commit().await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangePassword {
     current_password: String,
@@ -498,18 +580,20 @@ async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap,
     Ok(done(&write.commit().await?))
 }
 
+#[derive(Serialize, ToSchema)]
+struct Devices {
+    items: Vec<Device>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Device {
+    #[serde(flatten)]
+    session: Session,
+    current: bool,
+}
+
 /// The viewer's devices.
 async fn sessions(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
-    #[derive(Serialize)]
-    struct Devices {
-        items: Vec<Device>,
-    }
-    #[derive(Serialize)]
-    struct Device {
-        #[serde(flatten)]
-        session: Session,
-        current: bool,
-    }
     let mut snapshot = app.store.snapshot().await?;
     let account = viewer.account(&mut snapshot).await?;
     let sessions = snapshot.sessions(&account.id, moment()).await?;
@@ -530,9 +614,9 @@ async fn end_session(State(app): State<App>, Segment(id): Segment, headers: Head
     Ok(done(&write.commit().await?))
 }
 
-// Joining the staff.
+// Choosing a password: a new member of staff, a viewer who was taken over without one, whoever has forgotten it.
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Accept {
     invitation: String,
@@ -540,14 +624,14 @@ struct Accept {
 }
 
 /// Takes an invitation up by choosing a password.
-async fn accept(State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
+async fn accept(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
     let request: Accept = read_json(&headers, body)?;
     let refused = || Problem::new(401, "invitation-refused", "The invitation is not valid (any more)");
     if request.invitation.len() > SECRET_BYTES_MAX {
         return Err(refused().into());
     }
     let hash = secret::hash(&request.invitation);
-    let Some(account) = app.store.snapshot().await?.invited(&hash, moment()).await? else {
+    let Some(account) = app.store.snapshot().await?.invited(kind, &hash, moment()).await? else {
         return Err(refused().into());
     };
     if let Err(message) = password::check(&request.password, &account.email) {
@@ -555,7 +639,7 @@ async fn accept(State(app): State<App>, headers: HeaderMap, Whole(body): Body) -
     }
     let password_hash = app.auth.hasher.hash(request.password).await?;
     let mut write = app.store.write().await?;
-    let taken = write.take_invitation(&hash, moment()).await?;
+    let taken = write.take_invitation(kind, &hash, moment()).await?;
     let account = taken.ok_or_else(refused)?;
     write.put_account(&Account { password_hash, updated_ms: moment(), ..account.clone() }).await?;
     // Whoever knew an earlier password is out.

@@ -147,7 +147,10 @@ async fn home(mut reading: Reading) -> ApiResult {
         cards.truncate(size);
         rows.push(Row { rail, cards });
     }
-    let ends: Vec<i64> = rows.iter().flat_map(|row| gone(&row.cards)).collect();
+    // A rail that is shown has an end of its own.
+    let filled = rows.iter().filter(|row| !row.cards.is_empty());
+    let ends: Vec<i64> =
+        filled.flat_map(|row| [vec![row.rail.input.gone_ms(true)], gone(&row.cards)].concat()).collect();
     let document = documents::home(&rows, &reading.viewer);
     reading.answer(document, ends)
 }
@@ -325,8 +328,10 @@ async fn catalog(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
 
 async fn search(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
     let mut query = Query::read(query.as_deref().unwrap_or(""), &["q", "limit", "cursor"]);
-    let words = query.take("q", &format!("at most {QUERY_CHARS_MAX} characters"), |text| {
-        (text.chars().count() <= QUERY_CHARS_MAX).then(|| words_of(text))
+    let expected = format!("something to look for, of at most {QUERY_CHARS_MAX} characters");
+    query.require("q", &expected);
+    let words = query.take("q", &expected, |text| {
+        (text.chars().count() <= QUERY_CHARS_MAX && !text.trim().is_empty()).then(|| words_of(text))
     });
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX);
     let list = format!("search|{}", words.as_deref().unwrap_or_default().join(" "));

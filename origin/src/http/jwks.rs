@@ -1,13 +1,14 @@
 //! The public keys that verify this service's tokens (RFC 7517), as a document the edge keeps like any other.
 use super::answers::newest_snapshot;
 use super::conditional::{client_has, etag_of};
+use super::spec::{Api, Op, text};
 use super::{ApiResult, App};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
+use utoipa::openapi::path::HttpMethod;
 
 /// What a rotation purges.
 pub const KEY: &str = "jwks";
@@ -15,29 +16,36 @@ pub const KEY: &str = "jwks";
 /// of no purge has it by then.
 pub const MAX_AGE_S: u64 = 300;
 
-pub fn routes() -> Router<App> {
-    Router::new().route("/.well-known/jwks.json", get(jwks))
+pub fn api() -> Api {
+    let op = Op::new("accounts", "The public keys that verify this service's tokens (RFC 7517)")
+        .field("Min-As-Of", text(), "The answer must be at least this new")
+        .answer_as(200, "A JWK Set", MEDIA)
+        .empty(304, "The client has it already")
+        .problems(&[(400, "The request has faults, each named")]);
+    Api::new().add(HttpMethod::Get, "/.well-known/jwks.json", get(jwks), op)
 }
+
+const MEDIA: &str = "application/jwk-set+json";
 
 async fn jwks(State(app): State<App>, headers: HeaderMap) -> ApiResult {
     // In this order: a rotation writes the keys, then logs its purge, so whoever sees the purge sees the keys.
     let as_of = newest_snapshot(&app, &headers).await?.as_of;
     let body = app.keys.jwks();
-    let text = |value: &str| HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""));
+    let field = |value: &str| HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""));
     let etag = etag_of(body.as_bytes());
     let fields = [
-        (header::CACHE_CONTROL, text(&format!("public, max-age={MAX_AGE_S}"))),
+        (header::CACHE_CONTROL, field(&format!("public, max-age={MAX_AGE_S}"))),
         (
             HeaderName::from_static(CDN_CACHE_CONTROL),
-            text(&format!("max-age={MAX_AGE_S}, stale-while-revalidate=60, stale-if-error=86400")),
+            field(&format!("max-age={MAX_AGE_S}, stale-while-revalidate=60, stale-if-error=86400")),
         ),
         (HeaderName::from_static(SURROGATE_KEY), HeaderValue::from_static(KEY)),
-        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
-        (header::ETAG, text(&etag)),
+        (HeaderName::from_static(SURROGATE_AS_OF), field(&as_of.to_string())),
+        (header::ETAG, field(&etag)),
     ];
     if client_has(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
     }
-    let media = [(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"))];
+    let media = [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA))];
     Ok((fields, media, body).into_response())
 }

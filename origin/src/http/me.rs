@@ -7,6 +7,7 @@ use super::auth::{body_faults, check_name, done, moment, revoke, user_key, viewe
 use super::conditional::{client_has, etag_of};
 use super::extract::{Segment, Whole, read_json};
 use super::guard::ViewerToken;
+use super::spec::{self, Api, Op};
 use super::{ApiResult, App};
 use crate::catalog::keys;
 use crate::catalog::model::Title;
@@ -15,18 +16,19 @@ use crate::error::ApiError;
 use crate::store::accounts::{Account, moment as rfc_3339};
 use crate::store::viewing::Progress;
 use crate::store::{Eye, Write};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{delete, get, patch, put};
 use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
 use kv_schemas::viewer::{Dimensions, Locale, Maturity, Plan};
 use kv_schemas::{AsOf, Problem};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::path::HttpMethod;
 
 /// Largest body these calls take, in bytes.
-const BODY_BYTES_MAX: usize = 4 * 1024;
+pub const BODY_BYTES_MAX: usize = 4 * 1024;
 /// Titles continue-watching shows.
 const CONTINUE_MAX: u32 = 50;
 /// Longest time a title may claim to last, in seconds.
@@ -38,13 +40,65 @@ const PROGRESS_PURGE_MS: i64 = 30_000;
 /// Of the list's titles, whose keys an answer names; each change of them is a purge of it.
 const KEYS_MAX: usize = 100;
 
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/v1/me", get(profile).patch(change_profile).delete(delete_me))
-        .route("/v1/me/watch-list", get(watch_list))
-        .route("/v1/me/watch-list/{title_id}", put(watch).delete(unwatch))
-        .route("/v1/me/continue-watching", get(continue_watching))
-        .route("/v1/me/progress/{title_id}", put(progress))
+pub fn api() -> Api {
+    let json = ["application/json"];
+    let op = |summary: &str| Op::new("viewer", summary).signed_in();
+    let reads = |summary: &str| {
+        op(summary)
+            .field("Min-As-Of", spec::text(), "The answer must be at least this new")
+            .empty(304, "The client has it already")
+            .problems(&[(400, "The request has faults, each named")])
+    };
+    let listed =
+        |summary: &str| reads(summary).field("Viewer-Region", spec::pattern("^[A-Z]{2}$"), "Where the viewer is");
+    let title = |op: Op| {
+        op.path("title_id", spec::text()).problems(&[
+            (400, "The request has faults, each named"),
+            (404, "There is no such title, or not for this viewer"),
+        ])
+    };
+    Api::new()
+        .add(HttpMethod::Get, "/v1/me", get(profile), reads("The profile").answer::<Profile<'_>>(200, "The profile"))
+        .add(
+            HttpMethod::Patch,
+            "/v1/me",
+            patch(change_profile),
+            op("Change the profile")
+                .says("A change of locale or of the age limit ends access tokens, not sessions: refresh.")
+                .body::<ProfileChange>(&json)
+                .answer::<Profile<'_>>(200, "The profile from now on"),
+        )
+        .add(HttpMethod::Delete, "/v1/me", delete(delete_me), op("Delete the account").empty(204, "All of it is gone"))
+        .add(
+            HttpMethod::Get,
+            "/v1/me/watch-list",
+            get(watch_list),
+            listed("The watch-list").answer::<WatchList<'_>>(200, "Last added first"),
+        )
+        .add(
+            HttpMethod::Put,
+            "/v1/me/watch-list/{title_id}",
+            put(watch),
+            title(op("Put a title on the watch-list")).empty(204, "It is there"),
+        )
+        .add(
+            HttpMethod::Delete,
+            "/v1/me/watch-list/{title_id}",
+            delete(unwatch),
+            title(op("Take a title off the watch-list")).empty(204, "It is not there"),
+        )
+        .add(
+            HttpMethod::Get,
+            "/v1/me/continue-watching",
+            get(continue_watching),
+            listed("What was begun and not finished").answer::<ContinueWatching<'_>>(200, "Last watched first"),
+        )
+        .add(
+            HttpMethod::Put,
+            "/v1/me/progress/{title_id}",
+            put(progress),
+            title(op("Say how far a title was watched")).body::<ProgressBody>(&json).empty(204, "Noted"),
+        )
 }
 
 fn text(value: &str) -> HeaderValue {
@@ -81,15 +135,21 @@ fn private<T: Serialize>(
     Ok((fields, json, body).into_response())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Profile<'a> {
     id: &'a str,
     email: &'a str,
     name: &'a str,
+    #[schema(value_type = Option<String>)]
     locale: Option<&'a Locale>,
+    /// Years: 0, 7, 13, 16 or 18.
+    #[schema(value_type = u8)]
     maturity: Maturity,
+    /// `basic`, `standard` or `premium`.
+    #[schema(value_type = String)]
     plan: Plan,
     #[serde(serialize_with = "rfc_3339")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: i64,
 }
 
@@ -112,13 +172,15 @@ async fn profile(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap
 }
 
 /// What a viewer may change; anything else in the body is refused, not ignored.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct ProfileChange {
     name: Option<String>,
-    /// `null` takes the choice back.
+    /// A primary language tag; `null` takes the choice back.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     locale: Option<Option<String>>,
+    /// Years: 0, 7, 13, 16 or 18.
     maturity: Option<u8>,
 }
 
@@ -133,7 +195,7 @@ async fn change_profile(
     headers: HeaderMap,
     Whole(body): Whole<BODY_BYTES_MAX>,
 ) -> ApiResult {
-    let change: Change = read_json(&headers, body)?;
+    let change: ProfileChange = read_json(&headers, body)?;
     let mut problem = body_faults();
     let name = change.name.as_deref().map(check_name).transpose().unwrap_or_else(|message| {
         problem = problem.clone().fault("/name", message);
@@ -185,7 +247,8 @@ async fn delete_me(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
 }
 
 /// A title as these lists show it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OwnCard)]
 struct Card<'a> {
     id: &'a str,
     name: &'a str,
@@ -197,50 +260,59 @@ fn card(title: &Title) -> Card<'_> {
     Card { id: &title.id, name: &title.input.name, year: title.input.year, maturity: title.input.maturity.as_deref() }
 }
 
-#[derive(Serialize)]
-struct Items<T> {
-    items: Vec<T>,
+#[derive(Serialize, ToSchema)]
+struct WatchList<'a> {
+    items: Vec<Watched<'a>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Watched<'a> {
+    #[serde(flatten)]
+    title: Card<'a>,
+    #[serde(serialize_with = "rfc_3339")]
+    #[schema(value_type = String, format = DateTime)]
+    added_at: i64,
 }
 
 async fn watch_list(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
-    #[derive(Serialize)]
-    struct Item<'a> {
-        #[serde(flatten)]
-        title: Card<'a>,
-        #[serde(serialize_with = "rfc_3339")]
-        added_at: i64,
-    }
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
     let listed = snapshot.watch_list(&account.id, eye_of(&headers, &account)).await?;
-    let items = listed.iter().map(|(title, added_ms)| Item { title: card(title), added_at: *added_ms }).collect();
+    let items = listed.iter().map(|(title, added_ms)| Watched { title: card(title), added_at: *added_ms }).collect();
     let shown: Vec<&Title> = listed.iter().map(|(title, _)| title).collect();
-    private(&Items { items }, &account.id, &shown, &snapshot.as_of, &headers)
+    private(&WatchList { items }, &account.id, &shown, &snapshot.as_of, &headers)
+}
+
+#[derive(Serialize, ToSchema)]
+struct ContinueWatching<'a> {
+    items: Vec<Begun<'a>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Begun<'a> {
+    #[serde(flatten)]
+    title: Card<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    episode_id: Option<&'a str>,
+    position_s: i64,
+    duration_s: i64,
+    #[serde(serialize_with = "rfc_3339")]
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: i64,
 }
 
 async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
-    #[derive(Serialize)]
-    struct Item<'a> {
-        #[serde(flatten)]
-        title: Card<'a>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        episode_id: Option<&'a str>,
-        position_s: i64,
-        duration_s: i64,
-        #[serde(serialize_with = "rfc_3339")]
-        updated_at: i64,
-    }
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
     let begun = snapshot.continue_watching(&account.id, CONTINUE_MAX, eye_of(&headers, &account)).await?;
-    let items = begun.iter().map(|(title, progress)| Item {
+    let items = begun.iter().map(|(title, progress)| Begun {
         title: card(title),
         episode_id: progress.episode_id.as_deref(),
         position_s: progress.position_s,
         duration_s: progress.duration_s,
         updated_at: progress.updated_ms,
     });
-    let items = Items { items: items.collect() };
+    let items = ContinueWatching { items: items.collect() };
     let shown: Vec<&Title> = begun.iter().map(|(title, _)| title).collect();
     private(&items, &account.id, &shown, &snapshot.as_of, &headers)
 }
@@ -293,7 +365,8 @@ async fn unwatch(State(app): State<App>, viewer: ViewerToken, Segment(id): Segme
     Ok(done(&write.commit().await?))
 }
 
-#[derive(Deserialize)]
+/// How far a title was watched.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ProgressBody {
     position_s: i64,

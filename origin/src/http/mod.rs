@@ -33,6 +33,7 @@ use crate::warm::InUse;
 use axum::Router;
 use axum::response::Response;
 use kv_schemas::Problem;
+use kv_schemas::purge::BATCH_BYTES_MAX;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shed::{Door, Gates, Work};
 use std::sync::Arc;
@@ -71,24 +72,26 @@ pub struct App {
 }
 
 pub fn router(app: App, roles: &[Role]) -> Router {
-    let behind = |routes: Router<App>, read: Work, write: Work| {
-        let door = Door { gates: Arc::clone(&app.gates), read, write };
+    let behind = |routes: Router<App>, (read, write): (Work, Work), body_bytes_max: usize| {
+        let door = Door { gates: Arc::clone(&app.gates), read, write, body_bytes_max };
         routes.route_layer(axum::middleware::from_fn_with_state(door, shed::shed))
     };
     let mut described = spec::Api::new();
     // Not behind a gate: a service that is full must still be able to say so.
-    let mut router = ops::routes();
+    let mut router = described.describe(ops::api());
     if roles.contains(&Role::Client) {
         let shared = axum::middleware::from_fn_with_state(app.clone(), rendered::serve);
-        let routes = described.describe(client::api()).route_layer(shared).merge(me::routes());
-        router = router.merge(behind(routes, Work::ClientRead, Work::ClientWrite));
+        let routes = described.describe(client::api()).route_layer(shared).merge(described.describe(me::api()));
+        router = router.merge(behind(routes, (Work::ClientRead, Work::ClientWrite), me::BODY_BYTES_MAX));
     }
     if roles.contains(&Role::Admin) {
-        let routes = described.describe(admin::api()).merge(purges::routes()).merge(accounts::routes());
-        router = router.merge(behind(routes, Work::AdminRead, Work::AdminWrite));
+        let routes = described.describe(admin::api().merge(purges::api()).merge(accounts::api()));
+        router = router.merge(behind(routes, (Work::AdminRead, Work::AdminWrite), BATCH_BYTES_MAX));
     }
     if roles.contains(&Role::Auth) {
-        router = router.merge(behind(auth::routes().merge(jwks::routes()), Work::Auth, Work::Auth));
+        // With log-ins shed, tokens there are go on being verified.
+        router = router.merge(described.describe(jwks::api()));
+        router = router.merge(behind(described.describe(auth::api()), (Work::Auth, Work::Auth), auth::BODY_BYTES_MAX));
     }
     router
         .merge(docs::routes(described.end()))

@@ -1,17 +1,37 @@
 //! For operators: liveness, readiness, metrics. Not routed by the edge.
+use super::spec::{Api, Op};
 use super::{ApiResult, App};
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use utoipa::openapi::path::HttpMethod;
 
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+pub fn api() -> Api {
+    let op = |summary: &str| Op::new("operators", summary);
+    let plain = "text/plain; charset=utf-8";
+    Api::new()
+        .add(
+            HttpMethod::Get,
+            "/healthz",
+            get(|| async { "ok\n" }),
+            op("The process answers").answer_as(200, "It does", plain),
+        )
+        .add(
+            HttpMethod::Get,
+            "/readyz",
+            get(ready),
+            op("The database answers").answer_as(200, "The state it is at", plain),
+        )
+        .add(
+            HttpMethod::Get,
+            "/metrics",
+            get(metrics),
+            op("Metrics").answer_as(200, "Prometheus's text format", METRICS),
+        )
 }
+
+const METRICS: &str = "text/plain; version=0.0.4";
 
 /// The database answers.
 async fn ready(State(app): State<App>) -> ApiResult {
@@ -20,5 +40,5 @@ async fn ready(State(app): State<App>) -> ApiResult {
 }
 
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render())
+    ([(CONTENT_TYPE, METRICS)], app.metrics.render())
 }

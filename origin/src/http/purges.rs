@@ -3,14 +3,14 @@
 use super::admin::{bad_cursor, json_body, private_json};
 use super::extract::{Params, Segment, Whole};
 use super::guard::Staff;
-use super::{ApiResult, App};
+use super::spec::{Api, Op, integer, one_of, text};
+use super::{ApiResult, App, jwks};
 use crate::error::ApiError;
-use crate::store::{LoggedPurge, PurgeFilter};
-use axum::Router;
+use crate::store::{LoggedPurge, PurgeFilter, is_personal};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::Timestamp;
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::StaffRole;
@@ -20,6 +20,8 @@ use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, P
 use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
+use utoipa::ToSchema;
+use utoipa::openapi::path::HttpMethod;
 
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 200;
@@ -30,11 +32,92 @@ const WAIT_MS_DEFAULT: u64 = 5_000;
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(40);
 const ASK_AGAIN_MAX: Duration = Duration::from_millis(250);
 
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/admin/v1/purges", get(list).post(create))
-        .route("/admin/v1/purges/{seq}", get(read))
-        .route("/internal/purges", get(pull))
+pub fn api() -> Api {
+    let op = |summary: &str| Op::new("purges", summary).staff();
+    let moment = "RFC 3339";
+    let listed = op("The purge log, youngest first")
+        .says("What names a person (`user:`, `viewer:`, `session:`) is shown to admins alone.")
+        .query("limit", integer(1, i64::from(LIMIT_MAX)), "50 when not given")
+        .query("cursor", text(), "`next_cursor` of this list")
+        .query("key", text(), "With this surrogate key")
+        .query("mode", one_of(&MODES), "")
+        .query("actor", text(), "")
+        .query("state", one_of(&STATES), "")
+        .query("from", text(), moment)
+        .query("until", text(), moment)
+        .page::<Receipt>("Purges")
+        .problems(&[(400, "The query has faults, each named")]);
+    let create_op = op("Purge by hand")
+        .says("`all`, and keys of people, tokens and accounts, need the role admin.")
+        .query("dry_run", one_of(&["true", "false"]), "true: nothing is purged")
+        .body::<ByHand>(&["application/json"])
+        .answer::<Preview>(200, "With `dry_run`: what would be touched, as far as anybody knows")
+        .answer::<Created>(202, "Logged; `Location` is its receipt");
+    let read_op = op("A purge's receipt")
+        .path("seq", text())
+        .query("wait", one_of(&["accepted", "applied"]), "Answered as soon as it has come so far")
+        .query("timeout_ms", integer(0, 9_000), "At the latest after so long; 5,000 when not given")
+        .answer::<Receipt>(200, "How far it has come")
+        .problems(&[(400, "The request has faults, each named"), (404, "There is no such purge (any more)")]);
+    let pull_op = op("The log as the dispatcher sends it")
+        .query("since", text(), "After this number; 0 when not given")
+        .answer::<Batch>(200, "The next purges")
+        .problems(&[(400, "The query has faults, each named")]);
+    Api::new()
+        .add(HttpMethod::Get, "/admin/v1/purges", get(list), listed)
+        .add(HttpMethod::Post, "/admin/v1/purges", post(create), create_op)
+        .add(HttpMethod::Get, "/admin/v1/purges/{seq}", get(read), read_op)
+        .add(HttpMethod::Get, "/internal/purges", get(pull), pull_op)
+}
+
+const MODES: [&str; 2] = ["soft", "hard"];
+const STATES: [&str; 3] = ["pending", "accepted", "applied"];
+
+/// A purge that is asked for: `keys`, or `all`.
+#[derive(ToSchema)]
+#[schema(as = PurgeRequest)]
+#[allow(dead_code, reason = "the description of kv_schemas::PurgeRequest")]
+struct ByHand {
+    #[schema(max_items = 1000)]
+    keys: Option<Vec<String>>,
+    all: Option<bool>,
+    /// `hard` when not given.
+    mode: Option<String>,
+    reason: Option<String>,
+}
+
+/// The log from one place on.
+#[derive(ToSchema)]
+#[schema(as = PurgeBatch)]
+#[allow(dead_code, reason = "the description of kv_schemas::PurgeBatch")]
+struct Batch {
+    log_id: String,
+    replaces: Option<Vec<String>>,
+    first_seq: u64,
+    after_mark: Option<u64>,
+    purges: Vec<LoggedAs>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Created {
+    seq: Seq,
+    #[schema(value_type = String)]
+    as_of: AsOf,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Preview {
+    dry_run: bool,
+    /// Surrogate keys named; 0 with `all`.
+    keys: usize,
+    all: bool,
+    #[schema(value_type = String)]
+    mode: PurgeMode,
+    /// What the asked isolates hold in memory: `location`, `touched`, `held`.
+    #[schema(value_type = Vec<Object>)]
+    memory: Vec<DryRun>,
+    /// Tiers that cannot be listed by key.
+    unknown: [&'static str; 2],
 }
 
 /// Reads the parameters of a query, naming every fault.
@@ -65,6 +148,14 @@ impl Faults {
     }
 }
 
+/// Whether purging these ends tokens or costs all viewers something: what verifies tokens, and what is viewers' own.
+fn is_guarded(keys: &[SurrogateKey]) -> bool {
+    let guarded = ["url:/.well-known/", "url:/v1/me", "url:/auth/", "url:/admin/"];
+    let is_guarded =
+        |key: &SurrogateKey| key.as_str() == jwks::KEY || guarded.iter().any(|begins| key.as_str().starts_with(begins));
+    is_personal(keys) || keys.iter().any(is_guarded)
+}
+
 fn mode_of(text: &str) -> Option<PurgeMode> {
     [PurgeMode::Soft, PurgeMode::Hard].into_iter().find(|mode| mode.as_str() == text)
 }
@@ -85,11 +176,6 @@ async fn create(
     headers: HeaderMap,
     Whole(body): Whole<BATCH_BYTES_MAX>,
 ) -> ApiResult {
-    #[derive(Serialize)]
-    struct Created {
-        seq: Seq,
-        as_of: AsOf,
-    }
     staff.at_least(StaffRole::Editor)?;
     let mut faults = Faults::new();
     let switch = |text: &str| text.parse::<bool>().ok();
@@ -99,7 +185,7 @@ async fn create(
     let invalid = |detail: String| Problem::new(422, "purge-invalid", "The purge is not valid").detail(detail);
     let request: PurgeRequest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
     request.check().map_err(|error| invalid(error.to_string()))?;
-    if request.all {
+    if request.all || is_guarded(&request.keys) {
         staff.at_least(StaffRole::Admin)?;
     }
     if dry_run {
@@ -127,29 +213,20 @@ async fn create(
 
 /// What a purge would touch, as far as anybody knows; nothing is purged.
 async fn preview(app: &App, request: &PurgeRequest) -> ApiResult {
-    #[derive(Serialize)]
-    struct Preview<'a> {
-        dry_run: bool,
-        /// Surrogate keys named; 0 with `all`.
-        keys: usize,
-        all: bool,
-        mode: PurgeMode,
-        /// What the asked isolates hold in memory.
-        memory: Vec<DryRun>,
-        /// Tiers that cannot be listed by key.
-        unknown: &'a [&'a str],
-    }
     let memory = app.edges.dry_run(request).await;
     let PurgeRequest { keys, all, mode, .. } = request;
-    let preview = Preview { dry_run: true, keys: keys.len(), all: *all, mode: *mode, memory, unknown: &["colo", "kv"] };
+    let preview = Preview { dry_run: true, keys: keys.len(), all: *all, mode: *mode, memory, unknown: ["colo", "kv"] };
     Ok(private_json(StatusCode::OK, &preview))
 }
 
 /// A purge with how far it has come.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Receipt {
     #[serde(flatten)]
+    #[schema(value_type = LoggedAs)]
     purge: Purge,
+    /// `pending`, `accepted` or `applied`.
+    #[schema(value_type = String)]
     state: PurgeState,
     #[serde(skip_serializing_if = "Option::is_none")]
     edge: Option<EdgeState>,
@@ -158,11 +235,27 @@ struct Receipt {
     edge_unknown: Option<String>,
 }
 
+/// A row of the purge log.
+#[derive(ToSchema)]
+#[schema(as = Purge)]
+#[allow(dead_code, reason = "the description of kv_schemas::Purge")]
+struct LoggedAs {
+    seq: Seq,
+    keys: Option<Vec<String>>,
+    all: Option<bool>,
+    mode: String,
+    reason: Option<String>,
+    actor: Option<String>,
+    committed_at_ms: u64,
+}
+
 /// The edge's side of a receipt.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EdgeState {
     accepted_at_ms: Option<u64>,
+    #[schema(value_type = Vec<Object>)]
     locations: Vec<LocationReceipt>,
+    #[schema(value_type = Option<Object>)]
     lag_ms: Option<Percentiles>,
     laggards: Vec<String>,
     silent: Vec<String>,
@@ -223,16 +316,18 @@ async fn list(State(app): State<App>, staff: Staff, Params(query): Params<ListQu
     let summary = app.edges.summary().await.ok().filter(|summary| summary.log_id == snapshot.as_of.log_id);
     let applied = summary.map_or(0, |summary| summary.applied_seq);
     let delivered = delivered.max(applied);
-    let mut filter = PurgeFilter { before, key, mode, actor: query.actor, from_ms, until_ms, ..PurgeFilter::default() };
+    let impersonal = staff.0.role < StaffRole::Admin;
+    let from_seq = snapshot.oldest_purge().await?;
+    let mut filter = PurgeFilter { before, from_seq, key, mode, actor: query.actor, impersonal, from_ms, until_ms };
     // States lie in the log one after the other.
     match state {
         None => {}
         Some(PurgeState::Applied) => filter.before = before.min(applied.saturating_add(1)),
         Some(PurgeState::Accepted) => {
             filter.before = before.min(delivered.saturating_add(1));
-            filter.from_seq = applied.saturating_add(1);
+            filter.from_seq = from_seq.max(applied.saturating_add(1));
         }
-        Some(PurgeState::Pending) => filter.from_seq = delivered.saturating_add(1),
+        Some(PurgeState::Pending) => filter.from_seq = from_seq.max(delivered.saturating_add(1)),
     }
     filter.before = filter.before.min(snapshot.as_of.seq.saturating_add(1));
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
@@ -276,7 +371,7 @@ async fn read(
     let began = Instant::now();
     let mut pause = ASK_AGAIN_MIN;
     loop {
-        let receipt = receipt(&app, seq).await?;
+        let receipt = receipt(&app, &staff, seq).await?;
         let is_there = wait.is_none_or(|wanted| receipt.state >= wanted);
         if is_there || began.elapsed() >= limit {
             return Ok(private_json(StatusCode::OK, &receipt));
@@ -286,12 +381,14 @@ async fn read(
     }
 }
 
-async fn receipt(app: &App, seq: Seq) -> Result<Receipt, ApiError> {
+async fn receipt(app: &App, staff: &Staff, seq: Seq) -> Result<Receipt, ApiError> {
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
     let log_id = snapshot.as_of.log_id.clone();
     let found = snapshot.purges_after(seq.saturating_sub(1), 1).await?.into_iter().find(|purge| purge.seq == seq);
     drop(snapshot);
+    // What names a person is for admins; to others it is as if it were not there.
+    let found = found.filter(|purge| staff.0.role >= StaffRole::Admin || !is_personal(&purge.keys));
     let purge = found.map(shown).ok_or_else(|| Problem::new(404, "not-found", "There is no purge of this number"))?;
     let by_log = delivered_state(seq, delivered);
     Ok(match app.edges.receipt(seq).await {

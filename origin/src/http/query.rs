@@ -39,6 +39,7 @@ impl Query {
             }
             match decoded(value) {
                 None => problem = problem.fault(name, "is not percent-encoded UTF-8"),
+                Some(value) if value.contains('\0') => problem = problem.fault(name, "must not contain U+0000"),
                 Some(value) => {
                     if given.insert(name.to_string(), value).is_some() {
                         problem = problem.fault(name, "must be given once");
@@ -64,6 +65,14 @@ impl Query {
         value
     }
 
+    /// One that must be there; `expected` as for [`Self::take`].
+    pub fn require(&mut self, name: &str, expected: &str) {
+        let is_named = self.given.contains_key(name) || self.problem.errors.iter().any(|fault| fault.at == name);
+        if !is_named {
+            self.fault(name, format!("must be {expected}"));
+        }
+    }
+
     pub fn limit(&mut self, default: u32, max: u32) -> u32 {
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
         let read = |text: &str| text.parse().ok().filter(|n| (1..=max).contains(n) && plain(text));
@@ -82,6 +91,10 @@ pub fn cursor<T: serde::Serialize>(list: &str, place: &T) -> String {
 
 pub fn place<T: serde::de::DeserializeOwned>(list: &str, cursor: &str) -> Option<T> {
     let bytes = Base64UrlUnpadded::decode_vec(cursor).ok()?;
+    // None of ours has a U+0000, which a database may not take.
+    if bytes.windows(6).any(|six| six == br"\u0000") {
+        return None;
+    }
     let (of, place): (String, T) = serde_json::from_slice(&bytes).ok()?;
     (of == list).then_some(place)
 }

@@ -143,8 +143,15 @@ async fn change<I: Edited>(
     mode: Option<PurgeMode>,
     created: Option<Created>,
 ) -> ApiResult {
-    if let Wanted::Be(input) = &wanted {
-        let faults = I::check(&mut write, id, before.as_ref().map(|before| &before.input), input).await?;
+    let was = before.as_ref().map(|before| &before.input);
+    let to_be = match &wanted {
+        Wanted::Be(input) => Some(input),
+        // The rest of the catalogue has gone on meanwhile.
+        Wanted::Back => was,
+        Wanted::Gone => None,
+    };
+    if let Some(input) = to_be {
+        let faults = I::check(&mut write, id, was, input).await?;
         if !faults.is_empty() {
             return Err(validate::refused(I::WHAT, faults).into());
         }

@@ -4,7 +4,10 @@
 //! Each kind has its own gate, so a flood of one does not take another's places, in one process as in several; and an
 //! editor's write waits for no more writes of viewers than their gates let through.
 //!
+//! A body is read before a place is taken, within a bound of its own: a client that sends slowly holds up nobody but itself.
+//!
 //! tower's ConcurrencyLimit queues without bound and its LoadShed refuses without a queue; the two semaphores here do both.
+use super::extract::received;
 use crate::error::problem_response;
 use axum::extract::{Request, State};
 use axum::http::Method;
@@ -153,12 +156,22 @@ pub struct Door {
     pub gates: Arc<Gates>,
     pub read: Work,
     pub write: Work,
+    /// Of the longest body any of its routes takes.
+    pub body_bytes_max: usize,
 }
 
 /// Lets a request through its gate, or refuses it.
 pub async fn shed(State(door): State<Door>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let work = if reads { door.read } else { door.write };
+    // What only reads has no body here; whatever is sent is not looked at.
+    let request = match reads {
+        true => request,
+        false => match received(request, door.body_bytes_max).await {
+            Ok(request) => request,
+            Err(problem) => return problem_response(&problem),
+        },
+    };
     let Some(gate) = door.gates.of(work) else { return next.run(request).await };
     match gate.enter().await {
         Some(_pass) => next.run(request).await,

@@ -95,6 +95,13 @@ impl Op {
         self.problems(&[(401, "The token is missing or refused"), (403, "The role does not allow it")])
     }
 
+    /// Needs a viewer's access token.
+    pub fn signed_in(mut self) -> Self {
+        let needed = utoipa::openapi::security::SecurityRequirement::new("viewer", Vec::<String>::new());
+        self.operation = self.operation.security(needed);
+        self.problems(&[(401, "The token is missing or refused, or its session is over")])
+    }
+
     /// Answers differ by viewer: the edge sends who it is for.
     pub fn viewer(self, fields: &[&str]) -> Self {
         let words = [
@@ -162,6 +169,11 @@ impl Op {
         self
     }
 
+    /// An answer of another media type than JSON.
+    pub fn answer_as(self, status: u16, says: &str, media: &str) -> Self {
+        self.answer_of(status, says, text(), media)
+    }
+
     /// An answer without content.
     pub fn empty(mut self, status: u16, says: &str) -> Self {
         self.operation = self.operation.response(status.to_string(), ResponseBuilder::new().description(says).build());
@@ -203,6 +215,11 @@ impl Api {
             (500, "The service failed"),
             (503, "The service is busy, or has not reached the state that is demanded; try again"),
         ]);
+        let op = match method {
+            HttpMethod::Get => op,
+            // Any call that may have a body may have one that is too long, or that does not come.
+            _ => op.problems(&[(408, "The body did not come in time"), (413, "The body is too large")]),
+        };
         let mut operation: Operation = op.operation.build();
         let word: String = path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let verb = match method {
@@ -240,12 +257,17 @@ impl Api {
         let mut components = Components::new();
         components.schemas.extend(self.schemas);
         components.schemas.insert("Problem".into(), problem());
-        let bearer = utoipa::openapi::security::HttpBuilder::new()
-            .scheme(utoipa::openapi::security::HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .description(Some("An admin token: `origin token`, or a login of the staff"));
-        let scheme = utoipa::openapi::security::SecurityScheme::Http(bearer.build());
-        components.security_schemes.insert("staff".into(), RefOr::T(scheme));
+        for (name, says) in [
+            ("staff", "An admin token: `origin token`, or `POST /auth/staff/login`"),
+            ("viewer", "A viewer's access token: `POST /auth/login`"),
+        ] {
+            let bearer = utoipa::openapi::security::HttpBuilder::new()
+                .scheme(utoipa::openapi::security::HttpAuthScheme::Bearer)
+                .bearer_format("JWT")
+                .description(Some(says));
+            let scheme = utoipa::openapi::security::SecurityScheme::Http(bearer.build());
+            components.security_schemes.insert(name.into(), RefOr::T(scheme));
+        }
         let info = InfoBuilder::new()
             .title("Nextream origin")
             .version(env!("CARGO_PKG_VERSION"))

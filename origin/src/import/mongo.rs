@@ -292,7 +292,7 @@ fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> 
     let age = ours.get("maturity").and_then(Value::as_i64).unwrap_or(18);
     let maturity = [18, 16, 13, 7, 0].into_iter().find(|class| *class <= age).unwrap_or(0);
     let name = text("name").unwrap_or_default().chars().take(100).collect();
-    batch.report.mend("password not taken over; it has to be set anew", id.clone());
+    batch.report.mend("password not taken over; `origin users invite` lets it be chosen anew", id.clone());
     batch.viewers.push(Viewer { id, email, name, plan, maturity });
     Ok(())
 }

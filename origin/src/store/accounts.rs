@@ -7,6 +7,7 @@ use kv_schemas::claims::StaffRole;
 use kv_schemas::viewer::{Locale, Maturity, Plan};
 use serde::{Serialize, Serializer};
 use sqlx::Row;
+use utoipa::ToSchema;
 
 /// Spent refresh tokens of a session that are remembered. An older one that is sent again is refused like a made-up one.
 const SPENT_KEPT: i64 = 50;
@@ -50,15 +51,17 @@ pub struct Account {
 }
 
 /// One log-in on one device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Session {
     pub id: String,
     #[serde(skip)]
     pub account_id: String,
     pub device: String,
     #[serde(rename = "created_at", serialize_with = "moment")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_ms: i64,
     #[serde(rename = "used_at", serialize_with = "moment")]
+    #[schema(value_type = String, format = DateTime)]
     pub used_ms: i64,
     /// When it ends unless it is refreshed; never later than `end_ms`.
     #[serde(skip)]
@@ -203,15 +206,30 @@ impl Snapshot {
     }
 
     /// Whose an invitation is that can be taken up.
-    pub async fn invited(&mut self, hash: &str, now_ms: i64) -> Result<Option<Account>, StoreError> {
+    pub async fn invited(&mut self, kind: Kind, hash: &str, now_ms: i64) -> Result<Option<Account>, StoreError> {
         let row = sqlx::query("SELECT account_id FROM invitation WHERE hash = $1 AND end_ms > $2")
             .bind(hash)
             .bind(now_ms)
             .fetch_optional(&mut *self.tx)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let account = self.account(Kind::Staff, &row.try_get::<String, _>(0)?).await?;
+        let account = self.account(kind, &row.try_get::<String, _>(0)?).await?;
         Ok(account.filter(|account| !account.banned))
+    }
+
+    /// Accounts in which nobody can log in, since no password was chosen, and which have no open invitation.
+    pub async fn uninvited(&mut self, kind: Kind, after: &str, limit: u32) -> Result<Vec<Account>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM account WHERE kind = $1 AND id > $2 AND password_hash = '' AND banned = 0
+              AND NOT EXISTS (SELECT 1 FROM invitation WHERE invitation.account_id = account.id)
+              ORDER BY id LIMIT $3",
+        )
+        .bind(kind.as_str())
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(account_of).collect()
     }
 
     /// The living sessions of an account, last used first.
@@ -438,17 +456,23 @@ impl Write {
     }
 
     /// Uses an invitation up, and says whose it was.
-    pub async fn take_invitation(&mut self, hash: &str, now_ms: i64) -> Result<Option<Account>, StoreError> {
+    pub async fn take_invitation(
+        &mut self,
+        kind: Kind,
+        hash: &str,
+        now_ms: i64,
+    ) -> Result<Option<Account>, StoreError> {
         let row = sqlx::query("SELECT account_id, end_ms FROM invitation WHERE hash = $1")
             .bind(hash)
             .fetch_optional(&mut *self.tx)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        sqlx::query("DELETE FROM invitation WHERE hash = $1").bind(hash).execute(&mut *self.tx).await?;
-        if row.try_get::<i64, _>(1)? <= now_ms {
-            return Ok(None);
+        let end_ms: i64 = row.try_get(1)?;
+        let account = self.account(kind, &row.try_get::<String, _>(0)?).await?;
+        let account = account.filter(|account| !account.banned && end_ms > now_ms);
+        if account.is_some() {
+            sqlx::query("DELETE FROM invitation WHERE hash = $1").bind(hash).execute(&mut *self.tx).await?;
         }
-        let account = self.account(Kind::Staff, &row.try_get::<String, _>(0)?).await?;
-        Ok(account.filter(|account| !account.banned))
+        Ok(account)
     }
 }

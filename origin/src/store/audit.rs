@@ -9,7 +9,7 @@ use sqlx::Row;
 use utoipa::ToSchema;
 
 /// Kept answers are forgotten after a day.
-const KEPT_MS: i64 = 24 * 3_600 * 1_000;
+pub(super) const KEPT_MS: i64 = 24 * 3_600 * 1_000;
 
 /// One change of one thing.
 pub struct Change<'a> {
@@ -101,18 +101,19 @@ impl Write {
         answer: &KeptAnswer,
     ) -> Result<(), StoreError> {
         let now_ms = int_of(crate::now_ms());
-        sqlx::query("DELETE FROM idempotency WHERE created_ms <= $1")
-            .bind(now_ms.saturating_sub(KEPT_MS))
-            .execute(&mut *self.tx)
-            .await?;
-        sqlx::query("INSERT INTO idempotency (actor, key, digest, answer, created_ms) VALUES ($1, $2, $3, $4, $5)")
-            .bind(actor.to_string())
-            .bind(key.to_string())
-            .bind(digest.to_string())
-            .bind(super::titles::json(answer)?)
-            .bind(now_ms)
-            .execute(&mut *self.tx)
-            .await?;
+        // One of this key that is forgotten may not have been taken away yet.
+        sqlx::query(
+            "INSERT INTO idempotency (actor, key, digest, answer, created_ms) VALUES ($1, $2, $3, $4, $5)
+              ON CONFLICT (actor, key) DO UPDATE SET digest = excluded.digest, answer = excluded.answer,
+                created_ms = excluded.created_ms",
+        )
+        .bind(actor.to_string())
+        .bind(key.to_string())
+        .bind(digest.to_string())
+        .bind(super::titles::json(answer)?)
+        .bind(now_ms)
+        .execute(&mut *self.tx)
+        .await?;
         Ok(())
     }
 }

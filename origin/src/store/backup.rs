@@ -16,6 +16,8 @@ use std::io::{BufRead, Write};
 const FORM: u32 = 1;
 /// Not kept: the engine's own, what is told anew, and what would let somebody in again.
 const LEFT_OUT: [&str; 6] = ["_sqlx_migrations", "delivery", "session", "refresh_token", "invitation", "idempotency"];
+/// What a new database has rows in by itself.
+const NEVER_EMPTY: [&str; 4] = ["_sqlx_migrations", "delivery", "log_head", "derived"];
 /// Values of one statement; both engines take more.
 const VALUES_MAX: usize = 10_000;
 
@@ -45,8 +47,8 @@ pub enum BackupError {
     Line(u64, String),
     #[error("the backup was made with schema {0}, this program has {1}; use the release it was made with")]
     Schema(i64, i64),
-    #[error("the database is not empty; restore into a new one")]
-    NotEmpty,
+    #[error("the database is not empty (there is something in {0}); restore into a new one")]
+    NotEmpty(String),
 }
 
 impl From<sqlx::Error> for BackupError {
@@ -81,7 +83,7 @@ impl Snapshot {
     }
 
     /// Tables in the order they were made, so that a row comes after those it refers to, with their columns.
-    async fn tables(&mut self) -> Result<Vec<Table>, StoreError> {
+    async fn tables(&mut self, left_out: &[&str]) -> Result<Vec<Table>, StoreError> {
         let names = match self.engine {
             // Tables of a full text index are that index's own.
             Engine::Sqlite => {
@@ -105,7 +107,7 @@ impl Snapshot {
         let mut tables = Vec::new();
         for row in sqlx::query(names).fetch_all(&mut *self.tx).await? {
             let table: String = row.try_get(0)?;
-            if LEFT_OUT.contains(&table.as_str()) {
+            if left_out.contains(&table.as_str()) {
                 continue;
             }
             let rows = sqlx::query(columns).bind(&table).fetch_all(&mut *self.tx).await?;
@@ -124,7 +126,7 @@ impl Snapshot {
         let head = Head { nextream_backup: FORM, as_of: self.as_of.clone(), schema: self.schema().await? };
         put_line(to, &head)?;
         let mut count = 0;
-        for table in self.tables().await? {
+        for table in self.tables(&LEFT_OUT).await? {
             put_line(to, &table)?;
             let names: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
             let select = format!("SELECT {} FROM {}", names.join(", "), quoted(&table.table));
@@ -160,14 +162,17 @@ impl Store {
             return Err(BackupError::Schema(head.schema, schema));
         }
         let mut write = self.write().await?;
-        if write.head > 0 {
-            return Err(BackupError::NotEmpty);
+        for Table { table, .. } in self.snapshot().await?.tables(&NEVER_EMPTY).await? {
+            let any = format!("SELECT 1 FROM {} LIMIT 1", quoted(&table));
+            if sqlx::query(AssertSqlSafe(any)).fetch_optional(&mut *write.tx).await?.is_some() {
+                return Err(BackupError::NotEmpty(table));
+            }
         }
         if self.engine == Engine::Postgres {
             sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *write.tx).await?;
         }
         let (mut table, mut waiting, mut count) = (None::<Table>, Vec::new(), 0);
-        let known = self.snapshot().await?.tables().await?;
+        let known = self.snapshot().await?.tables(&LEFT_OUT).await?;
         while let Some((at, line)) = next()? {
             let wrong = |what: &str| BackupError::Line(at, what.to_string());
             let value: Value = serde_json::from_str(&line).map_err(|error| wrong(&error.to_string()))?;

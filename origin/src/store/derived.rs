@@ -7,7 +7,7 @@ use kv_schemas::PurgeMode;
 use sqlx::Row;
 
 /// Raised whenever what is derived, or a document, has another form.
-const FORM: i64 = 1;
+const FORM: i64 = 2;
 const BATCH: u32 = 500;
 
 impl Store {
@@ -32,7 +32,6 @@ impl Store {
 
 impl Write {
     async fn derive_titles(&mut self) -> Result<usize, StoreError> {
-        let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
         let (mut after, mut count) = (String::new(), 0usize);
         loop {
             let rows = sqlx::query("SELECT id FROM title WHERE id > $1 ORDER BY id LIMIT $2")
@@ -46,7 +45,9 @@ impl Write {
             for row in rows {
                 after = row.try_get(0)?;
                 if let Some(mut title) = self.title(&after).await? {
-                    self.put_title(&mut title, now_ms).await?;
+                    // Of its last write: a moment that has passed since is still due, and goes or comes with its own purge.
+                    let at_ms = title.updated_at_ms;
+                    self.put_title(&mut title, at_ms).await?;
                     count = count.saturating_add(1);
                 }
             }

@@ -18,18 +18,20 @@ mod search;
 mod settings;
 mod similar;
 mod sql;
+mod sweep;
 mod titles;
 mod tx;
 pub mod viewing;
 
 pub use audit::{AuditFilter, Change, Entry, KeptAnswer};
 pub use lists::{After, Page, RAILS_MAX};
-pub use purges::{LoggedPurge, PurgeFilter};
+pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;
 pub use search::{Found, words_of};
 pub use settings::{Engine, Settings};
 pub use similar::Known;
 pub use sql::Sql;
+pub use sweep::Swept;
 pub use titles::{Eye, Made};
 pub use tx::Tx;
 
@@ -287,7 +289,17 @@ impl Write {
         self.engine
     }
 
+    /// Sees the commit through and tells of its purge, even if whoever asked for it is gone meanwhile: a client that leaves, or
+    /// a request whose time is over, must not leave the two half done.
     pub async fn commit(self) -> Result<AsOf, StoreError> {
+        match tokio::spawn(self.finish()).await {
+            Ok(done) => done,
+            // It panicked, or the process ends.
+            Err(_) => Err(StoreError::Undecided(sqlx::Error::WorkerCrashed)),
+        }
+    }
+
+    async fn finish(self) -> Result<AsOf, StoreError> {
         let as_of = self.as_of();
         let done = self.tx.commit().await;
         // With the connection lost in the middle the write may have been made; then its purge was too.

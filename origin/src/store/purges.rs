@@ -16,6 +16,14 @@ pub struct LoggedPurge<'a> {
     pub actor: Option<&'a str>,
 }
 
+/// What begins keys that name one person: whose purge it is says who did what, and when.
+pub const PERSONAL: [&str; 3] = ["user:", "viewer:", "session:"];
+
+/// Whether a purge names a person.
+pub fn is_personal(keys: &[SurrogateKey]) -> bool {
+    keys.iter().any(|key| PERSONAL.iter().any(|begins| key.as_str().starts_with(begins)))
+}
+
 /// Rows one page of a filtered list looks at, at the most.
 pub const SCAN_MAX: Seq = 10_000;
 
@@ -29,6 +37,8 @@ pub struct PurgeFilter {
     pub key: Option<SurrogateKey>,
     pub mode: Option<PurgeMode>,
     pub actor: Option<String>,
+    /// None that name a person.
+    pub impersonal: bool,
     /// Committed from, and before, in milliseconds since 1970.
     pub from_ms: Option<u64>,
     pub until_ms: Option<u64>,
@@ -99,6 +109,12 @@ impl Snapshot {
         rows.iter().map(purge_of).collect()
     }
 
+    /// The oldest purge that is still kept; 0 if there is none.
+    pub async fn oldest_purge(&mut self) -> Result<Seq, StoreError> {
+        let row = sqlx::query("SELECT min(seq) FROM purge_log").fetch_one(&mut *self.tx).await?;
+        Ok(row.try_get::<Option<i64>, _>(0)?.map_or(0, seq_of))
+    }
+
     /// The mark of one purge; 0 if there is none.
     pub async fn mark_of(&mut self, seq: Seq) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT mark FROM purge_log WHERE seq = $1")
@@ -117,6 +133,12 @@ impl Snapshot {
         }
         if let Some(actor) = &filter.actor {
             query.push(" AND actor = ").bind(actor);
+        }
+        if filter.impersonal {
+            // Keys stand in a JSON list, each after a quote.
+            for begins in PERSONAL {
+                query.push(" AND keys NOT LIKE ").bind(format!("%\"{begins}%"));
+            }
         }
         if let Some(key) = &filter.key {
             // Keys stand in a JSON list: quoted, and escaped as JSON does it.

@@ -1,14 +1,15 @@
 //! Finding titles by what a viewer types. Whole words and the beginning of the last one come from the engine's word index;
-//! when they give little, its index of three letters finds what is misspelt. What is typed becomes words of a-z and 0-9
+//! when they give little, short words are tried with one letter changed (`search_word` knows which such words there are),
+//! and the engine's index of three letters finds what is misspelt otherwise. What a viewer may not see is no candidate. What is typed becomes words of a-z and 0-9
 //! before it comes here, so none of it can be syntax. Which of the found is best is decided in one place for both engines.
 use super::titles::Eye;
-use super::{Engine, Snapshot, Write};
+use super::{Engine, Snapshot, Sql, Write};
 use crate::catalog::documents::Card;
 use crate::error::StoreError;
 use sqlx::Row;
 use std::collections::{BTreeSet, HashMap};
 
-/// What one search looks at, for each of the two indexes.
+/// What one search looks at, for each way to find something.
 const CANDIDATES: u32 = 300;
 /// Fewer than this found by words, and three letters are tried.
 const ENOUGH: usize = 12;
@@ -16,6 +17,12 @@ const ENOUGH: usize = 12;
 const WORDS_MAX: usize = 8;
 /// Sequences of three letters that are looked at.
 const GRAMS_MAX: usize = 24;
+/// Letters of words that are found with one of them changed; longer ones have enough in common by threes.
+const SHORT: std::ops::RangeInclusive<usize> = 4..=8;
+/// Rows of one statement.
+const PAIRS_MAX: usize = 1_000;
+/// Words that are tried in place of one that was typed.
+const NEAR_MAX: usize = 20;
 /// How much of the query's letters a find must have, in hundredths.
 const LIKENESS_MIN: u32 = 34;
 
@@ -28,6 +35,34 @@ pub fn words_of(typed: &str) -> Vec<String> {
 fn grams(text: &str) -> BTreeSet<&str> {
     let letters = (0..text.len()).filter_map(|at| text.get(at..at.saturating_add(3)));
     letters.filter(|gram| !gram.contains('\n')).collect()
+}
+
+/// A word by itself and without each one of its letters; words are of a-z and 0-9.
+fn forms(word: &str) -> BTreeSet<String> {
+    let without = |at: usize| {
+        let (before, after) =
+            (word.get(..at).unwrap_or_default(), word.get(at.saturating_add(1)..).unwrap_or_default());
+        format!("{before}{after}")
+    };
+    (0..word.len()).map(without).chain([word.to_string()]).collect()
+}
+
+/// Whether one word becomes the other by one letter: another, one more, one less, or two neighbours swapped. `word`: one
+/// that titles have.
+fn is_near(typed: &str, word: &str) -> bool {
+    if !SHORT.contains(&word.len()) || typed.len().abs_diff(word.len()) > 1 || typed == word {
+        return false;
+    }
+    let (typed, word) = (typed.as_bytes(), word.as_bytes());
+    let same = typed.iter().zip(word).take_while(|(a, b)| a == b).count();
+    let (typed, word) = (typed.get(same..).unwrap_or_default(), word.get(same..).unwrap_or_default());
+    match (typed, word) {
+        ([a, b, typed @ ..], [c, d, word @ ..]) if (a, b) == (d, c) && typed == word => true,
+        ([_, typed @ ..], [_, word @ ..]) if typed == word => true,
+        (typed, [_, word @ ..]) if typed == word => true,
+        ([_, typed @ ..], word) if typed == word => true,
+        _ => false,
+    }
 }
 
 /// How well a text answers words: higher is better, `None` not at all. Depends on nothing but the two, so that a cursor
@@ -43,6 +78,13 @@ pub fn score(words: &[String], text: &str) -> Option<u32> {
         let begins = if name.starts_with(&phrase) { 300 } else { 0 };
         let in_name = words.iter().filter(|word| name.split(' ').any(|n| n.starts_with(word.as_str()))).count();
         return Some(1_000 + exact + begins + u32::try_from(in_name).unwrap_or(0).saturating_mul(10));
+    }
+    let is_there = |word: &str, among: &[&str]| among.iter().any(|have| *have == word || is_near(word, have));
+    let begins = |word: &str| have.iter().any(|have| have.starts_with(word));
+    if others.iter().all(|word| is_there(word, &have)) && (is_there(last, &have) || begins(last)) {
+        let in_name: Vec<&str> = name.split(' ').collect();
+        let in_name = words.iter().filter(|word| is_there(word, &in_name)).count();
+        return Some(500 + u32::try_from(in_name).unwrap_or(0).saturating_mul(10));
     }
     let wanted = grams(&phrase);
     let shared = |line: &str| {
@@ -60,16 +102,23 @@ pub struct Found {
     pub score: u32,
 }
 
-/// FTS5's query language, made of words and letters alone, each in quotes.
-fn match_words(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
-    format!("{}*", quoted.join(" AND "))
-}
-
-/// PostgreSQL's, of the same words.
-fn tsquery(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-    format!("{}:*", quoted.join(" & "))
+/// What the engine's word index is asked: for each word that was typed, those that will do in its place; the last one may
+/// be the beginning of one. Each word stands in quotes.
+fn match_words(engine: Engine, words: &[Vec<&str>]) -> String {
+    let (quote, or, and, prefix) = match engine {
+        Engine::Sqlite => ('"', " OR ", " AND ", "*"),
+        Engine::Postgres => ('\'', " | ", " & ", ":*"),
+    };
+    let last = words.len().saturating_sub(1);
+    let groups = words.iter().enumerate().map(|(at, any)| {
+        let quoted = any.iter().enumerate().map(|(n, word)| {
+            // What was typed comes first.
+            let prefix = if at == last && n == 0 { prefix } else { "" };
+            format!("{quote}{word}{quote}{prefix}")
+        });
+        format!("({})", quoted.collect::<Vec<_>>().join(or))
+    });
+    groups.collect::<Vec<_>>().join(and)
 }
 
 fn match_grams(words: &[String]) -> Option<String> {
@@ -84,12 +133,19 @@ impl Snapshot {
         if words.is_empty() {
             return Ok(Vec::new());
         }
-        let mut texts = match self.engine {
-            Engine::Sqlite => self.texts(SQLITE_WORDS, &match_words(words)).await?,
-            Engine::Postgres => self.texts(POSTGRES_WORDS, &tsquery(words)).await?,
-        };
+        let typed: Vec<Vec<&str>> = words.iter().map(|word| vec![word.as_str()]).collect();
+        let mut texts = self.with_words(&typed, eye).await?;
         if texts.len() < ENOUGH {
-            texts.extend(self.misspelt(words).await?);
+            let near = self.near(words).await?;
+            if near.iter().any(|words| !words.is_empty()) {
+                let any = typed
+                    .iter()
+                    .zip(&near)
+                    .map(|(typed, near)| typed.iter().copied().chain(near.iter().map(String::as_str)).collect());
+                let any: Vec<Vec<&str>> = any.collect();
+                texts.extend(self.with_words(&any, eye).await?);
+            }
+            texts.extend(self.misspelt(words, eye).await?);
         }
         let scored: HashMap<&str, u32> =
             texts.iter().filter_map(|(id, text)| Some((id.as_str(), score(words, text)?))).collect();
@@ -103,24 +159,58 @@ impl Snapshot {
         Ok(found)
     }
 
-    async fn misspelt(&mut self, words: &[String]) -> Result<Vec<(String, String)>, StoreError> {
+    async fn with_words(&mut self, words: &[Vec<&str>], eye: Eye) -> Result<Vec<(String, String)>, StoreError> {
+        let statement = match self.engine {
+            Engine::Sqlite => SQLITE_WORDS,
+            Engine::Postgres => POSTGRES_WORDS,
+        };
+        self.texts(statement, &match_words(self.engine, words), eye).await
+    }
+
+    /// For each word the ones titles have that are a letter away from it.
+    async fn near(&mut self, words: &[String]) -> Result<Vec<Vec<String>>, StoreError> {
+        let forms: BTreeSet<String> = words
+            .iter()
+            .filter(|word| word.len() <= SHORT.end().saturating_add(1))
+            .flat_map(|word| forms(word))
+            .collect();
+        if forms.is_empty() {
+            return Ok(vec![Vec::new(); words.len()]);
+        }
+        let mut query = Sql::new("SELECT DISTINCT word FROM search_word WHERE form IN (");
+        query.bind_all(forms).push(") ORDER BY word");
+        let rows = query.build()?.fetch_all(&mut *self.tx).await?;
+        let known = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<Vec<String>, StoreError>>()?;
+        let near = |typed: &String| known.iter().filter(|word| is_near(typed, word)).take(NEAR_MAX).cloned().collect();
+        Ok(words.iter().map(near).collect())
+    }
+
+    async fn misspelt(&mut self, words: &[String], eye: Eye) -> Result<Vec<(String, String)>, StoreError> {
         match (self.engine, match_grams(words)) {
             (_, None) => Ok(Vec::new()),
-            (Engine::Sqlite, Some(grams)) => self.texts(SQLITE_GRAMS, &grams).await,
+            (Engine::Sqlite, Some(grams)) => self.texts(SQLITE_GRAMS, &grams, eye).await,
             (Engine::Postgres, Some(_)) => {
                 // For this transaction alone.
                 sqlx::query("SELECT set_config('pg_trgm.word_similarity_threshold', '0.35', true)")
                     .execute(&mut *self.tx)
                     .await?;
-                self.texts(POSTGRES_GRAMS, &words.join(" ")).await
+                self.texts(POSTGRES_GRAMS, &words.join(" "), eye).await
             }
         }
     }
 
-    async fn texts(&mut self, statement: &'static str, matching: &str) -> Result<Vec<(String, String)>, StoreError> {
+    async fn texts(
+        &mut self,
+        statement: &'static str,
+        matching: &str,
+        eye: Eye,
+    ) -> Result<Vec<(String, String)>, StoreError> {
         let rows = sqlx::query(statement)
             .bind(matching.to_string())
             .bind(i64::from(CANDIDATES))
+            .bind(eye.region.as_str().to_string())
+            .bind(eye.maturity)
+            .bind(eye.now_ms)
             .fetch_all(&mut *self.tx)
             .await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
@@ -134,14 +224,41 @@ impl Found {
     }
 }
 
-const SQLITE_WORDS: &str = "SELECT title_text.title_id, title_text.words FROM title_word
-  JOIN title_text ON title_text.n = title_word.rowid WHERE title_word MATCH $1 ORDER BY title_word.rank LIMIT $2";
-const SQLITE_GRAMS: &str = "SELECT title_text.title_id, title_text.words FROM title_gram
-  JOIN title_text ON title_text.n = title_gram.rowid WHERE title_gram MATCH $1 ORDER BY title_gram.rank LIMIT $2";
-const POSTGRES_WORDS: &str = "SELECT title_id, words FROM title_text WHERE tokens @@ to_tsquery('simple', $1)
-  ORDER BY ts_rank(tokens, to_tsquery('simple', $1)) DESC, title_id LIMIT $2";
-const POSTGRES_GRAMS: &str = "SELECT title_id, words FROM title_text WHERE words %> $1
-  ORDER BY word_similarity($1, words) DESC, title_id LIMIT $2";
+/// Texts of titles this viewer sees. SQLite walks its index best first and stops when it has enough, if the index is the
+/// outer loop.
+macro_rules! texts {
+    ($from:literal, $matching:literal, $order:literal) => {
+        concat!(
+            "SELECT title_text.title_id, title_text.words FROM ",
+            $from,
+            " JOIN title ON title.id = title_text.title_id
+              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $3
+              WHERE ",
+            $matching,
+            " AND title.age <= $4 AND COALESCE(own.gone_ms, title.gone_ms) > $5 ORDER BY ",
+            $order,
+            " LIMIT $2"
+        )
+    };
+}
+
+const SQLITE_WORDS: &str = texts!(
+    "title_word CROSS JOIN title_text ON title_text.n = title_word.rowid",
+    "title_word MATCH $1",
+    "title_word.rank"
+);
+const SQLITE_GRAMS: &str = texts!(
+    "title_gram CROSS JOIN title_text ON title_text.n = title_gram.rowid",
+    "title_gram MATCH $1",
+    "title_gram.rank"
+);
+const POSTGRES_WORDS: &str = texts!(
+    "title_text",
+    "tokens @@ to_tsquery('simple', $1)",
+    "ts_rank(tokens, to_tsquery('simple', $1)) DESC, title_text.title_id"
+);
+const POSTGRES_GRAMS: &str =
+    texts!("title_text", "words %> $1", "word_similarity($1, words) DESC, title_text.title_id");
 
 impl Write {
     /// The text a title is found by; `None`: it is not to be found.
@@ -160,6 +277,34 @@ impl Write {
         .bind(words.to_string())
         .execute(&mut *self.tx)
         .await?;
+        self.put_short_words(words).await
+    }
+
+    /// Words stay when the last title that has them goes: then they find nothing.
+    async fn put_short_words(&mut self, text: &str) -> Result<(), StoreError> {
+        let mut words: BTreeSet<&str> = text.split([' ', '\n']).filter(|word| SHORT.contains(&word.len())).collect();
+        if words.is_empty() {
+            return Ok(());
+        }
+        let mut known = Sql::new("SELECT word FROM search_word WHERE form = word AND form IN (");
+        known.bind_all(words.iter().map(|word| word.to_string())).push(")");
+        for row in known.build()?.fetch_all(&mut *self.tx).await? {
+            words.remove(row.try_get::<String, _>(0)?.as_str());
+        }
+        let pairs: Vec<(String, &str)> =
+            words.iter().flat_map(|word| forms(word).into_iter().map(move |form| (form, *word))).collect();
+        for pairs in pairs.chunks(PAIRS_MAX) {
+            let mut sql = Sql::new("INSERT INTO search_word (form, word) VALUES ");
+            for (at, (form, word)) in pairs.iter().enumerate() {
+                sql.push(if at == 0 { "(" } else { ", (" })
+                    .bind(form.clone())
+                    .push(", ")
+                    .bind(word.to_string())
+                    .push(")");
+            }
+            sql.push(" ON CONFLICT DO NOTHING");
+            sql.build()?.persistent(false).execute(&mut *self.tx).await?;
+        }
         Ok(())
     }
 }
@@ -172,9 +317,34 @@ mod tests {
     fn what_is_typed_becomes_plain_words_and_never_syntax() {
         assert_eq!(words_of("  Amélie* OR \"x\" NEAR(y) -z ^a:b"), ["amelie", "or", "x", "near", "y", "z", "a", "b"]);
         assert!(words_of("\"*()").is_empty());
-        assert_eq!(match_words(&words_of("dark kni")), "\"dark\" AND \"kni\"*");
-        assert_eq!(tsquery(&words_of("dark kni")), "'dark' & 'kni':*");
+        let any = [vec!["dark", "dork"], vec!["kni", "knit"]];
+        assert_eq!(match_words(Engine::Sqlite, &any), r#"("dark" OR "dork") AND ("kni"* OR "knit")"#);
+        assert_eq!(match_words(Engine::Postgres, &any), "('dark' | 'dork') & ('kni':* | 'knit')");
         assert!(words_of(&"x ".repeat(100)).len() <= WORDS_MAX);
+    }
+
+    #[test]
+    fn words_are_near_if_one_letter_makes_them_the_same_and_then_they_share_a_form() {
+        for (typed, word) in [
+            ("haet", "heat"),
+            ("ehat", "heat"),
+            ("heta", "heat"),
+            ("hezt", "heat"),
+            ("zeat", "heat"),
+            ("heaz", "heat"),
+            ("eat", "heat"),
+            ("hea", "heat"),
+            ("heeat", "heat"),
+            ("heatt", "heat"),
+        ] {
+            assert!(is_near(typed, word), "{typed}");
+            assert!(!forms(typed).is_disjoint(&forms(word)), "{typed}");
+        }
+        for typed in ["heat", "teah", "hzzt", "he", "heatzz", "haete", ""] {
+            assert!(!is_near(typed, "heat"), "{typed}");
+        }
+        assert!(!is_near("ca", "cat") && !is_near("dog", "dig"), "too short to tell");
+        assert!(!is_near("casablanco", "casablanca"), "long ones are found by threes");
     }
 
     #[test]

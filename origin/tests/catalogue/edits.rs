@@ -230,6 +230,23 @@ async fn deleting_and_restoring_need_the_state_they_are_for() {
 }
 
 #[tokio::test]
+async fn a_season_whose_episode_stands_elsewhere_by_now_is_not_restored_and_the_episode_is_named() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/wire", json!({"name": "Wire", "kind": "series"})).await;
+    let episodes = json!([{"id": "w1", "number": 1, "name": "A"}, {"id": "w2", "number": 2, "name": "B"}]);
+    catalogue.put("series/wire/seasons/1", json!({"name": "One", "episodes": episodes})).await;
+    catalogue.edit("DELETE", "series/wire/seasons/1", Value::Null).await;
+    let taken = json!([{"id": "w2", "number": 1, "name": "B"}]);
+    catalogue.put("series/wire/seasons/2", json!({"name": "Two", "episodes": taken})).await;
+    let path = "series/wire/seasons/1/restore";
+    let got = catalogue.staff_asks("ed", "POST", path, &Value::Null, &[("if-match", "*")]).await;
+    assert_eq!((got.status, got.problem().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid-season"), "{got:?}");
+    assert_eq!(faults(&got), ["/episodes/1/id"]);
+    catalogue.edit("DELETE", "series/wire/seasons/2", Value::Null).await;
+    catalogue.edit("POST", path, Value::Null).await;
+}
+
+#[tokio::test]
 async fn a_deleted_title_is_listed_among_the_deleted_and_its_id_is_not_free() {
     let catalogue = Catalogue::start().await;
     two(&catalogue).await;

@@ -5,6 +5,7 @@ mod common;
 
 mod edits;
 mod pages;
+mod schedule;
 mod search;
 
 use axum::http::StatusCode;

@@ -90,6 +90,9 @@ async fn what_is_no_batch_is_refused_whole_and_asks_nobody() {
         (of_paths(&["https://elsewhere/v1/home"]).to_string(), "batch-invalid"),
         (of_paths(&["/v1/home#a"]).to_string(), "batch-invalid"),
         (of_paths(&["/v1/ home"]).to_string(), "batch-invalid"),
+        (r#"{"requests":[{"path":"/v1/home","if_none_match":"\"a\u0000\""}]}"#.into(), "batch-invalid"),
+        (r#"{"requests":[{"path":"/v1/home","min_as_of":"a:1\r\nx: y"}]}"#.into(), "batch-invalid"),
+        (r#"{"requests":[{"path":"/v1/home","if_none_match":"\"ä\""}]}"#.into(), "batch-invalid"),
     ] {
         let got = post(&stack, &body).await;
         assert_eq!((got.status, got.problem().as_str()), (400, slug), "{body}");

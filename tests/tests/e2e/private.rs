@@ -182,6 +182,39 @@ async fn where_it_cannot_be_told_whether_a_token_stands_origin_is_asked_each_tim
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn however_much_viewers_write_pages_and_revocations_are_remembered() {
+    let api = Api::of(2, &[]).await;
+    api.answer("/v1/home", &SHARED, "home", "{}");
+    let (bob, carl) = (api.token("bob"), api.token("carl"));
+    let fields: Vec<_> = OWN.into_iter().chain([("etag", "\"ada\"")]).collect();
+    let ada = api.token("ada");
+    api.answer("/v1/me", &fields, "viewer:ada", SECRET);
+    api.get_as(&ada, "/v1/me").await;
+    assert!(api.get_as(&ada, "/v1/me").await.is_hit());
+    assert_eq!(api.get("/v1/home", &[]).await.status, 200);
+    api.purge("hard", &["session:bob-phone"]).await;
+    // More than the journal keeps of them, and than a view does.
+    api.purge_each((0..20_000).map(|n| format!("viewer:{n}"))).await;
+    api.answer("/v1/me", &fields, "viewer:ada viewer:carl", SECRET);
+    let asked = api.upstream.count("/v1/home");
+    assert!(api.get("/v1/home", &[]).await.is_hit(), "here");
+    // Whoever begins now is told of all of it at once.
+    let elsewhere = |path: &str| e2e::http::ask(Method::GET, format!("{}{path}", api.fleet.url(1)));
+    let there = e2e::http::send(elsewhere("/v1/home")).await;
+    assert!(there.is_hit() && there.cache().contains("kv"), "{there:?}");
+    assert_eq!(api.upstream.count("/v1/home"), asked);
+    let refused = e2e::http::send(elsewhere("/v1/me").bearer_auth(&bob)).await;
+    assert_eq!(refused.problem(), "token-revoked", "{refused:?}");
+    for expected in [false, true] {
+        let own = e2e::http::send(elsewhere("/v1/me").bearer_auth(&carl)).await;
+        assert_eq!((own.status, own.is_hit()), (200, expected), "{own:?}");
+    }
+    // A viewer whose purges may have been forgotten is asked about anew.
+    let hers = api.get_as(&ada, "/v1/me").await;
+    assert!(!hers.is_hit() && hers.body == SECRET, "{hers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_the_journal_away_nothing_private_is_answered_from_memory() {
     let mut api = system("/v1/me").await;
     let ada = api.token("ada");

@@ -1,5 +1,5 @@
-// Runs in the process that owns the purge journal. Other processes reach the Durable Object through this entry, as
-// the platform's own network would: by the name of the object.
+// Stands before the Worker of the purge journal. Other processes reach the Durable Object through it, as through the
+// platform's own network: by the name of the object.
 export default {
   fetch(request, env) {
     const name = request.headers.get("x-object-name") ?? "global";

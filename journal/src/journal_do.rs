@@ -1,37 +1,42 @@
 //! The purge journal: one Durable Object that holds the edge's copy of the purge log, strictly in order.
 //!
 //! It only stores and answers; what a batch means is decided in `surrogate_cache::intake`, who may call is decided in
-//! `purge_intake`. It is reachable from this Worker alone. One call's statements run without an await between them,
+//! the edge's `purge_intake`. It is reachable by bindings of the same account's Workers alone. One call's statements run without an await between them,
 //! so the platform commits them together or not at all.
-use crate::isolate::now_ms;
-use crate::{js, route, settings};
 use js_sys::{Array, Uint8Array};
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::header::SURROGATE_AS_OF;
-use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta, JournalQuery};
+use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery};
 use kv_schemas::receipt::{EdgeReceipt, JournalSummary, PurgeState};
 use kv_schemas::surrogate_key::SurrogateKey;
 use kv_schemas::{
-    AsOf, KeyHash, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq, Unannounced,
+    AsOf, KeyClass, KeyHash, LogId, PerClass, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq,
+    Unannounced,
 };
+use platform::now_ms;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::{Cell, RefCell};
+use surrogate_cache::Config;
 use surrogate_cache::intake::{Intake, JournalHead, decide};
 use surrogate_cache::receipts::{Receipts, percentiles, state_of};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::Env;
 
-/// Purges kept in detail; older ones are forgotten into the floors.
-const PURGES_KEPT: Seq = 20_000;
+/// Purges kept in detail; older ones are forgotten into the floors. What is a viewer's own lies in few isolates, and not
+/// for long.
+const PURGES_KEPT: PerClass<Seq> = PerClass { content: 20_000, session: 20_000, viewer: 5_000 };
 /// Whether there is something to forget is looked at once in so many purges.
 const FORGET_STEP: Seq = 1_000;
 /// Purges and keys in one answer to an isolate.
-const PAGE_PURGES: usize = 1_000;
+const PAGE_PURGES: u64 = 1_000;
 const PAGE_KEYS: usize = 20_000;
-/// What an isolate that knows nothing yet is told in detail; the rest it gets as floors.
-const COLD_PURGES: Seq = 2_000;
+/// What an isolate that knows nothing yet is told in detail, in one answer if the keys are not too many; the rest it gets
+/// as floors. It holds nothing of any viewer.
+const COLD_PURGES: PerClass<Seq> = PerClass { content: 2_000, session: 2_000, viewer: 100 };
+/// A purge's place in the classes: that it is kept with, and a bit for each that it touches.
+const CLASSES: [(KeyClass, i32); 3] = [(KeyClass::Content, 0), (KeyClass::Session, 1), (KeyClass::Viewer, 2)];
 /// A location not heard from for so long is forgotten.
 const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;
 
@@ -70,13 +75,14 @@ pub struct PurgeJournal {
 impl PurgeJournal {
     #[wasm_bindgen(constructor)]
     pub fn new(state: JsValue, env: Env) -> Self {
-        let owner = js::binding(&env, "PURGE_LOG").and_then(|owner| owner.as_string());
-        let bound_ms = settings::lease_and_bound_ms(&env).map_or(1_500, |(_, bound_ms)| bound_ms);
+        let owner = platform::text(&env, "PURGE_LOG");
+        let bound_ms =
+            platform::lease_and_bound_ms(&env, Config::default().lease_ms).map_or(1_500, |(_, bound_ms)| bound_ms);
         Self {
             sql: state.unchecked_into::<State>().storage().sql(),
             numbers_itself: owner.as_deref() == Some("journal"),
             bound_ms,
-            epoch: js::random(),
+            epoch: platform::random(),
             is_prepared: Cell::new(false),
             receipts: RefCell::new(Receipts::new(bound_ms)),
         }
@@ -86,7 +92,7 @@ impl PurgeJournal {
         let url = request.url();
         let body = JsFuture::from(request.array_buffer()?).await?;
         let body = Uint8Array::new(&body).to_vec();
-        let Answer { status, body, as_of } = self.prepare().and_then(|()| match route::target_of(&url) {
+        let Answer { status, body, as_of } = self.prepare().and_then(|()| match platform::target_of(&url) {
             "/sync" => match JournalQuery::decode(&body) {
                 Some(query) => self.sync(&query),
                 None => Ok(problem(Problem::new(400, "query-invalid", "The query is of another version"))),
@@ -149,18 +155,14 @@ fn int(seq: Seq) -> JsValue {
     JsValue::from_f64(seq as f64)
 }
 
+fn int_of(number: i32) -> JsValue {
+    JsValue::from_f64(f64::from(number))
+}
+
 struct Meta {
     log_id: LogId,
     head: Seq,
-    floor_soft: Seq,
-    floor_hard: Seq,
     mark: u64,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Floors {
-    soft: Seq,
-    hard: Seq,
 }
 
 /// A row as SQLite gave it.
@@ -199,15 +201,20 @@ impl PurgeJournal {
         }
         self.run(
             "CREATE TABLE IF NOT EXISTS purge_log (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
-               head INTEGER NOT NULL, mark INTEGER NOT NULL, floor_soft INTEGER NOT NULL, floor_hard INTEGER NOT NULL)",
+               head INTEGER NOT NULL, mark INTEGER NOT NULL)",
+            vec![],
+        )?;
+        self.run(
+            "CREATE TABLE IF NOT EXISTS floor (class INTEGER PRIMARY KEY, soft INTEGER NOT NULL, hard INTEGER NOT NULL)",
             vec![],
         )?;
         self.run(
             "CREATE TABLE IF NOT EXISTS purge (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
-               hashes BLOB NOT NULL, keys TEXT NOT NULL, reason TEXT, actor TEXT, committed_at_ms INTEGER NOT NULL,
+               kept_with INTEGER NOT NULL, classes INTEGER NOT NULL, hashes BLOB NOT NULL, keys TEXT NOT NULL, reason TEXT, actor TEXT, committed_at_ms INTEGER NOT NULL,
                accepted_at_ms INTEGER NOT NULL)",
             vec![],
         )?;
+        self.run("CREATE INDEX IF NOT EXISTS purge_by_class ON purge (kept_with, seq)", vec![])?;
         // Finds an earlier purge of the same keys, which a hard one makes superfluous.
         self.run("CREATE INDEX IF NOT EXISTS purge_by_hashes ON purge (hashes) WHERE mode = 'hard'", vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS retired (log_id TEXT PRIMARY KEY)", vec![])?;
@@ -221,25 +228,49 @@ impl PurgeJournal {
             rows.iter().for_each(|row| receipts.remember(&row.text(0)));
         }
         if self.numbers_itself && self.meta()?.is_none() {
-            self.set_meta(&js::random_uuid(), 0, 0)?;
+            self.set_meta(&platform::random_uuid(), 0, 0)?;
         }
         self.is_prepared.set(true);
         Ok(())
     }
 
     fn meta(&self) -> Result<Option<Meta>> {
-        let rows = self.rows("SELECT log_id, head, floor_soft, floor_hard, mark FROM purge_log", vec![])?;
+        let rows = self.rows("SELECT log_id, head, mark FROM purge_log", vec![])?;
         let Some(row) = rows.first() else { return Ok(None) };
         let log_id = LogId::new(row.text(0)).map_err(refused)?;
-        Ok(Some(Meta { log_id, head: row.seq(1), floor_soft: row.seq(2), floor_hard: row.seq(3), mark: row.seq(4) }))
+        Ok(Some(Meta { log_id, head: row.seq(1), mark: row.seq(2) }))
     }
 
     /// Begins a log: everything up to `head` counts as hard purged.
     fn set_meta(&self, log_id: &str, head: Seq, mark: u64) -> Result<()> {
         self.run(
-            "INSERT OR REPLACE INTO purge_log (one, log_id, head, mark, floor_soft, floor_hard) VALUES (1, ?, ?, ?, 0, ?)",
-            vec![JsValue::from_str(log_id), int(head), int(mark), int(head)],
-        )
+            "INSERT OR REPLACE INTO purge_log (one, log_id, head, mark) VALUES (1, ?, ?, ?)",
+            vec![JsValue::from_str(log_id), int(head), int(mark)],
+        )?;
+        self.run("DELETE FROM floor", vec![])?;
+        self.raise_floors(&PerClass::new(|_| Floor::hard(head)))
+    }
+
+    fn floors(&self) -> Result<PerClass<Floor>> {
+        let mut floors = PerClass::default();
+        for row in self.rows("SELECT class, soft, hard FROM floor", vec![])? {
+            if let Some((class, _)) = CLASSES.iter().find(|(_, number)| int_of(*number) == row.0.get(0)) {
+                *floors.get_mut(*class) = Floor { soft: row.seq(1), hard: row.seq(2) };
+            }
+        }
+        Ok(floors)
+    }
+
+    fn raise_floors(&self, floors: &PerClass<Floor>) -> Result<()> {
+        for (class, number) in CLASSES {
+            let Floor { soft, hard } = *floors.get(class);
+            self.run(
+                "INSERT INTO floor (class, soft, hard) VALUES (?, ?, ?)
+                   ON CONFLICT (class) DO UPDATE SET soft = max(soft, excluded.soft), hard = max(hard, excluded.hard)",
+                vec![int_of(number), int(soft), int(hard)],
+            )?;
+        }
+        Ok(())
     }
 
     /// Takes note of a location that asks, and of what it says it has.
@@ -291,15 +322,25 @@ impl PurgeJournal {
         let clock = JournalClock { epoch: self.epoch, at_ms: now_ms() };
         // Another log, or a state this journal has not reached: from the beginning.
         let continues = query.log_id.as_ref() == Some(&meta.log_id) && query.since <= meta.head;
-        let since = if continues { query.since } else { self.seq_before_youngest(COLD_PURGES)? };
-        let floors = if continues { Floors::default() } else { self.youngest_until(since)? };
-        let rows = self.rows(
-            "SELECT seq, mode, whole, hashes FROM purge WHERE seq > ? ORDER BY seq LIMIT ?",
-            vec![int(since), JsValue::from_f64(PAGE_PURGES as f64)],
-        )?;
+        let mut floors = self.floors()?;
+        let (rows, page) = if continues {
+            let query_text = "SELECT seq, mode, whole, hashes FROM purge WHERE seq > ? ORDER BY seq LIMIT ?";
+            (self.rows(query_text, vec![int(query.since), int(PAGE_PURGES)])?, PAGE_PURGES)
+        } else {
+            let mut since = Vec::new();
+            for (class, number) in CLASSES {
+                let before = self.seq_before_youngest(class, number, COLD_PURGES)?;
+                self.forgotten_until(number, before, &mut floors)?;
+                since.push(int(before));
+            }
+            let query_text = "SELECT seq, mode, whole, hashes FROM purge
+               WHERE kept_with = 0 AND seq > ? OR kept_with = 1 AND seq > ? OR kept_with = 2 AND seq > ? ORDER BY seq";
+            (self.rows(query_text, since)?, Seq::MAX)
+        };
+        let since = if continues { query.since } else { 0 };
         let mut purges: Vec<DeltaPurge> = Vec::with_capacity(rows.len());
         let mut keys_total: usize = 0;
-        let mut is_whole = rows.len() < PAGE_PURGES;
+        let mut is_whole = u64::try_from(rows.len()).is_ok_and(|count| count < page);
         for row in rows {
             let keys = row.hashes(3);
             keys_total = keys_total.saturating_add(keys.len());
@@ -315,28 +356,39 @@ impl PurgeJournal {
             log_id: meta.log_id,
             clock,
             head: meta.head,
-            floor_soft: meta.floor_soft.max(floors.soft),
-            floor_hard: meta.floor_hard.max(floors.hard),
+            floors,
             until: if is_whole { meta.head } else { last },
             purges,
         };
         Ok(ok(delta.encode()))
     }
 
-    /// The `seq` before which all but the youngest `count` purges lie; 0 if there are no more than that.
-    fn seq_before_youngest(&self, count: Seq) -> Result<Seq> {
-        let rows = self.rows("SELECT seq FROM purge ORDER BY seq DESC LIMIT 1 OFFSET ?", vec![int(count)])?;
+    /// The `seq` up to which all purges kept with a class lie but for its youngest; 0 if there are no more than those.
+    fn seq_before_youngest(&self, class: KeyClass, number: i32, counts: PerClass<Seq>) -> Result<Seq> {
+        let rows = self.rows(
+            "SELECT seq FROM purge WHERE kept_with = ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
+            vec![int_of(number), int(*counts.get(class))],
+        )?;
         Ok(rows.first().map_or(0, |row| row.seq(0)))
     }
 
-    /// The youngest soft and hard purge up to `seq`: floors for whoever is not told about them one by one.
-    fn youngest_until(&self, seq: Seq) -> Result<Floors> {
-        let rows = self.rows(
-            "SELECT max(CASE WHEN mode = 'soft' THEN seq END) AS soft, max(CASE WHEN mode = 'hard' THEN seq END) AS hard
-               FROM purge WHERE seq <= ?",
-            vec![int(seq)],
-        )?;
-        Ok(rows.first().map(|row| Floors { soft: row.seq(0), hard: row.seq(1) }).unwrap_or_default())
+    /// Floors for whoever is not told one by one of the purges up to `seq` that are kept with a class. They may have keys of
+    /// other classes: the floor of each is raised to the youngest soft and hard purge that touches it.
+    fn forgotten_until(&self, kept_with: i32, seq: Seq, floors: &mut PerClass<Floor>) -> Result<()> {
+        if seq == 0 {
+            return Ok(());
+        }
+        for class in KeyClass::ALL {
+            let rows = self.rows(
+                "SELECT max(CASE WHEN mode = 'soft' THEN seq END), max(CASE WHEN mode = 'hard' THEN seq END)
+                   FROM purge WHERE kept_with = ? AND seq <= ? AND classes & ?",
+                vec![int_of(kept_with), int(seq), int(class.bit().into())],
+            )?;
+            if let Some(row) = rows.first() {
+                floors.get_mut(class).raise(Floor { soft: row.seq(0), hard: row.seq(1) });
+            }
+        }
+        Ok(())
     }
 
     /// Takes a batch from origin's dispatcher.
@@ -387,7 +439,7 @@ impl PurgeJournal {
         let challenge = match challenge {
             Some(challenge) => challenge,
             None => {
-                let challenge = js::random().max(1);
+                let challenge = platform::random().max(1);
                 self.run("INSERT OR REPLACE INTO challenge (one, value) VALUES (1, ?)", vec![int(challenge)])?;
                 challenge
             }
@@ -408,7 +460,10 @@ impl PurgeJournal {
     }
 
     fn insert(&self, purge: &Purge) -> Result<()> {
-        let hashes: Vec<u8> = purge.keys.iter().flat_map(|key| key.hash().to_le_bytes()).collect();
+        let hashes: Vec<KeyHash> = purge.keys.iter().map(SurrogateKey::hash).collect();
+        let classes = KeyClass::bits_of(purge.all, &hashes);
+        let kept_with = CLASSES.iter().find(|(class, _)| *class == KeyClass::kept_with(classes));
+        let hashes: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
         let hashes: JsValue = Uint8Array::from(hashes.as_slice()).into();
         let text = JsValue::from_str;
         let note = |value: Option<&String>| value.map_or(JsValue::NULL, |value| text(value));
@@ -418,6 +473,8 @@ impl PurgeJournal {
             int(purge.seq),
             text(purge.mode.as_str()),
             JsValue::from_f64(if purge.all { 1.0 } else { 0.0 }),
+            int_of(kept_with.map_or(0, |(_, number)| *number)),
+            int(classes.into()),
             hashes.clone(),
             text(&keys.join(" ")),
             note(purge.reason.as_ref()),
@@ -426,7 +483,7 @@ impl PurgeJournal {
             int(now_ms()),
         ];
         // Replacing heals a row whose head could not be noted, on a disk that was full for a moment.
-        self.run("INSERT OR REPLACE INTO purge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
+        self.run("INSERT OR REPLACE INTO purge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
         self.run("UPDATE purge_log SET head = ?, mark = ?", vec![int(purge.seq), int(purge.mark)])?;
         if purge.mode == PurgeMode::Hard {
             // The rule looks at the youngest alone. So a URL that is written every second does not crowd out the rest.
@@ -438,13 +495,14 @@ impl PurgeJournal {
 
     /// Keeps the log bounded: what is dropped raises the floors, so that nothing is forgotten silently.
     fn forget(&self) -> Result<()> {
-        let until = self.seq_before_youngest(PURGES_KEPT)?;
-        let floors = self.youngest_until(until)?;
-        self.run(
-            "UPDATE purge_log SET floor_soft = max(floor_soft, ?), floor_hard = max(floor_hard, ?)",
-            vec![int(floors.soft), int(floors.hard)],
-        )?;
-        self.run("DELETE FROM purge WHERE seq <= ?", vec![int(until)])
+        for (class, number) in CLASSES {
+            let until = self.seq_before_youngest(class, number, PURGES_KEPT)?;
+            let mut floors = PerClass::default();
+            self.forgotten_until(number, until, &mut floors)?;
+            self.raise_floors(&floors)?;
+            self.run("DELETE FROM purge WHERE kept_with = ? AND seq <= ?", vec![int_of(number), int(until)])?;
+        }
+        Ok(())
     }
 
     fn ack(&self, accepted: usize) -> Result<Answer> {

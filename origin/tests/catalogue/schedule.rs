@@ -1,0 +1,95 @@
+//! What happens by itself at its time: no moment is lost, whoever is slow or down, and no page outlives what it shows.
+use super::{ANYBODY, Catalogue, in_s};
+use kv_schemas::PurgeMode;
+use origin::store::Store;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn in_ms(ms: i64) -> Value {
+    let ms = jiff::Timestamp::now().as_millisecond() + ms;
+    json!(jiff::Timestamp::from_millisecond(ms).unwrap().to_string())
+}
+
+async fn keys(catalogue: &Catalogue) -> Vec<String> {
+    catalogue.last_purge().await.keys.iter().map(|key| key.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moment_that_passes_while_the_schedule_waits_for_its_turn_is_not_lost() {
+    let catalogue = Catalogue::start().await;
+    let body = json!({"name": "Heat", "available_from": in_ms(300), "available_until": in_ms(900)});
+    catalogue.put("titles/heat", body).await;
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    // Somebody else writes for longer than the title is to be seen.
+    let store = catalogue.app.store.clone();
+    let taken = store.write().await.unwrap();
+    let turn = tokio::spawn(async move { origin::schedule::turn(&store).await });
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    drop(taken);
+    turn.await.unwrap().unwrap();
+    // Whatever it did when it had its turn, the title is to have gone by now.
+    while origin::schedule::turn(&catalogue.app.store).await.unwrap().is_some() {}
+    let mut snapshot = catalogue.app.store.snapshot().await.unwrap();
+    assert!(!snapshot.title("heat").await.unwrap().unwrap().visible);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moment_that_passed_while_the_service_was_down_is_not_lost_by_a_new_release() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat", "available_until": in_ms(400)})).await;
+    catalogue.app.store.close().await;
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    let upgrade = "UPDATE derived SET form = 0";
+    catalogue.database.sql(upgrade, upgrade).await;
+    let store = Store::connect(&catalogue.database.settings).await.unwrap();
+    let derived = store.snapshot().await.unwrap().as_of.seq;
+    origin::schedule::turn(&store).await.unwrap();
+    let mut snapshot = store.snapshot().await.unwrap();
+    let purges = snapshot.purges_after(derived, 10).await.unwrap();
+    let brief: Vec<_> = purges.iter().map(|purge| (purge.mode, purge.reason.as_deref())).collect();
+    assert_eq!(brief, [(PurgeMode::Hard, Some("goes"))]);
+    assert!(!snapshot.title("heat").await.unwrap().unwrap().visible);
+}
+
+#[tokio::test]
+async fn a_window_that_ends_sooner_purges_lists_that_would_have_shown_the_title_longer() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat"})).await;
+    let has_lists = |keys: Vec<String>| keys.iter().any(|key| key == "card:heat");
+    for (patch, expected) in [
+        (json!({"available_until": in_s(7_200)}), true),
+        (json!({"available_until": in_s(3_600)}), true),
+        (json!({"available_until": in_s(7_200)}), false),
+        (json!({"regions": {"DE": {"until": in_s(9_000)}}}), false),
+        (json!({"regions": {"DE": {"until": in_s(60)}}}), true),
+        (json!({"regions": {"DE": null, "FR": {"until": in_s(30)}}}), true),
+        (json!({"synopsis": "New"}), false),
+    ] {
+        catalogue.edit("PATCH", "titles/heat", patch.clone()).await;
+        let keys = keys(&catalogue).await;
+        assert_eq!(keys.iter().any(|key| key.starts_with("crowd:")), expected, "{patch}: {keys:?}");
+        assert_eq!(has_lists(keys), expected, "{patch}");
+    }
+}
+
+#[tokio::test]
+async fn home_outlives_no_rail_it_shows_not_even_as_stale() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat"})).await;
+    let rail = json!({"title": "Today", "position": 1, "items": ["heat"], "until": in_s(100)});
+    catalogue.put("rails/today", rail).await;
+    let empty = json!({"title": "Nothing", "position": 2, "items": ["nobody"], "until": in_s(50)});
+    catalogue.put("rails/nothing", empty).await;
+    let got = catalogue.page("/v1/home", ANYBODY).await;
+    let policy = got.header("cdn-cache-control").to_string();
+    let seconds = |name: &str| {
+        let value = policy.split(", ").find_map(|part| part.strip_prefix(&format!("{name}=")));
+        value.map_or(0, |value| value.parse::<u64>().unwrap())
+    };
+    // An empty rail changes what is fresh, and bounds nothing: it is not shown.
+    assert!(seconds("max-age") <= 50, "{policy}");
+    for window in ["stale-while-revalidate", "stale-if-error"] {
+        let whole = seconds("max-age") + seconds(window);
+        assert!((90..=100).contains(&whole), "{window}: {policy}");
+    }
+}

@@ -1,0 +1,95 @@
+//! The API's description and the router say the same: each route and method that is served is described, and the other way
+//! round.
+mod common;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use common::{Database, Service, text};
+use origin::http::Role;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use tower::ServiceExt;
+
+/// The description itself, and the page to browse it.
+const NOT_API: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{*path}"];
+
+type Routes = BTreeMap<String, BTreeSet<String>>;
+
+/// Paths as the router itself has them, each with the methods it says it takes.
+async fn served(service: &Service) -> Routes {
+    // The one place where axum tells its paths: `paths: {RouteId(0): "/healthz", …}`.
+    let all = format!("{:?}", service.router);
+    let (own, _) = all.split_once("fallback_router").expect("axum tells otherwise by now");
+    let paths = own.split("RouteId(").filter_map(|part| part.split_once("): \"")?.1.split('"').next());
+    let paths: BTreeSet<&str> = paths.filter(|path| path.starts_with('/') && !NOT_API.contains(path)).collect();
+    let mut routes = Routes::new();
+    for path in paths {
+        let request = Request::builder().method("BREW").uri(path.replace(['{', '}'], "")).body(Body::empty()).unwrap();
+        let refused = service.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        let allow = refused.headers()["allow"].to_str().unwrap();
+        // GET answers HEAD as well.
+        let methods = allow.split(',').filter(|method| *method != "HEAD").map(str::to_lowercase);
+        routes.insert(path.into(), methods.collect());
+    }
+    routes
+}
+
+async fn description(service: &Service) -> Value {
+    serde_json::from_str(&text(service.call("GET", "/openapi.json", "").await).await).unwrap()
+}
+
+#[tokio::test]
+async fn every_route_is_described_and_every_described_one_is_served_by_role() {
+    let all = [Role::Client, Role::Admin, Role::Auth, Role::Jobs];
+    for roles in [&all[..], &all[..1], &all[1..2], &all[2..3], &all[3..]] {
+        let service = Service::shaped(Database::fresh(), roles, &[]).await;
+        let described = description(&service).await;
+        let of_path = |item: &Value| -> BTreeSet<String> { item.as_object().unwrap().keys().cloned().collect() };
+        let described: Routes =
+            described["paths"].as_object().unwrap().iter().map(|(path, item)| (path.clone(), of_path(item))).collect();
+        let served = served(&service).await;
+        assert_eq!(described, served, "{roles:?}");
+        assert!(roles.len() == 1 || served.len() > 45, "{served:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_says_who_may_call_it_and_every_schema_it_names_is_there() {
+    let service = Service::start().await;
+    let described = description(&service).await;
+    let mut operations = 0;
+    for (path, item) in described["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations += 1;
+            let who = operation["security"][0].as_object().and_then(|who| who.keys().next()).map(String::as_str);
+            let expected = match path.as_str() {
+                "/auth/staff/password" | "/auth/staff/logout-everywhere" => Some("staff"),
+                "/auth/password" | "/auth/logout-everywhere" => Some("viewer"),
+                _ if path.starts_with("/auth/sessions") || path.starts_with("/v1/me") => Some("viewer"),
+                _ if path.starts_with("/admin/") || path.starts_with("/internal/") => Some("staff"),
+                _ => None,
+            };
+            assert_eq!(who, expected, "{method} {path}");
+            assert_eq!(
+                operation["responses"]["401"].is_object(),
+                expected.is_some() || path.starts_with("/auth/") && path != "/auth/register",
+                "{method} {path}"
+            );
+            for (_, name) in
+                path.match_indices('{').filter_map(|(at, _)| path[at + 1..].split_once('}').map(|(name, _)| (at, name)))
+            {
+                let parameters = operation["parameters"].as_array().unwrap();
+                assert!(
+                    parameters.iter().any(|one| one["in"] == "path" && one["name"] == name),
+                    "{method} {path}: {name}"
+                );
+            }
+        }
+    }
+    assert!(operations > 75, "{operations}");
+    let text = described.to_string();
+    for name in text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(described["components"]["schemas"][name].is_object(), "{name}");
+    }
+}

@@ -1,0 +1,85 @@
+//! What both Workers ask the platform for, each typed once: bindings, the clock, randomness, and the settings that mean
+//! the same to both. `recovery.js` beside it is what both entries do after a trap.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
+
+use wasm_bindgen::prelude::*;
+use worker::Env;
+
+#[wasm_bindgen]
+extern "C" {
+    /// `crypto.randomUUID()`.
+    #[wasm_bindgen(js_namespace = crypto, js_name = randomUUID)]
+    pub fn random_uuid() -> String;
+}
+
+/// A random number below 2^53: enough to tell starts apart and to spread waits, no secret.
+pub fn random() -> u64 {
+    // Above 0 and below 2^53, where a double is exact.
+    (js_sys::Math::random() * 9_007_199_254_740_991.0) as u64
+}
+
+/// This isolate's clock, milliseconds since 1970. In production it stands still while the CPU works.
+pub fn now_ms() -> u64 {
+    // A whole number of milliseconds, far below 2^53.
+    js_sys::Date::now() as u64
+}
+
+/// What the operator bound under a name: a text, a namespace.
+pub fn binding(env: &Env, name: &str) -> Option<JsValue> {
+    js_sys::Reflect::get(env.as_ref(), &JsValue::from_str(name)).ok().filter(|value| !value.is_undefined())
+}
+
+/// A variable, if it says anything.
+pub fn text(env: &Env, name: &str) -> Option<String> {
+    let value = binding(env, name)?.as_string()?;
+    let value = value.trim();
+    (!value.is_empty()).then(|| value.to_string())
+}
+
+pub fn number(env: &Env, name: &str, default: u64) -> Result<u64, String> {
+    match text(env, name) {
+        None => Ok(default),
+        Some(value) => value.parse().map_err(|_| format!("{name} must be a whole number, not '{value}'")),
+    }
+}
+
+/// How long what is known of purges is used without asking, and how old it may be at most.
+pub fn lease_and_bound_ms(env: &Env, default_lease_ms: u64) -> Result<(u64, u64), String> {
+    let lease_ms = number(env, "LEASE_MS", default_lease_ms)?;
+    // Past the lease a request syncs behind its answer; half a lease more, and it waits for the sync instead.
+    let bound_ms = number(env, "BOUND_MS", lease_ms.saturating_add(lease_ms / 2))?;
+    if bound_ms < lease_ms {
+        return Err(format!("BOUND_MS ({bound_ms}) must not be below LEASE_MS ({lease_ms})"));
+    }
+    Ok((lease_ms, bound_ms))
+}
+
+/// Path and query of an absolute URL, without its fragment.
+pub fn target_of(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let target = after_scheme.find(['/', '?']).and_then(|at| after_scheme.get(at..)).unwrap_or("/");
+    target.split('#').next().unwrap_or(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_is_what_follows_the_authority() {
+        for (url, target) in
+            [("http://h:1/a?b#c", "/a?b"), ("http://h", "/"), ("http://h?x=/y", "?x=/y"), ("https://h/a://b", "/a://b")]
+        {
+            assert_eq!(target_of(url), target);
+        }
+    }
+}
