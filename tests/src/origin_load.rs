@@ -147,8 +147,11 @@ fn make(options: &Options, engine: Engine) -> xtask::Result<Made> {
     };
     let database = match &servers {
         None => Database::sqlite(&state),
-        Some(servers) if done.is_file() => Database::postgres(&servers.url("nextream"), &[]),
-        Some(servers) => Database::postgres(&servers.database("nextream")?, &[]),
+        Some(servers) => {
+            // There from before, whole or half made: generating goes on where it ended.
+            let url = servers.database("nextream").unwrap_or_else(|_| servers.url("nextream"));
+            Database::postgres(&url, &[])
+        }
     };
     xtask::origin::keys(&state)?;
     if !done.is_file() {
