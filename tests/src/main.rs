@@ -135,9 +135,10 @@ async fn main() -> ExitCode {
                 for figures in &figures {
                     println!("{figures}");
                 }
+                println!("{}", origin_load::table(&figures));
                 let is_well = figures.iter().all(|figures| figures.errors == 0);
                 for figures in figures {
-                    report(&format!("origin_{}", figures.engine), figures);
+                    report(&format!("origin_{:?}", figures.engine).to_lowercase(), figures);
                 }
                 if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }

@@ -33,6 +33,8 @@ enum Step {
     EndToEnd,
     /// Ten thousand writes against readers and faults.
     Races,
+    /// Some hundred viewers and some editors for a few seconds; `cargo xtask bench load` is the long form.
+    Load,
     /// Requests made of what the API says of itself.
     Api,
     /// The public HTTP caching suite.
@@ -43,12 +45,13 @@ enum Step {
     Fuzz,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step::Lint,
     Step::Build,
     Step::Unit,
     Step::EndToEnd,
     Step::Races,
+    Step::Load,
     Step::Api,
     Step::Conformance,
     Step::Instructions,
@@ -56,6 +59,10 @@ const STEPS: [Step; 9] = [
 ];
 
 const FUZZ_S: u64 = 5;
+
+/// How fast is not asked here: no errors, nothing older than the bound, nothing lost.
+const LOAD: [&str; 11] =
+    ["load", "--connections", "300", "--minutes", "0.25", "--rate", "150", "--titles", "200", "--fill-s", "20"];
 
 impl Test {
     pub fn run(self) -> Result<()> {
@@ -76,6 +83,7 @@ impl Test {
                     Step::Build => build()?,
                     Step::EndToEnd => end_to_end()?,
                     Step::Races => cargo_run("e2e", &["races"])?,
+                    Step::Load => cargo_run("e2e", &LOAD)?,
                     Step::Api => Api::default().run()?,
                     Step::Conformance => Conformance::default().run()?,
                     Step::Instructions => Instructions::default().run()?,
