@@ -58,7 +58,6 @@ pub struct Wanted {
 pub struct Report {
     pub rows: Vec<Row>,
     pub wanted: Vec<Wanted>,
-    pub start: Start,
 }
 
 impl std::fmt::Display for Report {
@@ -72,21 +71,8 @@ impl std::fmt::Display for Report {
             let word = if ratio >= at_least { "reached" } else { "NOT reached" };
             writeln!(f, "{what}: {ratio:.2}, wanted {at_least:.2}: {word}")?;
         }
-        let Start { process_to_first_answer_ms, first_page_ms, second_page_ms } = &self.start;
-        write!(
-            f,
-            "process to first answer {process_to_first_answer_ms:.0} ms; an isolate's first page {first_page_ms:.1} ms, its second {second_page_ms:.1} ms"
-        )
+        Ok(())
     }
-}
-
-/// Medians of a location's process that is started again and again.
-#[derive(Debug, Serialize)]
-pub struct Start {
-    pub process_to_first_answer_ms: f64,
-    /// A page that lies in the location's cache, asked of an isolate that has answered nothing yet.
-    pub first_page_ms: f64,
-    pub second_page_ms: f64,
 }
 
 const EMPTY: &str = "js empty";
@@ -259,10 +245,8 @@ pub async fn run(rounds: usize, seconds: u64) -> Result<Report, String> {
         Ok(targets)
     });
     let targets = targets.await.map_err(|error| error.to_string())??;
-    drop((peers, gateway, logging));
-    let start = starts(proxy).await?;
-    let report = report(&targets, start);
-    Ok(report)
+    drop((peers, gateway, logging, proxy));
+    Ok(report(&targets))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -270,7 +254,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-fn report(targets: &[Target], start: Start) -> Report {
+fn report(targets: &[Target]) -> Report {
     let rates =
         |name: &str| targets.iter().find(|one| one.name == name).map(|one| one.rates.clone()).unwrap_or_default();
     let ratio = |ours: &[f64], theirs: &[f64]| median(ours.iter().zip(theirs).map(|(a, b)| a / b).collect());
@@ -293,36 +277,5 @@ fn report(targets: &[Target], start: Start) -> Report {
         ("kv hit to js kv", of("edge kv", "js kv, pages"), 1.0),
     ];
     let wanted = wanted.map(|(what, ratio, at_least)| Wanted { what, ratio, at_least });
-    Report { rows: rows.collect(), wanted: wanted.into(), start }
-}
-
-/// Kills a location and starts it, again and again.
-async fn starts(proxy: Proxy) -> Result<Start, String> {
-    tokio::task::spawn_blocking(move || {
-        let mut proxy = proxy;
-        let (mut first, mut page, mut second) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..5 {
-            proxy.fleet.kill_edge(1);
-            let began = std::time::Instant::now();
-            proxy.fleet.start_edge(1).map_err(|error| error.to_string())?;
-            first.push(began.elapsed().as_secs_f64() * 1000.0);
-            // The second isolate has answered one question about its health; its tiers it has not touched.
-            for times in [&mut page, &mut second] {
-                let began = std::time::Instant::now();
-                let url = format!("{}/page?n=1", proxy.fleet.isolate_url(1, 1));
-                let done = Command::new("curl").args(["-s", "-o", "/dev/null", &url]).status();
-                if !done.is_ok_and(|status| status.success()) {
-                    return Err("curl is needed, and an answer".into());
-                }
-                times.push(began.elapsed().as_secs_f64() * 1000.0);
-            }
-        }
-        Ok(Start {
-            process_to_first_answer_ms: median(first),
-            first_page_ms: median(page),
-            second_page_ms: median(second),
-        })
-    })
-    .await
-    .map_err(|error| error.to_string())?
+    Report { rows: rows.collect(), wanted: wanted.into() }
 }

@@ -28,7 +28,9 @@ pub struct Postgres {
     primary: Server,
     replicas: Vec<Server>,
     bin: PathBuf,
-    folder: TempDir,
+    folder: PathBuf,
+    /// Removed in the end, if the folder is nobody's.
+    _temporary: Option<TempDir>,
 }
 
 /// One server process.
@@ -80,16 +82,35 @@ fn run(what: &str, command: &mut Command) -> Result<String> {
 impl Postgres {
     /// A fresh primary.
     pub fn start(durable: Durable) -> Result<Self> {
+        let folder = tempfile::tempdir().doing("no temporary folder")?;
+        let (bin, data) = Self::prepare(folder.path(), durable)?;
+        let primary = Server::start(&bin, data.clone(), folder.path().join("primary.log"), &data)?;
+        Ok(Self { primary, replicas: Vec::new(), bin, folder: folder.path().into(), _temporary: Some(folder) })
+    }
+
+    /// A primary whose data stays in a folder, and is there again the next time.
+    pub fn start_in(folder: &Path, durable: Durable) -> Result<Self> {
+        std::fs::create_dir_all(folder).doing(format!("cannot make {}", folder.display()))?;
+        let data = folder.join("primary");
+        let (bin, data) = match (data.is_dir(), programs()) {
+            (true, Some(bin)) => (bin, data),
+            _ => Self::prepare(folder, durable)?,
+        };
+        let primary = Server::start(&bin, data, folder.join("primary.log"), &folder.join("nothing"))?;
+        Ok(Self { primary, replicas: Vec::new(), bin, folder: folder.into(), _temporary: None })
+    }
+
+    /// Makes the files of a primary.
+    fn prepare(folder: &Path, durable: Durable) -> Result<(PathBuf, PathBuf)> {
         let Some(bin) = programs() else {
             return said("PostgreSQL's server programs are not in /usr/lib/postgresql; run `cargo xtask setup`");
         };
-        let folder = tempfile::tempdir().doing("no temporary folder")?;
         if nix::unistd::geteuid().is_root() {
             let user = server_user()?;
-            std::os::unix::fs::chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            std::os::unix::fs::chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
                 .doing("cannot give a folder to the server's user")?;
         }
-        let data = folder.path().join("primary");
+        let data = folder.join("primary");
         let mut initdb = as_server(&bin.join("initdb"))?;
         initdb.args(["--username", USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]);
         run("initdb", initdb.arg("--pgdata").arg(&data))?;
@@ -102,21 +123,20 @@ impl Postgres {
         let mut config = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"));
         let config = config.as_mut().map_err(|error| std::io::Error::new(error.kind(), error.to_string()));
         config.doing("cannot set PostgreSQL up")?.write_all(settings.as_bytes()).doing("cannot set PostgreSQL up")?;
-        let primary = Server::start(&bin, data, folder.path().join("primary.log"))?;
-        Ok(Self { primary, replicas: Vec::new(), bin, folder })
+        Ok((bin, data))
     }
 
     /// Adds a streaming replica and returns its place among them.
     pub fn add_replica(&mut self) -> Result<usize> {
         let at = self.replicas.len();
-        let data = self.folder.path().join(format!("replica-{at}"));
+        let data = self.folder.join(format!("replica-{at}"));
         let port = self.primary.port.to_string();
         let mut copy = as_server(&self.bin.join("pg_basebackup"))?;
         copy.args(["--host", "127.0.0.1", "--port", &port, "--username", USER, "--write-recovery-conf"]);
         copy.args(["--wal-method", "stream", "--checkpoint", "fast", "--no-sync"]);
         run("pg_basebackup", copy.arg("--pgdata").arg(&data))?;
-        let log = self.folder.path().join(format!("replica-{at}.log"));
-        self.replicas.push(Server::start(&self.bin, data, log)?);
+        let log = self.folder.join(format!("replica-{at}.log"));
+        self.replicas.push(Server::start(&self.bin, data.clone(), log, &data)?);
         Ok(at)
     }
 
@@ -186,11 +206,12 @@ impl Postgres {
 }
 
 impl Server {
-    fn start(bin: &Path, data: PathBuf, log: PathBuf) -> Result<Self> {
+    /// `leaves` is removed in the end.
+    fn start(bin: &Path, data: PathBuf, log: PathBuf, leaves: &Path) -> Result<Self> {
         let port = crate::process::free_port()?;
         let mut command = as_server(&bin.join("postgres"))?;
         command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
-        let keeper = Keeper::start(&command, &log, &data)?;
+        let keeper = Keeper::start(&command, &log, leaves)?;
         let server = Self { port, data, log, keeper };
         server.await_ready(bin)?;
         Ok(server)

@@ -72,6 +72,8 @@ pub struct Lookup<B> {
     asked_colo: bool,
     /// What KV had under a key, if it was read ahead and was no answer by itself.
     read_ahead: Option<(String, Option<Entry<B>>)>,
+    /// Found in a tier while the view passed its bound.
+    unjudged: Option<(Tier, Arc<Entry<B>>)>,
     /// State of the view when origin was asked.
     sent_at: Option<AsOf>,
     sent_validators: bool,
@@ -114,6 +116,7 @@ impl<B: Clone + Default> Lookup<B> {
             seen_in_kv: None,
             asked_colo: false,
             read_ahead: None,
+            unjudged: None,
             sent_at: None,
             sent_validators: false,
             asked_again: false,
@@ -158,9 +161,15 @@ impl<B: Clone + Default> Lookup<B> {
         match (self.state, event) {
             (State::Start, Event::Start) if self.is_refresh => self.read(engine, Tier::Colo, now_ms),
             (State::Start, Event::Start) => self.begin(engine, now_ms),
-            (State::Sync, Event::Synced) => self.recall(engine, now_ms),
+            (State::Sync, Event::Synced) => match self.unjudged.take() {
+                Some((tier, entry)) => self.judged(engine, tier, entry, now_ms),
+                None => self.recall(engine, now_ms),
+            },
             // However long the wait was, the view must be as current as at the start.
-            (State::AwaitSync | State::AwaitFill, Event::Waited) => self.begin(engine, now_ms),
+            (State::AwaitSync | State::AwaitFill, Event::Waited) => match self.unjudged.take() {
+                Some((tier, entry)) => self.judge(engine, tier, entry, now_ms),
+                None => self.begin(engine, now_ms),
+            },
             (State::Read(tier), Event::Read(found)) => self.found(engine, tier, found, now_ms),
             (State::ReadAhead, Event::Read(found)) => self.found_ahead(engine, found, now_ms),
             (State::Fetch, Event::Origin(head)) => self.origin_answered(engine, head, now_ms),
@@ -179,16 +188,23 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     fn begin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
-        if self.is_ahead_of(engine) || !self.knows(engine, now_ms) {
-            if engine.claim_sync(now_ms) {
-                self.state = State::Sync;
-                return Step::Sync { shared: !self.is_ahead_of(engine) };
-            }
-            if engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms {
-                return self.wait(State::AwaitSync);
-            }
+        match self.catch_up(engine, now_ms) {
+            Some(step) => step,
+            None => self.recall(engine, now_ms),
         }
-        self.recall(engine, now_ms)
+    }
+
+    /// What brings the view up to what this request needs, if it is behind and that can be tried.
+    fn catch_up(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Option<Step<B>> {
+        if !self.is_ahead_of(engine) && self.knows(engine, now_ms) {
+            return None;
+        }
+        if engine.claim_sync(now_ms) {
+            self.state = State::Sync;
+            return Some(Step::Sync { shared: !self.is_ahead_of(engine) });
+        }
+        let is_awaited = engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms;
+        is_awaited.then(|| self.wait(State::AwaitSync))
     }
 
     fn wait(&mut self, state: State) -> Step<B> {
@@ -356,14 +372,35 @@ impl<B: Clone + Default> Lookup<B> {
                 };
             }
         } else if let Some(entry) = found {
-            let entry = Arc::new(entry);
-            if tier == Tier::Kv {
-                self.seen_in_kv = Some(Arc::clone(&entry));
-            }
-            if let Some(answer) = self.consider(engine, tier, entry, now_ms) {
-                return answer;
-            }
+            return self.judge(engine, tier, Arc::new(entry), now_ms);
         }
+        self.not_found(engine, tier, now_ms)
+    }
+
+    /// A copy out of a tier. The view may have passed its bound while that was read: asking the journal takes less than asking
+    /// origin to confirm what it may well have.
+    fn judge(&mut self, engine: &mut Engine<B>, tier: Tier, entry: Arc<Entry<B>>, now_ms: u64) -> Step<B> {
+        if !self.is_refresh
+            && let Some(step) = self.catch_up(engine, now_ms)
+        {
+            self.unjudged = Some((tier, entry));
+            return step;
+        }
+        self.judged(engine, tier, entry, now_ms)
+    }
+
+    fn judged(&mut self, engine: &mut Engine<B>, tier: Tier, entry: Arc<Entry<B>>, now_ms: u64) -> Step<B> {
+        if tier == Tier::Kv {
+            self.seen_in_kv = Some(Arc::clone(&entry));
+        }
+        match self.consider(engine, tier, entry, now_ms) {
+            Some(answer) => answer,
+            None => self.not_found(engine, tier, now_ms),
+        }
+    }
+
+    /// Goes on to the next tier, and after the last one to origin.
+    fn not_found(&mut self, engine: &mut Engine<B>, tier: Tier, now_ms: u64) -> Step<B> {
         if tier == Tier::Colo {
             return self.read(engine, Tier::Kv, now_ms);
         }

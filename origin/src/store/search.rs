@@ -17,6 +17,8 @@ const ENOUGH: usize = 12;
 const WORDS_MAX: usize = 8;
 /// Sequences of three letters that are looked at.
 const GRAMS_MAX: usize = 24;
+/// In how many texts they may be, together (SQLite, which ranks each of them).
+const GRAM_TEXTS_MAX: i64 = 8_000;
 /// Letters of words that are found with one of them changed; longer ones have enough in common by threes.
 const SHORT: std::ops::RangeInclusive<usize> = 4..=8;
 /// Rows of one statement.
@@ -121,10 +123,23 @@ fn match_words(engine: Engine, words: &[Vec<&str>]) -> String {
     groups.collect::<Vec<_>>().join(and)
 }
 
-fn match_grams(words: &[String]) -> Option<String> {
+/// Every three letters that were typed.
+fn grams_typed(words: &[String]) -> Vec<String> {
     let phrase = words.join(" ");
-    let quoted: Vec<String> = grams(&phrase).iter().take(GRAMS_MAX).map(|gram| format!("\"{gram}\"")).collect();
-    if quoted.is_empty() { None } else { Some(quoted.join(" OR ")) }
+    grams(&phrase).into_iter().take(GRAMS_MAX).map(String::from).collect()
+}
+
+/// The rarest of these, each with the number of texts that have it, as long as they are not in too many: what stands in half of
+/// all texts tells nothing, and ranking those would take longer than all the rest of a search.
+fn telling(mut counted: Vec<(String, i64)>) -> Vec<String> {
+    counted.sort_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+    let mut texts = 0i64;
+    let few = |(_, count): &(String, i64)| {
+        let is_first = texts == 0;
+        texts = texts.saturating_add(*count);
+        is_first || texts <= GRAM_TEXTS_MAX
+    };
+    counted.into_iter().take_while(few).map(|(gram, _)| gram).collect()
 }
 
 impl Snapshot {
@@ -186,10 +201,24 @@ impl Snapshot {
     }
 
     async fn misspelt(&mut self, words: &[String], eye: Eye) -> Result<Vec<(String, String)>, StoreError> {
-        match (self.engine, match_grams(words)) {
-            (_, None) => Ok(Vec::new()),
-            (Engine::Sqlite, Some(grams)) => self.texts(SQLITE_GRAMS, &grams, eye).await,
-            (Engine::Postgres, Some(_)) => {
+        let grams = grams_typed(words);
+        if grams.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.engine {
+            Engine::Sqlite => {
+                let mut query = Sql::new("SELECT term, doc FROM title_gram_count WHERE term IN (");
+                query.bind_all(grams).push(")");
+                let rows = query.build()?.fetch_all(&mut *self.tx).await?;
+                let counted = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+                let telling = telling(counted.collect::<Result<_, StoreError>>()?);
+                if telling.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let quoted: Vec<String> = telling.iter().map(|gram| format!("\"{gram}\"")).collect();
+                self.texts(SQLITE_GRAMS, &quoted.join(" OR "), eye).await
+            }
+            Engine::Postgres => {
                 // For this transaction alone.
                 sqlx::query("SELECT set_config('pg_trgm.word_similarity_threshold', '0.35', true)")
                     .execute(&mut *self.tx)
@@ -281,7 +310,7 @@ impl Write {
     }
 
     /// Words stay when the last title that has them goes: then they find nothing.
-    async fn put_short_words(&mut self, text: &str) -> Result<(), StoreError> {
+    pub(super) async fn put_short_words(&mut self, text: &str) -> Result<(), StoreError> {
         let mut words: BTreeSet<&str> = text.split([' ', '\n']).filter(|word| SHORT.contains(&word.len())).collect();
         if words.is_empty() {
             return Ok(());
@@ -345,6 +374,15 @@ mod tests {
         }
         assert!(!is_near("ca", "cat") && !is_near("dog", "dig"), "too short to tell");
         assert!(!is_near("casablanco", "casablanca"), "long ones are found by threes");
+    }
+
+    #[test]
+    fn three_letters_that_many_texts_have_are_left_out_while_rarer_ones_are_there() {
+        let of =
+            |counts: &[(&str, i64)]| telling(counts.iter().map(|(gram, count)| (gram.to_string(), *count)).collect());
+        assert_eq!(of(&[("er ", 54_536), ("391", 300), ("riv", 4_151)]), ["391", "riv"]);
+        assert_eq!(of(&[("er ", 54_536)]), ["er "], "rather slow than blind");
+        assert!(of(&[]).is_empty());
     }
 
     #[test]
