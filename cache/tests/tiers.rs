@@ -107,3 +107,21 @@ fn variants_are_found_behind_a_marker_that_was_read_ahead() {
     assert_eq!(brief(world.ask(request(&[("x-kind", "1")]))), got(Phase::Hit, "of one"));
     assert_eq!(world.ask(request(&[("x-kind", "2")])).phase, Phase::Miss);
 }
+
+#[test]
+fn what_was_read_ahead_of_the_url_says_nothing_of_its_variant() {
+    let mut world = World::new(surrogate_cache::LogOwner::Origin);
+    let fields: Vec<_> = FRESH.iter().copied().chain([("vary", "x-kind")]).collect();
+    world.serve("of one", 0, &fields);
+    assert_eq!(brief(world.ask(request(&[("x-kind", "1")]))), got(Phase::Miss, "of one"));
+    world.engine.config.colo_in_vain_max = 1;
+    world.new_isolate();
+    // One look in vain; then the location has the marker alone, and KV the variant alone.
+    let (colo, kv) = (std::mem::take(&mut world.colo), std::mem::take(&mut world.kv));
+    let origin = world.origin.take();
+    assert_eq!(world.get().phase, Phase::Failed);
+    world.origin = origin;
+    world.colo = colo.into_iter().filter(|(_, entry)| entry.is_marker()).collect();
+    world.kv = kv.into_iter().filter(|(_, entry)| !entry.is_marker()).collect();
+    assert_eq!(brief(world.ask(request(&[("x-kind", "1")]))), got(Phase::Hit, "of one"));
+}
