@@ -46,7 +46,8 @@ const OPENED_PER_S: f64 = 500.0;
 const CRAWLERS: usize = 16;
 /// After everybody is there, before anything is counted.
 const SETTLING: Duration = Duration::from_secs(10);
-/// What the rest of the processes needs besides a connection's.
+/// workerd has two for each connection it holds; and what is needed besides.
+const FILES_EACH: u64 = 2;
 const SPARE_FILES: u64 = 2_000;
 /// A step of the ramp, and how much more each asks.
 const RAMP_STEP_S: u64 = 10;
@@ -134,7 +135,7 @@ pub async fn run(options: &Options) -> xtask::Result<Option<Figures>> {
             f64::from(options.connections) / THINK_S_MAX
         ));
     }
-    xtask::process::allow_open_files(u64::from(options.connections) + SPARE_FILES)?;
+    xtask::process::allow_open_files(u64::from(options.connections) * FILES_EACH + SPARE_FILES)?;
     let folder = tempfile::tempdir().map_err(|error| xtask::Error::Said(format!("no folder: {error}")))?;
     let database = Database::sqlite(folder.path());
     let (titles, seed) = (options.titles.to_string(), options.seed.to_string());
@@ -192,7 +193,11 @@ pub async fn run(options: &Options) -> xtask::Result<Option<Figures>> {
     if let Some(error) = world.not_opened.lock().expect("poisoned").first() {
         return xtask::said(format!("not all connections could be opened: {error}"));
     }
-    println!("{} connections are open", world.open.count());
+    let open = world.open.count();
+    println!("{open} connections are open");
+    if open < connections {
+        return xtask::said("the edge does not hold them all; its log says why");
+    }
     let seconds = Duration::from_secs_f64(options.minutes * 60.0);
     let mut measured = None;
     if options.ramp {
