@@ -4,22 +4,64 @@
 import * as wasm from "./index.js";
 import { instance, note } from "./recovery.js";
 
-// Slots that Wasm gave out, by URL and selecting fields. As many as there can be; then both sides start over.
+// Slots that Wasm gave out, by URL and by what of a request the page depends on. As many as there can be; then both sides
+// start over.
 const SLOTS_MAX = 4096;
 // Longer URLs are rare, and would fill memory.
-const SIGNATURE_LENGTH_MAX = 1024;
-const slots = new Map();
-// Numbers and classes of who has shown a good token, by the whole of `Authorization`; as many as there can be.
+const URL_LENGTH_MAX = 1024;
+// By URL: `undefined` or a page, or what Wasm says instead of one.
+const pages = new Map();
+let slots = 0;
+// What a page may depend on, as Wasm says it.
+const VIEWER = 1;
+const REGION = 2;
+const LOCALE = 4;
+// Numbers and kinds of who has shown a good token, by the whole of `Authorization`; as many as there can be.
 const BEARERS_MAX = 4096;
 // The longest token, and its scheme: one token in many spellings would fill memory.
 const AUTHORIZATION_LENGTH_MAX = 4096 + 8;
 const bearers = new Map();
+// What bearers of a kind are answered alike by, and its number, which stays: pages remember slots by it. Strangers are of
+// kind 0.
+const KINDS_MAX = 4096;
+const kinds = new Map();
 let guards;
-let selects;
-let countsBearers;
-let countsCountry;
 // The field that says who asks, if reads are counted.
 let client;
+let logs;
+let mindsContent;
+
+// What Wasm says of a text, remembered: there are few such texts, and strangers can make up others.
+const TEXTS_MAX = 512;
+const TEXT_LENGTH_MAX = 256;
+class Memo {
+  #told = new Map();
+  #none;
+  #ask;
+  constructor(ask) {
+    this.#ask = ask;
+  }
+  // A number, or nothing of texts that are too long.
+  of(text) {
+    if (text === null || text === undefined) return (this.#none ??= Number(this.#ask(undefined)));
+    let number = this.#told.get(text);
+    if (number !== undefined) return number;
+    if (text.length > TEXT_LENGTH_MAX) return undefined;
+    if (this.#told.size >= TEXTS_MAX) this.#told.clear();
+    number = Number(this.#ask(text));
+    this.#told.set(text, number);
+    return number;
+  }
+  clear() {
+    this.#told.clear();
+    this.#none = undefined;
+  }
+}
+const regions = new Memo(wasm.region_of);
+const locales = new Memo(wasm.locale_of);
+const codings = new Memo((text) => text !== undefined && wasm.takes_packed(text));
+// More than there are regions or locales.
+const NUMBERS = 128;
 
 let lives = instance();
 
@@ -28,33 +70,79 @@ function revive() {
   const current = instance();
   if (current !== lives) {
     lives = current;
-    slots.clear();
+    forgetPages();
     bearers.clear();
+    kinds.clear();
+    regions.clear();
+    locales.clear();
     guards = undefined;
   }
+}
+
+function forgetPages() {
+  pages.clear();
+  slots = 0;
 }
 
 function readRules() {
   const rules = wasm.rules();
   if (rules === undefined) return false;
   const lines = rules.split("\n");
-  [guards, selects] = lines.map((line) => line.split(","));
-  [countsBearers, countsCountry] = [lines[2] !== "", lines[3] !== ""];
-  client = lines[4];
+  guards = lines[0].split(",");
+  client = lines[1] === "" ? undefined : lines[1];
+  logs = lines[2] !== "";
+  mindsContent = lines[3] !== "";
   return true;
 }
 
 // What is known of who asks; `undefined` if the long way has to find out.
 function bearerOf(authorization) {
-  if (authorization.length > AUTHORIZATION_LENGTH_MAX) return undefined;
   const known = bearers.get(authorization);
   if (known !== undefined) return known;
+  if (authorization.length > AUTHORIZATION_LENGTH_MAX) return undefined;
+  if (bearers.size >= BEARERS_MAX) {
+    bearers.clear();
+    wasm.forget_bearers();
+  }
   const told = wasm.bearer_of(authorization);
   if (told === undefined) return undefined;
   const [number, group] = told.split("\n");
-  const bearer = { number: Number(number), group };
+  let kind = kinds.get(group);
+  if (kind === undefined) {
+    if (kinds.size >= KINDS_MAX) return undefined;
+    kinds.set(group, (kind = kinds.size + 1));
+  }
+  const bearer = { number: Number(number), kind };
   bearers.set(authorization, bearer);
   return bearer;
+}
+
+// A URL seen for the first time.
+function pageOf(url) {
+  if (url.length > URL_LENGTH_MAX) return undefined;
+  if (pages.size >= SLOTS_MAX) {
+    forgetPages();
+    wasm.forget_slots();
+  }
+  const depends = wasm.page(url);
+  const page = depends < 0 ? null : { depends, isPacked: false, slots: new Map() };
+  pages.set(url, page);
+  return page;
+}
+
+function slotOf(page, kind, request) {
+  if (slots >= SLOTS_MAX) {
+    // Nothing is found in this page any more; the next request begins with a new one.
+    forgetPages();
+    wasm.forget_slots();
+    return -1;
+  }
+  const slot = wasm.slot_of(request, page.isPacked);
+  if (slot > -2) {
+    page.slots.set(kind, slot);
+    slots++;
+  }
+  return slot;
 }
 
 // The answer, if it is a plain hit in memory.
@@ -62,45 +150,64 @@ function hit(request) {
   if (request.method !== "GET" || (guards === undefined && !readRules())) return undefined;
   const headers = request.headers;
   for (let at = 0; at < guards.length; at++) if (headers.has(guards[at])) return undefined;
-  if (request.body !== null) return undefined;
-  let signature = request.url;
+  if (mindsContent && request.body !== null) return undefined;
+  const url = request.url;
+  let page = pages.get(url);
+  if (page === undefined) page = pageOf(url);
+  if (page === undefined || page === null) return undefined;
+  const depends = page.depends;
   let number = -1;
-  if (countsBearers) {
-    const authorization = headers.get("authorization");
-    if (authorization !== null) {
-      if (bearers.size >= BEARERS_MAX) {
-        bearers.clear();
-        wasm.forget_bearers();
+  let kind = 0;
+  if (depends !== 0) {
+    if (depends & VIEWER) {
+      const authorization = headers.get("authorization");
+      if (authorization !== null) {
+        const bearer = bearerOf(authorization);
+        if (bearer === undefined) return undefined;
+        number = bearer.number;
+        kind = bearer.kind;
       }
-      const bearer = bearerOf(authorization);
-      if (bearer === undefined) return undefined;
-      number = bearer.number;
-      signature += `\n${bearer.group}`;
     }
-    if (countsCountry) signature += `\n${request.cf?.country ?? "\0"}`;
+    if (depends & REGION) kind = kind * NUMBERS + regions.of(request.cf?.country);
+    if (depends & LOCALE) kind = kind * NUMBERS + locales.of(headers.get("accept-language"));
   }
-  // No field holds a NUL.
-  for (let at = 0; at < selects.length; at++) signature += `\n${headers.get(selects[at]) ?? "\0"}`;
-  let slot = slots.get(signature);
+  if (page.isPacked) kind = kind * 2 + codings.of(headers.get("accept-encoding"));
+  let slot = page.slots.get(kind);
   if (slot === undefined) {
-    if (signature.length > SIGNATURE_LENGTH_MAX) return undefined;
-    if (slots.size >= SLOTS_MAX) {
-      slots.clear();
-      wasm.forget_slots();
-    }
-    slot = wasm.slot_of(request);
-    if (slot > -2) slots.set(signature, slot);
+    // A text was too long to be remembered.
+    if (Number.isNaN(kind)) return undefined;
+    slot = slotOf(page, kind, request);
   }
   if (slot < 0) return undefined;
-  const asks = client === "" ? undefined : (headers.get(client) ?? undefined);
-  return wasm.hit(slot, Date.now(), headers.get("if-none-match") ?? undefined, number, asks);
+  const asks = client === undefined ? undefined : (headers.get(client) ?? undefined);
+  const parts = wasm.hit(slot, Date.now(), headers.get("if-none-match") ?? undefined, number, asks);
+  if (parts === undefined) return undefined;
+  if (parts === true) {
+    if (!page.isPacked) {
+      page.isPacked = true;
+      page.slots.clear();
+    }
+    return undefined;
+  }
+  const answer = new Response(parts.body, parts.init);
+  if (logs) {
+    const ids = wasm.ids_of_hit();
+    if (ids !== undefined) {
+      const id = ids.slice(32);
+      answer.headers.set("x-request-id", id);
+      console.log(`${parts.line}${ids.slice(0, 32)}","request_id":"${id}"}`);
+    }
+  }
+  return answer;
 }
 
 export default {
   fetch(request, env, context) {
     revive();
     try {
-      const answer = hit(request) ?? wasm.fetch(request, env, context);
+      const ready = hit(request);
+      if (ready !== undefined) return ready;
+      const answer = wasm.fetch(request, env, context);
       if (answer instanceof Promise) answer.catch(note);
       return answer;
     } catch (error) {

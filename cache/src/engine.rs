@@ -45,6 +45,8 @@ pub struct Config {
     pub fill_hold_ms: u64,
     /// How long a key that proved uncacheable makes nobody wait, if nothing is stored under it before.
     pub pass_ms: u64,
+    /// After so many looks in vain into the location's cache KV is read before it.
+    pub colo_in_vain_max: u32,
     /// No tier keeps anything longer.
     pub retention_ms_max: u64,
     pub rules: Rules,
@@ -65,6 +67,7 @@ impl Default for Config {
             fill_wait_ms: 5_000,
             fill_hold_ms: 15_000,
             pass_ms: 60_000,
+            colo_in_vain_max: 64,
             retention_ms_max: 7 * 24 * 3600 * 1000,
             rules: Rules::default(),
         }
@@ -88,6 +91,33 @@ impl<B> Weighter<String, Arc<Entry<B>>> for Weight {
 struct SyncGate {
     running_until_ms: Option<u64>,
     pause_until_ms: Option<u64>,
+}
+
+/// Whether it is worth a request's while to look into the location's cache before KV. Where there is little traffic, or pages
+/// are many, that has nothing, and each look and each write into it is work for nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Odds {
+    /// Looks without a find since the last one.
+    in_vain: u32,
+    passed: u32,
+}
+
+/// Of the requests that pass the location's cache by, each so manieth asks it all the same, and leaves there what KV had: so
+/// that it is noticed when asking pays again.
+const ASKS_EVERY: u32 = 16;
+
+impl Odds {
+    pub fn asks_colo_first(&mut self, in_vain_max: u32) -> bool {
+        if self.in_vain < in_vain_max {
+            return true;
+        }
+        self.passed = self.passed.saturating_add(1) % ASKS_EVERY;
+        self.passed == 0
+    }
+
+    pub fn colo_had(&mut self, something: bool) {
+        self.in_vain = if something { 0 } else { self.in_vain.saturating_add(1) };
+    }
 }
 
 /// What a fill needs to become an entry once its body is complete.
@@ -137,6 +167,7 @@ pub struct Engine<B> {
     /// Counts what changed in memory.
     pub(crate) memory_changes: u64,
     pub(crate) slots: Slots<B>,
+    pub(crate) odds: Odds,
     sync: SyncGate,
 }
 
@@ -150,6 +181,7 @@ impl<B: Clone + Default> Engine<B> {
             memory: Cache::with_weighter(config.memory_entries_max, config.memory_bytes_max, weight),
             memory_changes: 0,
             slots: Slots::default(),
+            odds: Odds::default(),
             sync: SyncGate::default(),
             config,
         }

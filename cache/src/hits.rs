@@ -93,4 +93,10 @@ impl<B: Clone + Default> Engine<B> {
         let demands = Demands { directives: &RequestDirectives::default(), min_as_of: None, arrived_ms: Some(now_ms) };
         (assess(self, &entry, Verdict::Clear, &demands, now_ms) == Use::Fresh).then_some(entry)
     }
+
+    /// Whether a slot's entry is packed, as of the last time it was asked for.
+    pub fn is_packed(&self, slot: u32) -> bool {
+        let slot = usize::try_from(slot).ok().and_then(|number| self.slots.0.get(number));
+        slot.and_then(|slot| slot.entry.upgrade()).is_some_and(|entry| is_packed(&entry.head.fields))
+    }
 }

@@ -3,6 +3,7 @@ mod world;
 
 use kv_schemas::journal::{JournalClock, JournalDelta};
 use kv_schemas::{LogId, PurgeMode};
+use surrogate_cache::lookup::Tier;
 use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::{Event, Fields, LogOwner, Lookup, Phase, Reason, Step};
 use world::*;
@@ -37,6 +38,56 @@ fn past_the_bound_the_sync_comes_first() {
     world.serve("v2", 1, FRESH);
     let result = world.get();
     assert_eq!((result.phase, result.reason, result.body), (Phase::Expired, Some(Reason::PurgedHard), Some("v2")));
+}
+
+#[test]
+fn a_view_that_passes_its_bound_while_a_tier_is_read_is_brought_up_to_date_before_the_copy_is_judged() {
+    for (purged, expected) in [(false, got(Phase::Hit, "v1")), (true, got(Phase::Expired, "v2"))] {
+        for read_ms in [0, 20] {
+            let mut world = warm();
+            world.colo.clear();
+            world.new_isolate();
+            world.sync();
+            let (syncs, fetches) = (world.syncs, world.fetches.len());
+            // Within the bound as it comes, past it when the copy is there.
+            world.now_ms += 1_490;
+            if purged {
+                world.purge(1, PurgeMode::Hard, &["a"]);
+                world.serve("v2", 1, FRESH);
+            }
+            let (mut lookup, mut step) = world.start(request(&[]));
+            for tier in [Tier::Colo, Tier::Kv] {
+                let Step::Read { tier: asked, key } = step else { panic!("{step:?}") };
+                assert_eq!(asked, tier);
+                world.now_ms += read_ms;
+                let found = if tier == Tier::Kv { world.kv.get(&key).cloned() } else { None };
+                step = lookup.step(&mut world.engine, Event::Read(found), world.now_ms);
+            }
+            assert_eq!(matches!(step, Step::Sync { .. }), read_ms > 0, "{step:?}");
+            if read_ms > 0 {
+                assert_eq!(brief(world.finish(&mut lookup, step)), expected);
+                assert_eq!((world.syncs, world.fetches.len()), (syncs + 1, fetches + usize::from(purged)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_goes_away_while_a_tier_is_read_is_asked_once_and_then_origin_is() {
+    let mut world = warm();
+    world.colo.clear();
+    world.new_isolate();
+    world.sync();
+    let (syncs, fetches) = (world.syncs, world.fetches.len());
+    world.now_ms += 1_490;
+    world.journal = None;
+    let (mut lookup, step) = world.start(request(&[]));
+    assert!(matches!(step, Step::Read { .. }));
+    world.now_ms += 20;
+    let step = lookup.step(&mut world.engine, Event::Read(None), world.now_ms);
+    let result = world.finish(&mut lookup, step);
+    assert_eq!(result.reason, Some(Reason::JournalUnreachable));
+    assert_eq!((world.syncs, world.fetches.len()), (syncs + 1, fetches + 1));
 }
 
 #[test]

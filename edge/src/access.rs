@@ -1,17 +1,17 @@
 //! Ids of requests, and one line of the access log for each: JSON, through the platform's console. The ids are the edge's
 //! own; of what a client sends only a well-formed `traceparent` is taken over.
 use crate::drive::Call;
-use crate::isolate::{self, now_ms};
+use crate::isolate::{self, Body, now_ms};
 use crate::respond::push_json;
 use crate::{js, settings::Mode};
 use gateway_rules::access::{Wish, route};
 use gateway_rules::trace::{Context, Ids};
 use std::cell::Cell;
 use std::fmt::Write as _;
-use surrogate_cache::Phase;
 use surrogate_cache::entry::target_of;
 use surrogate_cache::phase::CacheStatus;
-use wasm_bindgen::JsValue;
+use surrogate_cache::{Entry, Phase};
+use wasm_bindgen::prelude::*;
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -60,16 +60,28 @@ pub fn end(call: &Call, target: &str, began_ms: u64, answer: &web_sys::Response)
     write(&call.request.method(), target, answer, duration_ms, last.as_ref(), &call.trace)
 }
 
-/// The same for a hit that was answered the short way: by the key of its entry. Its id is made for the
-/// line alone, and the client has it if there is one.
-pub fn hit(wish: Wish, key: &str, answer: &web_sys::Response) -> Result<(), JsValue> {
-    if matches!(wish, Wish::Off | Wish::Errors) || !wish.picks(false, with_ids(Ids::draw)) {
-        return Ok(());
+/// Whether hits get lines, all of them or some.
+pub fn logs_hits(wish: Wish) -> bool {
+    !matches!(wish, Wish::Off | Wish::Errors)
+}
+
+/// A hit that was answered the short way: the ids of its trace and of its request, made for the line alone; nothing if it
+/// gets none.
+#[wasm_bindgen]
+pub fn ids_of_hit() -> Option<String> {
+    let wish = isolate::with(|isolate| isolate.settings.access_log)?;
+    if !wish.picks(false, with_ids(Ids::draw)) {
+        return None;
     }
     let context = with_ids(|ids| Context::of(None, ids));
-    answer.headers().set(REQUEST_ID, &context.request_id())?;
-    let status = CacheStatus { tier: Some("memory"), ..CacheStatus::new(Phase::Hit) };
-    write("GET", target_of(key), answer, 0, Some(&status), &context)
+    Some(format!("{}{}", context.trace_id(), context.request_id()))
+}
+
+/// The beginning of its line, by the key of its entry.
+pub fn line_of_hit(entry: &Entry<Body>, status: u16) -> String {
+    let told = CacheStatus { tier: Some("memory"), ..CacheStatus::new(Phase::Hit) };
+    let bytes = entry.head.fields.get("content-length").filter(|_| status != 304).and_then(|bytes| bytes.parse().ok());
+    line("GET", target_of(&entry.key), (status, bytes), 0, Some(&told))
 }
 
 fn write(
@@ -80,12 +92,27 @@ fn write(
     last: Option<&CacheStatus>,
     trace: &Context,
 ) -> Result<(), JsValue> {
+    let bytes = answer.headers().get("content-length")?.and_then(|bytes| bytes.parse().ok());
+    let mut line = line(method, target, (answer.status(), bytes), duration_ms, last);
+    let _ = write!(line, "{}\",\"request_id\":\"{}\"}}", trace.trace_id(), trace.request_id());
+    worker::console_log!("{line}");
+    Ok(())
+}
+
+/// A line of the log up to the id of its trace.
+fn line(
+    method: &str,
+    target: &str,
+    (status, bytes): (u16, Option<u64>),
+    duration_ms: u64,
+    last: Option<&CacheStatus>,
+) -> String {
     let mut line = String::with_capacity(320);
     line.push_str("{\"log\":\"access\",\"method\":");
     push_json(&mut line, method);
     line.push_str(",\"route\":");
     push_json(&mut line, &route(target));
-    let _ = write!(line, ",\"status\":{},\"duration_ms\":{duration_ms}", answer.status());
+    let _ = write!(line, ",\"status\":{status},\"duration_ms\":{duration_ms}");
     if let Some(last) = last {
         let _ = write!(line, ",\"phase\":\"{}\"", last.phase.as_str());
         if let Some(reason) = last.reason {
@@ -95,10 +122,9 @@ fn write(
             let _ = write!(line, ",\"tier\":\"{tier}\"");
         }
     }
-    if let Some(bytes) = answer.headers().get("content-length")?.and_then(|bytes| bytes.parse::<u64>().ok()) {
+    if let Some(bytes) = bytes {
         let _ = write!(line, ",\"bytes\":{bytes}");
     }
-    let _ = write!(line, ",\"trace_id\":\"{}\",\"request_id\":\"{}\"}}", trace.trace_id(), trace.request_id());
-    worker::console_log!("{line}");
-    Ok(())
+    line.push_str(",\"trace_id\":\"");
+    line
 }

@@ -10,6 +10,7 @@ use crate::js;
 use crate::origin_fetch::OriginRequest;
 use crate::respond;
 use crate::settings::Settings;
+use crate::signatures::KeySet;
 use crate::viewer::Depends;
 use kv_schemas::claims::{AUDIENCE_VIEWER, ISSUER, ViewerClaims};
 use kv_schemas::header::SURROGATE_AS_OF;
@@ -24,7 +25,7 @@ use surrogate_cache::entry::{key_of, surrogate_keys, viewer_key};
 use surrogate_cache::policy::Policy;
 use surrogate_cache::view::{Standing, Verdict};
 use surrogate_cache::{Answer, Engine, Fields, Lookup, Request};
-use tokens::{Expect, KeySet, TokenError};
+use tokens::{Expect, TokenError, Unverified};
 use wasm_bindgen::JsValue;
 
 /// A viewer's access token lives ten minutes; a longer one is not one of ours.
@@ -225,13 +226,14 @@ pub async fn identify(call: &Call, fields: &Fields) -> Result<Who, Problem> {
     }
     let Some(token) = bearer(fields).transpose()? else { return Ok(Who::Stranger) };
     let expect = Expect { issuer: ISSUER, audience: AUDIENCE_VIEWER, lifetime_s_max: TOKEN_LIFETIME_S_MAX };
-    let verify = |keys: &KeySet| keys.verify_until::<ViewerClaims>(token, expect, now_ms() / 1000);
-    let knows = |keys: &KeySet| verify(keys) != Err(TokenError::UnknownKey);
-    let Some(keys) = keys_for(call, knows).await else { return Ok(Who::Unverifiable) };
-    let (claims, ends_s) = verify(&keys).map_err(|error| refused(&error))?;
+    let unverified = Unverified::read(token).map_err(|error| refused(&error))?;
+    let Some(keys) = keys_for(call, unverified.kid()).await else { return Ok(Who::Unverifiable) };
+    // Of the keys it is verified with: others may come while the platform verifies.
+    let generation = isolate::with(|isolate| isolate.identities.generation).unwrap_or_default();
+    let verified = keys.verify::<ViewerClaims>(&unverified, expect, now_ms() / 1000).await;
+    let (claims, ends_s) = verified.map_err(|error| refused(&error))?;
     let keys = [hash(&format!("session:{}", claims.sid)), hash(&format!("user:{}", claims.sub))];
     isolate::with(|isolate| {
-        let generation = isolate.identities.generation;
         let viewer = Rc::new(Viewer { claims, keys, ends_s, generation });
         isolate.identities.keep(hash(token), token.into(), Rc::clone(&viewer));
         stands(&isolate.engine, viewer, now_ms())
@@ -259,10 +261,10 @@ pub fn refused(error: &TokenError) -> Problem {
     Problem::new(401, slug, "The token was refused").detail(error.to_string())
 }
 
-/// The keys for a token; if none of those known here `knows` it, perhaps one that was published a moment ago.
-pub async fn keys_for(call: &Call, knows: impl Fn(&KeySet) -> bool) -> Option<Rc<KeySet>> {
+/// The keys for a token; if none of those known here has its name, perhaps one that was published a moment ago.
+pub async fn keys_for(call: &Call, kid: &str) -> Option<Rc<KeySet>> {
     let known = keys(call, false).await?;
-    if knows(&known) || may_ask_anew() != Some(true) {
+    if known.has(kid) || may_ask_anew() != Some(true) {
         return Some(known);
     }
     keys(call, true).await
@@ -277,7 +279,7 @@ async fn keys(call: &Call, anew: bool) -> Option<Rc<KeySet>> {
         isolate::with(|isolate| isolate.identities.take(found, anew, now_ms()));
     }
     isolate::with(|isolate| match &isolate.identities.published {
-        None => Some(Rc::new(call.settings.keys.clone())),
+        None => Some(Rc::clone(&call.settings.keys)),
         Some(_) if isolate.identities.is_withdrawn(&isolate.engine) => None,
         Some(published) => Some(Rc::clone(&published.keys)),
     })
@@ -315,16 +317,19 @@ async fn look_up(call: &Call, anew: bool) -> Option<Published> {
     if head.status != 200 {
         return None;
     }
-    match std::str::from_utf8(&text).map(KeySet::from_jwks) {
-        Ok(Ok(keys)) => {
+    let keys = match std::str::from_utf8(&text).ok().map(KeySet::from_jwks)? {
+        Ok(keys) => keys.checked().await,
+        Err(error) => Err(error),
+    };
+    match keys {
+        Ok(keys) => {
             let policy = Policy::of(&head, call.settings.engine.rules);
             Some(Published { keys: Rc::new(keys), text, purged_by, as_of, policy })
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             worker::console_error!("{JWKS_TARGET}: {error}");
             None
         }
-        Err(_) => None,
     }
 }
 

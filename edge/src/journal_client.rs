@@ -39,8 +39,13 @@ async fn post(env: &Env, path: &str, body: &JsValue, ms: u64) -> Result<web_sys:
 }
 
 /// Calls the journal object with JSON. Status and text of its answer, and the state an intake made.
-pub async fn call(env: &Env, path: &str, json: &str, ms: u64) -> Result<(u16, String, Option<String>), js::CallError> {
-    let response = post(env, path, &JsValue::from_str(json), ms).await?;
+pub async fn call(
+    env: &Env,
+    path: &str,
+    body: &JsValue,
+    ms: u64,
+) -> Result<(u16, String, Option<String>), js::CallError> {
+    let response = post(env, path, body, ms).await?;
     let text = js::within(response.text().map_err(js::refused)?, ms).await?.as_string();
     let as_of = response.headers().get(SURROGATE_AS_OF).ok().flatten();
     Ok((response.status(), text.unwrap_or_default(), as_of))
@@ -115,7 +120,7 @@ pub async fn append(env: &Env, purge: &PurgeRequest) -> Result<AsOf, js::CallErr
     let timeout_ms = isolate::with(|isolate| isolate.engine.config.sync_timeout_ms).unwrap_or(1_000);
     let refused = |error: serde_json::Error| js::CallError::Refused(error.to_string().into());
     let body = serde_json::to_string(purge).map_err(refused)?;
-    let (status, text, as_of) = call(env, "/append", &body, timeout_ms).await?;
+    let (status, text, as_of) = call(env, "/append", &JsValue::from_str(&body), timeout_ms).await?;
     let state = as_of.filter(|_| status == 200).and_then(|as_of| as_of.parse().ok());
     state.ok_or_else(|| js::CallError::Refused(text.into()))
 }

@@ -37,6 +37,7 @@ mod query;
 mod respond;
 mod route;
 mod settings;
+mod signatures;
 mod upstream;
 mod viewer;
 mod warm;

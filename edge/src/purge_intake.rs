@@ -2,7 +2,7 @@
 //!
 //! Origin's dispatcher sends batches of its log, each signed with a short-lived token that carries the digest of the
 //! body. An edge that keeps its own log takes purges by keys with a longer-lived token instead. Nothing reaches the
-//! journal before token, size, form and limits are checked.
+//! journal before token, digest and size are checked; form and limits are checked there.
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::journal_client::{self, Neighbours};
@@ -13,9 +13,11 @@ use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::DryRun;
-use kv_schemas::{Problem, PurgeBatch, PurgeRequest, SurrogateKey};
+use kv_schemas::{Problem, PurgeRequest, SurrogateKey};
+use std::rc::Rc;
 use surrogate_cache::LogOwner;
-use tokens::{Expect, KeySet, TokenError};
+use tokens::{Expect, TokenError, Unverified};
+use wasm_bindgen::JsValue;
 
 /// Lifetimes a token may have, in seconds: a batch is signed for one delivery, a person's token for a month.
 const BATCH_LIFETIME_S_MAX: u64 = 300;
@@ -36,16 +38,17 @@ pub async fn authorize(call: &Call, scopes: &[Scope], lifetime_s_max: u64) -> Re
 /// Checks a token for the edge, which must be of one of these scopes.
 pub async fn verify(call: &Call, token: &str, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
     let expect = Expect { issuer: ISSUER, audience: AUDIENCE_EDGE, lifetime_s_max };
-    let with = |keys: &KeySet| keys.verify::<EdgeClaims>(token.trim(), expect, now_ms() / 1000);
-    let mut claims = with(&call.settings.keys);
+    let token = Unverified::read(token.trim()).map_err(|error| refused(&error))?;
+    let mut keys = Rc::clone(&call.settings.keys);
     // Our origin's keys rotate; the settings have those of the beginning. Any other origin has no say in who may purge.
-    if claims == Err(TokenError::UnknownKey)
+    if !keys.has(token.kid())
         && call.settings.mode == Mode::Gateway
-        && let Some(keys) = identity::keys_for(call, |keys| with(keys) != Err(TokenError::UnknownKey)).await
+        && let Some(published) = identity::keys_for(call, token.kid()).await
     {
-        claims = with(&keys);
+        keys = published;
     }
-    let claims = claims.map_err(|error| refused(&error))?;
+    let verified = keys.verify::<EdgeClaims>(&token, expect, now_ms() / 1000).await;
+    let (claims, _) = verified.map_err(|error| refused(&error))?;
     if !scopes.contains(&claims.scope) {
         return Err(Problem::new(403, "token-scope", "The token does not allow this call"));
     }
@@ -72,7 +75,7 @@ pub async fn handle(call: &Call, rest: &str) -> Result<web_sys::Response, Proble
         _ => return Err(Problem::new(405, "method-not-allowed", "Purges are sent with POST and looked at with GET")),
     }
     let result = take(call).await;
-    if result.is_err() {
+    if result.as_ref().map_or(true, |response| response.status() == 400) {
         isolate::with(|isolate| isolate.purges_refused = isolate.purges_refused.saturating_add(1));
     }
     result
@@ -81,15 +84,14 @@ pub async fn handle(call: &Call, rest: &str) -> Result<web_sys::Response, Proble
 /// Passes a question about purges on to the journal.
 async fn ask(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
     authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX).await?;
-    let (status, text, _) = journal(call, path, "").await?;
+    let (status, text, _) = journal(call, path, &JsValue::NULL).await?;
     if status == 200 { Ok(respond::json(200, &text)) } else { refusal(status, &text) }
 }
 
 /// What a purge would touch here, as far as that can be known.
 async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
     authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX).await?;
-    let request = parse::<PurgeRequest>(&body(call, BATCH_BYTES_MAX).await?)?;
-    request.check().map_err(|error| invalid(error.to_string()))?;
+    let request = PurgeRequest::read(&body(call, BATCH_BYTES_MAX).await?)?;
     let mut keys: Vec<_> = request.keys.iter().map(SurrogateKey::hash).collect();
     keys.sort_unstable();
     let known = isolate::with(|isolate| (isolate.engine.touched_by(&keys, request.all), isolate.engine.memory_len()));
@@ -99,8 +101,8 @@ async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
     Ok(respond::json(200, &serde_json::to_string(&answer).unwrap_or_default()))
 }
 
-async fn journal(call: &Call, path: &str, json: &str) -> Result<(u16, String, Option<String>), Problem> {
-    journal_client::call(&call.env, path, json, JOURNAL_MS).await.map_err(|_| unreachable())
+async fn journal(call: &Call, path: &str, body: &JsValue) -> Result<(u16, String, Option<String>), Problem> {
+    journal_client::call(&call.env, path, body, JOURNAL_MS).await.map_err(|_| unreachable())
 }
 
 fn unreachable() -> Problem {
@@ -109,7 +111,7 @@ fn unreachable() -> Problem {
 
 /// The journal's own problem+json, as it stands; anything else is for the log.
 fn refusal(status: u16, text: &str) -> Result<web_sys::Response, Problem> {
-    if matches!(status, 409 | 503) {
+    if matches!(status, 400 | 409 | 503) {
         return Ok(respond::plain(status, kv_schemas::header::PROBLEM_JSON, text));
     }
     worker::console_error!("journal answered {status}: {text}");
@@ -132,19 +134,11 @@ async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
         None => return Err(Problem::new(401, "token-digest", "The token must carry body_sha256")),
     }
     let path = match owner {
-        LogOwner::Origin => {
-            let batch = parse::<PurgeBatch>(&body)?;
-            batch.check().map_err(|error| invalid(error.to_string()))?;
-            "/batch"
-        }
-        LogOwner::Journal => {
-            parse::<PurgeRequest>(&body)?.check().map_err(|error| invalid(error.to_string()))?;
-            "/append"
-        }
+        LogOwner::Origin => "/batch",
+        LogOwner::Journal => "/append",
     };
-    // Checked and passed on as it came.
-    let json = String::from_utf8(body).map_err(|error| invalid(error.to_string()))?;
-    match journal(call, path, &json).await? {
+    // Passed on as it came: what it says the journal reads.
+    match journal(call, path, &js_sys::Uint8Array::from(body.as_slice())).await? {
         (200, text, as_of) => {
             // The dispatcher's empty batches, one a second, bring news only to who missed some.
             let head = as_of.as_deref().and_then(|as_of| as_of.parse().ok());
@@ -174,12 +168,4 @@ pub async fn body(call: &Call, bytes_max: usize) -> Result<Vec<u8>, Problem> {
         Err(crate::js::ReadError::TooLarge) => Err(too_large()),
         Err(crate::js::ReadError::Broken) => Err(Problem::new(400, "body-broken", "The body ended before its end")),
     }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))
-}
-
-fn invalid(detail: String) -> Problem {
-    Problem::new(400, "purge-invalid", "The purge is not of a form this edge takes").detail(detail)
 }

@@ -267,7 +267,7 @@ pub fn stored(
 }
 
 /// Statuses whose answers have no body (Fetch standard, "null body status").
-fn is_null_body(status: u16) -> bool {
+pub fn is_null_body(status: u16) -> bool {
     matches!(status, 101 | 204 | 205 | 304)
 }
 

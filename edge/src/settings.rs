@@ -1,13 +1,14 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
+use crate::signatures::KeySet;
 use crate::viewer::Known;
 use gateway_rules::access::Wish;
 use gateway_rules::limits::Limits;
 use gateway_rules::services::{Services, Terms};
 use kv_schemas::edge_client::EdgeSecret;
 use platform::{lease_and_bound_ms, number, text};
+use std::rc::Rc;
 use surrogate_cache::{Config, LogOwner, Rules};
-use tokens::KeySet;
 use worker::Env;
 
 /// What stands behind the edge.
@@ -30,7 +31,7 @@ pub struct Settings {
     /// How long one member of a batch may take.
     pub batch_timeout_ms: u64,
     pub access_log: Wish,
-    pub keys: KeySet,
+    pub keys: Rc<KeySet>,
     /// What edge and origin share: with it origin is told where a request comes from.
     pub edge_secret: Option<EdgeSecret>,
     /// Whether `/__edge/panic` is there, for the tests of what comes after one.
@@ -86,7 +87,7 @@ impl Settings {
         let edge_secret = text(env, "EDGE_SECRET").map(|secret| EdgeSecret::new(&secret)).transpose();
         let edge_secret = edge_secret.map_err(|e| format!("EDGE_SECRET: {e}"))?;
         let keys = text(env, "TOKEN_KEYS").ok_or("TOKEN_KEYS is not set")?;
-        let keys = KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?;
+        let keys = Rc::new(KeySet::from_jwks(&keys).map_err(|e| format!("TOKEN_KEYS: {e}"))?);
         let known = Known::read(
             text(env, "REGIONS").as_deref().unwrap_or_default(),
             text(env, "LOCALES").as_deref().unwrap_or_default(),

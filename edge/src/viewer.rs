@@ -59,6 +59,18 @@ impl Known {
         country.filter(|region| self.regions.contains(region)).unwrap_or(Region::OTHER)
     }
 
+    /// The region of a country as a number: of its place, or one more than there are.
+    pub fn region_number(&self, country: Option<&str>) -> usize {
+        let region = self.region(country);
+        self.regions.iter().position(|known| *known == region).unwrap_or(self.regions.len())
+    }
+
+    /// What `Accept-Language` wants, as the number of its place.
+    pub fn locale_number(&self, accept_language: Option<&str>) -> usize {
+        let locale = self.negotiated(accept_language);
+        self.locales.iter().position(|known| *known == locale).unwrap_or(0)
+    }
+
     /// One of the known locales, by its tag.
     pub fn locale(&self, tag: &str) -> Option<&Locale> {
         self.locales.iter().find(|locale| locale.as_str() == tag)

@@ -15,7 +15,6 @@ use kv_schemas::{
 };
 use platform::now_ms;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::cell::{Cell, RefCell};
 use surrogate_cache::Config;
 use surrogate_cache::intake::{Intake, JournalHead, decide};
@@ -97,8 +96,10 @@ impl PurgeJournal {
                 Some(query) => self.sync(&query),
                 None => Ok(problem(Problem::new(400, "query-invalid", "The query is of another version"))),
             },
-            "/batch" => self.batch(&read(&body)?),
-            "/append" => self.append(&read(&body)?),
+            "/batch" => PurgeBatch::read(&body).map_or_else(|fault| Ok(problem(fault)), |batch| self.batch(&batch)),
+            "/append" => {
+                PurgeRequest::read(&body).map_or_else(|fault| Ok(problem(fault)), |request| self.append(&request))
+            }
             "/summary" => self.summary(),
             other => match other.strip_prefix("/receipt/").map(parse_seq) {
                 Some(Ok(seq)) => self.receipt(seq),
@@ -131,10 +132,6 @@ fn ok(body: Vec<u8>) -> Answer {
 
 fn refused(error: impl ToString) -> JsValue {
     JsValue::from_str(&error.to_string())
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(refused)
 }
 
 fn json(value: &impl Serialize) -> Result<Answer> {

@@ -2,6 +2,7 @@
 use crate::as_of::{AsOf, LogId, SEQ_MAX, Seq};
 use crate::problem::{Problem, TYPE_PREFIX};
 use crate::surrogate_key::{KEYS_PER_PURGE_MAX, SurrogateKey};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// What happens to the entries a purge names.
@@ -91,7 +92,20 @@ fn check_note(note: Option<&str>) -> Result<(), PurgeError> {
     Ok(())
 }
 
+fn read<T: DeserializeOwned>(json: &[u8], check: fn(&T) -> Result<(), PurgeError>) -> Result<T, Problem> {
+    let invalid =
+        |detail| Problem::new(400, "purge-invalid", "The purge is not of a form this edge takes").detail(detail);
+    let purge: T = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+    check(&purge).map_err(|error| invalid(error.to_string()))?;
+    Ok(purge)
+}
+
 impl PurgeRequest {
+    /// What a client sent, if it is one.
+    pub fn read(json: &[u8]) -> Result<Self, Problem> {
+        read(json, Self::check)
+    }
+
     pub fn check(&self) -> Result<(), PurgeError> {
         check_target(&self.keys, self.all)?;
         check_note(self.reason.as_deref())
@@ -145,6 +159,11 @@ pub struct PurgeBatch {
 }
 
 impl PurgeBatch {
+    /// What a dispatcher sent, if it is one.
+    pub fn read(json: &[u8]) -> Result<Self, Problem> {
+        read(json, Self::check)
+    }
+
     pub fn check(&self) -> Result<(), PurgeError> {
         let keys: usize = self.purges.iter().fold(0, |sum, purge| sum.saturating_add(purge.keys.len()));
         if self.purges.len() > PURGES_PER_BATCH_MAX || keys > KEYS_PER_BATCH_MAX {

@@ -23,11 +23,15 @@ pub trait Edited: Serialize + Clone + PartialEq + Send + Sync + 'static {
     fn read(value: &Value) -> Result<Self, Vec<Fault>>;
     /// An id for one that is created without.
     fn suggested_id(&self) -> String;
-    fn shown_at(&self, now_ms: i64) -> Shown;
+    fn shown_at(&self, _now_ms: i64) -> Shown {
+        Shown::everywhere(true)
+    }
     /// Which pages a change concerns. Never none.
     fn keys(id: &str, before: Option<&Record<Self>>, after: Option<&Record<Self>>) -> Vec<SurrogateKey>;
     /// Whether a change must never be shown in its old form again, though it is seen still.
-    fn is_rights_change(before: &Self, after: &Self) -> bool;
+    fn is_rights_change(_before: &Self, _after: &Self) -> bool {
+        false
+    }
 
     fn find(write: &mut Write, id: &str) -> impl Future<Output = Result<Option<Record<Self>>, StoreError>> + Send;
     fn look(snapshot: &mut Snapshot, id: &str)
@@ -106,7 +110,17 @@ impl Edited for TitleInput {
     }
 }
 
+/// What all kinds have alike that are kept as one record each; the last argument is how it is written, if that is all there is
+/// to it.
 macro_rules! kept {
+    ($what:literal, $read:path, $keys:path, $put:ident) => {
+        kept!($what, $read, $keys);
+
+        async fn put(write: &mut Write, record: &mut Record<Self>, _: i64) -> Result<Vec<SurrogateKey>, StoreError> {
+            write.$put(record).await?;
+            Ok(Vec::new())
+        }
+    };
     ($what:literal, $read:path, $keys:path) => {
         const WHAT: &'static str = $what;
 
@@ -134,20 +148,10 @@ macro_rules! kept {
 }
 
 impl Edited for PersonInput {
-    kept!("person", validate::person, keys::of_person);
+    kept!("person", validate::person, keys::of_person, put_person);
 
     fn suggested_id(&self) -> String {
         slug(&self.name)
-    }
-    fn shown_at(&self, _: i64) -> Shown {
-        Shown::everywhere(true)
-    }
-    fn is_rights_change(_: &Self, _: &Self) -> bool {
-        false
-    }
-    async fn put(write: &mut Write, record: &mut Record<Self>, _: i64) -> Result<Vec<SurrogateKey>, StoreError> {
-        write.put_person(record).await?;
-        Ok(Vec::new())
     }
     async fn is_used(write: &mut Write, id: &str) -> Result<Option<&'static str>, StoreError> {
         Ok(write.is_person_used(id).await?.then_some("titles name this person; take the credits out first"))
@@ -155,20 +159,10 @@ impl Edited for PersonInput {
 }
 
 impl Edited for GenreInput {
-    kept!("genre", validate::genre, keys::of_genre);
+    kept!("genre", validate::genre, keys::of_genre, put_genre);
 
     fn suggested_id(&self) -> String {
         slug(&self.name)
-    }
-    fn shown_at(&self, _: i64) -> Shown {
-        Shown::everywhere(true)
-    }
-    fn is_rights_change(_: &Self, _: &Self) -> bool {
-        false
-    }
-    async fn put(write: &mut Write, record: &mut Record<Self>, _: i64) -> Result<Vec<SurrogateKey>, StoreError> {
-        write.put_genre(record).await?;
-        Ok(Vec::new())
     }
     async fn is_used(write: &mut Write, id: &str) -> Result<Option<&'static str>, StoreError> {
         Ok(write.is_genre_used(id).await?.then_some("titles have this genre; take it off them first"))
@@ -176,20 +170,13 @@ impl Edited for GenreInput {
 }
 
 impl Edited for CollectionInput {
-    kept!("collection", validate::collection, keys::of_collection);
+    kept!("collection", validate::collection, keys::of_collection, put_collection);
 
     fn suggested_id(&self) -> String {
         slug(&self.name)
     }
     fn shown_at(&self, _: i64) -> Shown {
         Shown::everywhere(self.state == State::Published)
-    }
-    fn is_rights_change(_: &Self, _: &Self) -> bool {
-        false
-    }
-    async fn put(write: &mut Write, record: &mut Record<Self>, _: i64) -> Result<Vec<SurrogateKey>, StoreError> {
-        write.put_collection(record).await?;
-        Ok(Vec::new())
     }
 }
 
@@ -212,23 +199,13 @@ impl Edited for RailInput {
 }
 
 impl Edited for SeasonInput {
-    kept!("season", validate::season, keys::of_season);
+    kept!("season", validate::season, keys::of_season, put_season);
 
     fn check_id(id: &str) -> Result<(), &'static str> {
         validate::check_season_id(id)
     }
     fn suggested_id(&self) -> String {
         String::new()
-    }
-    fn shown_at(&self, _: i64) -> Shown {
-        Shown::everywhere(true)
-    }
-    fn is_rights_change(_: &Self, _: &Self) -> bool {
-        false
-    }
-    async fn put(write: &mut Write, record: &mut Record<Self>, _: i64) -> Result<Vec<SurrogateKey>, StoreError> {
-        write.put_season(record).await?;
-        Ok(Vec::new())
     }
     async fn check(write: &mut Write, id: &str, _: Option<&Self>, after: &Self) -> Result<Vec<Fault>, StoreError> {
         let series = write.title(id.split('/').next().unwrap_or_default()).await?;

@@ -191,7 +191,7 @@ struct Serve {
     #[arg(long, env = "ORIGIN_RENDERED_MIB", default_value_t = 64)]
     rendered_mib: u64,
     /// After a purge the edge has, so many of the documents it touched are fetched by the edge ahead of viewers; 0: none.
-    #[arg(long, env = "ORIGIN_WARM", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    #[arg(long, env = "ORIGIN_WARM", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=1000))]
     warm: u16,
     #[command(flatten)]
     retention: Retention,

@@ -43,6 +43,32 @@ enum WarmError {
     Form(#[from] serde_json::Error),
 }
 
+impl WarmError {
+    /// What became of the documents of a call that failed so.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Refused(429) => "rate-limited",
+            Self::Refused(_) | Self::Form(_) => "refused",
+            Self::Unreachable(_) => "unreachable",
+            Self::Store(_) | Self::Key(_) => "not-sent",
+        }
+    }
+}
+
+/// What became of a document of a call that was answered.
+fn outcome_of(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Stored => "written",
+        Outcome::Fresh => "not-needed",
+        Outcome::NotStored => "not-storable",
+        Outcome::Failed => "origin-failed",
+    }
+}
+
+fn count(outcome: &'static str, documents: usize) {
+    metrics::counter!("origin_warmed_total", "outcome" => outcome).increment(u64::try_from(documents).unwrap_or(0));
+}
+
 struct Known {
     document: WarmDocument,
     keys: Vec<KeyHash>,
@@ -109,6 +135,7 @@ impl InUse {
         for known in due.iter_mut().skip(count_max) {
             known.is_due = false;
         }
+        count("left-to-viewers", due.len().saturating_sub(count_max));
         due.truncate(count_max);
         for known in &mut due {
             (known.is_due, known.warmed_ms) = (false, now_ms);
@@ -182,17 +209,14 @@ impl Warmer {
                 Ok(answer) => answer,
                 // The others are due as well.
                 Err(error) => {
+                    count(error.outcome(), documents.len());
                     failed = Some(error);
                     continue;
                 }
             };
-            let stored = answer.documents.iter().filter(|one| one.outcome == Outcome::Stored).count();
-            let count = |outcome: &'static str, count: usize| {
-                metrics::counter!("origin_warmed_total", "outcome" => outcome)
-                    .increment(u64::try_from(count).unwrap_or(0));
-            };
-            count("stored", stored);
-            count("other", answer.documents.len().saturating_sub(stored));
+            for one in &answer.documents {
+                count(outcome_of(one.outcome), 1);
+            }
         }
         failed.map_or(Ok(()), Err)
     }

@@ -62,6 +62,11 @@ async fn every_operation_says_who_may_call_it_and_every_schema_it_names_is_there
     for (path, item) in described["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             operations += 1;
+            let tag = &operation["tags"][0];
+            assert!(
+                described["tags"].as_array().unwrap().iter().any(|one| one["name"] == *tag),
+                "{method} {path}: {tag}"
+            );
             let who = operation["security"][0].as_object().and_then(|who| who.keys().next()).map(String::as_str);
             let expected = match path.as_str() {
                 "/auth/staff/password" | "/auth/staff/logout-everywhere" => Some("staff"),

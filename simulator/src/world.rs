@@ -229,6 +229,7 @@ impl World {
             memory_entries_max: 32,
             fill_wait_ms: 300,
             fill_hold_ms: 1_000,
+            colo_in_vain_max: if self.isolate_ids.is_multiple_of(4) { 2 } else { 64 },
             ..Config::default()
         };
         let offset_ms = self.random.i64(-600_000..600_000);

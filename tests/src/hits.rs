@@ -58,7 +58,6 @@ pub struct Wanted {
 pub struct Report {
     pub rows: Vec<Row>,
     pub wanted: Vec<Wanted>,
-    pub start: Start,
 }
 
 impl std::fmt::Display for Report {
@@ -72,21 +71,8 @@ impl std::fmt::Display for Report {
             let word = if ratio >= at_least { "reached" } else { "NOT reached" };
             writeln!(f, "{what}: {ratio:.2}, wanted {at_least:.2}: {word}")?;
         }
-        let Start { process_to_first_answer_ms, first_page_ms, second_page_ms } = &self.start;
-        write!(
-            f,
-            "process to first answer {process_to_first_answer_ms:.0} ms; an isolate's first page {first_page_ms:.1} ms, its second {second_page_ms:.1} ms"
-        )
+        Ok(())
     }
-}
-
-/// Medians of a location's process that is started again and again.
-#[derive(Debug, Serialize)]
-pub struct Start {
-    pub process_to_first_answer_ms: f64,
-    /// A page that lies in the location's cache, asked of an isolate that has answered nothing yet.
-    pub first_page_ms: f64,
-    pub second_page_ms: f64,
 }
 
 const EMPTY: &str = "js empty";
@@ -192,14 +178,20 @@ pub async fn run(rounds: usize, seconds: u64) -> Result<Report, String> {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         proxy.upstream.answer(path, &fields, &body);
     };
-    // Viewers meet the gateway of the API; other tiers are reached more easily through a proxy for any origin.
-    let gateway = Api::of(1, &[("LEASE_MS", "1000")]).await;
-    gateway.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
+    // Viewers meet the gateway of the API; other tiers are reached more easily through a proxy for any origin. No peer but
+    // one writes a log; what it costs stands in rows of their own.
+    let gateway = Api::of(1, &[("LEASE_MS", "1000"), ("ACCESS_LOG", "off")]).await;
+    let logging = Api::of(1, &[("LEASE_MS", "1000"), ("ACCESS_LOG", "all")]).await;
+    for api in [&gateway, &logging] {
+        api.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
+    }
     let policy: Vec<_> = SHARED.into_iter().chain([("etag", "\"a-page\"")]).collect();
     for keys in [1, 20, 100] {
         scripted(&format!("/keys-{keys}"), keys);
         let list = (0..keys).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ");
-        gateway.answer(&format!("/v1/titles/keys-{keys}"), &policy, &list, &body);
+        for api in [&gateway, &logging] {
+            api.answer(&format!("/v1/titles/keys-{keys}"), &policy, &list, &body);
+        }
     }
     let bearer = format!("authorization: Bearer {}", gateway.token("ada"));
     // What the peers are asked for until they answer.
@@ -220,6 +212,8 @@ pub async fn run(rounds: usize, seconds: u64) -> Result<Report, String> {
         Target::new("edge memory, 100 keys", gateway.url("/v1/titles/keys-100")),
         Target::new("edge memory, 304", gateway.url("/v1/titles/keys-20")).with("if-none-match: \"a-page\""),
         Target::new("edge memory, a viewer", gateway.url("/v1/titles/keys-20")).with(&bearer),
+        Target::new("edge memory, fields=", gateway.url("/v1/titles/keys-20?fields=items.id")),
+        Target::new("edge memory, with a log", logging.url("/v1/titles/keys-20")),
         Target::new("edge memory, long way", gateway.url("/v1/titles/keys-20")).with(long_way),
         Target::new("edge memory, any origin", edge(0, 0, "/keys-20")),
         Target::new("edge colo", edge(1, 1, "/page?n=")).of_pages(PAGES_IN_A_ROUND),
@@ -251,10 +245,8 @@ pub async fn run(rounds: usize, seconds: u64) -> Result<Report, String> {
         Ok(targets)
     });
     let targets = targets.await.map_err(|error| error.to_string())??;
-    drop((peers, gateway));
-    let start = starts(proxy).await?;
-    let report = report(&targets, start);
-    Ok(report)
+    drop((peers, gateway, logging, proxy));
+    Ok(report(&targets))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -262,7 +254,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-fn report(targets: &[Target], start: Start) -> Report {
+fn report(targets: &[Target]) -> Report {
     let rates =
         |name: &str| targets.iter().find(|one| one.name == name).map(|one| one.rates.clone()).unwrap_or_default();
     let ratio = |ours: &[f64], theirs: &[f64]| median(ours.iter().zip(theirs).map(|(a, b)| a / b).collect());
@@ -277,42 +269,13 @@ fn report(targets: &[Target], start: Start) -> Report {
     let of = |ours: &str, theirs: &str| ratio(&rates(ours), &rates(theirs));
     let wanted = [
         ("memory hit to js memory", of("edge memory, 20 keys", MEMORY), 0.95),
+        ("memory hit to js memory, same fields", of("edge memory, 20 keys", "js memory, same fields"), 0.95),
+        ("logged hit to js memory, fields + log", of("edge memory, with a log", "js memory, fields + log"), 0.95),
         ("memory hit to js kv", of("edge memory, 20 keys", KV), 2.0),
         ("100 keys to 1 key", of("edge memory, 100 keys", "edge memory, 1 key"), 1.0 / 1.05),
         ("a viewer's hit to a stranger's", of("edge memory, a viewer", "edge memory, 20 keys"), 1.0 / 1.3),
         ("kv hit to js kv", of("edge kv", "js kv, pages"), 1.0),
     ];
     let wanted = wanted.map(|(what, ratio, at_least)| Wanted { what, ratio, at_least });
-    Report { rows: rows.collect(), wanted: wanted.into(), start }
-}
-
-/// Kills a location and starts it, again and again.
-async fn starts(proxy: Proxy) -> Result<Start, String> {
-    tokio::task::spawn_blocking(move || {
-        let mut proxy = proxy;
-        let (mut first, mut page, mut second) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..5 {
-            proxy.fleet.kill_edge(1);
-            let began = std::time::Instant::now();
-            proxy.fleet.start_edge(1).map_err(|error| error.to_string())?;
-            first.push(began.elapsed().as_secs_f64() * 1000.0);
-            // The second isolate has answered one question about its health; its tiers it has not touched.
-            for times in [&mut page, &mut second] {
-                let began = std::time::Instant::now();
-                let url = format!("{}/page?n=1", proxy.fleet.isolate_url(1, 1));
-                let done = Command::new("curl").args(["-s", "-o", "/dev/null", &url]).status();
-                if !done.is_ok_and(|status| status.success()) {
-                    return Err("curl is needed, and an answer".into());
-                }
-                times.push(began.elapsed().as_secs_f64() * 1000.0);
-            }
-        }
-        Ok(Start {
-            process_to_first_answer_ms: median(first),
-            first_page_ms: median(page),
-            second_page_ms: median(second),
-        })
-    })
-    .await
-    .map_err(|error| error.to_string())?
+    Report { rows: rows.collect(), wanted: wanted.into() }
 }

@@ -12,6 +12,8 @@ pub type Peer = Process;
 const NGINX: &str = "/usr/sbin/nginx";
 const VARNISH: &str = "/usr/sbin/varnishd";
 
+const MEMORY: &str = include_str!("../peers/memory.js");
+
 pub fn start_peers(proxy: &Proxy, port: impl Fn() -> u16) -> Result<(Vec<Target>, Vec<Peer>), String> {
     let text = |error: xtask::Error| error.to_string();
     let origin = proxy.upstream.port.to_string();
@@ -19,18 +21,29 @@ pub fn start_peers(proxy: &Proxy, port: impl Fn() -> u16) -> Result<(Vec<Target>
     let mut peers = Vec::new();
     for (file, script) in [
         ("peer-empty", include_str!("../peers/empty.js")),
-        ("peer-memory", include_str!("../peers/memory.js")),
+        ("peer-memory", MEMORY),
+        ("peer-memory-fields", MEMORY),
+        ("peer-memory-log", MEMORY),
         ("peer-kv", include_str!("../peers/kv.js")),
         ("peer-cache-api", include_str!("../peers/cache-api.js")),
     ] {
         let port = port();
-        let peer = proxy.fleet.start_peer(file, port, &script.replace("ORIGIN_PORT", &origin)).map_err(text)?;
+        let mut script = script.replace("ORIGIN_PORT", &origin);
+        if file == "peer-memory-fields" || file == "peer-memory-log" {
+            script = script.replace("READS_FIELDS = false", "READS_FIELDS = true");
+        }
+        if file == "peer-memory-log" {
+            script = script.replace("LOGS = false", "LOGS = true");
+        }
+        let peer = proxy.fleet.start_peer(file, port, &script).map_err(text)?;
         peer.pin(0).map_err(text)?;
         peers.push(peer);
         let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
         match file {
             "peer-empty" => targets.push(Target::new("js empty", url("/"))),
             "peer-memory" => targets.push(Target::new("js memory", url("/keys-20"))),
+            "peer-memory-fields" => targets.push(Target::new("js memory, same fields", url("/keys-20"))),
+            "peer-memory-log" => targets.push(Target::new("js memory, fields + log", url("/keys-20"))),
             "peer-kv" => {
                 targets.push(Target::new("js kv", url("/keys-20")));
                 let mut pages = Target::new("js kv, pages", url("/page?n="));

@@ -15,6 +15,7 @@ pub mod propagation;
 pub mod races;
 pub mod raw;
 pub mod stack;
+pub mod start;
 pub mod upstream;
 pub mod warmed;
 

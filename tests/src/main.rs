@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use e2e::{costs, crowd, hits, isolation, origin_load, propagation, races, warmed};
+use e2e::{costs, crowd, hits, isolation, origin_load, propagation, races, start, warmed};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -48,6 +48,14 @@ enum What {
         lease_ms: Vec<u64>,
         #[arg(long, default_value_t = 100)]
         rounds: u64,
+    },
+    /// What a process's start and an isolate's first request cost.
+    Start {
+        #[arg(long, default_value_t = 15)]
+        rounds: usize,
+        /// A folder with another build of the edge's Worker, to measure in the same rounds.
+        #[arg(long)]
+        beside: Option<std::path::PathBuf>,
     },
     /// What log and limits cost a hit. Needs `wrk` and `taskset`.
     Costs {
@@ -157,6 +165,17 @@ async fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        What::Start { rounds, beside } => match start::run(rounds, beside.as_deref()).await {
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+            Ok(rows) => {
+                rows.iter().for_each(|row| println!("{row}"));
+                report("start", rows);
+                ExitCode::SUCCESS
+            }
+        },
         What::Costs { rounds, seconds } => match costs::run(rounds, seconds).await {
             Err(error) => {
                 eprintln!("error: {error}");

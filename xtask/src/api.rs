@@ -3,6 +3,9 @@
 use crate::ui::say;
 use crate::{Doing, Result, root, said, setup, target};
 use clap::Args;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,13 +45,19 @@ impl Api {
         }
         let port = crate::process::free_port()?;
         let mut origin = crate::origin::serve(&state, port, &[], true)?;
-        let token = crate::origin::admin_token(&state, "admin", 3_600)?;
+        let staff = crate::origin::admin_token(&state, "admin", 3_600)?;
+        let (reader, _) = viewer(port, "viewer")?;
+        let (victim, user_id) = viewer(port, "victim")?;
         let config = files.join("schemathesis.toml");
         let mut command = Command::new(program);
         command.arg("--config-file").arg(config).arg("run").arg(format!("http://127.0.0.1:{port}/openapi.json"));
         command.args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--continue-on-failure"]);
         command.args(["--warnings", "off", "--max-examples", &self.examples.to_string()]);
-        command.args(["-H", &format!("Authorization: Bearer {token}")]);
+        for (name, value) in
+            [("STAFF_TOKEN", staff), ("VIEWER_TOKEN", reader), ("VICTIM_TOKEN", victim), ("USER_ID", user_id)]
+        {
+            command.env(name, value);
+        }
         if let Some(seed) = self.seed {
             command.args(["--seed", &seed.to_string()]);
         }
@@ -57,6 +66,39 @@ impl Api {
         let status = status.doing("cannot start schemathesis")?;
         origin.check()?;
         if status.success() { Ok(()) } else { said("the API does not do what /openapi.json says; see above") }
+    }
+}
+
+/// Makes a viewer's account: an access token, and the account's id.
+fn viewer(port: u16, name: &str) -> Result<(String, String)> {
+    let who = json!({"email": format!("{name}@example.org"), "password": "correct horse battery"});
+    ask(port, "POST", "/auth/register", "", &who)?;
+    let tokens = ask(port, "POST", "/auth/login", "", &who)?;
+    let token = tokens["access_token"].as_str().unwrap_or_default();
+    let me = ask(port, "GET", "/v1/me", token, &Value::Null)?;
+    Ok((token.into(), me["id"].as_str().unwrap_or_default().into()))
+}
+
+fn ask(port: u16, method: &str, path: &str, token: &str, body: &Value) -> Result<Value> {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut answer = String::new();
+    let talk = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+        stream.write_all(request.as_bytes())?;
+        stream.read_to_string(&mut answer)
+    });
+    talk.doing(format!("cannot ask the origin for {path}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    if !head.starts_with("HTTP/1.1 20") {
+        return said(format!("{method} {path} was answered {answer}"));
+    }
+    match serde_json::from_str(body) {
+        Ok(value) => Ok(value),
+        Err(error) => said(format!("{method} {path} was answered no JSON ({error}): {answer}")),
     }
 }
 

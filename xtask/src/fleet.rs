@@ -97,11 +97,17 @@ impl Fleet {
     }
 
     pub fn start_edge(&mut self, index: usize) -> Result<()> {
-        let mut process = self.run(&name(index))?;
+        self.spawn_edge(index)?;
         for port in &self.options.ports[index] {
-            await_answer("the edge", *port, "/__edge/health", &mut [&mut process])?;
+            let mut process: Vec<&mut Process> = self.edges[index].iter_mut().collect();
+            await_answer("the edge", *port, "/__edge/health", &mut process)?;
         }
-        self.edges[index] = Some(process);
+        Ok(())
+    }
+
+    /// Starts a location without waiting for it.
+    pub fn spawn_edge(&mut self, index: usize) -> Result<()> {
+        self.edges[index] = Some(self.run(&name(index))?);
         Ok(())
     }
 
@@ -126,14 +132,19 @@ impl Fleet {
 
     /// Starts another Worker beside the edges, for comparison, with their KV.
     pub fn start_peer(&self, name: &str, port: u16, script: &str) -> Result<Process> {
+        let mut process = self.spawn_peer(name, port, script)?;
+        await_answer(name, port, "/", &mut [&mut process])?;
+        Ok(process)
+    }
+
+    /// The same without waiting for it.
+    pub fn spawn_peer(&self, name: &str, port: u16, script: &str) -> Result<Process> {
         let state = &self.options.state;
         let cache = state.join(format!("cache-{name}"));
         std::fs::create_dir_all(&cache).doing(format!("cannot make {}", cache.display()))?;
         write(&state.join("bundle").join(format!("{name}.js")), script)?;
         write(&state.join(format!("{name}.capnp")), &workerd::peer_config(name, port))?;
-        let mut process = self.run(name)?;
-        await_answer(name, port, "/", &mut [&mut process])?;
-        Ok(process)
+        self.run(name)
     }
 
     /// Says which process has ended, if one has.

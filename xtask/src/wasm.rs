@@ -108,7 +108,7 @@ fn compile(package: &str, out: &Path) -> Result<()> {
 
     let read = |name: &str| std::fs::read_to_string(stage.join(name)).doing(format!("cannot read {name}"));
     let write = |name: &str, text: String| std::fs::write(stage.join(name), text).doing(format!("cannot write {name}"));
-    let bindings = read("index.js")?.replace("import source ", "import ");
+    let bindings = without_unused_classes(&read("index.js")?.replace("import source ", "import "));
     write("index.js", bindings.clone())?;
     for (folder, name) in [(package, "entry.js"), ("platform", "recovery.js")] {
         let script = root().join(folder).join(name);
@@ -131,6 +131,15 @@ fn bundle(stage: &Path, to: &str, options: &[&str], log: &Path) -> Result<()> {
     esbuild.args(["entry.js", "--bundle", "--format=esm", "--external:./index_bg.wasm", "--external:cloudflare:*"]);
     esbuild.args(options).arg(format!("--outfile={to}")).current_dir(stage);
     step("bundling", log, &mut esbuild)
+}
+
+/// Crates make classes for JavaScript that no entry uses. Two things that wasm-bindgen writes for each keep the bundler from
+/// leaving them out, and with them their share of the Wasm: a registry, which it cannot know to be harmless to make, and
+/// the class's `Symbol.dispose`, which nothing here calls.
+fn without_unused_classes(bindings: &str) -> String {
+    let harmless = bindings.replace(": new FinalizationRegistry(", ": /* @__PURE__ */ new FinalizationRegistry(");
+    let lines = harmless.lines().filter(|line| !line.starts_with("if (Symbol.dispose) "));
+    lines.fold(String::with_capacity(harmless.len()), |all, line| all + line + "\n")
 }
 
 /// Exports of the Wasm that some JavaScript uses: `wasm.name`, as wasm-bindgen writes it.
@@ -178,13 +187,23 @@ fn remap_flags() -> String {
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let registry = home.unwrap_or_default().join("registry/src");
     let sources = std::fs::read_dir(&registry).into_iter().flatten().flatten().map(|entry| entry.path());
-    let prefixes = sources.chain([registry.clone(), root()]);
+    // The last that fits is taken.
+    let prefixes = [root(), registry.clone()].into_iter().chain(sources);
     prefixes.map(|prefix| format!("--remap-path-prefix={}=src", prefix.display())).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_keeps_an_unused_class_is_taken_out_of_the_bindings() {
+        let bindings = "class A {}\nif (Symbol.dispose) A.prototype[Symbol.dispose] = A.prototype.free;\nconst F = (typeof \
+                        FinalizationRegistry === 'undefined')\n    ? {}\n    : new FinalizationRegistry(free);\n";
+        let expected = "class A {}\nconst F = (typeof FinalizationRegistry === 'undefined')\n    ? {}\n    : /* @__PURE__ */ \
+                        new FinalizationRegistry(free);\n";
+        assert_eq!(without_unused_classes(bindings), expected);
+    }
 
     #[test]
     fn exports_are_found_where_wasm_bindgen_uses_them() {

@@ -42,6 +42,8 @@ enum State {
     /// Another request fills.
     AwaitFill,
     Read(Tier),
+    /// KV is read before the location's cache.
+    ReadAhead,
     Fetch,
     Join,
     Done,
@@ -66,6 +68,12 @@ pub struct Lookup<B> {
     /// When this request came; what was learnt later is as new as it can ask for, however long it then took.
     arrived_ms: Option<u64>,
     seen_in_kv: Option<Arc<Entry<B>>>,
+    /// The location's cache was looked into.
+    asked_colo: bool,
+    /// What KV had under a key, if it was read ahead and was no answer by itself.
+    read_ahead: Option<(String, Option<Entry<B>>)>,
+    /// Found in a tier while the view passed its bound.
+    unjudged: Option<(Tier, Arc<Entry<B>>)>,
     /// State of the view when origin was asked.
     sent_at: Option<AsOf>,
     sent_validators: bool,
@@ -106,6 +114,9 @@ impl<B: Clone + Default> Lookup<B> {
             collapsed: false,
             arrived_ms: None,
             seen_in_kv: None,
+            asked_colo: false,
+            read_ahead: None,
+            unjudged: None,
             sent_at: None,
             sent_validators: false,
             asked_again: false,
@@ -150,10 +161,17 @@ impl<B: Clone + Default> Lookup<B> {
         match (self.state, event) {
             (State::Start, Event::Start) if self.is_refresh => self.read(engine, Tier::Colo, now_ms),
             (State::Start, Event::Start) => self.begin(engine, now_ms),
-            (State::Sync, Event::Synced) => self.recall(engine, now_ms),
+            (State::Sync, Event::Synced) => match self.unjudged.take() {
+                Some((tier, entry)) => self.judged(engine, tier, entry, now_ms),
+                None => self.recall(engine, now_ms),
+            },
             // However long the wait was, the view must be as current as at the start.
-            (State::AwaitSync | State::AwaitFill, Event::Waited) => self.begin(engine, now_ms),
+            (State::AwaitSync | State::AwaitFill, Event::Waited) => match self.unjudged.take() {
+                Some((tier, entry)) => self.judge(engine, tier, entry, now_ms),
+                None => self.begin(engine, now_ms),
+            },
             (State::Read(tier), Event::Read(found)) => self.found(engine, tier, found, now_ms),
+            (State::ReadAhead, Event::Read(found)) => self.found_ahead(engine, found, now_ms),
             (State::Fetch, Event::Origin(head)) => self.origin_answered(engine, head, now_ms),
             (State::Fetch, Event::OriginFailed) => self.origin_failed(engine, now_ms),
             (State::Join, Event::Joined(body)) => self.joined(engine, body, now_ms),
@@ -170,16 +188,23 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     fn begin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
-        if self.is_ahead_of(engine) || !self.knows(engine, now_ms) {
-            if engine.claim_sync(now_ms) {
-                self.state = State::Sync;
-                return Step::Sync { shared: !self.is_ahead_of(engine) };
-            }
-            if engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms {
-                return self.wait(State::AwaitSync);
-            }
+        match self.catch_up(engine, now_ms) {
+            Some(step) => step,
+            None => self.recall(engine, now_ms),
         }
-        self.recall(engine, now_ms)
+    }
+
+    /// What brings the view up to what this request needs, if it is behind and that can be tried.
+    fn catch_up(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Option<Step<B>> {
+        if !self.is_ahead_of(engine) && self.knows(engine, now_ms) {
+            return None;
+        }
+        if engine.claim_sync(now_ms) {
+            self.state = State::Sync;
+            return Some(Step::Sync { shared: !self.is_ahead_of(engine) });
+        }
+        let is_awaited = engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms;
+        is_awaited.then(|| self.wait(State::AwaitSync))
     }
 
     fn wait(&mut self, state: State) -> Step<B> {
@@ -292,14 +317,46 @@ impl<B: Clone + Default> Lookup<B> {
             // No tier outside the isolate may hold what is a viewer's own, nor say that it does.
             return self.found(engine, Tier::Kv, None, now_ms);
         }
+        let key = self.read_key.clone();
+        match tier {
+            Tier::Colo if !engine.odds.asks_colo_first(engine.config.colo_in_vain_max) => {
+                self.state = State::ReadAhead;
+                return Step::Read { tier: Tier::Kv, key };
+            }
+            Tier::Kv => {
+                if let Some((_, found)) = self.read_ahead.take_if(|(read, _)| *read == key) {
+                    return self.found(engine, tier, found, now_ms);
+                }
+            }
+            Tier::Memory | Tier::Colo => {}
+        }
         self.state = State::Read(tier);
-        Step::Read { tier, key: self.read_key.clone() }
+        Step::Read { tier, key }
+    }
+
+    /// What KV had, read before the location's cache: a fresh answer is one. Anything else waits until that was asked, too,
+    /// since the location may have what KV does not show yet.
+    fn found_ahead(&mut self, engine: &mut Engine<B>, found: Option<Entry<B>>, now_ms: u64) -> Step<B> {
+        let is_answer = |entry: &Entry<B>| {
+            entry.key == self.read_key && !entry.is_marker() && self.assess(engine, entry, now_ms) == Use::Fresh
+        };
+        if found.as_ref().is_some_and(is_answer) {
+            return self.found(engine, Tier::Kv, found, now_ms);
+        }
+        let key = self.read_key.clone();
+        self.read_ahead = Some((key.clone(), found));
+        self.state = State::Read(Tier::Colo);
+        Step::Read { tier: Tier::Colo, key }
     }
 
     fn found(&mut self, engine: &mut Engine<B>, tier: Tier, found: Option<Entry<B>>, now_ms: u64) -> Step<B> {
         // Two keys may share a hash, and bytes may be anybody's: only an entry that names this key is one.
         let found = found.filter(|entry| entry.key == self.read_key);
         let at_primary = self.read_key == self.request.key;
+        if tier == Tier::Colo {
+            self.asked_colo = true;
+            engine.odds.colo_had(found.is_some());
+        }
         if let Some(marker) = found.as_ref().filter(|entry| entry.is_marker()) {
             if at_primary {
                 self.read_key = variant_key(&self.request.key, &marker.varies_on, &self.request.fields);
@@ -315,14 +372,35 @@ impl<B: Clone + Default> Lookup<B> {
                 };
             }
         } else if let Some(entry) = found {
-            let entry = Arc::new(entry);
-            if tier == Tier::Kv {
-                self.seen_in_kv = Some(Arc::clone(&entry));
-            }
-            if let Some(answer) = self.consider(engine, tier, entry, now_ms) {
-                return answer;
-            }
+            return self.judge(engine, tier, Arc::new(entry), now_ms);
         }
+        self.not_found(engine, tier, now_ms)
+    }
+
+    /// A copy out of a tier. The view may have passed its bound while that was read: asking the journal takes less than asking
+    /// origin to confirm what it may well have.
+    fn judge(&mut self, engine: &mut Engine<B>, tier: Tier, entry: Arc<Entry<B>>, now_ms: u64) -> Step<B> {
+        if !self.is_refresh
+            && let Some(step) = self.catch_up(engine, now_ms)
+        {
+            self.unjudged = Some((tier, entry));
+            return step;
+        }
+        self.judged(engine, tier, entry, now_ms)
+    }
+
+    fn judged(&mut self, engine: &mut Engine<B>, tier: Tier, entry: Arc<Entry<B>>, now_ms: u64) -> Step<B> {
+        if tier == Tier::Kv {
+            self.seen_in_kv = Some(Arc::clone(&entry));
+        }
+        match self.consider(engine, tier, entry, now_ms) {
+            Some(answer) => answer,
+            None => self.not_found(engine, tier, now_ms),
+        }
+    }
+
+    /// Goes on to the next tier, and after the last one to origin.
+    fn not_found(&mut self, engine: &mut Engine<B>, tier: Tier, now_ms: u64) -> Step<B> {
         if tier == Tier::Colo {
             return self.read(engine, Tier::Kv, now_ms);
         }
@@ -353,7 +431,8 @@ impl<B: Clone + Default> Lookup<B> {
             Use::Fresh => {
                 self.give_back(engine);
                 let mut behind = self.behind(engine, now_ms);
-                if tier == Tier::Kv {
+                // Where the location's cache is not asked, nobody would find it there.
+                if tier == Tier::Kv && self.asked_colo {
                     behind.write.push(Tier::Colo);
                 }
                 let status = CacheStatus { tier: Some(tier.as_str()), ..CacheStatus::new(Phase::Hit) };

@@ -260,7 +260,9 @@ fn address(app: &App, headers: &HeaderMap) -> Option<String> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Register {
+    #[schema(format = "email", max_length = 254)]
     email: String,
+    #[schema(min_length = 10, max_length = 256)]
     password: String,
     name: Option<String>,
     locale: Option<String>,
@@ -332,6 +334,7 @@ fn fault(at: &str, message: impl ToString) -> kv_schemas::problem::Fault {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Login {
+    #[schema(format = "email", max_length = 254)]
     email: String,
     password: String,
     /// What the list of devices calls this one.
@@ -539,6 +542,7 @@ async fn logout_everywhere(kind: Kind, State(app): State<App>, headers: HeaderMa
 #[serde(deny_unknown_fields)]
 struct ChangePassword {
     current_password: String,
+    #[schema(min_length = 10, max_length = 256)]
     new_password: String,
 }
 
@@ -620,6 +624,7 @@ async fn end_session(State(app): State<App>, Segment(id): Segment, headers: Head
 #[serde(deny_unknown_fields)]
 struct Accept {
     invitation: String,
+    #[schema(min_length = 10, max_length = 256)]
     password: String,
 }
 

@@ -19,7 +19,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 pub fn routes(described: OpenApi) -> Router<App> {
     let text = described.to_json().unwrap_or_default();
     let json = move || async move { ([(header::CONTENT_TYPE, "application/json")], text) };
-    let config = Arc::new(Config::from("/openapi.json").validator_url("none"));
+    // No field for other descriptions; groups are closed, and found by typing; a request is tried with one click less.
+    let config =
+        Config::from("/openapi.json").validator_url("none").use_base_layout().doc_expansion("none").filter(true);
+    let config = config.try_it_out_enabled(true).display_request_duration(true).default_models_expand_depth(0);
+    let config = Arc::new(config);
     let page = move |path: String| {
         let config = Arc::clone(&config);
         async move { file(&path, config) }

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
 use utoipa::openapi::path::HttpMethod;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder};
 
 /// What a rotation purges.
 pub const KEY: &str = "jwks";
@@ -19,7 +20,7 @@ pub const MAX_AGE_S: u64 = 300;
 pub fn api() -> Api {
     let op = Op::new("accounts", "The public keys that verify this service's tokens (RFC 7517)")
         .field("Min-As-Of", text(), "The answer must be at least this new")
-        .answer_as(200, "A JWK Set", MEDIA)
+        .answer_as(200, "A JWK Set", MEDIA, ObjectBuilder::new().property("keys", ArrayBuilder::new()).into())
         .empty(304, "The client has it already")
         .problems(&[(400, "The request has faults, each named")]);
     Api::new().add(HttpMethod::Get, "/.well-known/jwks.json", get(jwks), op)

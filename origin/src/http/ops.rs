@@ -1,5 +1,5 @@
 //! For operators: liveness, readiness, metrics. Not routed by the edge.
-use super::spec::{Api, Op};
+use super::spec::{Api, Op, text};
 use super::{ApiResult, App};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -15,19 +15,19 @@ pub fn api() -> Api {
             HttpMethod::Get,
             "/healthz",
             get(|| async { "ok\n" }),
-            op("The process answers").answer_as(200, "It does", plain),
+            op("The process answers").answer_as(200, "It does", plain, text()),
         )
         .add(
             HttpMethod::Get,
             "/readyz",
             get(ready),
-            op("The database answers").answer_as(200, "The state it is at", plain),
+            op("The database answers").answer_as(200, "The state it is at", plain, text()),
         )
         .add(
             HttpMethod::Get,
             "/metrics",
             get(metrics),
-            op("Metrics").answer_as(200, "Prometheus's text format", METRICS),
+            op("Metrics").answer_as(200, "Prometheus's text format", METRICS, text()),
         )
 }
 

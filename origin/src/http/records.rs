@@ -210,6 +210,26 @@ pub(super) fn patched<I: Edited>(before: &Record<I>, patch: &Value) -> Result<I,
     read_input(&value, &before.id)
 }
 
+/// Whether this member of staff may write, and how the write wants its purge.
+fn editing(staff: &Staff, query: &WriteQuery) -> Result<Option<PurgeMode>, ApiError> {
+    staff.at_least(StaffRole::Editor)?;
+    Ok(query.mode()?)
+}
+
+/// A write, and the thing it is for in the state the client names. `gone`: one that is deleted will do.
+async fn matched<I: Edited>(
+    app: &App,
+    id: &str,
+    headers: &HeaderMap,
+    gone: bool,
+) -> Result<(Write, Record<I>), ApiError> {
+    let mut write = app.store.write().await?;
+    let found = I::find(&mut write, id).await?.filter(|record| gone || record.deleted_at_ms.is_none());
+    let record = found.ok_or_else(absent::<I>)?;
+    check_preconditions(headers, Some(&record))?;
+    Ok((write, record))
+}
+
 pub async fn create<I: Routed>(
     State(app): State<App>,
     Extension(in_flight): Extension<InFlight>,
@@ -266,8 +286,7 @@ pub async fn put<I: Routed>(
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> ApiResult {
-    staff.at_least(StaffRole::Editor)?;
-    let mode = query.mode()?;
+    let mode = editing(&staff, &query)?;
     let value = json_body(&headers, body, &["application/json"])?;
     let input = read_input::<I>(&value, &id)?;
     let mut write = app.store.write().await?;
@@ -287,16 +306,12 @@ pub async fn patch<I: Routed>(
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> ApiResult {
-    staff.at_least(StaffRole::Editor)?;
-    let mode = query.mode()?;
+    let mode = editing(&staff, &query)?;
     let patch = json_body(&headers, body, &["application/merge-patch+json", "application/json"])?;
     if !patch.is_object() {
         return Err(Problem::new(400, "json-invalid", "A patch is a JSON object (RFC 7396)").into());
     }
-    let mut write = app.store.write().await?;
-    let before = I::find(&mut write, &id).await?.filter(|record| record.deleted_at_ms.is_none());
-    let before = before.ok_or_else(absent::<I>)?;
-    check_preconditions(&headers, Some(&before))?;
+    let (write, before) = matched::<I>(&app, &id, &headers, false).await?;
     let input = patched(&before, &patch)?;
     change(write, &staff, (&id, Some(before)), Wanted::Be(input), mode, None).await
 }
@@ -308,12 +323,8 @@ pub async fn delete<I: Routed>(
     Params(query): Params<WriteQuery>,
     headers: HeaderMap,
 ) -> ApiResult {
-    staff.at_least(StaffRole::Editor)?;
-    let mode = query.mode()?;
-    let mut write = app.store.write().await?;
-    let before = I::find(&mut write, &id).await?.filter(|record| record.deleted_at_ms.is_none());
-    let before = before.ok_or_else(absent::<I>)?;
-    check_preconditions(&headers, Some(&before))?;
+    let mode = editing(&staff, &query)?;
+    let (mut write, before) = matched::<I>(&app, &id, &headers, false).await?;
     if let Some(why) = I::is_used(&mut write, &id).await? {
         let title = format!("The {} is in use and cannot be deleted", I::WHAT);
         return Err(Problem::new(409, "in-use", title).detail(why).into());
@@ -328,9 +339,7 @@ pub async fn restore<I: Routed>(
     headers: HeaderMap,
 ) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
-    let mut write = app.store.write().await?;
-    let before = I::find(&mut write, &id).await?.ok_or_else(absent::<I>)?;
-    check_preconditions(&headers, Some(&before))?;
+    let (write, before) = matched::<I>(&app, &id, &headers, true).await?;
     if before.deleted_at_ms.is_none() {
         return Err(Problem::new(409, "not-deleted", format!("The {} of this id is not deleted", I::WHAT)).into());
     }

@@ -3,16 +3,36 @@
 use super::App;
 use axum::Router;
 use axum::routing::MethodRouter;
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem,
 };
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, Schema};
+use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, ContentBuilder, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref,
     RefOr, Required, ResponseBuilder, Type,
 };
+
+/// What operations are listed under, in this order.
+const TAGS: [(&str, &str); 14] = [
+    ("client", "Documents for all viewers, by region, language, age and plan; the edge keeps them"),
+    ("viewer", "What is one viewer's own"),
+    ("accounts", "Registering, logging in, sessions, passwords; and the keys that verify tokens"),
+    ("titles", "Films and series, as editors keep them"),
+    ("seasons", "Seasons of a series, each with its episodes"),
+    ("people", "Who takes part in titles"),
+    ("genres", "Names of genres"),
+    ("rails", "Rows of the home page"),
+    ("collections", "Titles an editor put together"),
+    ("purges", "Purges by hand, and how far every purge has come"),
+    ("audit", "Who changed what"),
+    ("users", "Viewers' accounts, for admins"),
+    ("staff", "Accounts of the staff, for admins"),
+    ("operators", "Health and metrics; the edge does not route here"),
+];
 
 /// Routes, and what they are.
 pub struct Api {
@@ -170,8 +190,8 @@ impl Op {
     }
 
     /// An answer of another media type than JSON.
-    pub fn answer_as(self, status: u16, says: &str, media: &str) -> Self {
-        self.answer_of(status, says, text(), media)
+    pub fn answer_as(self, status: u16, says: &str, media: &str, schema: RefOr<Schema>) -> Self {
+        self.answer_of(status, says, schema, media)
     }
 
     /// An answer without content.
@@ -277,6 +297,18 @@ impl Api {
                  can demand (`Min-As-Of`). Errors are RFC 9457 problem details.",
             ))
             .build();
-        OpenApiBuilder::new().info(info).paths(self.paths.build()).components(Some(components)).build()
+        let paths = self.paths.build();
+        // A process with some of the roles lists what it has.
+        let used: BTreeSet<String> = paths
+            .paths
+            .values()
+            .flat_map(|item| [&item.get, &item.put, &item.post, &item.delete, &item.patch])
+            .flatten()
+            .flat_map(|operation| operation.tags.clone().unwrap_or_default())
+            .collect();
+        let tags = TAGS.iter().filter(|(name, _)| used.contains(*name));
+        let tags = tags.map(|(name, says)| TagBuilder::new().name(*name).description(Some(*says)).build());
+        let tags: Vec<_> = tags.collect();
+        OpenApiBuilder::new().info(info).tags(Some(tags)).paths(paths).components(Some(components)).build()
     }
 }

@@ -1,12 +1,13 @@
 //! What is derived from titles and rails, made anew when a release gives it another form: lists, credits, texts to search.
-//! Everything is purged with it, since documents have changed too.
+//! What shows it is purged with it: everything where documents have changed too.
 use super::{LoggedPurge, Store, Write};
+use crate::catalog::keys;
 use crate::catalog::model::{RailInput, Record, Shown};
 use crate::error::StoreError;
 use kv_schemas::PurgeMode;
 use sqlx::Row;
 
-/// Raised whenever what is derived, or a document, has another form.
+/// Raised whenever what is derived, or a document, has another form. 1: all of it; 2: short words of the texts to search.
 const FORM: i64 = 2;
 const BATCH: u32 = 500;
 
@@ -15,13 +16,17 @@ impl Store {
     pub(super) async fn derive(&self) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         let row = sqlx::query("SELECT form FROM derived").fetch_one(&mut *write.tx).await?;
-        if row.try_get::<i64, _>(0)? >= FORM {
+        let form: i64 = row.try_get(0)?;
+        if form >= FORM {
             return Ok(());
         }
-        let count = write.derive_titles().await?.saturating_add(write.derive_rails().await?);
+        let (count, keys) = match form {
+            0 => (write.derive_titles().await?.saturating_add(write.derive_rails().await?), Vec::new()),
+            _ => (write.derive_short_words().await?, keys::search().into_iter().collect()),
+        };
         sqlx::query("UPDATE derived SET form = $1").bind(FORM).execute(&mut *write.tx).await?;
         if count > 0 {
-            let purge = LoggedPurge { keys: &[], mode: PurgeMode::Soft, reason: Some("new release"), actor: None };
+            let purge = LoggedPurge { keys: &keys, mode: PurgeMode::Soft, reason: Some("new release"), actor: None };
             write.purge(purge).await?;
             tracing::info!(count, "what is derived of titles and rails was made anew");
         }
@@ -50,6 +55,25 @@ impl Write {
                     self.put_title(&mut title, at_ms).await?;
                     count = count.saturating_add(1);
                 }
+            }
+        }
+    }
+
+    async fn derive_short_words(&mut self) -> Result<usize, StoreError> {
+        let (mut after, mut count) = (0i64, 0usize);
+        loop {
+            let rows = sqlx::query("SELECT n, words FROM title_text WHERE n > $1 ORDER BY n LIMIT $2")
+                .bind(after)
+                .bind(i64::from(BATCH))
+                .fetch_all(&mut *self.tx)
+                .await?;
+            if rows.is_empty() {
+                return Ok(count);
+            }
+            for row in rows {
+                after = row.try_get::<i64, _>(0)?;
+                self.put_short_words(&row.try_get::<String, _>(1)?).await?;
+                count = count.saturating_add(1);
             }
         }
     }

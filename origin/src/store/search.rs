@@ -310,7 +310,7 @@ impl Write {
     }
 
     /// Words stay when the last title that has them goes: then they find nothing.
-    async fn put_short_words(&mut self, text: &str) -> Result<(), StoreError> {
+    pub(super) async fn put_short_words(&mut self, text: &str) -> Result<(), StoreError> {
         let mut words: BTreeSet<&str> = text.split([' ', '\n']).filter(|word| SHORT.contains(&word.len())).collect();
         if words.is_empty() {
             return Ok(());

@@ -83,7 +83,27 @@ impl Snapshot {
     }
 }
 
+/// Takes away what of an account's rows was touched longest ago.
+macro_rules! oldest {
+    ($table:literal, $touched:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE account_id = $1 AND title_id IN (SELECT title_id FROM ",
+            $table,
+            " WHERE account_id = $1 ORDER BY ",
+            $touched,
+            " DESC, title_id LIMIT 1000 OFFSET $2)"
+        )
+    };
+}
+
 impl Write {
+    async fn make_room(&mut self, statement: &'static str, account_id: &str) -> Result<(), StoreError> {
+        sqlx::query(statement).bind(account_id).bind(KEPT_MAX).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
     /// Puts a title on the watch-list; says whether it was not there.
     pub async fn watch(&mut self, account_id: &str, title_id: &str, now_ms: i64) -> Result<bool, StoreError> {
         let done = sqlx::query(
@@ -98,15 +118,7 @@ impl Write {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        sqlx::query(
-            "DELETE FROM watch_item WHERE account_id = $1 AND title_id IN (
-                SELECT title_id FROM watch_item WHERE account_id = $1
-                  ORDER BY added_ms DESC, title_id LIMIT 1000 OFFSET $2)",
-        )
-        .bind(account_id)
-        .bind(KEPT_MAX)
-        .execute(&mut *self.tx)
-        .await?;
+        self.make_room(oldest!("watch_item", "added_ms"), account_id).await?;
         Ok(true)
     }
 
@@ -147,16 +159,7 @@ impl Write {
         .bind(progress.updated_ms)
         .execute(&mut *self.tx)
         .await?;
-        sqlx::query(
-            "DELETE FROM progress WHERE account_id = $1 AND title_id IN (
-                SELECT title_id FROM progress WHERE account_id = $1
-                  ORDER BY updated_ms DESC, title_id LIMIT 1000 OFFSET $2)",
-        )
-        .bind(account_id)
-        .bind(KEPT_MAX)
-        .execute(&mut *self.tx)
-        .await?;
-        Ok(())
+        self.make_room(oldest!("progress", "updated_ms"), account_id).await
     }
 
     /// Notes that a progress write purged this viewer's documents.

@@ -204,6 +204,22 @@ async fn drafts_and_what_is_not_for_the_viewer_are_not_found() {
 }
 
 #[tokio::test]
+async fn a_release_that_knows_short_words_finds_those_that_were_there_before() {
+    let catalogue = library().await;
+    catalogue.app.store.close().await;
+    let before = "DELETE FROM search_word; UPDATE derived SET form = 1";
+    catalogue.database.sql(before, before).await;
+    let store = origin::store::Store::connect(&catalogue.database.settings).await.unwrap();
+    let mut snapshot = store.snapshot().await.unwrap();
+    let eye = origin::store::Eye { region: "ZZ".parse().unwrap(), maturity: 18, now_ms: 0 };
+    let found = snapshot.search(&origin::store::words_of("nloan"), eye).await.unwrap();
+    assert_eq!(found.iter().map(|found| found.card.id.as_str()).collect::<Vec<_>>(), ["dark-knight"]);
+    let seq = snapshot.as_of.seq;
+    let purge = snapshot.purges_after(seq - 1, 1).await.unwrap().remove(0);
+    assert_eq!(purge.keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["search"]);
+}
+
+#[tokio::test]
 async fn what_a_search_finds_follows_an_edit() {
     let catalogue = library().await;
     catalogue.edit("PATCH", "titles/casablanca", json!({"name": "Rick's Café"})).await;

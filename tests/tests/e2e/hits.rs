@@ -58,6 +58,7 @@ async fn a_ready_hit_is_field_by_field_what_the_whole_gateway_answers() {
     proxy.upstream.answer("/vary", &[FRESH, ("vary", "x-kind"), etag], "vary");
     proxy.upstream.answer("/vary-coding", &[FRESH, ("vary", "accept-encoding"), etag], "vary");
     proxy.upstream.answer("/no-cache", &[("cache-control", "no-cache"), etag], "no-cache");
+    proxy.upstream.script("/nothing", 204, &[FRESH, etag], "");
     proxy.upstream.script("/lost", 404, &[FRESH, etag], "lost");
     proxy.upstream.script("/moved", 301, &[FRESH, ("location", "/plain")], "");
     proxy.upstream.bytes("/packed", 200, &[FRESH, etag, ("content-encoding", "gzip")], &packed);
@@ -80,9 +81,19 @@ async fn a_ready_hit_is_field_by_field_what_the_whole_gateway_answers() {
         &[("if-match", "\"b\"")],
         &[("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],
     ];
-    for path in
-        ["/plain", "/untagged", "/cdn", "/empty", "/vary", "/vary-coding", "/no-cache", "/lost", "/moved", "/packed"]
-    {
+    for path in [
+        "/plain",
+        "/untagged",
+        "/cdn",
+        "/empty",
+        "/vary",
+        "/vary-coding",
+        "/no-cache",
+        "/nothing",
+        "/lost",
+        "/moved",
+        "/packed",
+    ] {
         for method in [Method::GET, Method::HEAD] {
             for fields in requests {
                 for _ in 0..2 {
