@@ -46,7 +46,8 @@ const OPENED_PER_S: f64 = 500.0;
 const CRAWLERS: usize = 16;
 /// After everybody is there, before anything is counted.
 const SETTLING: Duration = Duration::from_secs(10);
-/// What the rest of the processes needs besides a connection's.
+/// workerd has two for each connection it holds; and what is needed besides.
+const FILES_EACH: u64 = 2;
 const SPARE_FILES: u64 = 2_000;
 /// A step of the ramp, and how much more each asks.
 const RAMP_STEP_S: u64 = 10;
@@ -61,6 +62,9 @@ pub struct Options {
     /// How long is counted; 60 is the soak.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
+    /// Locations, each a process: workerd has two files open for each connection, and a process may often have 20,000.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+    edges: u32,
     /// Viewers' requests a second, together.
     #[arg(long, default_value_t = 1_500.0)]
     rate: f64,
@@ -83,7 +87,9 @@ pub struct Options {
 /// What viewers and editors share.
 pub struct World {
     seed: u64,
-    port: u16,
+    /// Of the locations, between which viewers are divided.
+    ports: Vec<u16>,
+    /// Where editors work and people log in.
     edge_url: String,
     admin_token: String,
     catalogue: Catalogue,
@@ -134,14 +140,17 @@ pub async fn run(options: &Options) -> xtask::Result<Option<Figures>> {
             f64::from(options.connections) / THINK_S_MAX
         ));
     }
-    xtask::process::allow_open_files(u64::from(options.connections) + SPARE_FILES)?;
+    let of_one_edge = u64::from(options.connections.div_ceil(options.edges)) * FILES_EACH;
+    xtask::process::allow_open_files(of_one_edge.max(u64::from(options.connections)) + SPARE_FILES)?;
     let folder = tempfile::tempdir().map_err(|error| xtask::Error::Said(format!("no folder: {error}")))?;
     let database = Database::sqlite(folder.path());
     let (titles, seed) = (options.titles.to_string(), options.seed.to_string());
     let amounts = ["generate", "--titles", &titles, "--rails", "40", "--users", "0", "--seed", &seed];
     println!("{}", xtask::origin::run(&[&amounts, database.arguments().as_slice()].concat())?);
     let vars = [("REGIONS", scenario::REGIONS), ("LOCALES", scenario::LOCALES), ("ACCESS_LOG", "sampled:100")];
+    let edges = usize::try_from(options.edges).unwrap_or(1);
     let stack = Stack::of(Shape {
+        edges,
         lease_ms: LEASE_MS,
         catalogue: String::new(),
         vars: vars.map(|(name, value)| (name.into(), value.into())).into(),
@@ -151,10 +160,11 @@ pub async fn run(options: &Options) -> xtask::Result<Option<Figures>> {
     })
     .await;
     let edge_url = stack.fleet.url(0);
-    let port = edge_url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default();
+    let port_of = |url: String| url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default();
+    let ports: Vec<u16> = (0..edges).map(|edge| port_of(stack.fleet.url(edge))).collect();
     let world = Arc::new(World {
         seed: options.seed,
-        port,
+        ports,
         edge_url: edge_url.clone(),
         admin_token: stack.admin_token.clone(),
         catalogue: Catalogue::new(options.titles),
@@ -192,7 +202,11 @@ pub async fn run(options: &Options) -> xtask::Result<Option<Figures>> {
     if let Some(error) = world.not_opened.lock().expect("poisoned").first() {
         return xtask::said(format!("not all connections could be opened: {error}"));
     }
-    println!("{} connections are open", world.open.count());
+    let open = world.open.count();
+    println!("{open} connections are open");
+    if open < connections {
+        return xtask::said("the edge does not hold them all; its log says why");
+    }
     let seconds = Duration::from_secs_f64(options.minutes * 60.0);
     let mut measured = None;
     if options.ramp {
@@ -238,20 +252,26 @@ async fn origin_requests(stack: &Stack) -> u64 {
 /// Reads every page once from every place, the most wanted first, within a time. Returns how many.
 async fn fill(world: &Arc<World>, time: Duration) -> usize {
     let pages = world.catalogue.pages();
-    let all: Arc<Vec<_>> =
-        Arc::new(pages.iter().flat_map(|page| scenario::places().map(move |place| (page.clone(), place))).collect());
+    let everywhere =
+        |page: &String, place| world.ports.iter().map(|port| (page.clone(), place, *port)).collect::<Vec<_>>();
+    let of_page = |page| scenario::places().flat_map(|place| everywhere(page, place)).collect::<Vec<_>>();
+    let all: Arc<Vec<_>> = Arc::new(pages.iter().flat_map(of_page).collect());
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
     let mut crawlers = JoinSet::new();
     for _ in 0..CRAWLERS {
-        let (all, next, port) = (Arc::clone(&all), Arc::clone(&next), world.port);
+        let (all, next, ports) = (Arc::clone(&all), Arc::clone(&next), world.ports.clone());
         crawlers.spawn(async move {
             let open = Open::default();
-            let mut line = Line::open(port, &open).await.ok()?;
-            while let Some((target, place)) =
+            let mut lines = Vec::new();
+            for port in &ports {
+                lines.push((*port, Line::open(*port, &open).await.ok()?));
+            }
+            while let Some((target, place, port)) =
                 all.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| began.elapsed() < time)
             {
                 let wish = Wish { page: Page::Home, method: Method::GET, target: target.clone(), body: None };
+                let (_, line) = lines.iter_mut().find(|(one, _)| one == port)?;
                 let answer = line.ask(request(&wish, *place, &[])).await.ok()?;
                 assert_eq!(answer.status, 200, "{target}");
             }
@@ -293,12 +313,15 @@ async fn lost(world: &World) -> Vec<String> {
     let mut lost = Vec::new();
     for (title, words, version) in world.truth.newest() {
         let member = if words == truth::Words::Name { "name" } else { "synopsis" };
-        let got = crate::http::send(ask(Method::GET, format!("{}/v1/titles/title-{title}", world.edge_url))).await;
-        let shown = got.json()[member].as_str().map_or(0, version_of);
-        if shown != version {
-            lost.push(format!(
-                "title-{title}: {member} has version {shown} in the end, and {version} was acknowledged"
-            ));
+        for port in &world.ports {
+            let got =
+                crate::http::send(ask(Method::GET, format!("http://127.0.0.1:{port}/v1/titles/title-{title}"))).await;
+            let shown = got.json()[member].as_str().map_or(0, version_of);
+            if shown != version {
+                lost.push(format!(
+                    "title-{title}: {member} is of version {shown} in the end, and {version} was acknowledged"
+                ));
+            }
         }
     }
     lost

@@ -43,6 +43,7 @@ pub struct Wanted {
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
     pub connections: u32,
+    pub edges: u32,
     pub seconds: f64,
     pub rate: f64,
     pub edits_per_s: f64,
@@ -106,6 +107,7 @@ impl Figures {
         let open = || seen.seconds.iter().map(|second| second.open).filter(|open| *open > 0);
         let mut figures = Self {
             connections: options.connections,
+            edges: options.edges,
             seconds,
             rate: options.rate,
             edits_per_s: options.edits,
@@ -191,9 +193,10 @@ impl Figures {
         );
         let _ = writeln!(
             page,
-            "One location on this machine (bare workerd, KV, journal, origin on SQLite), the generator on the same processors. {} titles, \
+            "{} locations on this machine (bare workerd, KV, journal, origin on SQLite), the generator on the same processors. {} titles, \
              seed {}. Of a hundred viewers {} are logged in. Latencies count from the moment a request was due. Caches were filled \
              with {} documents before.\n",
+            self.edges,
             self.titles,
             self.seed,
             super::LOGGED_IN,

@@ -26,6 +26,8 @@ pub const PLATFORM_FIELD: &str = "test-platform";
 
 pub struct Viewer {
     world: Arc<World>,
+    /// Of the location she is sent to.
+    port: u16,
     rng: Rng,
     country: &'static str,
     language: &'static str,
@@ -55,7 +57,8 @@ impl Viewer {
     pub fn new(world: &Arc<World>, n: usize, token: Option<watch::Receiver<String>>) -> Self {
         let mut rng = Rng::with_seed(world.seed.wrapping_mul(0x9e37_79b9).wrapping_add(n as u64));
         let (country, language) = scenario::place(&mut rng);
-        Self { world: Arc::clone(world), rng, country, language, token, kept: VecDeque::new(), following: None }
+        let port = world.ports[rng.usize(0..world.ports.len())];
+        Self { world: Arc::clone(world), port, rng, country, language, token, kept: VecDeque::new(), following: None }
     }
 
     /// Half a think time to one and a half, by the rate of now.
@@ -67,7 +70,7 @@ impl Viewer {
     pub async fn live(mut self) {
         let mut stop = self.world.stopping();
         let opening = Instant::now();
-        let mut line = match Line::open(self.world.port, &self.world.open).await {
+        let mut line = match Line::open(self.port, &self.world.open).await {
             Ok(line) => line,
             Err(error) => return self.world.could_not_open(opening, error),
         };
@@ -87,7 +90,7 @@ impl Viewer {
                 self.go_on(&mut line, due).await;
             }
             if line.is_cut() && !self.world.is_stopping() {
-                match Line::open(self.world.port, &self.world.open).await {
+                match Line::open(self.port, &self.world.open).await {
                     Ok(new) => line = new,
                     Err(error) => self.world.tally.failed(due, format!("a new connection: {error}")),
                 }
@@ -117,7 +120,7 @@ impl Viewer {
             Err(_) => {
                 self.world.tally.failed(due, format!("{name}: no answer within {} s", TIMEOUT.as_secs()));
                 // The answer may still come, and belongs to nobody.
-                if let Ok(new) = Line::open(self.world.port, &self.world.open).await {
+                if let Ok(new) = Line::open(self.port, &self.world.open).await {
                     *line = new;
                 }
             }
