@@ -38,13 +38,14 @@ impl Schedule {
 }
 
 impl Kind {
-    /// The edge's policy. Purges make pages current; these times bound what a lost purge could cost, and how long the
-    /// edge goes on alone while this service is down.
+    /// The edge's policy. Purges make pages current, so these times are long: what is asked for less often than that costs
+    /// this service a request each time. They bound what a purge that was never logged could cost (a database changed by
+    /// hand), and how long the edge goes on alone while this service is down.
     fn policy(self) -> Policy {
         let (max_age_s, stale_while_revalidate_s, stale_if_error_s) = match self {
-            Self::Home | Self::List => (300, 600, 86_400),
-            Self::Title => (3_600, 3_600, 86_400),
-            Self::Search => (120, 300, 3_600),
+            Self::Home | Self::List => (3_600, 600, 86_400),
+            Self::Title => (86_400, 3_600, 86_400),
+            Self::Search => (600, 300, 3_600),
             Self::Absent => (60, 0, 0),
         };
         Policy { max_age_s, stale_while_revalidate_s, stale_if_error_s }
@@ -85,7 +86,7 @@ mod tests {
         let at = |next_change_ms, ends_at_ms| {
             Kind::Home.cdn_cache_control(Schedule { next_change_ms, ends_at_ms }, 1_000_000)
         };
-        assert_eq!(at(None, None), "max-age=300, stale-while-revalidate=600, stale-if-error=86400");
+        assert_eq!(at(None, None), "max-age=3600, stale-while-revalidate=600, stale-if-error=86400");
         assert_eq!(at(Some(1_009_999), None), "max-age=9, stale-while-revalidate=600, stale-if-error=86400");
         assert_eq!(at(Some(1_009_999), Some(1_030_000)), "max-age=9, stale-while-revalidate=21, stale-if-error=21");
         assert_eq!(at(Some(1_009_999), Some(1_009_999)), "max-age=9");
