@@ -100,14 +100,16 @@ impl Table {
         let mut seqs: Vec<Seq> = self.keys.values().map(|last| last.soft.max(last.hard)).collect();
         seqs.sort_unstable();
         let limit = seqs.get(seqs.len() / 2).copied().unwrap_or(0);
-        let mut floor = Floor::default();
+        let floor = &mut self.floor;
         self.keys.retain(|_, last| {
             if last.soft.max(last.hard) > limit {
                 return true;
             }
-            floor.raise(Floor { soft: last.soft, hard: last.hard });
+            // Each by itself: the floor's age is that of the youngest only to who missed no other.
+            floor.take(last.soft, PurgeMode::Soft);
+            floor.take(last.soft_before, PurgeMode::Soft);
+            floor.take(last.hard, PurgeMode::Hard);
             false
         });
-        self.raise(floor);
     }
 }

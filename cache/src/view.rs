@@ -565,6 +565,17 @@ mod tests {
     }
 
     #[test]
+    fn a_floor_is_as_old_as_the_oldest_purge_it_stands_for() {
+        let mut view = JournalView::new(2);
+        synced(&mut view, &delta("log", 3, vec![purge(3, Soft, &[9])]), 1_000);
+        synced(&mut view, &delta("log", 4, vec![purge(4, Soft, &[1])]), 2_000);
+        synced(&mut view, &delta("log", 5, vec![purge(5, Soft, &[2]), purge(5, Soft, &[3])]), 9_000);
+        assert_eq!(judge(&view, "log:2", &[9]), Verdict::Soft(Cause::Floor), "forgotten");
+        assert_eq!(view.purged_ms_ago(2, &[9], 9_010), Some(u64::MAX), "purge 4 is not the one it missed");
+        assert_eq!(view.purged_ms_ago(3, &[1], 9_010), Some(8_010), "and here it is");
+    }
+
+    #[test]
     fn another_isolates_answer_is_dated_by_the_journals_own_clock() {
         let clock = |epoch, at_ms| JournalClock { epoch, at_ms };
         let mut view = JournalView::new(4);

@@ -36,7 +36,11 @@ const MUTATIONS: [Mutation; 19] = [
     },
     Mutation {
         name: "what does not fit into the view is forgotten",
-        edits: &[("cache/src/purged.rs", "            floor.raise(Floor { soft: last.soft, hard: last.hard });\n", "")],
+        edits: &[(
+            "cache/src/purged.rs",
+            "            floor.take(last.soft, PurgeMode::Soft);\n            floor.take(last.soft_before, PurgeMode::Soft);\n            floor.take(last.hard, PurgeMode::Hard);\n",
+            "            let _ = &floor;\n",
+        )],
     },
     Mutation {
         name: "the floor of content counts for entries of every class",
@@ -54,8 +58,8 @@ const MUTATIONS: [Mutation; 19] = [
         name: "a forgotten hard purge counts as a soft one",
         edits: &[(
             "cache/src/purged.rs",
-            "Floor { soft: last.soft, hard: last.hard }",
-            "Floor { soft: last.soft.max(last.hard), hard: 0 }",
+            "floor.take(last.hard, PurgeMode::Hard);",
+            "floor.take(last.hard, PurgeMode::Soft);",
         )],
     },
     Mutation {
