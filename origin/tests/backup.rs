@@ -135,3 +135,13 @@ async fn an_exported_catalogue_imported_elsewhere_is_the_same_and_changes_nothin
     origin::import::text(&other.app.store, &lines).await.unwrap();
     assert_eq!(pages(&other).await, pages(&service).await);
 }
+
+#[test]
+fn each_engines_migrations_have_the_others_numbers() {
+    let numbers = |engine: &str| -> std::collections::BTreeSet<String> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
+        let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter_map(|name| name.split_once('_').map(|(number, _)| number.to_string())).collect()
+    };
+    assert_eq!(numbers("sqlite"), numbers("postgres"));
+}
