@@ -34,8 +34,6 @@ const PAGE_KEYS: usize = 20_000;
 /// What an isolate that knows nothing yet is told in detail, in one answer if the keys are not too many; the rest it gets
 /// as floors. It holds nothing of any viewer.
 const COLD_PURGES: PerClass<Seq> = PerClass { content: 2_000, session: 2_000, viewer: 100 };
-/// A purge's place in the classes: that it is kept with, and a bit for each that it touches.
-const CLASSES: [(KeyClass, i32); 3] = [(KeyClass::Content, 0), (KeyClass::Session, 1), (KeyClass::Viewer, 2)];
 /// A location not heard from for so long is forgotten.
 const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;
 
@@ -152,8 +150,9 @@ fn int(seq: Seq) -> JsValue {
     JsValue::from_f64(seq as f64)
 }
 
-fn int_of(number: i32) -> JsValue {
-    JsValue::from_f64(f64::from(number))
+/// A class as the tables have it: its bit.
+fn bit(class: KeyClass) -> JsValue {
+    int(class.bit().into())
 }
 
 struct Meta {
@@ -251,20 +250,20 @@ impl PurgeJournal {
     fn floors(&self) -> Result<PerClass<Floor>> {
         let mut floors = PerClass::default();
         for row in self.rows("SELECT class, soft, hard FROM floor", vec![])? {
-            if let Some((class, _)) = CLASSES.iter().find(|(_, number)| int_of(*number) == row.0.get(0)) {
-                *floors.get_mut(*class) = Floor { soft: row.seq(1), hard: row.seq(2) };
+            if let Some(class) = KeyClass::ALL.into_iter().find(|class| Seq::from(class.bit()) == row.seq(0)) {
+                *floors.get_mut(class) = Floor { soft: row.seq(1), hard: row.seq(2) };
             }
         }
         Ok(floors)
     }
 
     fn raise_floors(&self, floors: &PerClass<Floor>) -> Result<()> {
-        for (class, number) in CLASSES {
+        for class in KeyClass::ALL {
             let Floor { soft, hard } = *floors.get(class);
             self.run(
                 "INSERT INTO floor (class, soft, hard) VALUES (?, ?, ?)
                    ON CONFLICT (class) DO UPDATE SET soft = max(soft, excluded.soft), hard = max(hard, excluded.hard)",
-                vec![int_of(number), int(soft), int(hard)],
+                vec![bit(class), int(soft), int(hard)],
             )?;
         }
         Ok(())
@@ -325,13 +324,13 @@ impl PurgeJournal {
             (self.rows(query_text, vec![int(query.since), int(PAGE_PURGES)])?, PAGE_PURGES)
         } else {
             let mut since = Vec::new();
-            for (class, number) in CLASSES {
-                let before = self.seq_before_youngest(class, number, COLD_PURGES)?;
-                self.forgotten_until(number, before, &mut floors)?;
-                since.push(int(before));
+            for class in KeyClass::ALL {
+                let before = self.seq_before_youngest(class, COLD_PURGES)?;
+                self.forgotten_until(class, before, &mut floors)?;
+                since.extend([bit(class), int(before)]);
             }
             let query_text = "SELECT seq, mode, whole, hashes FROM purge
-               WHERE kept_with = 0 AND seq > ? OR kept_with = 1 AND seq > ? OR kept_with = 2 AND seq > ? ORDER BY seq";
+               WHERE kept_with = ? AND seq > ? OR kept_with = ? AND seq > ? OR kept_with = ? AND seq > ? ORDER BY seq";
             (self.rows(query_text, since)?, Seq::MAX)
         };
         let since = if continues { query.since } else { 0 };
@@ -361,17 +360,17 @@ impl PurgeJournal {
     }
 
     /// The `seq` up to which all purges kept with a class lie but for its youngest; 0 if there are no more than those.
-    fn seq_before_youngest(&self, class: KeyClass, number: i32, counts: PerClass<Seq>) -> Result<Seq> {
+    fn seq_before_youngest(&self, class: KeyClass, counts: PerClass<Seq>) -> Result<Seq> {
         let rows = self.rows(
             "SELECT seq FROM purge WHERE kept_with = ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
-            vec![int_of(number), int(*counts.get(class))],
+            vec![bit(class), int(*counts.get(class))],
         )?;
         Ok(rows.first().map_or(0, |row| row.seq(0)))
     }
 
     /// Floors for whoever is not told one by one of the purges up to `seq` that are kept with a class. They may have keys of
     /// other classes: the floor of each is raised to the youngest soft and hard purge that touches it.
-    fn forgotten_until(&self, kept_with: i32, seq: Seq, floors: &mut PerClass<Floor>) -> Result<()> {
+    fn forgotten_until(&self, kept_with: KeyClass, seq: Seq, floors: &mut PerClass<Floor>) -> Result<()> {
         if seq == 0 {
             return Ok(());
         }
@@ -379,7 +378,7 @@ impl PurgeJournal {
             let rows = self.rows(
                 "SELECT max(CASE WHEN mode = 'soft' THEN seq END), max(CASE WHEN mode = 'hard' THEN seq END)
                    FROM purge WHERE kept_with = ? AND seq <= ? AND classes & ?",
-                vec![int_of(kept_with), int(seq), int(class.bit().into())],
+                vec![bit(kept_with), int(seq), bit(class)],
             )?;
             if let Some(row) = rows.first() {
                 floors.get_mut(class).raise(Floor { soft: row.seq(0), hard: row.seq(1) });
@@ -459,7 +458,6 @@ impl PurgeJournal {
     fn insert(&self, purge: &Purge) -> Result<()> {
         let hashes: Vec<KeyHash> = purge.keys.iter().map(SurrogateKey::hash).collect();
         let classes = KeyClass::bits_of(purge.all, &hashes);
-        let kept_with = CLASSES.iter().find(|(class, _)| *class == KeyClass::kept_with(classes));
         let hashes: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
         let hashes: JsValue = Uint8Array::from(hashes.as_slice()).into();
         let text = JsValue::from_str;
@@ -470,7 +468,7 @@ impl PurgeJournal {
             int(purge.seq),
             text(purge.mode.as_str()),
             JsValue::from_f64(if purge.all { 1.0 } else { 0.0 }),
-            int_of(kept_with.map_or(0, |(_, number)| *number)),
+            bit(KeyClass::kept_with(classes)),
             int(classes.into()),
             hashes.clone(),
             text(&keys.join(" ")),
@@ -492,12 +490,12 @@ impl PurgeJournal {
 
     /// Keeps the log bounded: what is dropped raises the floors, so that nothing is forgotten silently.
     fn forget(&self) -> Result<()> {
-        for (class, number) in CLASSES {
-            let until = self.seq_before_youngest(class, number, PURGES_KEPT)?;
+        for class in KeyClass::ALL {
+            let until = self.seq_before_youngest(class, PURGES_KEPT)?;
             let mut floors = PerClass::default();
-            self.forgotten_until(number, until, &mut floors)?;
+            self.forgotten_until(class, until, &mut floors)?;
             self.raise_floors(&floors)?;
-            self.run("DELETE FROM purge WHERE kept_with = ? AND seq <= ?", vec![int_of(number), int(until)])?;
+            self.run("DELETE FROM purge WHERE kept_with = ? AND seq <= ?", vec![bit(class), int(until)])?;
         }
         Ok(())
     }
