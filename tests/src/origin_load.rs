@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use xtask::origin::Database;
 use xtask::postgres::{Durable, Postgres};
@@ -198,6 +198,8 @@ fn slow_statements(log: &Path) -> Vec<(String, usize)> {
 
 const GENRES: [&str; 6] = ["drama", "comedy", "crime", "science-fiction", "war", "family"];
 const TYPED: [&str; 6] = ["river", "golden city", "the silent", "empyre", "ada adler", "montain 12"];
+/// No word of these is one letter away from one that there is.
+const MISSPELT: [&str; 3] = ["strengar highvey", "kimgdon orcharrdd", "elektrik mashien"];
 /// Links that answers gave, of each kind at most so many.
 const LINKS_MAX: usize = 500;
 
@@ -237,6 +239,7 @@ fn any<'a, T: ?Sized>(random: &mut Rng, all: &[&'a T]) -> &'a T {
     all[random.usize(0..all.len())]
 }
 
+/// `n`: no other write has it, in this run or an earlier one on the same data.
 fn next_write(options: &Options, random: &mut Rng, n: u64) -> Due {
     let title = format!("title-{}", popular(random, options.titles));
     let path = format!("/admin/v1/titles/{title}");
@@ -254,7 +257,7 @@ fn next_write(options: &Options, random: &mut Rng, n: u64) -> Due {
         }
         85..90 => {
             let edit = |at: u64| {
-                let id = format!("title-{}", (n * 20 + at) % options.titles);
+                let id = format!("title-{}", (n % options.titles * 20 + at) % options.titles);
                 json!({"id": id, "patch": {"synopsis": format!("Edited {n}.")}})
             };
             let edits: Vec<Value> = (0..20).map(edit).collect();
@@ -296,9 +299,13 @@ fn next_read(options: &Options, random: &mut Rng, links: &Links) -> Due {
         470..510 if !links.cursors.is_empty() => {
             Due::get("catalogue, next part", links.cursors[random.usize(0..links.cursors.len())].clone())
         }
-        510..560 => {
+        510..555 => {
             let typed = any(random, &TYPED).replace(' ', "%20");
             Due::get("search", format!("/v1/search?q={typed}"))
+        }
+        555..560 => {
+            let typed = any(random, &MISSPELT).replace(' ', "%20");
+            Due::get("search misspelt", format!("/v1/search?q={typed}"))
         }
         560..600 => Due::get("search for one", format!("/v1/search?q=river%20{}", popular(random, options.titles))),
         600..640 => Due::get("similar", format!("/v1/titles/{title}/similar")),
@@ -353,6 +360,8 @@ async fn load(options: &Options, engine: Engine, port: u16, token: String) -> Fi
     let measured: Measured = Arc::default();
     let links: Arc<Mutex<Links>> = Arc::default();
     let mut random = Rng::with_seed(1);
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut writes = u64::try_from(since_1970.as_millis()).unwrap_or(0) * 1_000;
     // The first seconds fill caches and are not counted.
     for (seconds, counts) in [(3, false), (options.seconds, true)] {
         let began = Instant::now();
@@ -362,7 +371,10 @@ async fn load(options: &Options, engine: Engine, port: u16, token: String) -> Fi
             let at = began + Duration::from_secs_f64(n as f64 / f64::from(options.rate));
             tokio::time::sleep_until(at.into()).await;
             let due = match random.u32(0..100) < options.writes {
-                true => next_write(options, &mut random, n),
+                true => {
+                    writes += 1;
+                    next_write(options, &mut random, writes)
+                }
                 false => next_read(options, &mut random, &links.lock().expect("a request panicked")),
             };
             let mut request = ask(due.method.clone(), format!("http://127.0.0.1:{port}{}", due.path));

@@ -14,7 +14,7 @@ use crate::catalog::keys;
 use crate::catalog::model::{CollectionInput, Fill, PersonInput, SeasonInput, SortBy, TitleKind, season_id};
 use crate::catalog::similar::SHOWN;
 use crate::catalog::validate::check_id;
-use crate::store::{After, Found, Page, words_of};
+use crate::store::{After, Page, Rank, words_of};
 use axum::extract::{Path, RawQuery};
 use axum::routing::get;
 use kv_schemas::Problem;
@@ -335,26 +335,17 @@ async fn search(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
     });
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX);
     let list = format!("search|{}", words.as_deref().unwrap_or_default().join(" "));
-    let after =
-        query.take("cursor", "a next_cursor of the same search", |text| place::<(u32, i64, String)>(&list, text));
+    let after = query.take("cursor", "a next_cursor of the same search", |text| place::<Rank>(&list, text));
     query.end()?;
-    let found = reading.snapshot.search(&words.unwrap_or_default(), reading.eye).await?;
-    let is_beyond = |found: &Found| match &after {
-        None => true,
-        Some((score, votes, id)) => {
-            let rank = (*score, *votes);
-            found.rank() < rank || (found.rank() == rank && found.card.id > *id)
-        }
-    };
+    // One more than asked for tells whether there is a next page.
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut beyond: Vec<Found> = found.into_iter().filter(is_beyond).collect();
-    let has_next = beyond.len() > shown;
-    beyond.truncate(shown);
-    let next = beyond.last().filter(|_| has_next).map(|last| {
-        let (score, votes) = last.rank();
-        cursor(&list, &(score, votes, &last.card.id))
-    });
-    let cards: Vec<Card> = beyond.into_iter().map(|found| found.card).collect();
+    let more = shown.saturating_add(1);
+    let words = words.unwrap_or_default();
+    let mut found = reading.snapshot.search(&words, reading.eye, after.as_ref(), more).await?;
+    let has_next = found.len() > shown;
+    found.truncate(shown);
+    let next = found.last().filter(|_| has_next).map(|last| cursor(&list, &last.rank));
+    let cards: Vec<Card> = found.into_iter().map(|found| found.card).collect();
     let document = documents::search(&cards, next, &reading.viewer.locale);
     let ends = gone(&cards);
     reading.answer(document, ends)

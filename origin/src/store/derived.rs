@@ -1,5 +1,6 @@
 //! What is derived from titles and rails, made anew when a release gives it another form: lists, credits, texts to search.
 //! What shows it is purged with it: everything where documents have changed too.
+use super::search::long_words;
 use super::{LoggedPurge, Store, Write};
 use crate::catalog::keys;
 use crate::catalog::model::{RailInput, Record, Shown};
@@ -7,8 +8,9 @@ use crate::error::StoreError;
 use kv_schemas::PurgeMode;
 use sqlx::Row;
 
-/// Raised whenever what is derived, or a document, has another form. 1: all of it; 2: short words of the texts to search.
-const FORM: i64 = 2;
+/// Raised whenever what is derived, or a document, has another form. 1: all of it; 2: short words of the texts to search; 3: all
+/// of them, by three letters.
+const FORM: i64 = 3;
 const BATCH: u32 = 500;
 
 impl Store {
@@ -22,7 +24,7 @@ impl Store {
         }
         let (count, keys) = match form {
             0 => (write.derive_titles().await?.saturating_add(write.derive_rails().await?), Vec::new()),
-            _ => (write.derive_short_words().await?, keys::search().into_iter().collect()),
+            _ => (write.derive_words().await?, keys::search().into_iter().collect()),
         };
         sqlx::query("UPDATE derived SET form = $1").bind(FORM).execute(&mut *write.tx).await?;
         if count > 0 {
@@ -59,7 +61,7 @@ impl Write {
         }
     }
 
-    async fn derive_short_words(&mut self) -> Result<usize, StoreError> {
+    async fn derive_words(&mut self) -> Result<usize, StoreError> {
         let (mut after, mut count) = (0i64, 0usize);
         loop {
             let rows = sqlx::query("SELECT n, words FROM title_text WHERE n > $1 ORDER BY n LIMIT $2")
@@ -70,11 +72,13 @@ impl Write {
             if rows.is_empty() {
                 return Ok(count);
             }
-            for row in rows {
-                after = row.try_get::<i64, _>(0)?;
-                self.put_short_words(&row.try_get::<String, _>(1)?).await?;
-                count = count.saturating_add(1);
+            let mut texts = Vec::with_capacity(rows.len());
+            for row in &rows {
+                after = row.try_get(0)?;
+                texts.push(row.try_get::<String, _>(1)?);
             }
+            self.put_words(texts.iter().flat_map(|text| long_words(text)).collect()).await?;
+            count = count.saturating_add(texts.len());
         }
     }
 

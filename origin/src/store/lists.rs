@@ -5,11 +5,11 @@ use super::records::{plan_bit, record_of};
 use super::titles::{Eye, list_of, stored};
 use super::{Conn, Row as DbRow, Snapshot, Sql, Write};
 use crate::catalog::documents::{Card, Played};
-use crate::catalog::model::{GenreInput, PersonInput, Rail, SortBy, TitleKind, slug};
+use crate::catalog::model::{GenreInput, PersonInput, Rail, SortBy, Title, TitleKind, slug};
 use crate::error::StoreError;
 use kv_schemas::viewer::Plan;
 use sqlx::{AssertSqlSafe, Row};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Rails of one home page.
 pub const RAILS_MAX: u32 = 40;
@@ -178,9 +178,9 @@ impl Snapshot {
     /// Genres that have titles seen anywhere, with their counts.
     pub async fn genres(&mut self) -> Result<Vec<(String, GenreInput, i64)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT genre.id, genre.body, counted.titles FROM genre
-              JOIN (SELECT list, count(*) AS titles FROM listing GROUP BY list) counted ON counted.list = genre.id
-              WHERE genre.deleted_ms IS NULL ORDER BY genre.id",
+            "SELECT genre.id, genre.body, listing_count.titles FROM genre
+              JOIN listing_count ON listing_count.list = genre.id
+              WHERE genre.deleted_ms IS NULL AND listing_count.titles > 0 ORDER BY genre.id",
         )
         .fetch_all(&mut *self.tx)
         .await?;
@@ -196,10 +196,7 @@ impl Snapshot {
     }
 
     /// The people and genres a title's page names, by their own records.
-    pub async fn names_of(
-        &mut self,
-        title: &crate::catalog::model::Title,
-    ) -> Result<crate::catalog::documents::Names, StoreError> {
+    pub async fn names_of(&mut self, title: &Title) -> Result<crate::catalog::documents::Names, StoreError> {
         let mut names = crate::catalog::documents::Names::default();
         let rows = sqlx::query(
             "SELECT DISTINCT person.id, person.body FROM credit JOIN person ON person.id = credit.person_id
@@ -257,7 +254,88 @@ impl Snapshot {
     }
 }
 
+/// A row of `listing` as a title has it: the same in all of its lists.
+#[derive(Debug, PartialEq)]
+struct Listing {
+    kind: String,
+    sort_name: String,
+    year: i64,
+    rating: f64,
+    added_ms: i64,
+    age: i64,
+    gone_ms: i64,
+}
+
+impl Listing {
+    fn of(title: &Title) -> Self {
+        let input = &title.input;
+        Self {
+            kind: input.kind.as_str().into(),
+            sort_name: input.sort_name.clone(),
+            year: input.year.unwrap_or(0),
+            rating: input.rating.unwrap_or(0.0),
+            added_ms: title.created_at_ms,
+            age: i64::from(input.age().years()),
+            gone_ms: input.gone_ms(&title.shown).0,
+        }
+    }
+
+    fn read(row: &DbRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            kind: row.try_get("kind")?,
+            sort_name: row.try_get("sort_name")?,
+            year: row.try_get("year")?,
+            rating: row.try_get("rating")?,
+            added_ms: row.try_get("added_ms")?,
+            age: row.try_get("age")?,
+            gone_ms: row.try_get("gone_ms")?,
+        })
+    }
+}
+
 impl Write {
+    /// Puts a title into its lists and out of all others. Most edits change nothing here, and then nothing is written.
+    pub(super) async fn put_listings(&mut self, title: &Title) -> Result<(), StoreError> {
+        let rows = sqlx::query("SELECT * FROM listing WHERE title_id = $1").bind(&title.id);
+        let rows = rows.fetch_all(&mut *self.tx).await?;
+        let was = rows.iter().map(|row| row.try_get("list")).collect::<Result<BTreeSet<String>, _>>()?;
+        let is: BTreeSet<String> = match title.visible {
+            true => title.input.genres.iter().map(|name| slug(name)).chain([String::new()]).collect(),
+            false => BTreeSet::new(),
+        };
+        let listing = Listing::of(title);
+        let there = rows.iter().map(Listing::read).collect::<Result<Vec<_>, _>>()?;
+        if was == is && there.iter().all(|there| *there == listing) {
+            return Ok(());
+        }
+        sqlx::query("DELETE FROM listing WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
+        let mut query = Sql::new(
+            "INSERT INTO listing (list, title_id, kind, sort_name, year, rating, added_ms, age, gone_ms) VALUES ",
+        );
+        for (at, list) in is.iter().enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" }).bind(list.clone()).push(", ").bind(title.id.clone());
+            query.push(", ").bind(listing.kind.clone()).push(", ").bind(listing.sort_name.clone());
+            query.push(", ").bind(listing.year).push(", ").bind(listing.rating);
+            query.push(", ").bind(listing.added_ms).push(", ").bind(listing.age);
+            query.push(", ").bind(listing.gone_ms).push(")");
+        }
+        if !is.is_empty() {
+            query.build()?.execute(&mut *self.tx).await?;
+        }
+        let left = was.difference(&is).map(|list| (list, -1i64));
+        for (list, by) in left.chain(is.difference(&was).map(|list| (list, 1))) {
+            sqlx::query(
+                "INSERT INTO listing_count (list, titles) VALUES ($1, $2)
+                  ON CONFLICT (list) DO UPDATE SET titles = listing_count.titles + $2",
+            )
+            .bind(list.clone())
+            .bind(by)
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Whether any title that is seen anywhere stands in a genre.
     pub async fn is_genre_used(&mut self, slug: &str) -> Result<bool, StoreError> {
         let row = sqlx::query("SELECT 1 FROM listing WHERE list = $1 LIMIT 1")

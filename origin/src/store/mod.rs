@@ -27,7 +27,7 @@ pub use audit::{AuditFilter, Change, Entry, KeptAnswer};
 pub use lists::{After, Page, RAILS_MAX};
 pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;
-pub use search::{Found, words_of};
+pub use search::{Found, Rank, words_of};
 pub use settings::{Engine, Settings};
 pub use similar::Known;
 pub use sql::Sql;

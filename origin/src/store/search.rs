@@ -1,26 +1,41 @@
-//! Finding titles by what a viewer types. Whole words and the beginning of the last one come from the engine's word index;
-//! when they give little, short words are tried with one letter changed (`search_word` knows which such words there are),
-//! and the engine's index of three letters finds what is misspelt otherwise. What a viewer may not see is no candidate. What is typed becomes words of a-z and 0-9
-//! before it comes here, so none of it can be syntax. Which of the found is best is decided in one place for both engines.
+//! Finding titles by what a viewer types. Whole words and the beginning of the last one come from the engine's word index.
+//! When they give little, words that titles have take the place of those that were typed: `search_word` knows which differ in
+//! one letter, and, when nothing is found so, which have the most groups of three letters in common; then words are also
+//! tried apart, together, and all but one. What a viewer may not see is no candidate. What is typed becomes words of a-z and
+//! 0-9 before it comes here, so none of it can be syntax. Which of the found is best is decided in one place.
+//!
+//! What matches is taken in order of votes (`title_text.n`), as much of it as one search looks at: an index gives it in that
+//! order, where ranking all that match takes as long as there are matches, thousands for a common word. A name that is
+//! just what was typed is looked for by itself, however few voted for it. Given up: a title that has the words in a better
+//! place than hundreds with more votes, but by another name.
 use super::titles::Eye;
 use super::{Engine, Snapshot, Sql, Write};
 use crate::catalog::documents::Card;
+use crate::catalog::keys;
+use crate::catalog::model::Title;
 use crate::error::StoreError;
 use sqlx::Row;
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// What one search looks at, for each way to find something.
 const CANDIDATES: u32 = 300;
-/// Fewer than this found by words, and three letters are tried.
+/// Fewer than this found by words, and words near them are tried.
 const ENOUGH: usize = 12;
+/// Votes that make a difference.
+const VOTES_MAX: i64 = (1 << 38) - 1;
+/// Places for titles of equal votes, as a power of two.
+const PLACES_BITS: u32 = 24;
+/// Letters of a name that are compared with what was typed, of which there are fewer.
+const NAME_MAX: usize = 200;
 /// Words of a query that are looked at.
 const WORDS_MAX: usize = 8;
-/// Sequences of three letters that are looked at.
-const GRAMS_MAX: usize = 24;
-/// In how many texts they may be, together (SQLite, which ranks each of them).
-const GRAM_TEXTS_MAX: i64 = 8_000;
-/// Letters of words that are found with one of them changed; longer ones have enough in common by threes.
+/// Letters of words that are found with one of them changed.
 const SHORT: std::ops::RangeInclusive<usize> = 4..=8;
+/// Letters of words that are found by three of them; and how many groups of three are looked at.
+const LONG: std::ops::RangeInclusive<usize> = 4..=32;
+/// Words with some of these groups that are compared.
+const ALIKE_MAX: u32 = 200;
 /// Rows of one statement.
 const PAIRS_MAX: usize = 1_000;
 /// Words that are tried in place of one that was typed.
@@ -47,6 +62,26 @@ fn forms(word: &str) -> BTreeSet<String> {
         format!("{before}{after}")
     };
     (0..word.len()).map(without).chain([word.to_string()]).collect()
+}
+
+/// Groups of three letters, as forms of the word; its beginning and its end count as letters.
+fn gram_forms(word: &str) -> BTreeSet<String> {
+    grams(&format!(" {word} ")).into_iter().filter(|gram| gram.len() == 3).map(|gram| format!("~{gram}")).collect()
+}
+
+/// Everything a word is looked up by.
+fn all_forms(word: &str) -> BTreeSet<String> {
+    let mut all = gram_forms(word);
+    match SHORT.contains(&word.len()) {
+        true => all.extend(forms(word)),
+        false => _ = all.insert(word.to_string()),
+    }
+    all
+}
+
+/// Words of texts that can be found misspelt.
+pub(super) fn long_words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([' ', '\n']).filter(|word| LONG.contains(&word.len()))
 }
 
 /// Whether one word becomes the other by one letter: another, one more, one less, or two neighbours swapped. `word`: one
@@ -98,83 +133,150 @@ pub fn score(words: &[String], text: &str) -> Option<u32> {
     (part >= LIKENESS_MIN).then_some(part)
 }
 
-/// A title that was found, and how well.
+/// A place among what is found, best first: better texts, then more votes, then by id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Rank(Reverse<u32>, Reverse<i64>, String);
+
+/// A title that was found, and where.
 pub struct Found {
     pub card: Card,
-    pub score: u32,
+    pub rank: Rank,
 }
 
-/// What the engine's word index is asked: for each word that was typed, those that will do in its place; the last one may
-/// be the beginning of one. Each word stands in quotes.
-fn match_words(engine: Engine, words: &[Vec<&str>]) -> String {
+/// A title with the words that were typed, or nearly.
+struct Candidate {
+    id: String,
+    text: String,
+    votes: i64,
+}
+
+/// The first of the places of titles with so many votes.
+fn first_place(votes: i64) -> i64 {
+    let fewer = VOTES_MAX.saturating_add(1).saturating_sub(votes.clamp(0, VOTES_MAX));
+    fewer << PLACES_BITS
+}
+
+/// Of a title in this place.
+fn votes_at(n: i64) -> i64 {
+    VOTES_MAX.saturating_add(1).saturating_sub(n >> PLACES_BITS)
+}
+
+fn name_of(words: &str) -> String {
+    words.lines().next().unwrap_or_default().chars().take(NAME_MAX).collect()
+}
+
+/// What the engine's word index is asked: for each word that was typed, what will do in its place, a word or several with
+/// spaces between them; the last one may be the beginning of one. Each word stands in quotes.
+fn match_words(engine: Engine, words: &[Vec<String>]) -> String {
     let (quote, or, and, prefix) = match engine {
         Engine::Sqlite => ('"', " OR ", " AND ", "*"),
         Engine::Postgres => ('\'', " | ", " & ", ":*"),
     };
     let last = words.len().saturating_sub(1);
     let groups = words.iter().enumerate().map(|(at, any)| {
-        let quoted = any.iter().enumerate().map(|(n, word)| {
+        let quoted = any.iter().enumerate().map(|(n, words)| {
             // What was typed comes first.
             let prefix = if at == last && n == 0 { prefix } else { "" };
-            format!("{quote}{word}{quote}{prefix}")
+            let all: Vec<_> = words.split(' ').map(|word| format!("{quote}{word}{quote}{prefix}")).collect();
+            if all.len() == 1 { all.concat() } else { format!("({})", all.join(and)) }
         });
         format!("({})", quoted.collect::<Vec<_>>().join(or))
     });
     groups.collect::<Vec<_>>().join(and)
 }
 
-/// Every three letters that were typed.
-fn grams_typed(words: &[String]) -> Vec<String> {
-    let phrase = words.join(" ");
-    grams(&phrase).into_iter().take(GRAMS_MAX).map(String::from).collect()
+/// A word in two, at each place where it can be.
+fn apart(word: &str) -> impl Iterator<Item = String> {
+    let two = |at: usize| Some(format!("{} {}", word.get(..at)?, word.get(at..)?));
+    (2..word.len().saturating_sub(1)).filter_map(two)
 }
 
-/// The rarest of these, each with the number of texts that have it, as long as they are not in too many: what stands in half of
-/// all texts tells nothing, and ranking those would take longer than all the rest of a search.
-fn telling(mut counted: Vec<(String, i64)>) -> Vec<String> {
-    counted.sort_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
-    let mut texts = 0i64;
-    let few = |(_, count): &(String, i64)| {
-        let is_first = texts == 0;
-        texts = texts.saturating_add(*count);
-        is_first || texts <= GRAM_TEXTS_MAX
-    };
-    counted.into_iter().take_while(few).map(|(gram, _)| gram).collect()
+/// How much of their groups of three letters two words have in common, in hundredths.
+fn likeness(typed: &BTreeSet<String>, word: &str) -> usize {
+    let has = gram_forms(word);
+    let both = typed.intersection(&has).count().saturating_mul(200);
+    both.checked_div(typed.len().saturating_add(has.len())).unwrap_or(0)
 }
 
 impl Snapshot {
-    /// What is found and seen, best first.
-    pub async fn search(&mut self, words: &[String], eye: Eye) -> Result<Vec<Found>, StoreError> {
+    /// What is found and seen after a place, best first, at most so much.
+    pub async fn search(
+        &mut self,
+        words: &[String],
+        eye: Eye,
+        after: Option<&Rank>,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        let mut ranks: Vec<Rank> = self
+            .candidates(words, eye)
+            .await?
+            .into_iter()
+            .filter_map(|found| Some(Rank(Reverse(score(words, &found.text)?), Reverse(found.votes), found.id)))
+            .filter(|rank| after.is_none_or(|after| rank > after))
+            .collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        ranks.truncate(limit);
+        let ids: Vec<&str> = ranks.iter().map(|Rank(.., id)| id.as_str()).collect();
+        let mut cards = super::lists::cards_of(&mut self.tx, &ids, eye).await?;
+        Ok(ranks.into_iter().filter_map(|rank| Some(Found { card: cards.remove(&rank.2)?, rank })).collect())
+    }
+
+    /// What may be meant; some of it twice.
+    async fn candidates(&mut self, words: &[String], eye: Eye) -> Result<Vec<Candidate>, StoreError> {
         if words.is_empty() {
             return Ok(Vec::new());
         }
-        let typed: Vec<Vec<&str>> = words.iter().map(|word| vec![word.as_str()]).collect();
-        let mut texts = self.with_words(&typed, eye).await?;
-        if texts.len() < ENOUGH {
-            let near = self.near(words).await?;
-            if near.iter().any(|words| !words.is_empty()) {
-                let any = typed
-                    .iter()
-                    .zip(&near)
-                    .map(|(typed, near)| typed.iter().copied().chain(near.iter().map(String::as_str)).collect());
-                let any: Vec<Vec<&str>> = any.collect();
-                texts.extend(self.with_words(&any, eye).await?);
-            }
-            texts.extend(self.misspelt(words, eye).await?);
+        if self.engine == Engine::Postgres {
+            // For this transaction alone: whether it is quicker to look for a word or to walk along by votes until enough
+            // titles have it depends on the word.
+            sqlx::query("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
+                .execute(&mut *self.tx)
+                .await?;
         }
-        let scored: HashMap<&str, u32> =
-            texts.iter().filter_map(|(id, text)| Some((id.as_str(), score(words, text)?))).collect();
-        let ids: Vec<&str> = scored.keys().copied().collect();
-        let cards = super::lists::cards_of(&mut self.tx, &ids, eye).await?;
-        let mut found: Vec<Found> = cards
-            .into_values()
-            .filter_map(|card| Some(Found { score: *scored.get(card.id.as_str())?, card }))
-            .collect();
-        found.sort_by(|a, b| b.rank().cmp(&a.rank()).then_with(|| a.card.id.cmp(&b.card.id)));
+        let typed: Vec<Vec<String>> = words.iter().map(|word| vec![word.clone()]).collect();
+        let mut found = self.with_words(&typed, eye).await?;
+        if found.len() >= usize::try_from(CANDIDATES).unwrap_or(usize::MAX) {
+            found.extend(self.texts(NAMED, &words.join(" "), eye).await?);
+        }
+        if found.len() < ENOUGH {
+            let mut any = typed;
+            for (any, near) in any.iter_mut().zip(self.near(words).await?) {
+                any.extend(near);
+            }
+            if any.iter().any(|any| any.len() > 1) {
+                found.extend(self.with_words(&any, eye).await?);
+            }
+            if found.is_empty() {
+                found = self.misspelt(any, eye).await?;
+            }
+        }
         Ok(found)
     }
 
-    async fn with_words(&mut self, words: &[Vec<&str>], eye: Eye) -> Result<Vec<(String, String)>, StoreError> {
+    /// `any`: for each word that was typed, first itself, then those near it.
+    async fn misspelt(&mut self, mut any: Vec<Vec<String>>, eye: Eye) -> Result<Vec<Candidate>, StoreError> {
+        for any in &mut any {
+            let Some(typed) = any.first().cloned() else { continue };
+            any.extend(self.alike(&typed).await?);
+            any.extend(apart(&typed));
+        }
+        let mut found = self.with_words(&any, eye).await?;
+        if found.is_empty() && any.len() > 1 {
+            for at in 0..any.len() {
+                let mut together = any.clone();
+                let without = together.remove(at);
+                found.extend(self.with_words(&together, eye).await?);
+                if let (Some(next), Some(typed)) = (together.get_mut(at), without.first()) {
+                    *next = next.first().map(|next| format!("{typed}{next}")).into_iter().collect();
+                    found.extend(self.with_words(&together, eye).await?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn with_words(&mut self, words: &[Vec<String>], eye: Eye) -> Result<Vec<Candidate>, StoreError> {
         let statement = match self.engine {
             Engine::Sqlite => SQLITE_WORDS,
             Engine::Postgres => POSTGRES_WORDS,
@@ -200,40 +302,27 @@ impl Snapshot {
         Ok(words.iter().map(near).collect())
     }
 
-    async fn misspelt(&mut self, words: &[String], eye: Eye) -> Result<Vec<(String, String)>, StoreError> {
-        let grams = grams_typed(words);
-        if grams.is_empty() {
+    /// The words most like one that no title has.
+    async fn alike(&mut self, typed: &str) -> Result<Vec<String>, StoreError> {
+        if !LONG.contains(&typed.len()) {
             return Ok(Vec::new());
         }
-        match self.engine {
-            Engine::Sqlite => {
-                let mut query = Sql::new("SELECT term, doc FROM title_gram_count WHERE term IN (");
-                query.bind_all(grams).push(")");
-                let rows = query.build()?.fetch_all(&mut *self.tx).await?;
-                let counted = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-                let telling = telling(counted.collect::<Result<_, StoreError>>()?);
-                if telling.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let quoted: Vec<String> = telling.iter().map(|gram| format!("\"{gram}\"")).collect();
-                self.texts(SQLITE_GRAMS, &quoted.join(" OR "), eye).await
-            }
-            Engine::Postgres => {
-                // For this transaction alone.
-                sqlx::query("SELECT set_config('pg_trgm.word_similarity_threshold', '0.35', true)")
-                    .execute(&mut *self.tx)
-                    .await?;
-                self.texts(POSTGRES_GRAMS, &words.join(" "), eye).await
-            }
+        let known = sqlx::query("SELECT 1 FROM search_word WHERE form = $1 AND word = $1").bind(typed.to_string());
+        if known.fetch_optional(&mut *self.tx).await?.is_some() {
+            return Ok(Vec::new());
         }
+        let grams = gram_forms(typed);
+        let mut query = Sql::new("SELECT word FROM search_word WHERE form IN (");
+        query.bind_all(grams.iter().cloned()).push(") GROUP BY word HAVING count(*) > 1 ORDER BY count(*) DESC, word");
+        query.push(" LIMIT ").bind(i64::from(ALIKE_MAX));
+        let rows = query.build()?.fetch_all(&mut *self.tx).await?;
+        let words = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<Vec<String>, StoreError>>()?;
+        let mut alike: Vec<_> = words.into_iter().map(|word| (Reverse(likeness(&grams, &word)), word)).collect();
+        alike.sort_unstable();
+        Ok(alike.into_iter().take(NEAR_MAX).map(|(_, word)| word).collect())
     }
 
-    async fn texts(
-        &mut self,
-        statement: &'static str,
-        matching: &str,
-        eye: Eye,
-    ) -> Result<Vec<(String, String)>, StoreError> {
+    async fn texts(&mut self, statement: &'static str, matching: &str, eye: Eye) -> Result<Vec<Candidate>, StoreError> {
         let rows = sqlx::query(statement)
             .bind(matching.to_string())
             .bind(i64::from(CANDIDATES))
@@ -242,76 +331,88 @@ impl Snapshot {
             .bind(eye.now_ms)
             .fetch_all(&mut *self.tx)
             .await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        let candidate = |row: &super::Row| {
+            Ok(Candidate { id: row.try_get(0)?, text: row.try_get(1)?, votes: votes_at(row.try_get(2)?) })
+        };
+        rows.iter().map(candidate).collect()
     }
 }
 
-impl Found {
-    /// Better texts first, then what more people voted for.
-    pub fn rank(&self) -> (u32, i64) {
-        (self.score, self.card.votes.unwrap_or(0))
-    }
-}
-
-/// Texts of titles this viewer sees. SQLite walks its index best first and stops when it has enough, if the index is the
+/// Texts of titles this viewer sees. SQLite walks its index in order and stops when it has enough, if the index is the
 /// outer loop.
 macro_rules! texts {
     ($from:literal, $matching:literal, $order:literal) => {
         concat!(
-            "SELECT title_text.title_id, title_text.words FROM ",
+            "SELECT title_text.title_id, title_text.words, title_text.n FROM ",
             $from,
-            " JOIN title ON title.id = title_text.title_id
-              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $3
+            " LEFT JOIN title_window own ON own.title_id = title_text.title_id AND own.region = $3
               WHERE ",
             $matching,
-            " AND title.age <= $4 AND COALESCE(own.gone_ms, title.gone_ms) > $5 ORDER BY ",
+            " AND title_text.age <= $4 AND COALESCE(own.gone_ms, title_text.gone_ms) > $5 ORDER BY ",
             $order,
             " LIMIT $2"
         )
     };
 }
 
+const NAMED: &str = texts!("title_text", "title_text.name = $1", "title_text.n");
 const SQLITE_WORDS: &str = texts!(
     "title_word CROSS JOIN title_text ON title_text.n = title_word.rowid",
     "title_word MATCH $1",
-    "title_word.rank"
+    "title_word.rowid"
 );
-const SQLITE_GRAMS: &str = texts!(
-    "title_gram CROSS JOIN title_text ON title_text.n = title_gram.rowid",
-    "title_gram MATCH $1",
-    "title_gram.rank"
-);
-const POSTGRES_WORDS: &str = texts!(
-    "title_text",
-    "tokens @@ to_tsquery('simple', $1)",
-    "ts_rank(tokens, to_tsquery('simple', $1)) DESC, title_text.title_id"
-);
-const POSTGRES_GRAMS: &str =
-    texts!("title_text", "words %> $1", "word_similarity($1, words) DESC, title_text.title_id");
+const POSTGRES_WORDS: &str = texts!("title_text", "tokens @@ to_tsquery('simple', $1)", "title_text.n");
 
 impl Write {
-    /// The text a title is found by; `None`: it is not to be found.
-    pub(super) async fn put_text(&mut self, title_id: &str, words: Option<&str>) -> Result<(), StoreError> {
-        let Some(words) = words else {
-            let gone = sqlx::query("DELETE FROM title_text WHERE title_id = $1").bind(title_id.to_string());
-            gone.execute(&mut *self.tx).await?;
+    /// The text a title is found by. Most edits change nothing of it, and then nothing is written.
+    pub(super) async fn put_text(&mut self, title: &Title) -> Result<(), StoreError> {
+        let id = &title.id;
+        if !title.visible {
+            sqlx::query("DELETE FROM title_text WHERE title_id = $1").bind(id).execute(&mut *self.tx).await?;
             return Ok(());
-        };
+        }
+        let words = keys::search_text(&title.input);
+        let (age, gone_ms) = (i64::from(title.input.age().years()), title.input.gone_ms(&title.shown).0);
+        let places = first_place(title.input.votes.unwrap_or(0));
+        let places = places..places.saturating_add(1 << PLACES_BITS);
+        let row = sqlx::query("SELECT n, words, age, gone_ms FROM title_text WHERE title_id = $1")
+            .bind(id)
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        if let Some(row) = row
+            && places.contains(&row.try_get::<i64, _>(0)?)
+            && row.try_get::<String, _>(1)? == words
+        {
+            if (row.try_get::<i64, _>(2)?, row.try_get::<i64, _>(3)?) != (age, gone_ms) {
+                sqlx::query("UPDATE title_text SET age = $2, gone_ms = $3 WHERE title_id = $1")
+                    .bind(id)
+                    .bind(age)
+                    .bind(gone_ms)
+                    .execute(&mut *self.tx)
+                    .await?;
+            }
+            return Ok(());
+        }
         sqlx::query(
-            "INSERT INTO title_text (n, title_id, words)
-              VALUES ((SELECT COALESCE(max(n), 0) + 1 FROM title_text), $1, $2)
-              ON CONFLICT (title_id) DO UPDATE SET words = excluded.words WHERE title_text.words <> excluded.words",
+            "INSERT INTO title_text (n, title_id, words, name, age, gone_ms)
+              VALUES ((SELECT COALESCE(max(n) + 1, $1) FROM title_text WHERE n >= $1 AND n < $2), $3, $4, $5, $6, $7)
+              ON CONFLICT (title_id) DO UPDATE SET n = excluded.n, words = excluded.words, name = excluded.name,
+                age = excluded.age, gone_ms = excluded.gone_ms",
         )
-        .bind(title_id.to_string())
-        .bind(words.to_string())
+        .bind(places.start)
+        .bind(places.end)
+        .bind(id)
+        .bind(&words)
+        .bind(name_of(&words))
+        .bind(age)
+        .bind(gone_ms)
         .execute(&mut *self.tx)
         .await?;
-        self.put_short_words(words).await
+        self.put_words(long_words(&words).collect()).await
     }
 
     /// Words stay when the last title that has them goes: then they find nothing.
-    pub(super) async fn put_short_words(&mut self, text: &str) -> Result<(), StoreError> {
-        let mut words: BTreeSet<&str> = text.split([' ', '\n']).filter(|word| SHORT.contains(&word.len())).collect();
+    pub(super) async fn put_words(&mut self, mut words: BTreeSet<&str>) -> Result<(), StoreError> {
         if words.is_empty() {
             return Ok(());
         }
@@ -321,7 +422,7 @@ impl Write {
             words.remove(row.try_get::<String, _>(0)?.as_str());
         }
         let pairs: Vec<(String, &str)> =
-            words.iter().flat_map(|word| forms(word).into_iter().map(move |form| (form, *word))).collect();
+            words.iter().flat_map(|word| all_forms(word).into_iter().map(move |form| (form, *word))).collect();
         for pairs in pairs.chunks(PAIRS_MAX) {
             let mut sql = Sql::new("INSERT INTO search_word (form, word) VALUES ");
             for (at, (form, word)) in pairs.iter().enumerate() {
@@ -346,9 +447,9 @@ mod tests {
     fn what_is_typed_becomes_plain_words_and_never_syntax() {
         assert_eq!(words_of("  Amélie* OR \"x\" NEAR(y) -z ^a:b"), ["amelie", "or", "x", "near", "y", "z", "a", "b"]);
         assert!(words_of("\"*()").is_empty());
-        let any = [vec!["dark", "dork"], vec!["kni", "knit"]];
-        assert_eq!(match_words(Engine::Sqlite, &any), r#"("dark" OR "dork") AND ("kni"* OR "knit")"#);
-        assert_eq!(match_words(Engine::Postgres, &any), "('dark' | 'dork') & ('kni':* | 'knit')");
+        let any = [["dark", "dork"], ["kni", "kn it"]].map(|any| any.map(String::from).to_vec());
+        assert_eq!(match_words(Engine::Sqlite, &any), r#"("dark" OR "dork") AND ("kni"* OR ("kn" AND "it"))"#);
+        assert_eq!(match_words(Engine::Postgres, &any), "('dark' | 'dork') & ('kni':* | ('kn' & 'it'))");
         assert!(words_of(&"x ".repeat(100)).len() <= WORDS_MAX);
     }
 
@@ -377,12 +478,26 @@ mod tests {
     }
 
     #[test]
-    fn three_letters_that_many_texts_have_are_left_out_while_rarer_ones_are_there() {
-        let of =
-            |counts: &[(&str, i64)]| telling(counts.iter().map(|(gram, count)| (gram.to_string(), *count)).collect());
-        assert_eq!(of(&[("er ", 54_536), ("391", 300), ("riv", 4_151)]), ["391", "riv"]);
-        assert_eq!(of(&[("er ", 54_536)]), ["er "], "rather slow than blind");
-        assert!(of(&[]).is_empty());
+    fn more_votes_have_an_earlier_place_and_a_place_tells_the_votes() {
+        for votes in [0, 1, 2_000_000, VOTES_MAX] {
+            let place = first_place(votes);
+            assert_eq!(votes_at(place), votes);
+            assert_eq!(votes_at(place + (1 << PLACES_BITS) - 1), votes, "the last of them");
+            assert!(votes == 0 || place < first_place(votes - 1));
+        }
+        assert_eq!(votes_at(first_place(i64::MAX)), VOTES_MAX);
+        assert_eq!(votes_at(first_place(-1)), 0);
+    }
+
+    #[test]
+    fn the_letters_of_a_word_tell_which_it_is_like_and_never_look_like_a_word() {
+        let typed = gram_forms("casablanco");
+        assert!(likeness(&typed, "casablanca") > likeness(&typed, "canberra"));
+        assert_eq!((likeness(&typed, "casablanco"), likeness(&typed, "zzyzx")), (100, 0));
+        assert!(all_forms("heat").contains("hea") && all_forms("heat").contains("~hea"));
+        assert_eq!(all_forms("casablanca").iter().filter(|form| !form.starts_with('~')).count(), 1);
+        assert_eq!(apart("xmen").collect::<Vec<_>>(), ["xm en"]);
+        assert!(apart("é").chain(apart("")).chain(apart("abc")).next().is_none());
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Titles: one at a time, and what of them is derived for lists, people and search.
 use super::{Conn, Row as DbRow, Snapshot, Sql, Write};
-use crate::catalog::keys;
-use crate::catalog::model::{PersonInput, Shown, State, Title, TitleInput, TitleKind, slug};
+use crate::catalog::model::{Credit, PersonInput, Shown, State, Title, TitleInput, TitleKind, slug};
 use crate::error::StoreError;
 use jiff::Timestamp;
 use kv_schemas::viewer::{Dimensions, Region};
 use sqlx::Row;
-use std::collections::BTreeSet;
 
 /// Who looks, and when: what decides which titles are seen.
 #[derive(Clone, Copy, Debug)]
@@ -217,7 +215,7 @@ impl Write {
             }
         }
         self.put_listings(title).await?;
-        self.put_text(&title.id, title.visible.then(|| keys::search_text(&title.input)).as_deref()).await?;
+        self.put_text(title).await?;
         Ok(made)
     }
 
@@ -294,37 +292,33 @@ impl Write {
         Ok(())
     }
 
+    /// Most edits leave these alone, and what is written again costs as much as what is new.
     async fn put_credits(&mut self, title: &Title) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM credit WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
-        if title.input.people.is_empty() {
+        let rows = sqlx::query("SELECT person_id, role, character FROM credit WHERE title_id = $1 ORDER BY position")
+            .bind(&title.id)
+            .fetch_all(&mut *self.tx)
+            .await?;
+        let credit = |row: &DbRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        let there: Vec<(String, String, Option<String>)> =
+            rows.iter().map(credit).collect::<Result<_, StoreError>>()?;
+        let is_same = |((id, role, character), credit): (&(String, String, Option<String>), &Credit)| {
+            (id, role, character) == (&credit.id, &credit.role, &credit.character)
+        };
+        let wanted = &title.input.people;
+        if there.len() == wanted.len() && there.iter().zip(wanted).all(is_same) {
+            return Ok(());
+        }
+        if !there.is_empty() {
+            sqlx::query("DELETE FROM credit WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
+        }
+        if wanted.is_empty() {
             return Ok(());
         }
         let mut query = Sql::new("INSERT INTO credit (title_id, position, person_id, role, character) VALUES ");
-        for (position, credit) in (0i64..).zip(&title.input.people) {
+        for (position, credit) in (0i64..).zip(wanted) {
             query.push(if position == 0 { "(" } else { ", (" }).bind(title.id.clone()).push(", ").bind(position);
             query.push(", ").bind(credit.id.clone()).push(", ").bind(credit.role.clone());
             query.push(", ").bind(credit.character.clone()).push(")");
-        }
-        query.build()?.execute(&mut *self.tx).await?;
-        Ok(())
-    }
-
-    async fn put_listings(&mut self, title: &Title) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM listing WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
-        if !title.visible {
-            return Ok(());
-        }
-        let input = &title.input;
-        let lists: BTreeSet<String> = input.genres.iter().map(|name| slug(name)).chain([String::new()]).collect();
-        let mut query = Sql::new(
-            "INSERT INTO listing (list, title_id, kind, sort_name, year, rating, added_ms, age, gone_ms) VALUES ",
-        );
-        for (at, list) in lists.into_iter().enumerate() {
-            query.push(if at == 0 { "(" } else { ", (" }).bind(list).push(", ").bind(title.id.clone());
-            query.push(", ").bind(input.kind.as_str()).push(", ").bind(input.sort_name.clone());
-            query.push(", ").bind(input.year.unwrap_or(0)).push(", ").bind(input.rating.unwrap_or(0.0));
-            query.push(", ").bind(title.created_at_ms).push(", ").bind(i64::from(input.age().years()));
-            query.push(", ").bind(input.gone_ms(&title.shown).0).push(")");
         }
         query.build()?.execute(&mut *self.tx).await?;
         Ok(())
@@ -361,7 +355,7 @@ impl Write {
                 .bind(json(&title.input.people)?)
                 .execute(&mut *self.tx)
                 .await?;
-            self.put_text(&id, title.visible.then(|| keys::search_text(&title.input)).as_deref()).await?;
+            self.put_text(&title).await?;
         }
         Ok(())
     }
