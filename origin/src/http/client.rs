@@ -338,7 +338,8 @@ async fn search(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
     let after =
         query.take("cursor", "a next_cursor of the same search", |text| place::<(u32, i64, String)>(&list, text));
     query.end()?;
-    let found = reading.snapshot.search(&words.unwrap_or_default(), reading.eye).await?;
+    let words = words.unwrap_or_default();
+    let (found, far) = reading.snapshot.search(&words, reading.eye).await?;
     let is_beyond = |found: &Found| match &after {
         None => true,
         Some((score, votes, id)) => {
@@ -355,7 +356,7 @@ async fn search(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
         cursor(&list, &(score, votes, &last.card.id))
     });
     let cards: Vec<Card> = beyond.into_iter().map(|found| found.card).collect();
-    let document = documents::search(&cards, next, &reading.viewer.locale);
+    let document = documents::search(&cards, next, (&words, far), &reading.viewer.locale);
     let ends = gone(&cards);
     reading.answer(document, ends)
 }

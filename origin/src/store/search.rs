@@ -143,13 +143,16 @@ fn telling(mut counted: Vec<(String, i64)>) -> Vec<String> {
 }
 
 impl Snapshot {
-    /// What is found and seen, best first.
-    pub async fn search(&mut self, words: &[String], eye: Eye) -> Result<Vec<Found>, StoreError> {
+    /// What is found and seen, best first, and whether texts without the words that were typed may be among it, or decide what
+    /// is: which page is to be purged with which text depends on it.
+    pub async fn search(&mut self, words: &[String], eye: Eye) -> Result<(Vec<Found>, bool), StoreError> {
         if words.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         let typed: Vec<Vec<&str>> = words.iter().map(|word| vec![word.as_str()]).collect();
         let mut texts = self.with_words(&typed, eye).await?;
+        // Where more match than are looked at, the engine's ranks decide, which are relative to all texts.
+        let far = !(ENOUGH..usize::try_from(CANDIDATES).unwrap_or(0)).contains(&texts.len());
         if texts.len() < ENOUGH {
             let near = self.near(words).await?;
             if near.iter().any(|words| !words.is_empty()) {
@@ -171,7 +174,7 @@ impl Snapshot {
             .filter_map(|card| Some(Found { score: *scored.get(card.id.as_str())?, card }))
             .collect();
         found.sort_by(|a, b| b.rank().cmp(&a.rank()).then_with(|| a.card.id.cmp(&b.card.id)));
-        Ok(found)
+        Ok((found, far))
     }
 
     async fn with_words(&mut self, words: &[Vec<&str>], eye: Eye) -> Result<Vec<(String, String)>, StoreError> {
