@@ -108,7 +108,7 @@ async fn refresh_ahead(call: &Call) {
     for lookup in lookups.unwrap_or_default() {
         // The very dimensions the page is stored under.
         let (target, about) = (target_of(lookup.key()), about_of(lookup.key()));
-        let origin = OriginRequest::of(call, target, false, viewer::fields_of(about).collect());
+        let origin = OriginRequest::of(call, target, false, viewer::fields_of(about).collect()).ahead();
         refresh_behind(call, &origin, lookup).await;
     }
 }

@@ -2,7 +2,8 @@
 //! that the first viewer after an edit gets a hit. Nothing is pushed: the edge is told what to look up, and how new it
 //! must be.
 //!
-//! What viewers ask for is known here without asking anybody: an edge comes back for a document that is in use. Of each
+//! What viewers ask for is known here without asking anybody: an edge comes back for a document that is in use, and says
+//! when it does so ahead of viewers, which is no sign of use. Of each
 //! document the least time between two warmings is [`AGAIN_MS`], since KV takes one write a second of a key; what came
 //! earlier waits for its turn.
 use crate::error::StoreError;
@@ -111,6 +112,13 @@ impl InUse {
             };
             let new = Known { document, keys, asked: 1, asked_ms: now_ms, warmed_ms: 0, is_due: false };
             known.insert(key.into(), new);
+        }
+    }
+
+    /// It may have other keys now; that nobody asked for it stays as it is.
+    pub fn fetched_ahead(&self, key: &str, keys: Vec<KeyHash>) {
+        if let Some(known) = self.known().get_mut(key) {
+            known.keys = keys;
         }
     }
 
@@ -260,6 +268,15 @@ mod tests {
         assert_eq!(targets(in_use.due(now_ms, 10)), "/c");
         assert_eq!(targets(in_use.due(now_ms + AGAIN_MS, 1)), "/b", "its turn; the other is left to its viewers");
         assert_eq!(targets(in_use.due(now_ms + 3 * AGAIN_MS, 10)), "");
+        for target in ["/a", "/d"] {
+            in_use.fetched_ahead(target, vec![4]);
+        }
+        in_use.purged(Some(&HashSet::from([4])));
+        assert_eq!(
+            targets(in_use.due(now_ms + 6 * AGAIN_MS, 10)),
+            "/a",
+            "by its new key; the other is in nobody's use"
+        );
         in_use.purged(None);
         assert_eq!(targets(in_use.due(now_ms + IN_USE_MS + 10_000, 10)), "", "nobody asks for them any more");
     }
