@@ -55,7 +55,13 @@ impl Call {
         self.behind(async move {
             let known = isolate::with(|isolate| isolate.engine.view.newest());
             call.sync(neighbours).await;
-            if isolate::with(|isolate| isolate.engine.view.newest()) != known {
+            let lease_ms = isolate::with(|isolate| {
+                (Some(isolate.engine.view.newest()) != known).then_some(isolate.engine.config.lease_ms)
+            });
+            if let Some(lease_ms) = lease_ms.flatten() {
+                // What is wanted most is refreshed by those who want it meanwhile, and what origin has warmed is in KV by then:
+                // of what is left, origin is asked.
+                Delay::from(Duration::from_millis(lease_ms / 2)).await;
                 refresh_ahead(&call).await;
             }
         });

@@ -76,8 +76,8 @@ pub struct Options {
     /// Viewers' requests a second, together.
     #[arg(long, default_value_t = 1_500.0)]
     rate: f64,
-    /// Editors' writes a second, together: twelve a minute, all day long.
-    #[arg(long, default_value_t = 0.2)]
+    /// Editors' writes a second, together: six a minute.
+    #[arg(long, default_value_t = 0.1)]
     edits: f64,
     #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     titles: u64,
