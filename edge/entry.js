@@ -71,6 +71,10 @@ function revive() {
   if (current !== lives) {
     lives = current;
     forgetPages();
+    told = new Uint32Array(0);
+    again = 0;
+    ids = "";
+    idsAt = 0;
     bearers.clear();
     kinds.clear();
     regions.clear();
@@ -80,9 +84,54 @@ function revive() {
 }
 
 function forgetPages() {
+  letGo();
   pages.clear();
   slots = 0;
 }
+
+// What Wasm tells without a call: [0] changes with whatever a hit hangs on besides the clock, [1] says for how many
+// milliseconds the hit told last may be answered again, [2] which lookup was begun last. Gone when Wasm's memory grows.
+let told = new Uint32Array(0);
+// Slots with an answer that may be given again, as long as told[0] is this.
+const held = [];
+let heldAt;
+
+// Nothing is kept here that Wasm may have let go.
+function letGo() {
+  for (const slot of held) slot.parts = undefined;
+  held.length = 0;
+  heldAt = undefined;
+}
+
+function look() {
+  if (told.length === 0) told = new Uint32Array(wasm.own_memory().buffer, wasm.told_at(), 3);
+  if (told[0] !== heldAt) {
+    letGo();
+    heldAt = told[0];
+  }
+}
+
+// An answer that Wasm has just given: until its time is over, or told[0] changes, it is good for requests that are alike.
+function hold(slot, parts, now) {
+  look();
+  if (slot.parts === undefined) held.push(slot);
+  slot.parts = parts;
+  slot.from = now;
+  slot.until = now + told[1];
+}
+
+// Hits answered again, of which Wasm does not know yet.
+let again = 0;
+
+// Before anybody can ask Wasm for its counts.
+function report() {
+  if (again > 0) wasm.count_hits(again);
+  again = 0;
+}
+
+// Ids for hits to come, 48 characters each.
+let ids = "";
+let idsAt = 0;
 
 function readRules() {
   const rules = wasm.rules();
@@ -135,18 +184,80 @@ function slotOf(page, kind, request) {
     // Nothing is found in this page any more; the next request begins with a new one.
     forgetPages();
     wasm.forget_slots();
-    return -1;
+    return undefined;
   }
-  const slot = wasm.slot_of(request, page.isPacked);
-  if (slot > -2) {
+  const number = wasm.slot_of(request, page.isPacked);
+  const slot = { number, parts: undefined, from: 0, until: 0 };
+  if (number > -2) {
     page.slots.set(kind, slot);
     slots++;
   }
   return slot;
 }
 
-// The answer, if it is a plain hit in memory.
-function hit(request) {
+// An answer out of its parts, and its line of the log.
+function answerOf(parts) {
+  if (!logs) return new Response(parts.body, parts.init);
+  if (idsAt === ids.length) {
+    ids = wasm.ids_of_hits();
+    idsAt = 0;
+  }
+  const trace = ids.slice(idsAt, idsAt + 32);
+  const id = ids.slice(idsAt + 32, idsAt + 48);
+  idsAt += 48;
+  // By sampling some get no line.
+  if (id[0] === " ") {
+    if (parts.named) parts.init.headers.delete("x-request-id");
+    parts.named = false;
+  } else {
+    parts.init.headers.set("x-request-id", id);
+    parts.named = true;
+    console.log(`${parts.line}${trace}","request_id":"${id}"}`);
+  }
+  return new Response(parts.body, parts.init);
+}
+
+// Longer a read of KV does not take, or it counts as a miss. Wasm has the same.
+const KV_MS = 1000;
+
+// Reads KV for a lookup that Wasm has begun; goes on to its end even if the client leaves, since others may wait for it.
+function fromKv(key, number, request, env, context) {
+  let timer;
+  const late = new Promise((resolve) => (timer = setTimeout(resolve, KV_MS)));
+  const began = lives;
+  const had = (value) => {
+    clearTimeout(timer);
+    revive();
+    // Of the old instance's lookups the new one knows nothing.
+    if (lives !== began) return longWay(request, env, context);
+    try {
+      const parts = wasm.kv_had(number, value, Date.now());
+      return parts === undefined ? longWay(request, env, context, number) : answerOf(parts);
+    } catch (error) {
+      note(error);
+      throw error;
+    }
+  };
+  let read;
+  try {
+    read = env.CACHE_KV.get(key, "arrayBuffer");
+  } catch {
+    // Not bound: it has nothing.
+  }
+  const answer = Promise.race([read, late]).then(had, () => had());
+  context.waitUntil(answer);
+  return answer;
+}
+
+function longWay(request, env, context, begun) {
+  report();
+  const answer = wasm.fetch(request, env, context, begun);
+  if (answer instanceof Promise) answer.catch(note);
+  return answer;
+}
+
+// The answer, if it is a plain hit in memory, or may be one in KV.
+function hit(request, env, context) {
   if (request.method !== "GET" || (guards === undefined && !readRules())) return undefined;
   const headers = request.headers;
   for (let at = 0; at < guards.length; at++) if (headers.has(guards[at])) return undefined;
@@ -178,9 +289,17 @@ function hit(request) {
     if (Number.isNaN(kind)) return undefined;
     slot = slotOf(page, kind, request);
   }
-  if (slot < 0) return undefined;
+  if (slot === undefined || slot.number < 0) return undefined;
   const asks = client === undefined ? undefined : (headers.get(client) ?? undefined);
-  const parts = wasm.hit(slot, Date.now(), headers.get("if-none-match") ?? undefined, number, asks);
+  const known = headers.get("if-none-match") ?? undefined;
+  const now = Date.now();
+  // Whose token has to be looked at, and who has to be counted, Wasm is asked each time.
+  const alike = number < 0 && client === undefined && known === undefined;
+  if (alike && slot.parts !== undefined && heldAt === told[0] && slot.from <= now && now < slot.until) {
+    again++;
+    return answerOf(slot.parts);
+  }
+  const parts = wasm.hit(slot.number, now, known, number, asks);
   if (parts === undefined) return undefined;
   if (parts === true) {
     if (!page.isPacked) {
@@ -189,27 +308,23 @@ function hit(request) {
     }
     return undefined;
   }
-  const answer = new Response(parts.body, parts.init);
-  if (logs) {
-    const ids = wasm.ids_of_hit();
-    if (ids !== undefined) {
-      const id = ids.slice(32);
-      answer.headers.set("x-request-id", id);
-      console.log(`${parts.line}${ids.slice(0, 32)}","request_id":"${id}"}`);
-    }
+  if (parts === false) {
+    if (number >= 0) return undefined;
+    const key = wasm.begin(slot.number, request, now, asks);
+    look();
+    const begun = told[2];
+    if (key !== undefined) return fromKv(key, begun, request, env, context);
+    return begun === 0 ? undefined : longWay(request, env, context, begun);
   }
-  return answer;
+  if (alike) hold(slot, parts, now);
+  return answerOf(parts);
 }
 
 export default {
   fetch(request, env, context) {
     revive();
     try {
-      const ready = hit(request);
-      if (ready !== undefined) return ready;
-      const answer = wasm.fetch(request, env, context);
-      if (answer instanceof Promise) answer.catch(note);
-      return answer;
+      return hit(request, env, context) ?? longWay(request, env, context);
     } catch (error) {
       note(error);
       throw error;

@@ -104,7 +104,7 @@ pub(crate) struct Odds {
 
 /// Of the requests that pass the location's cache by, each so manieth asks it all the same, and leaves there what KV had: so
 /// that it is noticed when asking pays again.
-const ASKS_EVERY: u32 = 16;
+const ASKS_EVERY: u32 = 64;
 
 impl Odds {
     pub fn asks_colo_first(&mut self, in_vain_max: u32) -> bool {

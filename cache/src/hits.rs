@@ -28,6 +28,16 @@ struct Slot<B> {
     cleared_at: Option<u64>,
 }
 
+/// What a hit hangs on besides the clock. While it stays, and until [`Engine::holds_until`], what was answered may be answered
+/// again without asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Of the view: every purge, floor and change of log moves it.
+    view_version: u64,
+    view_confirmed_ms: Option<u64>,
+    memory_changes: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Slots<B>(Vec<Slot<B>>);
 
@@ -92,6 +102,27 @@ impl<B: Clone + Default> Engine<B> {
         }
         let demands = Demands { directives: &RequestDirectives::default(), min_as_of: None, arrived_ms: Some(now_ms) };
         (assess(self, &entry, Verdict::Clear, &demands, now_ms) == Use::Fresh).then_some(entry)
+    }
+
+    pub fn state(&self) -> State {
+        State {
+            view_version: self.view.version(),
+            view_confirmed_ms: self.view.confirmed_ms(),
+            memory_changes: self.memory_changes,
+        }
+    }
+
+    /// From when on an entry that [`Self::hit`] found is to be looked at again, though nothing else has changed: its lifetime
+    /// is over then, or the view's lease.
+    pub fn holds_until(&self, entry: &Entry<B>) -> u64 {
+        let lease_ends_ms = self.view.confirmed_ms().map_or(0, |at_ms| at_ms.saturating_add(self.config.lease_ms));
+        lease_ends_ms.saturating_add(1).min(entry.policy.fresh_until_ms())
+    }
+
+    /// Key of a slot, if memory has nothing under it.
+    pub fn missing(&self, slot: u32) -> Option<&str> {
+        let slot = self.slots.0.get(usize::try_from(slot).ok()?)?;
+        self.memory.peek(&slot.key).is_none().then_some(slot.key.as_str())
     }
 
     /// Whether a slot's entry is packed, as of the last time it was asked for.

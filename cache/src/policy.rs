@@ -91,6 +91,12 @@ impl Policy {
         self.lifetime_ms > self.age_ms(now_ms)
     }
 
+    /// When it is fresh no more, by a clock that does not go back.
+    pub fn fresh_until_ms(&self) -> u64 {
+        let left_ms = self.lifetime_ms.saturating_sub(self.corrected_initial_age_ms);
+        self.response_time_ms.saturating_add(left_ms)
+    }
+
     /// For how long it has been stale; 0 while fresh.
     pub fn staleness_ms(&self, now_ms: u64) -> u64 {
         self.age_ms(now_ms).saturating_sub(self.lifetime_ms)

@@ -42,6 +42,8 @@ proptest! {
         let mut world = World::new(LogOwner::Origin);
         let slot = world.engine.slot("GET /x", true).unwrap();
         let mut seq = 0;
+        // What was answered last, when, and for how long it may be answered again.
+        let mut held = None;
         world.serve("v", 0, FRESH);
         for event in history {
             match event {
@@ -62,7 +64,17 @@ proptest! {
                 Happens::Ask => {
                     let now_ms = world.now_ms;
                     let leased = world.engine.knowledge(now_ms) == Knowledge::Leased;
+                    let state = world.engine.state();
+                    let again = held.filter(|(at, from_ms, until_ms, _)| {
+                        *at == state && (*from_ms..*until_ms).contains(&now_ms)
+                    });
                     let ready = world.engine.hit(slot, now_ms);
+                    if let Some((.., body)) = again {
+                        prop_assert_eq!(ready.as_ref().map(|entry| entry.body), Some(body), "held too long");
+                    }
+                    held = ready.as_ref().map(|entry| {
+                        (world.engine.state(), now_ms, world.engine.holds_until(entry), entry.body)
+                    });
                     let (mut lookup, step) = world.start(request(&[]));
                     let hit = match &step {
                         Step::Answer(answer) => match &**answer {
@@ -102,4 +114,19 @@ fn slots_are_bounded() {
     assert_eq!(given, surrogate_cache::hits::SLOTS_MAX as usize);
     world.engine.forget_slots();
     assert_eq!(world.engine.slot("GET /x", true), Some(0));
+}
+
+#[test]
+fn what_may_be_answered_again_may_be_until_lease_or_lifetime_end_and_no_longer() {
+    for age_ms in [0, 59_700] {
+        let mut world = warm();
+        let slot = world.engine.slot("GET /x", true).unwrap();
+        world.now_ms += age_ms;
+        world.sync();
+        let entry = world.engine.hit(slot, world.now_ms).unwrap();
+        let until_ms = world.engine.holds_until(&entry);
+        assert!(until_ms > world.now_ms);
+        assert!(world.engine.hit(slot, until_ms - 1).is_some(), "after {age_ms} ms");
+        assert!(world.engine.hit(slot, until_ms).is_none(), "after {age_ms} ms");
+    }
 }

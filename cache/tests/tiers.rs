@@ -41,21 +41,21 @@ fn where_the_locations_cache_never_has_anything_a_hit_reads_kv_alone_and_writes_
 #[test]
 fn some_ask_it_all_the_same_and_a_find_brings_everybody_back() {
     let mut world = kv_first();
-    let asked = (0..100).filter(|_| {
+    let asked = (0..400).filter(|_| {
         world.engine.forget("GET /x");
         world.colo.clear();
         tiers_read(&mut world) == [Tier::Colo, Tier::Kv]
     });
     assert_eq!(asked.count(), 6);
     // Who asked left there what KV had.
-    let firsts: Vec<_> = (0..40)
+    let firsts: Vec<_> = (0..160)
         .map(|_| {
             world.engine.forget("GET /x");
             tiers_read(&mut world)[0]
         })
         .collect();
     let back = firsts.iter().position(|tier| *tier == Tier::Colo).unwrap();
-    assert!(firsts[back + 16..].iter().all(|tier| *tier == Tier::Colo), "{firsts:?}");
+    assert!(firsts[back + 64..].iter().all(|tier| *tier == Tier::Colo), "{firsts:?}");
 }
 
 #[test]

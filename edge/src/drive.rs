@@ -33,6 +33,8 @@ pub struct Call {
     pub location: Rc<str>,
     /// Where it stands in its trace.
     pub trace: trace::Context,
+    /// Its lookup was begun before (`hits::begin`).
+    pub begun: Option<u32>,
 }
 
 impl Call {
@@ -55,7 +57,13 @@ impl Call {
         self.behind(async move {
             let known = isolate::with(|isolate| isolate.engine.view.newest());
             call.sync(neighbours).await;
-            if isolate::with(|isolate| isolate.engine.view.newest()) != known {
+            let lease_ms = isolate::with(|isolate| {
+                (Some(isolate.engine.view.newest()) != known).then_some(isolate.engine.config.lease_ms)
+            });
+            if let Some(lease_ms) = lease_ms.flatten() {
+                // What is wanted most is refreshed by those who want it meanwhile, and what origin has warmed is in KV by then:
+                // of what is left, origin is asked.
+                Delay::from(Duration::from_millis(lease_ms / 2)).await;
                 refresh_ahead(&call).await;
             }
         });
@@ -108,7 +116,7 @@ async fn refresh_ahead(call: &Call) {
     for lookup in lookups.unwrap_or_default() {
         // The very dimensions the page is stored under.
         let (target, about) = (target_of(lookup.key()), about_of(lookup.key()));
-        let origin = OriginRequest::of(call, target, false, viewer::fields_of(about).collect());
+        let origin = OriginRequest::of(call, target, false, viewer::fields_of(about).collect()).ahead();
         refresh_behind(call, &origin, lookup).await;
     }
 }
@@ -141,8 +149,16 @@ impl Outcome {
 /// Runs a lookup to its answer. A hit in memory needs no promise; everything else goes on to its end, so that whoever
 /// waits for the fill gets it.
 pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -> Option<Outcome> {
-    let mut lookup = lookup;
-    let step = isolate::with(|isolate| lookup.step(&mut isolate.engine, Event::Start, now_ms()))?;
+    let begun = call.begun.and_then(|number| isolate::with(|isolate| isolate.begun.take(number))?);
+    let (mut lookup, step) = match begun.map(|one| (one.lookup, one.step)) {
+        Some((lookup, Some(step))) => (lookup, step),
+        // Of one that still waits for KV, `entry.js` has nothing to go on with: it begins anew.
+        Some((_, None)) | None => {
+            let mut lookup = lookup;
+            let step = isolate::with(|isolate| lookup.step(&mut isolate.engine, Event::Start, now_ms()))?;
+            (lookup, step)
+        }
+    };
     let step = match step {
         Step::Answer(answer) => return Some(Outcome::new(*answer, None)),
         other => other,

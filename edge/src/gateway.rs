@@ -36,7 +36,12 @@ pub const FIELDS_OF_SHARED: [&str; 7] = [
     "x-request-id",
 ];
 
-pub async fn handle(request: web_sys::Request, env: Env, context: Context) -> Result<web_sys::Response, JsValue> {
+pub async fn handle(
+    request: web_sys::Request,
+    env: Env,
+    context: Context,
+    begun: Option<u32>,
+) -> Result<web_sys::Response, JsValue> {
     let settings = match isolate::start(&env) {
         Ok(settings) => settings,
         Err(error) => {
@@ -50,9 +55,10 @@ pub async fn handle(request: web_sys::Request, env: Env, context: Context) -> Re
         }
     };
     let location = journal_client::location(&request, settings.location.as_deref());
-    let began_ms = isolate::now_ms();
+    let before = begun.and_then(|number| isolate::with(|isolate| isolate.begun.began_ms(number))?);
+    let began_ms = before.unwrap_or_else(isolate::now_ms);
     let trace = access::context(&request);
-    let call = Call { request, env, context: Rc::new(context), settings, location: location.into(), trace };
+    let call = Call { request, env, context: Rc::new(context), settings, location: location.into(), trace, begun };
     let url = call.request.url();
     let target = route::target_of(&url);
     let answer = respond(&call, target).await?;
@@ -65,7 +71,10 @@ pub async fn respond(call: &Call, target: &str) -> Result<web_sys::Response, JsV
     if call.settings.mode == Mode::Proxy {
         return dispatch(call, target).await;
     }
-    if let Some(refusal) = limits::refusal(call, target).await {
+    // What was begun before has been counted.
+    if call.begun.is_none()
+        && let Some(refusal) = limits::refusal(call, target).await
+    {
         return refusal;
     }
     let path = target.split('?').next().unwrap_or(target);

@@ -1,11 +1,13 @@
 //! What an isolate keeps between requests: plain data behind one cell, borrowed for the length of a closure only.
 //!
 //! A closure here must not await and must not call back into JavaScript code that could re-enter the Worker.
-use crate::hits::Ready;
+use crate::hits::{Begun, Ready};
 use crate::identity::Identities;
 use crate::settings::Settings;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use surrogate_cache::hits::State;
 use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::{Engine, Phase, Reason};
 use worker::Env;
@@ -50,6 +52,10 @@ pub struct Isolate {
     pub answers: [u64; Phase::ALL.len()],
     /// Hits that took the short way (`hits`).
     pub ready_hits: u64,
+    /// The state JavaScript was told of last.
+    told: State,
+    /// Lookups that `entry.js` reads KV for.
+    pub begun: Begun,
     /// How the answer counted last came to be: whoever sends it takes it from here, in the same turn.
     pub last: Option<CacheStatus>,
     pub purges_refused: u64,
@@ -58,6 +64,24 @@ pub struct Isolate {
     /// Times the journal was asked, and times what it told a neighbour was enough.
     pub syncs_itself: u64,
     pub syncs_neighbour: u64,
+}
+
+/// What JavaScript reads of the isolate without a call: how often what hits hang on has changed; of the hit told last, for
+/// how many milliseconds it may be answered again; the number of the lookup begun last.
+static TOLD: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
+
+/// Where that lies in the Wasm's memory.
+pub fn told_at() -> u32 {
+    // Addresses have 32 bits there.
+    u32::try_from(std::ptr::from_ref(&TOLD).addr()).unwrap_or(0)
+}
+
+pub fn tell_holds(ms: u64) {
+    TOLD[1].store(u32::try_from(ms).unwrap_or(u32::MAX), Relaxed);
+}
+
+pub fn tell_begun(number: u32) {
+    TOLD[2].store(number, Relaxed);
 }
 
 thread_local! {
@@ -83,6 +107,8 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
         let engine = Engine::new(settings.engine.clone());
         *slot = Some(Isolate {
             settings: Rc::clone(&settings),
+            told: engine.state(),
+            begun: Begun::default(),
             engine,
             identities: Identities::default(),
             answers: [0; Phase::ALL.len()],
@@ -99,7 +125,13 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
 
 /// Runs `work` on the isolate; `None` before [`start`].
 pub fn with<T>(work: impl FnOnce(&mut Isolate) -> T) -> Option<T> {
-    ISOLATE.with(|cell| cell.try_borrow_mut().ok()?.as_mut().map(work))
+    ISOLATE.with(|cell| {
+        let mut slot = cell.try_borrow_mut().ok()?;
+        let isolate = slot.as_mut()?;
+        let done = work(isolate);
+        isolate.tell_changes();
+        Some(done)
+    })
 }
 
 /// Counts an answer.
@@ -109,15 +141,25 @@ pub fn count(status: &CacheStatus) {
         if status.stored == Some(Err(Reason::BadSurrogate)) {
             isolate.bad_surrogates = isolate.bad_surrogates.saturating_add(1);
         }
-        isolate.count_phase(status.phase);
+        isolate.count_phases(status.phase, 1);
     });
 }
 
 impl Isolate {
-    pub fn count_phase(&mut self, phase: Phase) {
+    /// Whatever has changed what hits hang on, it has come by here: nothing else lets anybody at the engine.
+    #[inline(never)]
+    fn tell_changes(&mut self) {
+        let state = self.engine.state();
+        if self.told != state {
+            self.told = state;
+            TOLD[0].fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn count_phases(&mut self, phase: Phase, times: u64) {
         let index = Phase::ALL.iter().position(|one| *one == phase);
         if let Some(counter) = index.and_then(|index| self.answers.get_mut(index)) {
-            *counter = counter.saturating_add(1);
+            *counter = counter.saturating_add(times);
         }
     }
 }

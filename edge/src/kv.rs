@@ -22,7 +22,7 @@ extern "C" {
     fn remove(this: &KvNamespace, key: &str) -> Result<Promise, JsValue>;
 }
 
-/// How long a read may take before it counts as a miss.
+/// How long a read may take before it counts as a miss. `entry.js` has the same.
 const READ_MS: u64 = 1_000;
 /// The platform's shortest expirationTtl.
 const TTL_S_MIN: u64 = 60;
@@ -34,8 +34,12 @@ fn namespace(env: &Env) -> Option<KvNamespace> {
 pub async fn read(env: &Env, key: &str, rules: Rules) -> Option<Entry<Body>> {
     let promise = namespace(env)?.get(&kv_key(key), "arrayBuffer").ok()?;
     let value = crate::js::within(promise, READ_MS).await.ok()?;
-    let buffer: ArrayBuffer = value.dyn_into().ok()?;
-    entry_bytes::decode(&Uint8Array::new(&buffer), rules)
+    decode(&value.dyn_into().ok()?, rules)
+}
+
+/// What KV had.
+pub fn decode(buffer: &ArrayBuffer, rules: Rules) -> Option<Entry<Body>> {
+    entry_bytes::decode(&Uint8Array::new(buffer), rules)
 }
 
 /// Writes an entry unless what was read there is newer. A write that KV refuses (more than one a second) is let be:

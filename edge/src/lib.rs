@@ -45,13 +45,15 @@ mod warm;
 use wasm_bindgen::prelude::*;
 use worker::{Context, Env};
 
-/// Called by `entry.js` for each request that `hits` has no ready answer for. Plain `wasm-bindgen` instead of the crate's
+/// Called by `entry.js` for each request that `hits` has no ready answer for, with the number of the lookup it has begun for
+/// it, if any. Plain `wasm-bindgen` instead of the crate's
 /// `event` macro, whose error page alone brings its whole request and response types along.
 #[wasm_bindgen]
 pub async fn fetch(
     request: web_sys::Request,
     env: Env,
     context: worker::worker_sys::Context,
+    begun: Option<u32>,
 ) -> Result<web_sys::Response, JsValue> {
-    gateway::handle(request, env, Context::new(context)).await
+    gateway::handle(request, env, Context::new(context), begun).await
 }

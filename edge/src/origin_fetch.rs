@@ -5,6 +5,7 @@ use crate::settings::{Mode, Settings};
 use crate::{access, js, upstream};
 use gateway_rules::services::Index;
 use gateway_rules::trace::Context;
+use kv_schemas::header::{PREFETCH, SEC_PURPOSE};
 use surrogate_cache::Fields;
 use surrogate_cache::conditional::CONDITIONAL;
 use surrogate_cache::lookup::Fetch;
@@ -30,6 +31,12 @@ impl OriginRequest {
         let base = services.get(service).map_or("", |service| service.url.as_str());
         let trace = (call.settings.mode == Mode::Gateway).then_some(call.trace);
         Self { url: format!("{base}{target}"), is_head, fields, service, trace }
+    }
+
+    /// No viewer asks for it: origin must not take it for a document in use.
+    pub fn ahead(mut self) -> Self {
+        self.fields.push(SEC_PURPOSE, PREFETCH);
+        self
     }
 }
 

@@ -103,7 +103,7 @@ fn want(call: &Call, document: &WarmDocument) -> Option<Wanted> {
     };
     let about = viewer::about(depends, &dimensions);
     let fields = viewer::fields_of(&about).collect();
-    Some(Wanted { key: key_about(&about, &target), origin: OriginRequest::of(call, &target, false, fields) })
+    Some(Wanted { key: key_about(&about, &target), origin: OriginRequest::of(call, &target, false, fields).ahead() })
 }
 
 async fn warm(call: &Call, wanted: &Wanted, min_as_of: &AsOf) -> (Outcome, u16) {

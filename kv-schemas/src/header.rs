@@ -14,6 +14,9 @@ pub const SURROGATE_CONTROL: &str = "surrogate-control";
 pub const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
 /// RFC 9211: how this answer was made.
 pub const CACHE_STATUS: &str = "cache-status";
+/// Fetch standard, section "Sec-Purpose": the edge asks ahead of viewers.
+pub const SEC_PURPOSE: &str = "sec-purpose";
+pub const PREFETCH: &str = "prefetch";
 
 /// Content type of RFC 9457 errors.
 pub const PROBLEM_JSON: &str = "application/problem+json";

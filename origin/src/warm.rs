@@ -2,7 +2,8 @@
 //! that the first viewer after an edit gets a hit. Nothing is pushed: the edge is told what to look up, and how new it
 //! must be.
 //!
-//! What viewers ask for is known here without asking anybody: an edge comes back for a document that is in use. Of each
+//! What viewers ask for is known here without asking anybody: an edge comes back for a document that is in use, and says
+//! when it does so ahead of viewers, which is no sign of use. Of each
 //! document the least time between two warmings is [`AGAIN_MS`], since KV takes one write a second of a key; what came
 //! earlier waits for its turn.
 use crate::error::StoreError;
@@ -15,7 +16,7 @@ use kv_schemas::warm::{DOCUMENTS_MAX, Outcome, WarmAnswer, WarmDocument, WarmReq
 use kv_schemas::{AsOf, Seq};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Documents that are remembered.
@@ -23,6 +24,9 @@ const REMEMBERED_MAX: usize = 20_000;
 /// Who was asked for last before this is forgotten first, and is not warmed.
 const IN_USE_MS: u64 = 15 * 60 * 1_000;
 const AGAIN_MS: u64 = 1_000;
+/// What comes back in a second of the documents a purge may have warmed: with one edit after another only what is wanted most
+/// is, and neither this service nor KV, whose writes are paid for, has more to do than so.
+const BACK_PER_S: f64 = 2.0;
 /// How often it is looked whether the edge has more purges.
 const LOOK: Duration = Duration::from_millis(100);
 const PURGES: u32 = 256;
@@ -114,6 +118,13 @@ impl InUse {
         }
     }
 
+    /// It may have other keys now; that nobody asked for it stays as it is.
+    pub fn fetched_ahead(&self, key: &str, keys: Vec<KeyHash>) {
+        if let Some(known) = self.known().get_mut(key) {
+            known.keys = keys;
+        }
+    }
+
     /// These keys were purged; `None`: all were.
     fn purged(&self, keys: Option<&HashSet<KeyHash>>) {
         for known in self.known().values_mut() {
@@ -150,10 +161,34 @@ pub struct Warmer {
     in_use: Arc<InUse>,
     client: reqwest::Client,
     edges: Vec<String>,
-    /// Documents of one purge at the most.
-    count_max: usize,
+    budget: Budget,
     /// The youngest purge that was seen through.
     seen: Option<AsOf>,
+}
+
+/// How many documents may be warmed now.
+struct Budget {
+    left: f64,
+    max: f64,
+    since: Instant,
+}
+
+impl Budget {
+    fn new(max: usize) -> Self {
+        let max = max as f64;
+        Self { left: max, max, since: Instant::now() }
+    }
+
+    fn left(&mut self, now: Instant) -> usize {
+        let passed = now.saturating_duration_since(self.since).as_secs_f64();
+        self.left = (self.left + passed * BACK_PER_S).min(self.max);
+        self.since = now;
+        self.left as usize
+    }
+
+    fn spend(&mut self, count: usize) {
+        self.left -= count as f64;
+    }
 }
 
 impl Warmer {
@@ -167,7 +202,7 @@ impl Warmer {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build()?;
         let edges = edges.iter().map(|url| url.trim_end_matches('/').to_string()).collect();
-        Ok(Self { store, keys, in_use, client, edges, count_max, seen: None })
+        Ok(Self { store, keys, in_use, client, edges, budget: Budget::new(count_max), seen: None })
     }
 
     /// Runs until `stop` turns true.
@@ -201,7 +236,8 @@ impl Warmer {
         }
         drop(snapshot);
         let Some(min_as_of) = self.seen.clone() else { return Ok(()) };
-        let due = self.in_use.due(crate::now_ms(), self.count_max);
+        let due = self.in_use.due(crate::now_ms(), self.budget.left(Instant::now()));
+        self.budget.spend(due.len());
         let mut failed = None;
         for documents in due.chunks(DOCUMENTS_MAX) {
             let request = WarmRequest { min_as_of: min_as_of.clone(), documents: documents.to_vec() };
@@ -243,6 +279,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_purge_may_warm_all_at_once_and_many_only_what_comes_back() {
+        let mut budget = Budget::new(50);
+        let at = |s: f64| budget.since + Duration::from_secs_f64(s);
+        let [now, soon, later] = [at(0.0), at(3.0), at(3_600.0)];
+        assert_eq!(budget.left(now), 50);
+        budget.spend(50);
+        assert_eq!(budget.left(now), 0);
+        assert_eq!(budget.left(soon), 6);
+        assert_eq!(budget.left(later), 50);
+    }
+
+    #[test]
     fn what_is_wanted_most_is_warmed_first_and_nothing_twice_within_a_second() {
         let in_use = InUse::default();
         let viewer = Dimensions::default();
@@ -260,6 +308,15 @@ mod tests {
         assert_eq!(targets(in_use.due(now_ms, 10)), "/c");
         assert_eq!(targets(in_use.due(now_ms + AGAIN_MS, 1)), "/b", "its turn; the other is left to its viewers");
         assert_eq!(targets(in_use.due(now_ms + 3 * AGAIN_MS, 10)), "");
+        for target in ["/a", "/d"] {
+            in_use.fetched_ahead(target, vec![4]);
+        }
+        in_use.purged(Some(&HashSet::from([4])));
+        assert_eq!(
+            targets(in_use.due(now_ms + 6 * AGAIN_MS, 10)),
+            "/a",
+            "by its new key; the other is in nobody's use"
+        );
         in_use.purged(None);
         assert_eq!(targets(in_use.due(now_ms + IN_USE_MS + 10_000, 10)), "", "nobody asks for them any more");
     }

@@ -15,7 +15,9 @@ const MARKS: [(&str, u64); 4] = [("G", 0), ("PG-13", 13), ("R", 16), ("NC-17", 1
 const GENRES: [&str; 4] = ["Crime", "Drama", "War", "Comedy"];
 const WORDS: [&str; 6] = ["Heat", "Ronin", "Night", "Dark", "River", "Stone"];
 const PEOPLE: [&str; 5] = ["ann", "bob", "cem", "dia", "eva"];
-const TITLES: usize = 10;
+/// About as many titles begin so as a search finds before it tries other words than those typed.
+const SAGA: [&str; 5] = ["Saga", "Saga", "Saga", "Saga", "Song"];
+const TITLES: usize = 20;
 
 /// Region, locale, maturity, plan.
 const VIEWERS: [[&str; 4]; 4] =
@@ -85,6 +87,9 @@ impl World {
                 "/v1/catalog?year=1995",
                 "/v1/catalog?kind=series",
                 "/v1/search?q=ann",
+                "/v1/search?q=saga",
+                "/v1/search?q=saga&limit=3",
+                "/v1/search?q=heat%20sag",
             ]
             .map(String::from),
         );
@@ -135,7 +140,7 @@ impl World {
 
     /// Some field of a title, with some value.
     fn field(&mut self) -> Value {
-        let name = format!("{} {}", self.any(&WORDS), self.any(&WORDS));
+        let name = format!("{} {} {}", self.any(&SAGA), self.any(&WORDS), self.any(&WORDS));
         match self.rng.u32(0..15) {
             0 => json!({"name": name}),
             1 => json!({"synopsis": name}),
@@ -158,8 +163,7 @@ impl World {
     }
 
     async fn write_title(&mut self, n: usize) {
-        let mut value =
-            json!({"name": format!("{} {n}", self.any(&WORDS)), "kind": if n < 3 { "series" } else { "film" }});
+        let mut value = json!({"name": format!("{} {} {n}", self.any(&SAGA), self.any(&WORDS)), "kind": if n < 3 { "series" } else { "film" }});
         for _ in 0..5 {
             let field = self.field();
             origin::catalog::validate::merge_patch(&mut value, &field);

@@ -141,7 +141,7 @@ async fn a_title_appears_and_goes_at_its_time_each_with_its_purge() {
         [(PurgeMode::Soft, Some("appears"), Some("schedule")), (PurgeMode::Hard, Some("goes"), Some("schedule"))]
     );
     let keys = |purge: &kv_schemas::Purge| purge.keys.iter().map(|key| key.to_string()).collect::<Vec<_>>().join(" ");
-    assert_eq!(keys(&purges[0]), "card:heat catalog crowd:d4 genre:crime genres search title:heat unseen:heat");
+    assert_eq!(keys(&purges[0]), "card:heat catalog crowd:d4 genre:crime genres search-far search:hea title:heat unseen:heat");
     stop.send(true).unwrap();
     schedule.await.unwrap();
 }

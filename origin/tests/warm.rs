@@ -43,6 +43,11 @@ async fn what_a_purge_touched_is_warmed_once_the_edge_has_the_purge() {
         let shown = service.ask("GET", &format!("/v1/titles/{id}"), "", &viewer).await;
         assert_eq!(shown.status(), StatusCode::OK);
     }
+    // What an edge fetches ahead of viewers is in nobody's use.
+    for region in ["DE", "FR"] {
+        let ahead = [("viewer-region", region), ("viewer-locale", "en"), ("sec-purpose", "prefetch")];
+        assert_eq!(service.ask("GET", "/v1/titles/heat", "", &ahead).await.status(), StatusCode::OK);
+    }
     let in_use = service.app.in_use.clone().unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let warmer = Warmer::new(service.app.store.clone(), service.app.keys.clone(), in_use, &[url], 100).unwrap();

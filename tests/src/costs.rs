@@ -1,8 +1,9 @@
 //! What the gateway's own work costs a hit: the access log and the count of reads, beside a gateway without either, in
 //! rounds that take turns.
-use crate::hits::wrk;
+use crate::pump::{self, Load};
 use crate::stack::{Shape, Stack};
 use serde::Serialize;
+use std::time::Duration;
 
 #[derive(Debug, Serialize)]
 pub struct Row {
@@ -21,7 +22,9 @@ const KINDS: [(&str, &str, &str); 5] = [
     ("reads counted", "off", "reads=1000000/1"),
 ];
 
-pub async fn run(rounds: usize, seconds: u64) -> Result<Vec<Row>, String> {
+const TURN: Duration = Duration::from_millis(300);
+
+pub async fn run(rounds: usize) -> Result<Vec<Row>, String> {
     let mut stacks = Vec::new();
     for (name, log, limits) in KINDS {
         let vars = [("ACCESS_LOG", log), ("LIMITS", limits)].map(|(name, value)| (name.to_string(), value.to_string()));
@@ -30,10 +33,13 @@ pub async fn run(rounds: usize, seconds: u64) -> Result<Vec<Row>, String> {
         stack.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
         stacks.push((name, stack, Vec::new()));
     }
-    let headers = ["Accept-Encoding: gzip".to_string(), "CF-Connecting-IP: 192.0.2.1".to_string()];
+    let fields = ["Accept-Encoding: gzip".to_string(), "CF-Connecting-IP: 192.0.2.1".to_string()];
     for _ in 0..rounds {
-        for (name, stack, rates) in &mut stacks {
-            rates.push(wrk(name, &stack.url("/v1/home"), &headers, seconds)?);
+        for (_, stack, rates) in &mut stacks {
+            let load = Load { fields: fields.to_vec(), ..Load::new(&stack.url("/v1/home")) };
+            let process = stack.fleet.edge_id(0);
+            let stint = tokio::task::spawn_blocking(move || pump::stint(&load, 0..usize::MAX, TURN, process)).await;
+            rates.push(stint.map_err(|error| error.to_string())??.requests_per_s);
         }
     }
     let median = |mut rates: Vec<f64>| {

@@ -1,75 +1,158 @@
 //! What an answer costs, side by side with Workers written by hand and with the caches people run: the server on one
-//! processor, the load on the other, in rounds that take turns, so that a machine whose speed drifts wrongs nobody. Ratios
-//! are taken within each round; they hold, absolute figures do not. The peers' set-up is in `tests/peers`.
+//! processor, the load on the other. Short stints take turns, in another order each round, and ratios are taken within a
+//! round, so that a machine whose speed drifts wrongs nobody; how sure a ratio is stands beside it. Absolute figures do not
+//! hold. The peers' set-up is in `tests/peers`.
 use crate::api::{Api, SHARED};
-use crate::free_port;
-use crate::hits_peers::{Peer, start_peers};
+use crate::hits_peers::{Peers, start_peers};
+use crate::pump::{self, Load, Stint};
 use crate::stack::Proxy;
 use serde::Serialize;
-use std::io::Write as _;
-use std::process::Command;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// How often each row takes its turn.
+    #[arg(long, default_value_t = 12)]
+    pub rounds: usize,
+    /// Milliseconds of each turn of a row.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(50..=10_000))]
+    pub millis: u64,
+    /// How often the two of each wanted ratio take turns, with nobody else between them.
+    #[arg(long, default_value_t = 200)]
+    pub turns: usize,
+    /// Only rows whose names contain one of these, with a semicolon between them.
+    #[arg(long, value_delimiter = ';')]
+    pub rows: Vec<String>,
+}
 
 /// One thing that is measured.
 pub struct Target {
     pub name: &'static str,
-    pub url: String,
-    pub headers: Vec<String>,
-    /// Each request is for another page, of which none is asked for twice: so many in a round.
+    /// What it is, in a few words, and the file that says all of it.
+    pub setup: &'static str,
+    pub load: Load,
+    /// Whose processor time is taken.
+    pub process: u32,
+    /// Each request is for another page, of which none is asked for twice: from this one on they are new.
     pub pages: Option<usize>,
-    rates: Vec<f64>,
+    /// By round; nothing in rounds it sits out.
+    stints: Vec<Option<Stint>>,
 }
 
 impl Target {
-    pub fn new(name: &'static str, url: impl Into<String>) -> Self {
-        Self { name, url: url.into(), headers: Vec::new(), pages: None, rates: Vec::new() }
+    pub fn new(name: &'static str, setup: &'static str, url: impl AsRef<str>, process: u32) -> Self {
+        Self { name, setup, load: Load::new(url.as_ref()), process, pages: None, stints: Vec::new() }
     }
 
-    fn with(mut self, header: &str) -> Self {
-        self.headers.push(header.into());
+    pub fn with(mut self, field: &str) -> Self {
+        self.load.fields.push(field.into());
         self
     }
 
-    fn of_pages(mut self, pages: usize) -> Self {
-        self.pages = Some(pages);
+    pub fn of_pages(mut self) -> Self {
+        (self.pages, self.load.numbered) = (Some(0), true);
         self
+    }
+
+    /// The numbers for a turn, at most so many.
+    fn numbers(&mut self, most: usize) -> std::ops::Range<usize> {
+        match &mut self.pages {
+            Some(next) => {
+                let first = *next;
+                *next += most;
+                first..*next
+            }
+            None => 0..usize::MAX,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.load.authority, self.load.target)
+    }
+
+    async fn ask(&self) -> crate::http::Got {
+        let request = crate::http::ask(reqwest::Method::GET, self.url());
+        let fields = self.load.fields.iter().filter_map(|field| field.split_once(": "));
+        crate::http::send(fields.fold(request, |request, (name, value)| request.header(name, value))).await
+    }
+}
+
+/// A median over the rounds, and where it lies with a probability of 95 % (bootstrap over the rounds).
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Ratio {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Ratio {
+    fn of(ratios: &[f64]) -> Self {
+        if ratios.is_empty() {
+            return Self::default();
+        }
+        let mut random = fastrand::Rng::with_seed(1);
+        let again = |_| median((0..ratios.len()).map(|_| ratios[random.usize(..ratios.len())]).collect());
+        let mut medians: Vec<f64> = (0..2_000).map(again).collect();
+        medians.sort_by(f64::total_cmp);
+        Self { median: median(ratios.to_vec()), low: medians[49], high: medians[1_949] }
+    }
+}
+
+impl std::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} [{:.2}, {:.2}]", self.median, self.low, self.high)
     }
 }
 
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub name: &'static str,
-    /// Median over the rounds.
+    pub setup: &'static str,
+    /// Medians over the rounds.
     pub requests_per_s: f64,
-    /// Medians of the ratios within each round.
-    pub to_js_empty: f64,
-    pub to_js_memory: f64,
-    pub to_js_kv: f64,
+    pub cpu_us: f64,
+    /// Of requests a second, within each round.
+    pub to_js_empty: Ratio,
+    pub to_js_memory: Ratio,
+    pub to_js_kv: Ratio,
 }
 
 /// A ratio that is wanted, and what it was.
 #[derive(Debug, Serialize)]
 pub struct Wanted {
     pub what: &'static str,
-    pub ratio: f64,
+    /// Of requests a second, while the two took turns with nobody else between them.
+    pub ratio: Ratio,
     pub at_least: f64,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Report {
+    pub rounds: usize,
+    pub millis: u64,
+    pub turns: usize,
     pub rows: Vec<Row>,
     pub wanted: Vec<Wanted>,
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{:<24}{:>12}{:>10}{:>10}{:>10}", "", "requests/s", "js empty", "js memory", "js kv")?;
+        let (name, rate, cpu) = ("", "requests/s", "cpu µs");
+        writeln!(f, "{name:<26}{rate:>10}{cpu:>8}{:>20}{:>20}{:>20}", "to js empty", "to js memory", "to js kv")?;
         for row in &self.rows {
-            let (empty, memory, kv) = (row.to_js_empty, row.to_js_memory, row.to_js_kv);
-            writeln!(f, "{:<24}{:>12.0}{empty:>10.2}{memory:>10.2}{kv:>10.2}", row.name, row.requests_per_s)?;
+            let ratios = [row.to_js_empty, row.to_js_memory, row.to_js_kv].map(|ratio| ratio.to_string());
+            write!(f, "{:<26}{:>10.0}{:>8.1}", row.name, row.requests_per_s, row.cpu_us)?;
+            writeln!(f, "{:>20}{:>20}{:>20}", ratios[0], ratios[1], ratios[2])?;
         }
+        writeln!(f, "medians of {} rounds; in brackets where they lie with 95 %", self.rounds)?;
+        writeln!(f, "two alone, in {} turns of {} ms each:", self.turns, DUEL_TURN.as_millis())?;
         for Wanted { what, ratio, at_least } in &self.wanted {
-            let word = if ratio >= at_least { "reached" } else { "NOT reached" };
-            writeln!(f, "{what}: {ratio:.2}, wanted {at_least:.2}: {word}")?;
+            let word = if ratio.median >= *at_least { "reached" } else { "NOT reached" };
+            writeln!(f, "{what}: {ratio}, wanted {at_least:.2}: {word}")?;
+        }
+        for row in &self.rows {
+            writeln!(f, "{}: {}", row.name, row.setup)?;
         }
         Ok(())
     }
@@ -78,8 +161,29 @@ impl std::fmt::Display for Report {
 const EMPTY: &str = "js empty";
 const MEMORY: &str = "js memory";
 const KV: &str = "js kv";
-/// Pages that are asked for once: in a round, and in all.
-const PAGES_IN_A_ROUND: usize = 4_000;
+/// Pages that are asked for once each, in a turn of a row; what has to be prepared for them is much, so not each round has
+/// such turns.
+const PAGES: usize = 700;
+const PAGES_EVERY: usize = 4;
+/// Asked for before anything is measured: the runtime compiles what is used much once more, and better.
+const WARM_UP_PAGES: usize = 2_000;
+const WARM_UP: Duration = Duration::from_millis(1_000);
+/// While two take turns alone.
+const DUEL_PAGES: usize = 6_000;
+const DUEL_TURN: Duration = Duration::from_millis(25);
+/// What is wanted of whom beside whom: requests a second, as a ratio.
+const WANTED: [(&str, &str, &str, f64); 8] = [
+    ("memory hit to js memory", "edge memory, 20 keys", MEMORY, 0.95),
+    ("memory hit to js memory, same fields", "edge memory, 20 keys", "js memory, same fields", 0.95),
+    ("304 to js memory, 304", "edge memory, 304", "js memory, 304", 0.95),
+    ("logged hit to js memory, fields + log", "edge memory, with a log", "js memory, fields + log", 0.95),
+    ("memory hit to js kv", "edge memory, 20 keys", KV, 2.0),
+    ("100 keys to 1 key", "edge memory, 100 keys", "edge memory, 1 key", 1.0 / 1.05),
+    ("a viewer's hit to a stranger's", "edge memory, a viewer", "edge memory, 20 keys", 1.0 / 1.3),
+    ("kv hit to js kv", "edge kv", "js kv, pages", 1.0),
+];
+/// Purges that everybody's knowledge begins with.
+const PURGES: usize = 1_000;
 
 /// 9.8 kB of JSON, as a home page has.
 fn page() -> String {
@@ -88,63 +192,16 @@ fn page() -> String {
     serde_json::json!({"items": items}).to_string()
 }
 
-fn load(target: &Target, round: usize, seconds: u64) -> Result<f64, String> {
-    let mut script = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-    let mut more: Vec<std::ffi::OsString> = Vec::new();
-    if let Some(pages) = target.pages {
-        let first = round * pages;
-        let path = target.url.splitn(4, '/').nth(3).unwrap_or_default();
-        let lua = format!(
-            "local n = {first}\nrequest = function()\n  n = n + 1\n  return wrk.format(nil, \"/{path}\" .. n)\nend\n"
-        );
-        script.write_all(lua.as_bytes()).map_err(|error| error.to_string())?;
-        more.extend(["-s".into(), script.path().into()]);
-    }
-    let (done, rate) = run_wrk(target.name, &target.url, &target.headers, &more, seconds)?;
-    if let Some(pages) = target.pages.filter(|pages| done > *pages) {
-        return Err(format!("{}: {done} requests, and only {pages} pages were prepared for a round", target.name));
-    }
-    Ok(rate)
-}
-
-/// `wrk` for some seconds on processor 1; requests a second.
-pub(crate) fn wrk(name: &str, url: &str, headers: &[String], seconds: u64) -> Result<f64, String> {
-    run_wrk(name, url, headers, &[], seconds).map(|(_, rate)| rate)
-}
-
-/// How many requests were answered, and how many a second.
-fn run_wrk(
-    name: &str,
-    url: &str,
-    headers: &[String],
-    more: &[std::ffi::OsString],
-    seconds: u64,
-) -> Result<(usize, f64), String> {
-    let mut wrk = Command::new("taskset");
-    wrk.args(["-c", "1", "wrk", "-t1", "-c32", &format!("-d{seconds}s")]).args(more);
-    for header in headers {
-        wrk.args(["-H", header]);
-    }
-    let output = wrk.arg(url).output().map_err(|error| format!("taskset and wrk are needed: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if text.contains("Non-2xx") || text.contains("Socket errors") || !output.status.success() {
-        return Err(format!("{name}: {text}{}", String::from_utf8_lossy(&output.stderr)));
-    }
-    let done = text.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
-    let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok());
-    done.zip(rate).ok_or_else(|| format!("wrk said no rate: {text}"))
-}
-
 /// Asks for pages once each, some at a time.
 async fn ask_for_all(url: &str, pages: usize) {
-    let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let askers = (0..32).map(|_| {
         let (next, url) = (std::sync::Arc::clone(&next), url.to_string());
         tokio::spawn(async move {
             let client = crate::http::client();
             loop {
                 let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if n > pages {
+                if n >= pages {
                     return;
                 }
                 if let Ok(answer) = client.get(format!("{url}{n}")).send().await {
@@ -158,124 +215,212 @@ async fn ask_for_all(url: &str, pages: usize) {
     }
 }
 
-/// Measures for `rounds` rounds of `seconds` for each.
-pub async fn run(rounds: usize, seconds: u64) -> Result<Report, String> {
+/// The gateway of the API, with pages of 1, 20 and 100 keys.
+async fn gateway(log: &str, limits: &str) -> Result<Api, String> {
+    let api = Api::of(1, &[("LEASE_MS", "1000"), ("ACCESS_LOG", log), ("LIMITS", limits)]).await;
+    api.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
+    api.purge_each((0..PURGES).map(|n| format!("purged-{n}"))).await;
+    let policy: Vec<_> = SHARED.into_iter().chain([("etag", "\"a-page\"")]).collect();
+    for keys in [1, 20, 100] {
+        let list = (0..keys).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ");
+        api.answer(&format!("/v1/titles/keys-{keys}"), &policy, &list, &page());
+    }
+    Ok(api)
+}
+
+/// Field names of an answer, without those the runtime adds by itself.
+async fn field_names(target: &Target) -> BTreeSet<String> {
+    let names = target.ask().await.headers.into_iter().map(|(name, _)| name);
+    names.filter(|name| name != "date" && name != "transfer-encoding").collect()
+}
+
+/// Measures.
+pub async fn run(options: &Options) -> Result<Report, String> {
     // Three locations: one that is warm, one whose second isolate finds what the first has left in their cache, and one
     // that finds its pages in KV.
     let proxy = Proxy::with_isolates(&[1, 2, 1]).await;
-    let body = page();
-    let fields = |keys: usize| {
-        let list = (0..keys).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ");
-        [
-            ("content-type", "application/json".to_string()),
-            ("cache-control", "max-age=3600".to_string()),
-            ("etag", "\"a-page\"".to_string()),
-            ("surrogate-key", list),
-        ]
-    };
-    let scripted = |path: &str, keys: usize| {
-        let fields = fields(keys);
-        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        proxy.upstream.answer(path, &fields, &body);
-    };
-    // Viewers meet the gateway of the API; other tiers are reached more easily through a proxy for any origin. No peer but
-    // one writes a log; what it costs stands in rows of their own.
-    let gateway = Api::of(1, &[("LEASE_MS", "1000"), ("ACCESS_LOG", "off")]).await;
-    let logging = Api::of(1, &[("LEASE_MS", "1000"), ("ACCESS_LOG", "all")]).await;
-    for api in [&gateway, &logging] {
-        api.fleet.pin_edge(0, 0).map_err(|error| error.to_string())?;
-    }
-    let policy: Vec<_> = SHARED.into_iter().chain([("etag", "\"a-page\"")]).collect();
-    for keys in [1, 20, 100] {
-        scripted(&format!("/keys-{keys}"), keys);
-        let list = (0..keys).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ");
-        for api in [&gateway, &logging] {
-            api.answer(&format!("/v1/titles/keys-{keys}"), &policy, &list, &body);
-        }
-    }
-    let bearer = format!("authorization: Bearer {}", gateway.token("ada"));
-    // What the peers are asked for until they answer.
-    scripted("/", 20);
-    scripted("/page", 20);
-    scripted("/miss", 20);
-    let (mut targets, peers): (Vec<Target>, Vec<Peer>) = start_peers(&proxy, free_port)?;
-    let edge =
-        |location: usize, isolate: usize, path: &str| format!("{}{path}", proxy.fleet.isolate_url(location, isolate));
     for location in 0..3 {
         proxy.fleet.pin_edge(location, 0).map_err(|error| error.to_string())?;
     }
+    let fields = [
+        ("content-type", "application/json"),
+        ("cache-control", "max-age=3600"),
+        ("etag", "\"a-page\""),
+        ("surrogate-key", &(0..20).map(|n| format!("key-{n}")).collect::<Vec<_>>().join(" ")),
+    ];
+    for path in ["/", "/keys-20", "/page", "/miss"] {
+        proxy.upstream.answer(path, &fields, &page());
+    }
+    // Viewers meet the gateway of the API; other tiers are reached more easily through a proxy for any origin.
+    let quiet = gateway("off", "").await?;
+    let logging = gateway("all", "").await?;
+    // As `wrangler.toml` has it, but for a number of reads that the load would use up at once.
+    let deployed = gateway("all", "reads=1000000/1").await?;
+    let bearer = format!("authorization: Bearer {}", quiet.token("ada"));
+    let of = |api: &Api, name, setup, path: &str| Target::new(name, setup, api.url(path), api.fleet.edge_id(0));
+    let edge = |name, setup, (location, isolate), path: &str| {
+        let url = format!("{}{path}", proxy.fleet.isolate_url(location, isolate));
+        Target::new(name, setup, url, proxy.fleet.edge_id(location))
+    };
+    let (k1, k20, k100) = ("/v1/titles/keys-1", "/v1/titles/keys-20", "/v1/titles/keys-100");
     // What is no date says nothing, and sends a request through the whole gateway.
     let long_way = "if-modified-since: never";
-    targets.extend([
-        Target::new("edge memory, 1 key", gateway.url("/v1/titles/keys-1")),
-        Target::new("edge memory, 20 keys", gateway.url("/v1/titles/keys-20")),
-        Target::new("edge memory, 100 keys", gateway.url("/v1/titles/keys-100")),
-        Target::new("edge memory, 304", gateway.url("/v1/titles/keys-20")).with("if-none-match: \"a-page\""),
-        Target::new("edge memory, a viewer", gateway.url("/v1/titles/keys-20")).with(&bearer),
-        Target::new("edge memory, fields=", gateway.url("/v1/titles/keys-20?fields=items.id")),
-        Target::new("edge memory, with a log", logging.url("/v1/titles/keys-20")),
-        Target::new("edge memory, long way", gateway.url("/v1/titles/keys-20")).with(long_way),
-        Target::new("edge memory, any origin", edge(0, 0, "/keys-20")),
-        Target::new("edge colo", edge(1, 1, "/page?n=")).of_pages(PAGES_IN_A_ROUND),
-        Target::new("edge kv", edge(2, 0, "/page?n=")).of_pages(PAGES_IN_A_ROUND),
-        Target::new("edge miss", edge(0, 0, "/miss?n=")).of_pages(10 * PAGES_IN_A_ROUND),
-    ]);
+    let not_modified = "if-none-match: \"a-page\"";
+    let no_log = "gateway, ACCESS_LOG=off";
+    let Peers { mut targets, processes } = start_peers(&proxy, &quiet, k20, not_modified).await?;
+    // What is compared stands near what it is compared with.
+    let ours = [
+        (MEMORY, of(&quiet, "edge memory, 20 keys", no_log, k20)),
+        ("edge memory, 20 keys", of(&quiet, "edge memory, 1 key", no_log, k1)),
+        ("edge memory, 1 key", of(&quiet, "edge memory, 100 keys", no_log, k100)),
+        (
+            "edge memory, 20 keys",
+            of(&quiet, "edge memory, a viewer", "gateway, with a viewer's token", k20).with(&bearer),
+        ),
+        ("js memory, 304", of(&quiet, "edge memory, 304", no_log, k20).with(not_modified)),
+        ("js memory, fields + log", of(&logging, "edge memory, with a log", "gateway, ACCESS_LOG=all", k20)),
+        (
+            "edge memory, with a log",
+            of(&deployed, "edge memory, log + limit", "gateway, ACCESS_LOG=all, reads of each client counted", k20)
+                .with("cf-connecting-ip: 192.0.2.1"),
+        ),
+        ("", of(&quiet, "edge memory, fields=", "gateway, a cut of the page", &format!("{k20}?fields=items.id"))),
+        ("", of(&quiet, "edge memory, long way", "gateway, by a lookup in place of a slot", k20).with(long_way)),
+        ("", edge("edge memory, any origin", "MODE=proxy", (0, 0), "/keys-20")),
+        (
+            "js caches.default, pages",
+            edge("edge colo", "MODE=proxy, pages only in the location's cache", (1, 1), "/page?n=").of_pages(),
+        ),
+        ("js kv, pages", edge("edge kv", "MODE=proxy, pages only in KV", (2, 0), "/page?n=").of_pages()),
+        ("", edge("edge miss", "MODE=proxy, pages nobody has", (0, 0), "/miss?n=").of_pages()),
+    ];
+    for (beside, target) in ours {
+        let place = targets.iter().position(|one| one.name == beside).map_or(targets.len(), |place| place + 1);
+        targets.insert(place, target);
+    }
+    targets.retain(|one| options.rows.is_empty() || options.rows.iter().any(|part| one.name.contains(part.as_str())));
     for one in targets.iter().filter(|one| one.pages.is_none()) {
         for _ in 0..3 {
-            let request = crate::http::ask(reqwest::Method::GET, &one.url);
-            let fields = one.headers.iter().filter_map(|header| header.split_once(": "));
-            crate::http::send(fields.fold(request, |request, (name, value)| request.header(name, value))).await;
+            one.ask().await;
         }
     }
-    println!("preparing pages for colo and KV …");
-    let pages = PAGES_IN_A_ROUND * rounds;
+    same_fields(&targets, &[("edge memory, 20 keys", MEMORY), ("edge memory, 304", "js memory, 304")]).await?;
+    same_fields(&targets, &[("edge memory, with a log", "js memory, fields + log")]).await?;
+    let pages = WARM_UP_PAGES + PAGES * options.rounds.div_ceil(PAGES_EVERY);
     // Written to KV and to this location's cache: the second isolate finds them there, the third location in KV.
-    ask_for_all(&edge(1, 0, "/page?n="), pages).await;
-    if let Some(kv) = targets.iter().find(|one| one.name == KV && one.pages.is_some()) {
-        ask_for_all(&kv.url, pages).await;
+    for (name, url) in [
+        ("edge", Some(edge("", "", (1, 0), "/page?n=").url())),
+        ("js kv, pages", None),
+        ("js caches.default, pages", None),
+    ] {
+        let is_wanted = targets.iter().any(|one| one.pages.is_some() && one.name.starts_with(name));
+        let own = || targets.iter().find(|one| one.name == name).map(Target::url);
+        // Nobody's duel is with this one.
+        let pages = if name == "js caches.default, pages" { pages } else { pages + DUEL_PAGES };
+        if let Some(url) = url.or_else(own).filter(|_| is_wanted) {
+            println!("{pages} pages for {name} …");
+            ask_for_all(&url, pages).await;
+        }
     }
-    let targets = tokio::task::spawn_blocking(move || -> Result<Vec<Target>, String> {
-        for round in 0..rounds {
-            for one in &mut targets {
-                // The pages of a round would not last longer.
-                let seconds = if one.pages.is_some() { 1 } else { seconds };
-                one.rates.push(load(one, round, seconds)?);
+    let options_ = options.clone();
+    let measured = tokio::task::spawn_blocking(move || -> Result<_, String> {
+        let mut targets = measure(targets, &options_)?;
+        let wanted = duels(&mut targets, options_.turns)?;
+        Ok((targets, wanted))
+    });
+    let (targets, wanted) = measured.await.map_err(|error| error.to_string())??;
+    drop((processes, quiet, logging, deployed, proxy));
+    Ok(report(&targets, wanted, options))
+}
+
+/// What is compared is to say the same: a peer that leaves something out would be quicker for it.
+async fn same_fields(targets: &[Target], pairs: &[(&str, &str)]) -> Result<(), String> {
+    for (ours, theirs) in pairs {
+        let of = |name: &str| targets.iter().find(|one| one.name == name);
+        let (Some(ours), Some(theirs)) = (of(ours), of(theirs)) else { continue };
+        let (said, wanted) = (field_names(theirs).await, field_names(ours).await);
+        if said != wanted {
+            return Err(format!("{} says {said:?}, {} says {wanted:?}", theirs.name, ours.name));
+        }
+    }
+    Ok(())
+}
+
+/// The rounds. Each begins at another row, and each other goes backwards.
+fn measure(mut targets: Vec<Target>, options: &Options) -> Result<Vec<Target>, String> {
+    let length = Duration::from_millis(options.millis);
+    for one in &mut targets {
+        let numbers = one.numbers(WARM_UP_PAGES);
+        pump::stint(&one.load, numbers, WARM_UP, one.process)?;
+        pump::await_calm(one.process);
+    }
+    for round in 0..options.rounds {
+        let count = targets.len();
+        for step in 0..count {
+            let step = if round % 2 == 0 { step } else { count - 1 - step };
+            let place = (step + round * 7) % count;
+            let one = &mut targets[place];
+            if one.pages.is_some() && round % PAGES_EVERY != 0 {
+                one.stints.push(None);
+                continue;
+            }
+            let numbers = one.numbers(PAGES);
+            one.stints.push(Some(pump::stint(&one.load, numbers, length, one.process)?));
+            if one.pages.is_some() {
+                pump::await_calm(one.process);
             }
         }
-        Ok(targets)
-    });
-    let targets = targets.await.map_err(|error| error.to_string())??;
-    drop((peers, gateway, logging, proxy));
-    Ok(report(&targets))
+    }
+    Ok(targets)
+}
+
+/// The wanted ratios.
+fn duels(targets: &mut [Target], turns: usize) -> Result<Vec<Wanted>, String> {
+    let mut all = Vec::new();
+    for (what, ours, theirs, at_least) in WANTED {
+        let mut of = |name: &str| {
+            let one = targets.iter_mut().find(|one| one.name == name)?;
+            let numbers = one.numbers(DUEL_PAGES);
+            Some((one.load.clone(), numbers))
+        };
+        let (Some(ours), Some(theirs)) = (of(ours), of(theirs)) else { continue };
+        // There are no more pages.
+        let turns = if ours.0.numbered { turns.min(40) } else { turns };
+        let ratios = pump::duel((&ours.0, ours.1), (&theirs.0, theirs.1), turns, DUEL_TURN)?;
+        all.push(Wanted { what, ratio: Ratio::of(&ratios), at_least });
+    }
+    Ok(all)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        0 => values.get(middle.wrapping_sub(1)..=middle).map_or(0.0, |two| two.iter().sum::<f64>() / 2.0),
+        _ => values[middle],
+    }
 }
 
-fn report(targets: &[Target]) -> Report {
-    let rates =
-        |name: &str| targets.iter().find(|one| one.name == name).map(|one| one.rates.clone()).unwrap_or_default();
-    let ratio = |ours: &[f64], theirs: &[f64]| median(ours.iter().zip(theirs).map(|(a, b)| a / b).collect());
-    let (empty, memory, kv) = (rates(EMPTY), rates(MEMORY), rates(KV));
+fn report(targets: &[Target], wanted: Vec<Wanted>, options: &Options) -> Report {
+    let of = |name: &str| targets.iter().find(|one| one.name == name);
+    let stints = |one: &Target| one.stints.iter().flatten().copied().collect::<Vec<Stint>>();
+    let pairs = |ours: &Target, theirs: Option<&Target>| -> Vec<(Stint, Stint)> {
+        let theirs = theirs.map_or(&[][..], |theirs| &theirs.stints);
+        ours.stints.iter().zip(theirs).filter_map(|(ours, theirs)| ours.zip(*theirs)).collect()
+    };
+    let ratio = |ours: &Target, theirs: Option<&Target>| {
+        let rates = pairs(ours, theirs).into_iter().map(|(a, b)| a.requests_per_s / b.requests_per_s);
+        Ratio::of(&rates.collect::<Vec<_>>())
+    };
     let rows = targets.iter().map(|one| Row {
         name: one.name,
-        requests_per_s: median(one.rates.clone()),
-        to_js_empty: ratio(&one.rates, &empty),
-        to_js_memory: ratio(&one.rates, &memory),
-        to_js_kv: ratio(&one.rates, &kv),
+        setup: one.setup,
+        requests_per_s: median(stints(one).iter().map(|stint| stint.requests_per_s).collect()),
+        cpu_us: median(stints(one).iter().map(|stint| stint.cpu_us).collect()),
+        to_js_empty: ratio(one, of(EMPTY)),
+        to_js_memory: ratio(one, of(MEMORY)),
+        to_js_kv: ratio(one, of(KV)),
     });
-    let of = |ours: &str, theirs: &str| ratio(&rates(ours), &rates(theirs));
-    let wanted = [
-        ("memory hit to js memory", of("edge memory, 20 keys", MEMORY), 0.95),
-        ("memory hit to js memory, same fields", of("edge memory, 20 keys", "js memory, same fields"), 0.95),
-        ("logged hit to js memory, fields + log", of("edge memory, with a log", "js memory, fields + log"), 0.95),
-        ("memory hit to js kv", of("edge memory, 20 keys", KV), 2.0),
-        ("100 keys to 1 key", of("edge memory, 100 keys", "edge memory, 1 key"), 1.0 / 1.05),
-        ("a viewer's hit to a stranger's", of("edge memory, a viewer", "edge memory, 20 keys"), 1.0 / 1.3),
-        ("kv hit to js kv", of("edge kv", "js kv, pages"), 1.0),
-    ];
-    let wanted = wanted.map(|(what, ratio, at_least)| Wanted { what, ratio, at_least });
-    Report { rows: rows.collect(), wanted: wanted.into() }
+    let &Options { rounds, millis, turns, .. } = options;
+    Report { rounds, millis, turns, rows: rows.collect(), wanted }
 }

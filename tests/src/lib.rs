@@ -12,6 +12,7 @@ pub mod http;
 pub mod isolation;
 pub mod origin_load;
 pub mod propagation;
+pub mod pump;
 pub mod races;
 pub mod raw;
 pub mod stack;

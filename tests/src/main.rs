@@ -29,13 +29,8 @@ enum What {
         #[arg(long)]
         no_faults: bool,
     },
-    /// What a hit costs, beside Workers written by hand. Needs `wrk` and `taskset`.
-    Hits {
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-        #[arg(long, default_value_t = 3)]
-        seconds: u64,
-    },
+    /// What a hit costs, beside Workers written by hand. Needs two processors and `taskset`.
+    Hits(hits::Options),
     /// The origin by itself, with a large catalogue, under viewers' reads and editors' writes at once.
     Origin(origin_load::Options),
     /// Ten thousand viewers with a connection each, and editors meanwhile; a page with plots is written.
@@ -57,12 +52,10 @@ enum What {
         #[arg(long)]
         beside: Option<std::path::PathBuf>,
     },
-    /// What log and limits cost a hit. Needs `wrk` and `taskset`.
+    /// What log and limits cost a hit. Needs two processors and `taskset`.
     Costs {
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 20)]
         rounds: usize,
-        #[arg(long, default_value_t = 2)]
-        seconds: u64,
     },
     /// What a flood on the admin service does to viewers' reads, with services of their own and in one process.
     Isolation {
@@ -115,7 +108,7 @@ async fn main() -> ExitCode {
             println!("{report}");
             if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        What::Hits { rounds, seconds } => match hits::run(rounds, seconds).await {
+        What::Hits(options) => match hits::run(&options).await {
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::FAILURE
@@ -176,7 +169,7 @@ async fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
         },
-        What::Costs { rounds, seconds } => match costs::run(rounds, seconds).await {
+        What::Costs { rounds } => match costs::run(rounds).await {
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::FAILURE

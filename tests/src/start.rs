@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use xtask::fleet::Script;
 
 /// Medians over the rounds.
 #[derive(Debug, Serialize)]
@@ -163,7 +164,11 @@ pub async fn run(rounds: usize, beside: Option<&Path>) -> Result<Vec<Row>, Strin
         let text = |error: xtask::Error| error.to_string();
         for _ in 0..rounds {
             let began = Instant::now();
-            let peer = locations[0].0.fleet.spawn_peer("peer-empty", empty.port, include_str!("../peers/empty.js"));
+            let peer = locations[0].0.fleet.spawn_peer(
+                "peer-empty",
+                empty.port,
+                Script::Text(include_str!("../peers/empty.js")),
+            );
             let peer = peer.map_err(text)?;
             empty.ask(began)?;
             drop(peer);

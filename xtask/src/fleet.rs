@@ -35,6 +35,15 @@ pub enum Mode {
     Proxy,
 }
 
+/// A Worker to compare with.
+#[derive(Clone, Copy, Debug)]
+pub enum Script<'a> {
+    /// JavaScript.
+    Text(&'a str),
+    /// A folder with `index.js` and the Wasm it imports, `index_bg.wasm`.
+    Built(&'a Path),
+}
+
 pub struct Fleet {
     options: Options,
     global: Option<Process>,
@@ -130,20 +139,36 @@ impl Fleet {
         self.edges[index].as_ref().map_or(Ok(()), |process| process.pin(processor))
     }
 
+    /// The system's number of one location's process; 0 if it does not run.
+    pub fn edge_id(&self, index: usize) -> u32 {
+        self.edges[index].as_ref().map_or(0, Process::id)
+    }
+
     /// Starts another Worker beside the edges, for comparison, with their KV.
-    pub fn start_peer(&self, name: &str, port: u16, script: &str) -> Result<Process> {
+    pub fn start_peer(&self, name: &str, port: u16, script: Script<'_>) -> Result<Process> {
         let mut process = self.spawn_peer(name, port, script)?;
         await_answer(name, port, "/", &mut [&mut process])?;
         Ok(process)
     }
 
     /// The same without waiting for it.
-    pub fn spawn_peer(&self, name: &str, port: u16, script: &str) -> Result<Process> {
+    pub fn spawn_peer(&self, name: &str, port: u16, script: Script<'_>) -> Result<Process> {
         let state = &self.options.state;
         let cache = state.join(format!("cache-{name}"));
         std::fs::create_dir_all(&cache).doing(format!("cannot make {}", cache.display()))?;
-        write(&state.join("bundle").join(format!("{name}.js")), script)?;
-        write(&state.join(format!("{name}.capnp")), &workerd::peer_config(name, port))?;
+        let bundle = state.join("bundle");
+        let script_file = bundle.join(format!("{name}.js"));
+        match script {
+            Script::Text(text) => write(&script_file, text)?,
+            Script::Built(folder) => {
+                for (from, to) in [("index.js", script_file), ("index_bg.wasm", bundle.join(format!("{name}.wasm")))] {
+                    let from = folder.join(from);
+                    std::fs::copy(&from, to).doing(format!("cannot copy {}", from.display()))?;
+                }
+            }
+        }
+        let has_wasm = matches!(script, Script::Built(_));
+        write(&state.join(format!("{name}.capnp")), &workerd::peer_config(name, port, has_wasm))?;
         self.run(name)
     }
 

@@ -57,6 +57,11 @@ impl Process {
         }
     }
 
+    /// What the system knows it by.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
     }

@@ -1,7 +1,7 @@
 //! A Worker out of one of the workspace's crates: Rust to Wasm, its bindings, the crate's `entry.js`, bundled, and both made
 //! small. The tools are those that worker-build would run, in the same order; but the entry is ours, and what no
 //! JavaScript calls is taken out of the Wasm.
-use crate::setup::{logs, node_bin, node_command, program};
+use crate::setup::{cargo_tool, logs, node_bin, node_command, program};
 use crate::ui::step;
 use crate::{Doing, Result, root, said, target};
 use std::collections::BTreeSet;
@@ -14,6 +14,9 @@ pub struct Size {
     pub raw: usize,
     pub gzipped: usize,
 }
+
+/// Of the same release as the `worker` crate.
+const WORKER_BUILD: &str = "0.8.7";
 
 /// Crates every Worker may be made of, and what pins the tools.
 const SHARED_SOURCES: [&str; 9] = [
@@ -124,6 +127,20 @@ fn compile(package: &str, out: &Path) -> Result<()> {
         std::fs::copy(stage.join(from), out.join(to)).doing(format!("cannot write {to}"))?;
     }
     Ok(())
+}
+
+/// Builds a Worker of the `worker` crate in a folder of its own with the tool that its makers ship, as they would have it; says
+/// where it is. To measure beside, so not with the means above.
+pub fn build_peer(folder: &str) -> Result<PathBuf> {
+    cargo_tool("worker-build", WORKER_BUILD)?;
+    let (folder, tools) = (root().join(folder), node_bin());
+    let mut build = Command::new(program("worker-build"));
+    build.arg("--release").current_dir(&folder).env("CARGO_TARGET_DIR", target().join("peers"));
+    // It would download its own.
+    build.env("WASM_BINDGEN_BIN", program("wasm-bindgen-cli"));
+    build.env("ESBUILD_BIN", tools.join("esbuild")).env("WASM_OPT_BIN", tools.join("wasm-opt"));
+    step("building the Worker to measure beside", &logs().join("worker-build.log"), &mut build)?;
+    Ok(folder.join("build"))
 }
 
 fn bundle(stage: &Path, to: &str, options: &[&str], log: &Path) -> Result<()> {

@@ -222,8 +222,12 @@ const config :Workerd.Config = (
     )
 }
 
-/// A Worker in plain JavaScript, with KV and a Cache API of its own.
-pub fn peer_config(name: &str, port: u16) -> String {
+/// Another Worker, with KV and a Cache API of its own.
+pub fn peer_config(name: &str, port: u16, has_wasm: bool) -> String {
+    let wasm = match has_wasm {
+        true => format!(r#", ( name = "./index_bg.wasm", wasm = embed "bundle/{name}.wasm" )"#),
+        false => String::new(),
+    };
     format!(
         r#"using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -232,7 +236,7 @@ const config :Workerd.Config = (
     ( name = "kv", external = ( address = "unix:kv.sock", http = () ) ),
     ( name = "cache-disk", disk = ( path = "cache-{name}", writable = true ) ),
 {cache}    ( name = "peer", worker = (
-      modules = [ ( name = "{name}.js", esModule = embed "bundle/{name}.js" ) ],
+      modules = [ ( name = "{name}.js", esModule = embed "bundle/{name}.js" ){wasm} ],
       compatibilityDate = "{COMPATIBILITY_DATE}",
       cacheApiOutbound = "cache",
       bindings = [ ( name = "CACHE_KV", kvNamespace = "kv" ) ] ) ),

@@ -114,9 +114,43 @@ pub fn similar(id: &str) -> Option<SurrogateKey> {
     key(format!("similar:{id}"))
 }
 
-/// What any search may find.
+/// Every page of every search.
 pub fn search() -> Option<SurrogateKey> {
     key("search".into())
+}
+
+/// Searches that find so little that words near those typed were tried: any text may be found by them.
+pub fn search_far() -> Option<SurrogateKey> {
+    key("search-far".into())
+}
+
+/// Letters by which searches and texts are told apart.
+const BEGINNING: usize = 3;
+/// More beginnings than this, and all searches are purged.
+const BEGINNINGS_MAX: usize = 200;
+
+/// Searches for a word that begins so.
+fn search_beginning(word: &str) -> Option<SurrogateKey> {
+    key(format!("search:{}", word.get(..BEGINNING)?))
+}
+
+/// The keys of a search's pages besides the cards they show. Only a text that has all the words that were typed is found, the
+/// last as a beginning; so a change of texts without one of them changes nothing, and the longest tells most. `far`: other
+/// words were tried as well.
+pub fn of_search(words: &[String], far: bool) -> [Option<SurrogateKey>; 2] {
+    let longest = words.iter().max_by_key(|word| word.len()).filter(|_| !far);
+    [search(), longest.and_then(|word| search_beginning(word)).or_else(search_far)]
+}
+
+/// What may find one of these texts.
+fn finding(texts: [Option<&TitleInput>; 2]) -> Vec<Option<SurrogateKey>> {
+    let texts: Vec<String> = texts.into_iter().flatten().map(search_text).collect();
+    let words = texts.iter().flat_map(|text| text.split([' ', '\n']));
+    let beginnings: BTreeSet<_> = words.filter_map(search_beginning).collect();
+    if beginnings.len() > BEGINNINGS_MAX {
+        return vec![search()];
+    }
+    beginnings.into_iter().map(Some).chain([search_far()]).collect()
 }
 
 /// The keys of a page: `own`, and one for each title it shows or names in vain. If they are more than an answer's field
@@ -187,7 +221,8 @@ pub fn of_title(before: Option<&Title>, after: Option<&Title>) -> Vec<SurrogateK
     }
     keys.extend(changed.iter().map(|name| genre(name)));
     if appears {
-        keys.extend([card(id), unseen(id), crowd(id), catalog(), search()]);
+        keys.extend([card(id), unseen(id), crowd(id), catalog()]);
+        keys.extend(finding([before, after].map(|title| title.map(|title| &title.input))));
         keys.extend(old.union(&new).map(|name| genre(name)));
         keys.extend(had.keys().chain(has.keys()).map(|id| person(id)));
     } else if let Some((a, b)) = inputs.filter(|_| is.anywhere()) {
@@ -211,7 +246,7 @@ pub fn of_title(before: Option<&Title>, after: Option<&Title>) -> Vec<SurrogateK
         keys.extend(parts.map(|id| person(id)));
         // Votes settle which of two equal finds comes first.
         if search_text(a) != search_text(b) || a.votes != b.votes {
-            keys.push(search());
+            keys.extend(finding([Some(a), Some(b)]));
         }
     }
     distinct(keys)
@@ -323,7 +358,8 @@ mod tests {
         keys.collect::<Vec<_>>().join(" ")
     }
 
-    const ALL: &str = "card:heat catalog genre:drama genres person:ann search title:heat unseen:heat";
+    const ALL: &str =
+        "card:heat catalog genre:drama genres person:ann search-far search:ann search:hea title:heat unseen:heat";
 
     #[test]
     fn what_only_the_titles_own_page_says_purges_that_alone() {
@@ -342,7 +378,7 @@ mod tests {
         let a = title_with(json!({}));
         assert_eq!(
             keys(Some(&a), Some(&title_with(json!({"translations": {"de": {"name": "Hitze"}}})))),
-            "card:heat search title:heat"
+            "card:heat search-far search:ann search:hea search:hit title:heat"
         );
         let poster = json!({"images": [{"kind": "poster", "url": "/media/x.jpg"}]});
         assert_eq!(keys(Some(&a), Some(&title_with(poster))), "card:heat title:heat");
@@ -396,6 +432,21 @@ mod tests {
             keys(Some(&a), Some(&title_with(json!({"state": "draft", "year": 1999, "maturity": "X"})))),
             "title:heat"
         );
+    }
+
+    #[test]
+    fn a_text_purges_the_searches_that_may_find_it_and_those_that_find_little() {
+        let words = |typed: &str| crate::store::words_of(typed);
+        let of = |typed: &str, far| of_search(&words(typed), far).map(|key| key.unwrap().to_string()).join(" ");
+        assert_eq!(of("the hidden let", false), "search search:hid");
+        assert_eq!(of("the hidden let", true), "search search-far");
+        assert_eq!(of("up", false), "search search-far", "too short to tell");
+        assert_eq!(of("", false), "search search-far");
+        let many = |from: usize| (from..from + 70).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        let names = json!({"de": {"name": many(100)}, "fr": {"name": many(200)}, "it": {"name": many(300)}});
+        let long = title_with(json!({"translations": names}));
+        let a = title_with(json!({}));
+        assert_eq!(keys(Some(&a), Some(&long)), "card:heat search title:heat");
     }
 
     #[test]

@@ -341,12 +341,12 @@ async fn search(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
     let shown = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = shown.saturating_add(1);
     let words = words.unwrap_or_default();
-    let mut found = reading.snapshot.search(&words, reading.eye, after.as_ref(), more).await?;
+    let (mut found, far) = reading.snapshot.search(&words, reading.eye, after.as_ref(), more).await?;
     let has_next = found.len() > shown;
     found.truncate(shown);
     let next = found.last().filter(|_| has_next).map(|last| cursor(&list, &last.rank));
     let cards: Vec<Card> = found.into_iter().map(|found| found.card).collect();
-    let document = documents::search(&cards, next, &reading.viewer.locale);
+    let document = documents::search(&cards, next, (&words, far), &reading.viewer.locale);
     let ends = gone(&cards);
     reading.answer(document, ends)
 }

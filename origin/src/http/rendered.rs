@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use kv_schemas::AsOf;
-use kv_schemas::header::{MIN_AS_OF, SURROGATE_AS_OF, SURROGATE_KEY};
+use kv_schemas::header::{MIN_AS_OF, PREFETCH, SEC_PURPOSE, SURROGATE_AS_OF, SURROGATE_KEY};
 use kv_schemas::surrogate_key::KeyHash;
 use kv_schemas::viewer::Dimensions;
 use surrogate_cache::entry::{key_of, surrogate_keys};
@@ -30,10 +30,11 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
     let min = field(request.headers(), MIN_AS_OF).map(str::parse::<AsOf>);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_string();
     let viewer = Dimensions::from_fields(|name| field(request.headers(), name));
-    let note = |key: &str, keys: &[KeyHash]| {
-        if let Some(in_use) = &app.in_use {
-            in_use.note(key, &target, &viewer, keys.to_vec());
-        }
+    let is_ahead = field(request.headers(), SEC_PURPOSE).is_some_and(|purpose| purpose.starts_with(PREFETCH));
+    let note = |key: &str, keys: &[KeyHash]| match &app.in_use {
+        Some(in_use) if is_ahead => in_use.fetched_ahead(key, keys.to_vec()),
+        Some(in_use) => in_use.note(key, &target, &viewer, keys.to_vec()),
+        None => {}
     };
     let (Some(rendered), true, None | Some(Ok(_))) = (&app.rendered, request.method() == Method::GET, &min) else {
         return next.run(request).await;

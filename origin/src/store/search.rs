@@ -199,17 +199,17 @@ fn likeness(typed: &BTreeSet<String>, word: &str) -> usize {
 }
 
 impl Snapshot {
-    /// What is found and seen after a place, best first, at most so much.
+    /// What is found and seen after a place, best first, at most so much; and whether texts without the words that were typed
+    /// may be among it, on which depends with which texts the page is to be purged.
     pub async fn search(
         &mut self,
         words: &[String],
         eye: Eye,
         after: Option<&Rank>,
         limit: usize,
-    ) -> Result<Vec<Found>, StoreError> {
-        let mut ranks: Vec<Rank> = self
-            .candidates(words, eye)
-            .await?
+    ) -> Result<(Vec<Found>, bool), StoreError> {
+        let (found, far) = self.candidates(words, eye).await?;
+        let mut ranks: Vec<Rank> = found
             .into_iter()
             .filter_map(|found| Some(Rank(Reverse(score(words, &found.text)?), Reverse(found.votes), found.id)))
             .filter(|rank| after.is_none_or(|after| rank > after))
@@ -219,13 +219,14 @@ impl Snapshot {
         ranks.truncate(limit);
         let ids: Vec<&str> = ranks.iter().map(|Rank(.., id)| id.as_str()).collect();
         let mut cards = super::lists::cards_of(&mut self.tx, &ids, eye).await?;
-        Ok(ranks.into_iter().filter_map(|rank| Some(Found { card: cards.remove(&rank.2)?, rank })).collect())
+        let found = ranks.into_iter().filter_map(|rank| Some(Found { card: cards.remove(&rank.2)?, rank }));
+        Ok((found.collect(), far))
     }
 
-    /// What may be meant; some of it twice.
-    async fn candidates(&mut self, words: &[String], eye: Eye) -> Result<Vec<Candidate>, StoreError> {
+    /// What may be meant, some of it twice; and whether other words than those typed were tried.
+    async fn candidates(&mut self, words: &[String], eye: Eye) -> Result<(Vec<Candidate>, bool), StoreError> {
         if words.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         if self.engine == Engine::Postgres {
             // For this transaction alone: whether it is quicker to look for a word or to walk along by votes until enough
@@ -239,7 +240,8 @@ impl Snapshot {
         if found.len() >= usize::try_from(CANDIDATES).unwrap_or(usize::MAX) {
             found.extend(self.texts(NAMED, &words.join(" "), eye).await?);
         }
-        if found.len() < ENOUGH {
+        let far = found.len() < ENOUGH;
+        if far {
             let mut any = typed;
             for (any, near) in any.iter_mut().zip(self.near(words).await?) {
                 any.extend(near);
@@ -251,7 +253,7 @@ impl Snapshot {
                 found = self.misspelt(any, eye).await?;
             }
         }
-        Ok(found)
+        Ok((found, far))
     }
 
     /// `any`: for each word that was typed, first itself, then those near it.

@@ -212,7 +212,7 @@ async fn a_release_that_knows_short_words_finds_those_that_were_there_before() {
     let store = origin::store::Store::connect(&catalogue.database.settings).await.unwrap();
     let mut snapshot = store.snapshot().await.unwrap();
     let eye = origin::store::Eye { region: "ZZ".parse().unwrap(), maturity: 18, now_ms: 0 };
-    let found = snapshot.search(&origin::store::words_of("nloan"), eye, None, 10).await.unwrap();
+    let (found, _) = snapshot.search(&origin::store::words_of("nloan"), eye, None, 10).await.unwrap();
     assert_eq!(found.iter().map(|found| found.card.id.as_str()).collect::<Vec<_>>(), ["dark-knight"]);
     let seq = snapshot.as_of.seq;
     let purge = snapshot.purges_after(seq - 1, 1).await.unwrap().remove(0);

@@ -40,6 +40,8 @@ impl Way {
 pub struct Answer {
     pub status: u16,
     pub way: Way,
+    /// What the edge says of how it came by it.
+    pub detail: String,
     pub etag: Option<String>,
     is_gzip: bool,
     pub bytes: Bytes,
@@ -99,10 +101,13 @@ impl Line {
         let answer = self.sender.send_request(request).await?;
         let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(String::from);
         let (status, etag) = (answer.status().as_u16(), text(header::ETAG.as_str()));
-        let way = Way::of(&text("cache-status").unwrap_or_default());
+        let cache_status = text("cache-status").unwrap_or_default();
+        let way = Way::of(&cache_status);
+        let detail = cache_status.split("detail=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let detail = detail.unwrap_or_default().to_string();
         let is_gzip = text(header::CONTENT_ENCODING.as_str()).as_deref() == Some("gzip");
         let bytes = answer.into_body().collect().await?.to_bytes();
-        Ok(Answer { status, way, etag, is_gzip, bytes })
+        Ok(Answer { status, way, detail, etag, is_gzip, bytes })
     }
 }
 

@@ -21,9 +21,10 @@ use crate::stack::{Shape, Stack};
 use editors::{EDITORS, Editor};
 use line::{Line, Open};
 use reqwest::Method;
-use scenario::{Catalogue, Page, Wish};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use scenario::{Catalogue, Place, Wish};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tally::Tally;
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ use xtask::origin::Database;
 
 /// As deployed: what is known of purges is used so long without asking, and is never older than the bound.
 const LEASE_MS: u64 = 1_000;
+/// As deployed: so many documents of a purge are fetched ahead of viewers.
+const WARM: u16 = 50;
 const BOUND: Duration = Duration::from_millis(LEASE_MS + LEASE_MS / 2);
 /// Of a hundred viewers, so many are logged in; and so many connections a household has.
 const LOGGED_IN: usize = 10;
@@ -44,6 +47,11 @@ const THINK_S_MAX: f64 = 9.0;
 const OPENED_PER_S: f64 = 500.0;
 /// Readers who fill the caches before anything is counted.
 const CRAWLERS: usize = 16;
+/// Links that are followed one after another while caches are filled.
+const LINKS_MAX: u32 = 4;
+/// The origin has worked out all that follows from its catalogue if it says nothing new for so long, and it must in time.
+const SETTLED: Duration = Duration::from_secs(4);
+const SETTLING_MAX: Duration = Duration::from_secs(300);
 /// After everybody is there, before anything is counted.
 const SETTLING: Duration = Duration::from_secs(10);
 /// workerd has two for each connection it holds; and what is needed besides.
@@ -68,8 +76,8 @@ pub struct Options {
     /// Viewers' requests a second, together.
     #[arg(long, default_value_t = 1_500.0)]
     rate: f64,
-    /// Editors' writes a second, together.
-    #[arg(long, default_value_t = 2.0)]
+    /// Editors' writes a second, together: six a minute.
+    #[arg(long, default_value_t = 0.1)]
     edits: f64,
     #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     titles: u64,
@@ -101,7 +109,7 @@ pub struct World {
     /// Requests a second, as bits.
     rate: AtomicU64,
     stop: watch::Sender<bool>,
-    not_opened: std::sync::Mutex<Vec<String>>,
+    not_opened: Mutex<Vec<String>>,
 }
 
 impl World {
@@ -152,6 +160,7 @@ pub async fn run(options: &Options) -> xtask::Result<Option<Figures>> {
     let stack = Stack::of(Shape {
         edges,
         lease_ms: LEASE_MS,
+        warm: WARM,
         catalogue: String::new(),
         vars: vars.map(|(name, value)| (name.into(), value.into())).into(),
         database: Some(database),
@@ -175,10 +184,11 @@ pub async fn run(options: &Options) -> xtask::Result<Option<Figures>> {
         connections: f64::from(options.connections),
         rate: AtomicU64::new(options.rate.to_bits()),
         stop: watch::channel(false).0,
-        not_opened: std::sync::Mutex::default(),
+        not_opened: Mutex::default(),
     });
     let began = Instant::now();
-    let filled = fill(&world, Duration::from_secs(options.fill_s)).await;
+    settled(&stack).await?;
+    let filled = fill(&world, Duration::from_secs(options.fill_s)).await?;
     println!("{filled} documents are in the caches, in {} s", began.elapsed().as_secs());
     let households = households::start(&edge_url, connections * LOGGED_IN / 100 / HOUSEHOLD).await;
     let households = households.map_err(xtask::Error::Said)?;
@@ -230,56 +240,144 @@ pub async fn run(options: &Options) -> xtask::Result<Option<Figures>> {
 /// Once a second: how many connections are open, and how much origin was asked.
 async fn watch_over(world: &World, stack: &Stack, whole: Duration) {
     let began = Instant::now();
-    let mut asked = origin_requests(stack).await;
+    let first = Asked::now(stack).await;
+    let mut asked = first.count();
     let mut at = began;
     while began.elapsed() < whole {
         at += Duration::from_secs(1);
         tokio::time::sleep_until(at.into()).await;
-        let now = origin_requests(stack).await;
+        let now = Asked::now(stack).await.count();
         world.tally.sample(world.open.count(), now.saturating_sub(asked));
         asked = now;
     }
+    let Asked { mut routes, warmed } = Asked::now(stack).await;
+    for (route, count) in &mut routes {
+        *count = count.saturating_sub(first.routes.get(route).copied().unwrap_or(0));
+    }
+    world.tally.asked(routes, warmed.saturating_sub(first.warmed));
 }
 
-/// Requests of the client API that origin was sent, whoever made them.
-async fn origin_requests(stack: &Stack) -> u64 {
-    let metrics = crate::http::get(stack.origin_url("/metrics")).await.body;
-    let of_clients =
-        metrics.lines().filter(|line| line.starts_with("origin_requests_total{") && line.contains("route=\"/v1/"));
-    of_clients.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+/// What origin was asked since it began.
+struct Asked {
+    /// Requests of the client API, whoever made them.
+    routes: BTreeMap<String, u64>,
+    /// Documents that were fetched ahead of viewers; they are among those.
+    warmed: u64,
 }
 
-/// Reads every page once from every place, the most wanted first, within a time. Returns how many.
-async fn fill(world: &Arc<World>, time: Duration) -> usize {
-    let pages = world.catalogue.pages();
-    let everywhere =
-        |page: &String, place| world.ports.iter().map(|port| (page.clone(), place, *port)).collect::<Vec<_>>();
-    let of_page = |page| scenario::places().flat_map(|place| everywhere(page, place)).collect::<Vec<_>>();
-    let all: Arc<Vec<_>> = Arc::new(pages.iter().flat_map(of_page).collect());
-    let next = Arc::new(AtomicUsize::new(0));
+impl Asked {
+    async fn now(stack: &Stack) -> Self {
+        let metrics = crate::http::get(stack.origin_url("/metrics")).await.body;
+        let mut asked = Self { routes: BTreeMap::new(), warmed: 0 };
+        for line in metrics.lines() {
+            let Some((series, count)) = line.rsplit_once(' ') else { continue };
+            let count: u64 = count.parse().unwrap_or(0);
+            let label =
+                |name: &str| series.split(name).nth(1).and_then(|rest| rest.split('"').nth(1)).unwrap_or_default();
+            if series.starts_with("origin_requests_total{") && label("route=").starts_with("/v1/") {
+                *asked.routes.entry(label("route=").into()).or_default() += count;
+            } else if series.starts_with("origin_warmed_total{")
+                && ["written", "not-storable", "origin-failed"].contains(&label("outcome="))
+            {
+                asked.warmed += count;
+            }
+        }
+        asked
+    }
+
+    fn count(&self) -> u64 {
+        self.routes.values().sum()
+    }
+}
+
+/// Until nothing new is in the purge log for a while: recommendations are worked out after the catalogue has come.
+async fn settled(stack: &Stack) -> xtask::Result<()> {
+    let newest = async || -> xtask::Result<serde_json::Value> {
+        let purges = ask(Method::GET, stack.origin_url("/admin/v1/purges?limit=1")).bearer_auth(&stack.admin_token);
+        let got = crate::http::send(purges).await;
+        match &got.json()["items"][0]["seq"] {
+            serde_json::Value::Null => xtask::said(format!("the purge log could not be read: {got:?}")),
+            seq => Ok(seq.clone()),
+        }
+    };
+    let began = Instant::now();
+    let (mut known, mut since) = (newest().await?, Instant::now());
+    while since.elapsed() < SETTLED {
+        if began.elapsed() > SETTLING_MAX {
+            return xtask::said("the origin goes on and on purging by itself");
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let now = newest().await?;
+        if now != known {
+            (known, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
+}
+
+/// What is still to be read, and what was.
+#[derive(Default)]
+struct Crawl {
+    left: VecDeque<(Wish, Place, u32)>,
+    met: HashSet<(String, Place)>,
+    under_way: usize,
+    read: usize,
+}
+
+impl Crawl {
+    fn add(&mut self, wish: Wish, place: Place, links: u32) {
+        if links <= LINKS_MAX && self.met.insert((wish.target.clone(), place)) {
+            self.left.push_back((wish, place, links));
+        }
+    }
+}
+
+/// Reads every page once from every place, the most wanted first and what they lead to after them, within a time. One
+/// location does; the others have them from KV when they are asked. Returns how many.
+async fn fill(world: &Arc<World>, time: Duration) -> xtask::Result<usize> {
+    let mut crawl = Crawl::default();
+    for page in world.catalogue.pages() {
+        scenario::places().for_each(|place| crawl.add(page.clone(), place, 0));
+    }
+    let crawl = Arc::new(Mutex::new(crawl));
+    let port = world.ports.first().copied().unwrap_or_default();
     let began = Instant::now();
     let mut crawlers = JoinSet::new();
     for _ in 0..CRAWLERS {
-        let (all, next, ports) = (Arc::clone(&all), Arc::clone(&next), world.ports.clone());
+        let crawl = Arc::clone(&crawl);
         crawlers.spawn(async move {
-            let open = Open::default();
-            let mut lines = Vec::new();
-            for port in &ports {
-                lines.push((*port, Line::open(*port, &open).await.ok()?));
+            let mut line = Line::open(port, &Open::default()).await?;
+            while began.elapsed() < time {
+                let next = {
+                    let mut crawl = crawl.lock().expect("poisoned");
+                    let next = crawl.left.pop_front();
+                    crawl.under_way += usize::from(next.is_some());
+                    if next.is_none() && crawl.under_way == 0 {
+                        break;
+                    }
+                    next
+                };
+                let Some((wish, place, links)) = next else {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    continue;
+                };
+                let answer = line.ask(request(&wish, place, &[])).await.map_err(|error| error.to_string())?;
+                if answer.status != 200 {
+                    return Err(format!("{}: status {}", wish.target, answer.status));
+                }
+                let linked = scenario::links(&wish, || answer.json());
+                let mut crawl = crawl.lock().expect("poisoned");
+                (crawl.under_way, crawl.read) = (crawl.under_way - 1, crawl.read + 1);
+                linked.into_iter().for_each(|wish| crawl.add(wish, place, links + 1));
             }
-            while let Some((target, place, port)) =
-                all.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| began.elapsed() < time)
-            {
-                let wish = Wish { page: Page::Home, method: Method::GET, target: target.clone(), body: None };
-                let (_, line) = lines.iter_mut().find(|(one, _)| one == port)?;
-                let answer = line.ask(request(&wish, *place, &[])).await.ok()?;
-                assert_eq!(answer.status, 200, "{target}");
-            }
-            Some(())
+            Ok(())
         });
     }
-    crawlers.join_all().await;
-    next.load(Ordering::Relaxed).min(all.len())
+    for end in crawlers.join_all().await {
+        end.map_err(|error| xtask::Error::Said(format!("caches could not be filled: {error}")))?;
+    }
+    let read = crawl.lock().expect("poisoned").read;
+    Ok(read)
 }
 
 /// More and more, until the latency is too high or something fails.

@@ -64,7 +64,14 @@ pub struct Figures {
     pub forwarded_percent: f64,
     pub passed_percent: f64,
     pub not_modified_percent: f64,
+    /// By kind of page: hits, stale ones, forwarded, passed.
+    pub ways_by_page: Vec<(String, [u64; 4])>,
+    /// What the edge says of those that were no hits, by kind of page.
+    pub details: Vec<(String, String, u64)>,
     pub origin_requests: u64,
+    pub origin_by_route: Vec<(String, u64)>,
+    /// Of these, ahead of viewers.
+    pub origin_warmed: u64,
     pub origin_percent: f64,
     pub open_least: usize,
     pub open_most: usize,
@@ -125,7 +132,13 @@ impl Figures {
             forwarded_percent: of_way(Way::Forwarded),
             passed_percent: of_way(Way::Passed),
             not_modified_percent: percent(seen.not_modified),
+            ways_by_page: seen.ways.iter().map(|(page, ways)| (page.name().into(), *ways)).collect(),
+            details: (seen.details.iter())
+                .map(|((page, detail), count)| (page.name().into(), detail.clone(), *count))
+                .collect(),
             origin_requests,
+            origin_by_route: seen.asked.iter().map(|(route, count)| (route.clone(), *count)).collect(),
+            origin_warmed: seen.warmed,
             origin_percent: percent(origin_requests),
             open_least: open().min().unwrap_or(0),
             open_most: open().max().unwrap_or(0),
@@ -234,6 +247,22 @@ impl Figures {
             self.origin_percent,
             self.origin_requests
         );
+        page.push_str("\n| | hit | stale | waited | passed |\n|---|---:|---:|---:|---:|\n");
+        for (name, [hit, stale, forwarded, passed]) in &self.ways_by_page {
+            let _ = writeln!(page, "| {name} | {hit} | {stale} | {forwarded} | {passed} |");
+        }
+        page.push_str("\n| no hit | what the edge says | requests |\n|---|---|---:|\n");
+        for (name, detail, count) in &self.details {
+            let _ = writeln!(page, "| {name} | `{detail}` | {count} |");
+        }
+        let _ = write!(
+            page,
+            "\nOrigin was asked for {} documents of them ahead of viewers (warming).\n\n| asked of origin | requests |\n|---|---:|\n",
+            self.origin_warmed
+        );
+        for (route, count) in &self.origin_by_route {
+            let _ = writeln!(page, "| `{route}` | {count} |");
+        }
         let _ = write!(
             page,
             "\nConnections open: {} to {}, {} opened anew. {:.1} MB/s. {}.\n\nWords of edited titles compared with what had landed: {}; wrong: \

@@ -171,20 +171,24 @@ impl Catalogue {
         self.popular.draw(rng)
     }
 
-    /// Every page that is linked without following others, most wanted first, at most so many.
-    pub fn pages(&self) -> Vec<String> {
-        let mut pages: Vec<String> = ["/v1/home", "/v1/genres"].map(String::from).into();
+    /// Every page that is linked without following others, most wanted first.
+    pub fn pages(&self) -> Vec<Wish> {
+        let of = |page, target: String| Wish::get(page, target);
+        let mut pages = vec![of(Page::Home, "/v1/home".into()), of(Page::Genres, "/v1/genres".into())];
         for genre in std::iter::once(None).chain(GENRES.map(Some)) {
-            pages.extend(SORTS.map(|sort| catalog(genre, sort)));
+            pages.extend(SORTS.map(|sort| of(Page::Catalog, catalog(genre, sort))));
         }
-        pages.extend(TYPED.map(search));
+        pages.extend(TYPED.map(|typed| of(Page::Search, search(typed))));
         for n in 0..self.titles {
-            pages.extend([format!("/v1/titles/title-{n}"), format!("/v1/titles/title-{n}/similar")]);
+            pages.push(of(Page::Title, format!("/v1/titles/title-{n}")));
+            pages.push(of(Page::Similar, format!("/v1/titles/title-{n}/similar")));
             if n % 10 == 9 {
-                pages.extend([format!("/v1/series/title-{n}"), format!("/v1/series/title-{n}/seasons/1")]);
+                pages.push(of(Page::Series, format!("/v1/series/title-{n}")));
+                pages.push(of(Page::Season, format!("/v1/series/title-{n}/seasons/1")));
             }
         }
-        pages.extend((0..self.titles / 100).map(|n| format!("/v1/collections/collection-{n}")));
+        let collections = 0..self.titles / 100;
+        pages.extend(collections.map(|n| of(Page::Collection, format!("/v1/collections/collection-{n}"))));
         pages
     }
 }
@@ -215,8 +219,11 @@ impl Wish {
     }
 }
 
+/// Country, and `Accept-Language`.
+pub type Place = (&'static str, &'static str);
+
 /// One of [`PLACES`].
-pub fn place(rng: &mut Rng) -> (&'static str, &'static str) {
+pub fn place(rng: &mut Rng) -> Place {
     let mut at = rng.u32(0..100);
     for (weight, country, language) in PLACES {
         match at.checked_sub(weight) {
@@ -228,7 +235,7 @@ pub fn place(rng: &mut Rng) -> (&'static str, &'static str) {
 }
 
 /// Every place once, for those who fill the caches beforehand.
-pub fn places() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn places() -> impl Iterator<Item = Place> {
     PLACES.into_iter().map(|(_, country, language)| (country, language))
 }
 
@@ -288,18 +295,36 @@ pub fn follow(rng: &mut Rng, wish: &Wish, answer: impl FnOnce() -> serde_json::V
     match wish.page {
         Page::Title if chance < TO_PERSON => {
             let document = answer();
-            let people = document["people"].as_array().filter(|people| !people.is_empty())?;
-            let id = people[rng.usize(0..people.len())]["id"].as_str()?;
-            Some(Wish::get(Page::Person, format!("/v1/people/{id}")))
+            let people: Vec<&str> = people(&document).collect();
+            let id = people.get(rng.usize(0..people.len().max(1)))?;
+            Some(Wish::get(Page::Person, person(id)))
         }
-        Page::Catalog if chance < TO_NEXT => {
-            let document = answer();
-            let cursor = document["next_cursor"].as_str()?;
-            let first = wish.target.split("cursor=").next()?.trim_end_matches(['&', '?']);
-            let mark = if first.contains('?') { '&' } else { '?' };
-            Some(Wish::get(Page::Catalog, format!("{first}{mark}cursor={cursor}")))
-        }
+        Page::Catalog if chance < TO_NEXT => next_part(wish, &answer()),
         _ => None,
+    }
+}
+
+fn people(title: &serde_json::Value) -> impl Iterator<Item = &str> {
+    title["people"].as_array().into_iter().flatten().filter_map(|person| person["id"].as_str())
+}
+
+fn person(id: &str) -> String {
+    format!("/v1/people/{id}")
+}
+
+fn next_part(wish: &Wish, list: &serde_json::Value) -> Option<Wish> {
+    let cursor = list["next_cursor"].as_str()?;
+    let first = wish.target.split("cursor=").next()?.trim_end_matches(['&', '?']);
+    let mark = if first.contains('?') { '&' } else { '?' };
+    Some(Wish::get(Page::Catalog, format!("{first}{mark}cursor={cursor}")))
+}
+
+/// Everywhere an answer leads to.
+pub fn links(wish: &Wish, answer: impl FnOnce() -> serde_json::Value) -> Vec<Wish> {
+    match wish.page {
+        Page::Title => people(&answer()).map(|id| Wish::get(Page::Person, person(id))).collect(),
+        Page::Catalog => next_part(wish, &answer()).into_iter().collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -48,6 +48,14 @@ impl Second {
 pub struct Seen {
     pub seconds: Vec<Second>,
     pub pages: BTreeMap<Page, Times>,
+    /// As [`Way::ALL`].
+    pub ways: BTreeMap<Page, [u64; 4]>,
+    /// What the edge says of answers that were no hits.
+    pub details: BTreeMap<(Page, String), u64>,
+    /// Requests of the client API that reached origin, by route.
+    pub asked: BTreeMap<String, u64>,
+    /// Those of them that warmed documents.
+    pub warmed: u64,
     pub all: Times,
     pub writes: BTreeMap<&'static str, Times>,
     /// From an edit's answer to its purge's receipt: it is in the edge's journal.
@@ -68,6 +76,10 @@ impl Seen {
         Self {
             seconds: Vec::new(),
             pages: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            details: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            warmed: 0,
             all: times(),
             writes: BTreeMap::new(),
             landing: times(),
@@ -96,10 +108,11 @@ impl Seen {
 
 /// One answer to a viewer.
 #[derive(Debug)]
-pub struct Took {
+pub struct Took<'a> {
     pub page: Page,
     pub due: Instant,
     pub way: Way,
+    pub detail: &'a str,
     pub not_modified: bool,
     pub bytes: usize,
 }
@@ -139,16 +152,20 @@ impl Tally {
         count(seen, usize::try_from(since.as_secs()).unwrap_or(0));
     }
 
-    pub fn took(&self, took: &Took) {
+    pub fn took(&self, took: &Took<'_>) {
         let latency = took.due.elapsed();
         self.count(took.due, |seen, at| {
             record(&mut seen.all, latency);
             record(seen.pages.entry(took.page).or_insert_with(times), latency);
             seen.not_modified += u64::from(took.not_modified);
             seen.bytes += took.bytes as u64;
+            let way = Way::ALL.iter().position(|way| *way == took.way).unwrap_or_default();
+            seen.ways.entry(took.page).or_default()[way] += 1;
+            if took.way != Way::Hit {
+                *seen.details.entry((took.page, took.detail.into())).or_default() += 1;
+            }
             let second = seen.at(at);
             record(&mut second.latencies, latency);
-            let way = Way::ALL.iter().position(|way| *way == took.way).unwrap_or_default();
             second.ways[way] += 1;
         });
     }
@@ -189,6 +206,11 @@ impl Tally {
             let room = EXAMPLES.saturating_sub(seen.violations.len());
             seen.violations.extend(wrong.into_iter().take(room));
         });
+    }
+
+    /// What origin was asked meanwhile.
+    pub fn asked(&self, asked: BTreeMap<String, u64>, warmed: u64) {
+        self.count(Instant::now(), |seen, _| (seen.asked, seen.warmed) = (asked, warmed));
     }
 
     /// At the end of a second.

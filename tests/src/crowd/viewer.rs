@@ -131,7 +131,8 @@ impl Viewer {
                     let example = format!("{name}: status {}", answer.status);
                     return self.world.tally.failed(due, example);
                 }
-                self.world.tally.took(&Took { page, due, way: answer.way, not_modified, bytes: answer.bytes.len() });
+                let (way, detail, bytes) = (answer.way, answer.detail.as_str(), answer.bytes.len());
+                self.world.tally.took(&Took { page, due, way, detail, not_modified, bytes });
                 if !not_modified {
                     self.look(wish, &answer, asked);
                 }

@@ -181,3 +181,97 @@ async fn after_a_panic_the_next_request_is_answered_and_hits_come_back() {
         takes_the_short_way(&proxy, "/a").await;
     }
 }
+
+/// Pages that another location has left in KV, and a first location that has learnt to look there first.
+async fn with_pages_in_kv() -> Proxy {
+    let proxy = Proxy::with_edges(2).await;
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(b"packed and packed and packed").unwrap();
+    let packed = packed.finish().unwrap();
+    let etag = ("etag", "\"a\"");
+    for n in 0..8 {
+        proxy.upstream.answer(&format!("/plain-{n}"), &[FRESH, etag, ("surrogate-key", "k")], "plain");
+        proxy.upstream.answer(&format!("/vary-{n}"), &[FRESH, etag, ("vary", "x-kind")], "vary");
+        proxy.upstream.bytes(&format!("/packed-{n}"), 200, &[FRESH, etag, ("content-encoding", "gzip")], &packed);
+        for path in ["plain", "vary", "packed"] {
+            e2e::http::get(format!("{}/{path}-{n}", proxy.fleet.url(1))).await;
+        }
+    }
+    proxy.upstream.answer("/none", &[("cache-control", "no-store")], "none");
+    for n in 0..70 {
+        proxy.get(&format!("/none?{n}")).await;
+    }
+    // Written behind the answers.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    proxy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_out_of_kv_is_field_by_field_what_the_whole_gateway_answers() {
+    let proxy = with_pages_in_kv().await;
+    let requests: [&[(&str, &str)]; 4] = [
+        &[("accept-encoding", "gzip")],
+        &[("accept-encoding", "identity")],
+        &[("if-none-match", "\"a\""), ("accept-encoding", "gzip")],
+        &[("if-none-match", "\"b\""), ("x-kind", "1")],
+    ];
+    let before = proxy.metric("edge_ready_hits_total").await;
+    for path in ["plain", "vary", "packed"] {
+        for (n, fields) in requests.into_iter().enumerate() {
+            let short = get(&proxy, &Method::GET, &format!("/{path}-{}", 2 * n), fields).await;
+            let long: Vec<_> = fields.iter().copied().chain([LONG_WAY]).collect();
+            let long = get(&proxy, &Method::GET, &format!("/{path}-{}", 2 * n + 1), &long).await;
+            // Which tier is looked into first, and the second it is: what is left is the same.
+            let told = |got: &Got| {
+                let mut fields = got.headers.clone();
+                fields.retain(|(name, _)| !matches!(name.as_str(), "age" | "cache-status" | "date" | "server-timing"));
+                (got.status, fields, got.body.clone())
+            };
+            assert_eq!(told(&short), told(&long), "{path} {fields:?}");
+        }
+    }
+    assert!(proxy.metric("edge_ready_hits_total").await > before, "KV was read the short way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kv_has_is_judged_and_what_it_has_not_is_fetched_once() {
+    let proxy = with_pages_in_kv().await;
+    let got = proxy.get("/plain-0").await;
+    assert!(got.is_hit() && got.cache().contains("kv"), "{got:?}");
+    proxy.upstream.answer("/plain-1", &[FRESH, ("surrogate-key", "k")], "new");
+    proxy.purged(r#"{"keys":["k"]}"#).await;
+    let got = proxy.get("/plain-1").await;
+    assert!(!got.is_hit() && got.body == "new", "{got:?}");
+    proxy.upstream.answer("/absent", &[FRESH], "absent");
+    let before = proxy.upstream.count("/absent");
+    let asked: Vec<_> = (0..8).map(|_| tokio::spawn(e2e::http::get(proxy.url("/absent")))).collect();
+    for one in asked {
+        let got = one.await.unwrap();
+        assert_eq!((got.status, got.body.as_str()), (200, "absent"));
+    }
+    assert_eq!(proxy.upstream.count("/absent"), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_again_is_counted_and_falls_with_its_purge() {
+    // With a lease so long that a purge could be overlooked.
+    let proxy = Proxy::with_isolates(&[1]).await;
+    for round in 0..6 {
+        let body = format!("page {round}");
+        proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], &body);
+        let hits = "edge_answers_total{phase=\"hit\"}";
+        proxy.purge(r#"{"keys":["k"]}"#).await;
+        e2e::eventually("the isolate knows of the purge", || async {
+            let health = proxy.get("/__edge/health").await.json();
+            (health["purge_view"]["applied_seq"].as_u64() > Some(round)).then_some(())
+        })
+        .await;
+        assert_eq!(proxy.get("/a").await.body, body, "purged, and yet the old one was given");
+        takes_the_short_way(&proxy, "/a").await;
+        let before = proxy.metric(hits).await;
+        for _ in 0..20 {
+            assert_eq!(proxy.get("/a").await.body, body);
+        }
+        assert_eq!(proxy.metric(hits).await, before + 20);
+    }
+}

@@ -32,6 +32,7 @@ async fn what_is_warmed_is_a_hit_for_the_first_viewer_here_and_elsewhere() {
     assert_eq!(outcomes(&warmed), [("stored".to_string(), 200), ("stored".to_string(), 200)], "{warmed:?}");
     let asked = api.upstream.count("/v1/home");
     assert_eq!(asked, 2);
+    assert_eq!(api.upstream.last().headers["sec-purpose"], "prefetch", "origin is told that no viewer asks");
     assert!(api.get("/v1/home", &[]).await.is_hit());
     let (debug, bearer) = (api.debug_token(), format!("Bearer {}", api.token("ada")));
     let fields = [("edge-debug", debug.as_str()), ("edge-region", "DE"), ("authorization", &bearer)];

@@ -189,7 +189,13 @@ pub struct SearchPage<'a> {
     next_cursor: Option<String>,
 }
 
-pub fn search(cards: &[Card], next_cursor: Option<String>, locale: &Locale) -> Document {
+/// `words`: what was typed; `far`: words near them were tried as well.
+pub fn search(
+    cards: &[Card],
+    next_cursor: Option<String>,
+    (words, far): (&[String], bool),
+    locale: &Locale,
+) -> Document {
     let page = SearchPage { items: items(cards, locale), next_cursor };
-    document(&page, keys::of_page([keys::search()], ids(cards), []), Kind::Search)
+    document(&page, keys::of_page(keys::of_search(words, far), ids(cards), []), Kind::Search)
 }
