@@ -287,3 +287,29 @@ async fn a_cursor_of_another_list_or_made_up_is_refused() {
         assert_eq!((got.status.as_u16(), faults(&got)), (400, vec!["cursor".into()]), "{query}");
     }
 }
+
+#[tokio::test]
+async fn counts_of_genres_follow_every_way_a_title_comes_and_goes() {
+    let catalogue = Catalogue::start().await;
+    let counts = async || {
+        let page = catalogue.shown("/v1/genres", ANYBODY).await;
+        let genres = page["genres"].as_array().unwrap().iter();
+        genres
+            .map(|genre| format!("{} {}", genre["slug"].as_str().unwrap_or_default(), genre["titles"]))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    catalogue.put("titles/heat", json!({"name": "Heat", "genres": ["Crime", "Drama"]})).await;
+    catalogue.put("titles/up", json!({"name": "Up", "genres": ["Drama"]})).await;
+    assert_eq!(counts().await, "crime 1, drama 2");
+    catalogue.edit("PATCH", "titles/heat", json!({"genres": ["Crime", "War"]})).await;
+    assert_eq!(counts().await, "crime 1, drama 1, war 1");
+    catalogue.edit("PATCH", "titles/heat", json!({"rating": 8})).await;
+    catalogue.edit("PATCH", "titles/up", json!({"state": "draft"})).await;
+    assert_eq!(counts().await, "crime 1, war 1");
+    catalogue.edit("DELETE", "titles/heat", json!(null)).await;
+    assert_eq!(counts().await, "");
+    catalogue.edit("POST", "titles/heat/restore", json!({})).await;
+    catalogue.edit("PATCH", "titles/up", json!({"state": "published"})).await;
+    assert_eq!(counts().await, "crime 1, drama 1, war 1");
+}

@@ -258,3 +258,26 @@ async fn a_cursor_of_another_search_is_refused() {
     let got = catalogue.page(&format!("/v1/search?q=knight&cursor={cursor}"), ANYBODY).await;
     assert_eq!((got.status.as_u16(), faults(&got)), (400, vec!["cursor".into()]));
 }
+
+#[tokio::test]
+async fn a_name_that_is_just_what_was_typed_is_found_among_hundreds_with_more_votes() {
+    let catalogue = Catalogue::start().await;
+    for chunk in 0..5 {
+        let line = |n: u32| {
+            format!("{{\"type\":\"title\",\"id\":\"r{chunk}-{n}\",\"name\":\"Lost River {chunk}{n}\",\"votes\":9}}\n")
+        };
+        origin::import::text(&catalogue.app.store, &(0..80).map(line).collect::<String>()).await.unwrap();
+    }
+    catalogue.put("titles/river", json!({"name": "River"})).await;
+    assert_eq!(found(&catalogue, "river").await.first().map(String::as_str), Some("river"));
+}
+
+#[tokio::test]
+async fn words_typed_as_one_or_apart_or_one_too_many_are_found() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/spider", json!({"name": "Spider Man"})).await;
+    catalogue.put("titles/ironclad", json!({"name": "Ironclad"})).await;
+    for (q, id) in [("spiderman", "spider"), ("iron%20clad", "ironclad"), ("spider%20man%20zzyzx", "spider")] {
+        assert_eq!(found(&catalogue, q).await.first().map(String::as_str), Some(id), "{q}");
+    }
+}
