@@ -24,7 +24,6 @@ use crate::vary::{variant_key, wanted_language_key};
 use crate::view::Knowledge;
 pub(crate) use assess::{Demands, Use, assess};
 use kv_schemas::AsOf;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -93,10 +92,8 @@ pub fn is_known_to<B>(request: &Fields, entry: &Entry<B>) -> bool {
     entry.head.status == 200 && is_not_modified(request, &entry.head)
 }
 
-/// Sleeps of a waiting request: short first, since most fills are; later a quarter of what it has waited already, so that
-/// hundreds who wait for a slow origin do not take the processor from the one who asks it.
-const WAIT_MS: RangeInclusive<u64> = 2..=100;
-const WAIT_PART: u64 = 4;
+/// Sleeps of a waiting request: short first, since most fills are.
+const WAIT_MS: [u64; 6] = [2, 4, 8, 12, 20, 25];
 
 impl<B: Clone + Default> Lookup<B> {
     pub fn new(request: Request) -> Self {
@@ -211,7 +208,8 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     fn wait(&mut self, state: State) -> Step<B> {
-        let ms = (self.waited_ms / WAIT_PART).clamp(*WAIT_MS.start(), *WAIT_MS.end());
+        let step = usize::try_from(self.waited_ms / 8).unwrap_or(usize::MAX).min(WAIT_MS.len().saturating_sub(1));
+        let ms = WAIT_MS.get(step).copied().unwrap_or(25);
         self.waited_ms = self.waited_ms.saturating_add(ms);
         self.waited_for_fill |= state == State::AwaitFill;
         self.state = state;
