@@ -327,20 +327,27 @@ impl Stack {
         .await
     }
 
+    /// A counter of origin's: its values, each with that one of its labels.
+    pub async fn origin_counts(&self, counter: &str, label: &str) -> Vec<(String, u64)> {
+        let metrics = crate::http::get(self.origin_url("/metrics")).await.body;
+        let (series, label) = (format!("{counter}{{"), format!("{label}=\""));
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(&series)?.rsplit_once(' '));
+        let counts = lines.filter_map(|(labels, count)| {
+            let value = labels.split(&label).nth(1)?.split('"').next()?;
+            Some((value.to_string(), count.parse().ok()?))
+        });
+        counts.collect()
+    }
+
     /// How often origin was asked for a route, by its own count.
     pub async fn origin_count(&self, route: &str) -> u64 {
-        let metrics = crate::http::get(self.origin_url("/metrics")).await.body;
-        let of_route = format!("route=\"{route}\"");
-        let lines =
-            metrics.lines().filter(|line| line.starts_with("origin_requests_total") && line.contains(&of_route));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        let counts = self.origin_counts("origin_requests_total", "route").await;
+        counts.iter().filter(|(of, _)| of == route).map(|(_, count)| count).sum()
     }
 
     /// Documents that origin had the edge look up ahead of viewers, by its own count.
     pub async fn warmed(&self) -> u64 {
-        let metrics = crate::http::get(self.origin_url("/metrics")).await.body;
-        let lines = metrics.lines().filter(|line| line.starts_with("origin_warmed_total{"));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        self.origin_counts("origin_warmed_total", "outcome").await.iter().map(|(_, count)| count).sum()
     }
 
     /// The purge log's head as origin has it: `<log_id>:<seq>`.

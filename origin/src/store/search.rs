@@ -32,7 +32,7 @@ const NAME_MAX: usize = 200;
 const WORDS_MAX: usize = 8;
 /// Letters of words that are found with one of them changed.
 const SHORT: std::ops::RangeInclusive<usize> = 4..=8;
-/// Letters of words that are found by three of them; and how many groups of three are looked at.
+/// Letters of words that are found by three of them.
 const LONG: std::ops::RangeInclusive<usize> = 4..=32;
 /// Words with some of these groups that are compared.
 const ALIKE_MAX: u32 = 200;

@@ -267,21 +267,16 @@ struct Asked {
 
 impl Asked {
     async fn now(stack: &Stack) -> Self {
-        let metrics = crate::http::get(stack.origin_url("/metrics")).await.body;
         let mut asked = Self { routes: BTreeMap::new(), warmed: 0 };
-        for line in metrics.lines() {
-            let Some((series, count)) = line.rsplit_once(' ') else { continue };
-            let count: u64 = count.parse().unwrap_or(0);
-            let label =
-                |name: &str| series.split(name).nth(1).and_then(|rest| rest.split('"').nth(1)).unwrap_or_default();
-            if series.starts_with("origin_requests_total{") && label("route=").starts_with("/v1/") {
-                *asked.routes.entry(label("route=").into()).or_default() += count;
-            } else if series.starts_with("origin_warmed_total{")
-                && ["written", "not-storable", "origin-failed"].contains(&label("outcome="))
-            {
-                asked.warmed += count;
+        for (route, count) in stack.origin_counts("origin_requests_total", "route").await {
+            if route.starts_with("/v1/") {
+                *asked.routes.entry(route).or_default() += count;
             }
         }
+        let warmed = stack.origin_counts("origin_warmed_total", "outcome").await.into_iter();
+        let fetched =
+            warmed.filter(|(outcome, _)| ["written", "not-storable", "origin-failed"].contains(&outcome.as_str()));
+        asked.warmed = fetched.map(|(_, count)| count).sum();
         asked
     }
 
