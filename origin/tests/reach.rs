@@ -72,19 +72,32 @@ impl World {
             ["/v1/home", "/v1/genres", "/v1/catalog", "/v1/search?q=heat", "/v1/search?q=nigth"]
                 .map(String::from)
                 .into();
-        for sort in ["name", "-year", "-rating", "added"] {
-            paths.push(format!("/v1/catalog?limit=3&sort={sort}"));
-            let first = self.fetch(&format!("/v1/catalog?limit=3&sort={sort}"), 0).await;
-            let body: Value = serde_json::from_str(&first.body).unwrap();
-            if let Some(cursor) = body["next_cursor"].as_str() {
-                paths.push(format!("/v1/catalog?limit=3&sort={sort}&cursor={cursor}"));
+        for list in [
+            "sort=name",
+            "sort=-name",
+            "sort=year",
+            "sort=-year",
+            "sort=rating",
+            "sort=-rating",
+            "sort=added",
+            "sort=name&genre=war",
+            "sort=-rating&kind=film",
+            "sort=-year&year=2021",
+        ] {
+            let first = format!("/v1/catalog?limit=2&{list}");
+            let mut next = Some(first.clone());
+            // To the end of the list: each page has keys for the stretch it reaches over.
+            while let Some(path) = next.take() {
+                let body: Value = serde_json::from_str(&self.fetch(&path, 0).await.body).unwrap();
+                next = body["next_cursor"].as_str().map(|cursor| format!("{first}&cursor={cursor}"));
+                paths.push(path);
             }
         }
         paths.extend(GENRES.map(|genre| format!("/v1/catalog?genre={}", genre.to_lowercase())));
         paths.extend(
             [
                 "/v1/catalog?genre=war&sort=-rating&limit=2",
-                "/v1/catalog?year=1995",
+                "/v1/catalog?year=2021",
                 "/v1/catalog?kind=series",
                 "/v1/search?q=ann",
                 "/v1/search?q=saga",
@@ -145,8 +158,8 @@ impl World {
             0 => json!({"name": name}),
             1 => json!({"synopsis": name}),
             2 => json!({"sort_name": name.to_lowercase()}),
-            3 => json!({"year": self.rng.i64(1994..1997)}),
-            4 => json!({"rating": self.rng.i64(1..9)}),
+            3 => json!({"year": self.rng.i64(2019..2025)}),
+            4 => json!({"rating": self.rng.i64(70..99) as f64 / 10.0}),
             5 => json!({"maturity": self.any(&MARKS).0}),
             6 => json!({"genres": [self.any(&GENRES), self.any(&GENRES)]}),
             7 => json!({"people": [{"name": self.any(&PEOPLE), "role": self.any(&["actor", "director"])}]}),

@@ -141,9 +141,16 @@ async fn a_title_appears_and_goes_at_its_time_each_with_its_purge() {
         [(PurgeMode::Soft, Some("appears"), Some("schedule")), (PurgeMode::Hard, Some("goes"), Some("schedule"))]
     );
     let keys = |purge: &kv_schemas::Purge| purge.keys.iter().map(|key| key.to_string()).collect::<Vec<_>>().join(" ");
+    let of = |list: &str| {
+        format!(
+            "{list}:by-added {list}:by-name {list}:by-name:202 {list}:by-rating {list}:by-rating:0 {list}:by-year \
+             {list}:by-year:0"
+        )
+    };
+    let [all, crime] = ["catalog", "genre:crime"].map(of);
     assert_eq!(
         keys(&purges[0]),
-        "card:heat catalog crowd:d4 genre:crime genres search-far search:hea title:heat unseen:heat"
+        format!("card:heat {all} crowd:d4 {crime} genres search-far search:hea title:heat unseen:heat")
     );
     stop.send(true).unwrap();
     schedule.await.unwrap();

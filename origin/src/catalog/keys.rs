@@ -50,25 +50,114 @@ pub fn home_in(region: Region) -> Option<SurrogateKey> {
     key(format!("home:{region}"))
 }
 
-/// Who is in the unfiltered catalogue.
+/// Every page of the unfiltered catalogue.
 pub fn catalog() -> Option<SurrogateKey> {
     key("catalog".into())
 }
 
-/// Who is in the list of a genre.
+/// Every page of a genre's list, and its 404 before there is one.
 pub fn genre(slug: &str) -> Option<SurrogateKey> {
     key(format!("genre:{slug}"))
 }
 
-/// Who is in a list; `genre`: its slug, or empty for the whole catalogue.
+/// Every page of a list; `genre`: its slug, or empty for the whole catalogue.
 pub fn list(genre_slug: &str) -> Option<SurrogateKey> {
     if genre_slug.is_empty() { catalog() } else { genre(genre_slug) }
 }
 
-/// A list in one order.
+/// Pages that reach over much of a list in one order, or to an end of it that lies open.
 pub fn order(genre_slug: &str, by: SortBy) -> Option<SurrogateKey> {
     let list = list(genre_slug)?;
     key(format!("{list}:by-{}", by.as_str()))
+}
+
+/// A value that a list is ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub enum Place<'a> {
+    /// `sort_name`.
+    Name(&'a str),
+    /// 0 without a year.
+    Year(i64),
+    /// 0 without a rating.
+    Rating(f64),
+    Added,
+}
+
+impl<'a> Place<'a> {
+    pub fn of(by: SortBy, sort_name: &'a str, year: Option<i64>, rating: Option<f64>) -> Self {
+        match by {
+            SortBy::Name => Self::Name(sort_name),
+            SortBy::Year => Self::Year(year.unwrap_or(0)),
+            SortBy::Rating => Self::Rating(rating.unwrap_or(0.0)),
+            SortBy::Added => Self::Added,
+        }
+    }
+}
+
+/// Of the stretches that an order is divided into, the last.
+const NAMES: u16 = 729;
+const YEARS: std::ops::RangeInclusive<i64> = 1900..=2050;
+const RATINGS: u16 = 100;
+/// A page that reaches over more than so many has the key of the order.
+const STRETCHES_MAX: u16 = 40;
+
+/// The number of the stretch that a place lies in: where one comes before another, its number is no higher. Names by their
+/// first two letters, years one by one, ratings by tenths. When titles were added is not divided: new ones are at its end.
+fn stretch(place: Place<'_>) -> Option<u16> {
+    // Names are ordered by their bytes.
+    let letter = |byte: Option<&u8>| match byte {
+        Some(byte @ b'a'..=b'z') => u16::from(byte - b'a') + 1,
+        Some(byte) if *byte > b'z' => 27,
+        Some(_) | None => 0,
+    };
+    match place {
+        Place::Name(name) => {
+            let bytes = name.as_bytes();
+            Some(match letter(bytes.first()) {
+                0 => 0,
+                27 => NAMES,
+                first => (first - 1) * 28 + letter(bytes.get(1)) + 1,
+            })
+        }
+        Place::Year(year) => u16::try_from(year.clamp(*YEARS.start(), *YEARS.end()) - YEARS.start()).ok(),
+        // Of what is within these bounds.
+        Place::Rating(rating) => Some((rating * 10.0).clamp(0.0, f64::from(RATINGS)) as u16),
+        Place::Added => None,
+    }
+}
+
+fn last_stretch(by: SortBy) -> Option<u16> {
+    match by {
+        SortBy::Name => Some(NAMES),
+        SortBy::Year => u16::try_from(YEARS.end() - YEARS.start()).ok(),
+        SortBy::Rating => Some(RATINGS),
+        SortBy::Added => None,
+    }
+}
+
+fn stretch_key(genre_slug: &str, by: SortBy, number: u16) -> Option<SurrogateKey> {
+    key(format!("{}:{number}", order(genre_slug, by)?))
+}
+
+/// The keys of a page of a list: whatever comes, goes or moves between these two places, lower one first, may change it.
+/// Without a place it reaches to that end of the order.
+pub fn of_span(genre_slug: &str, by: SortBy, span: [Option<Place<'_>>; 2]) -> Vec<Option<SurrogateKey>> {
+    let [low, high] = span;
+    let low = low.map_or(last_stretch(by).map(|_| 0), stretch);
+    let high = high.map_or_else(|| last_stretch(by), stretch);
+    let stretches = low.zip(high).filter(|(low, high)| high.saturating_sub(*low) < STRETCHES_MAX);
+    let keys = match stretches {
+        Some((low, high)) => (low..=high).map(|number| stretch_key(genre_slug, by, number)).collect(),
+        None => vec![order(genre_slug, by)],
+    };
+    std::iter::once(list(genre_slug)).chain(keys).collect()
+}
+
+/// What a title's coming, going or moving in an order of a list purges.
+fn of_places(genre_slug: &str, by: SortBy, inputs: &[&TitleInput]) -> Vec<Option<SurrogateKey>> {
+    let place = |input: &&TitleInput| stretch(Place::of(by, &input.sort_name, input.year, input.rating));
+    let stretches = inputs.iter().filter_map(place).map(|number| stretch_key(genre_slug, by, number));
+    stretches.chain([order(genre_slug, by)]).collect()
 }
 
 /// Who is in the lists of one year.
@@ -219,11 +308,15 @@ pub fn of_title(before: Option<&Title>, after: Option<&Title>) -> Vec<SurrogateK
     if was.anywhere() != is.anywhere() || !changed.is_empty() {
         keys.push(genres());
     }
-    keys.extend(changed.iter().map(|name| genre(name)));
+    let both: Vec<&TitleInput> = [before, after].into_iter().flatten().map(|title| &title.input).collect();
+    let in_all_orders =
+        |list: &str| SortBy::ALL.into_iter().flat_map(|by| of_places(list, by, &both)).collect::<Vec<_>>();
+    keys.extend(changed.iter().flat_map(|name| in_all_orders(name)));
     if appears {
-        keys.extend([card(id), unseen(id), crowd(id), catalog()]);
+        keys.extend([card(id), unseen(id), crowd(id)]);
         keys.extend(finding([before, after].map(|title| title.map(|title| &title.input))));
-        keys.extend(old.union(&new).map(|name| genre(name)));
+        keys.extend(in_all_orders(""));
+        keys.extend(old.union(&new).flat_map(|name| in_all_orders(name)));
         keys.extend(had.keys().chain(has.keys()).map(|id| person(id)));
     } else if let Some((a, b)) = inputs.filter(|_| is.anywhere()) {
         // Pages that show it are kept no longer than it may be seen, by what was known when they were made.
@@ -237,7 +330,7 @@ pub fn of_title(before: Option<&Title>, after: Option<&Title>) -> Vec<SurrogateK
         ];
         for (by, _) in moved.into_iter().filter(|(_, moved)| *moved) {
             let lists = std::iter::once("").chain(new.iter().map(String::as_str));
-            keys.extend(lists.map(|list| order(list, by)));
+            keys.extend(lists.flat_map(|list| of_places(list, by, &[a, b])));
         }
         if a.year != b.year {
             keys.extend([a.year, b.year].into_iter().flatten().map(year));
@@ -358,8 +451,10 @@ mod tests {
         keys.collect::<Vec<_>>().join(" ")
     }
 
-    const ALL: &str =
-        "card:heat catalog genre:drama genres person:ann search-far search:ann search:hea title:heat unseen:heat";
+    const ALL: &str = "card:heat catalog:by-added catalog:by-name catalog:by-name:202 catalog:by-rating \
+        catalog:by-rating:0 catalog:by-year catalog:by-year:0 genre:drama:by-added genre:drama:by-name \
+        genre:drama:by-name:202 genre:drama:by-rating genre:drama:by-rating:0 genre:drama:by-year genre:drama:by-year:0 \
+        genres person:ann search-far search:ann search:hea title:heat unseen:heat";
 
     #[test]
     fn what_only_the_titles_own_page_says_purges_that_alone() {
@@ -398,24 +493,81 @@ mod tests {
     #[test]
     fn a_change_of_genre_purges_the_lists_it_leaves_and_joins() {
         let (a, b) = (title_with(json!({"genres": ["Drama", "War"]})), title_with(json!({"genres": ["War", "Crime"]})));
-        assert_eq!(keys(Some(&a), Some(&b)), "card:heat genre:crime genre:drama genres title:heat");
+        let of = |list: &str| {
+            format!(
+                "{list}:by-added {list}:by-name {list}:by-name:202 {list}:by-rating {list}:by-rating:0 {list}:by-year \
+                 {list}:by-year:0"
+            )
+        };
+        let lists = [of("genre:crime"), of("genre:drama")].join(" ");
+        assert_eq!(keys(Some(&a), Some(&b)), format!("card:heat {lists} genres title:heat"));
     }
 
     #[test]
-    fn a_new_place_in_an_order_purges_the_lists_it_moves_in() {
+    fn a_new_place_in_an_order_purges_both_places_of_the_lists_it_moves_in() {
         let a = title_with(json!({}));
         assert_eq!(
             keys(Some(&a), Some(&title_with(json!({"sort_name": "zeat"})))),
-            "catalog:by-name genre:drama:by-name title:heat"
+            "catalog:by-name catalog:by-name:202 catalog:by-name:706 genre:drama:by-name genre:drama:by-name:202 \
+             genre:drama:by-name:706 title:heat"
         );
         assert_eq!(
             keys(Some(&a), Some(&title_with(json!({"rating": 3})))),
-            "card:heat catalog:by-rating genre:drama:by-rating title:heat"
+            "card:heat catalog:by-rating catalog:by-rating:0 catalog:by-rating:30 genre:drama:by-rating \
+             genre:drama:by-rating:0 genre:drama:by-rating:30 title:heat"
         );
         assert_eq!(
             keys(Some(&a), Some(&title_with(json!({"year": 1999})))),
-            "card:heat catalog:by-year genre:drama:by-year title:heat year:1999"
+            "card:heat catalog:by-year catalog:by-year:0 catalog:by-year:99 genre:drama:by-year genre:drama:by-year:0 \
+             genre:drama:by-year:99 title:heat year:1999"
         );
+    }
+
+    #[test]
+    fn a_page_has_the_stretches_it_reaches_over_or_the_whole_order() {
+        let of = |by, span| {
+            let keys = of_span("drama", by, span).into_iter().flatten();
+            keys.map(|key| key.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let name = |name| Some(Place::Name(name));
+        assert_eq!(
+            of(SortBy::Name, [name("ha"), name("hb zz")]),
+            "genre:drama genre:drama:by-name:198 genre:drama:by-name:199"
+        );
+        assert_eq!(of(SortBy::Name, [name("heat"), name("z")]), "genre:drama genre:drama:by-name");
+        assert_eq!(of(SortBy::Name, [name("é"), None]), "genre:drama genre:drama:by-name:729");
+        let rating = |rating| Some(Place::Rating(rating));
+        assert_eq!(
+            of(SortBy::Rating, [rating(9.85), None]),
+            "genre:drama genre:drama:by-rating:98 genre:drama:by-rating:99 genre:drama:by-rating:100"
+        );
+        assert_eq!(of(SortBy::Rating, [None, rating(5.0)]), "genre:drama genre:drama:by-rating");
+        assert_eq!(of(SortBy::Year, [None, Some(Place::Year(0))]), "genre:drama genre:drama:by-year:0");
+        assert_eq!(of(SortBy::Added, [None, Some(Place::Added)]), "genre:drama genre:drama:by-added");
+    }
+
+    #[test]
+    fn stretches_are_in_the_order_of_what_lies_in_them() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..10_000 {
+            let mut name = || {
+                (0..rng.usize(..4))
+                    .map(|_| rng.choice(["a", "b", "y", "z", "0", " ", "~", "é"]).unwrap())
+                    .collect::<String>()
+            };
+            let names = [name(), name()];
+            let years = [(); 2].map(|()| rng.i64(1850..2100));
+            let ratings = [(); 2].map(|()| rng.f64() * 12.0 - 1.0);
+            for (by, mut places) in [
+                (SortBy::Name, names.each_ref().map(|name| Place::Name(name))),
+                (SortBy::Year, years.map(Place::Year)),
+                (SortBy::Rating, ratings.map(Place::Rating)),
+            ] {
+                places.sort_by(|a, b| a.partial_cmp(b).unwrap());
+                let [low, high] = places.map(|place| stretch(place).unwrap());
+                assert!(low <= high && high <= last_stretch(by).unwrap(), "{places:?}");
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::catalog::documents::schemas::{
     TitlePage,
 };
 use crate::catalog::documents::{self, Card, Listed, Row};
-use crate::catalog::keys;
+use crate::catalog::keys::{self, Place};
 use crate::catalog::model::{CollectionInput, Fill, PersonInput, SeasonInput, SortBy, TitleKind, season_id};
 use crate::catalog::similar::SHOWN;
 use crate::catalog::validate::check_id;
@@ -317,10 +317,17 @@ async fn catalog(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
     let page = query.page();
     let mut cards = reading.snapshot.list(&page, reading.eye).await?;
     let shown = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let has_next = cards.len() > shown;
-    cards.truncate(shown);
-    let next = cards.last().filter(|_| has_next).map(|last| cursor(&query.list(), &page.after(last)));
-    let listed = Listed { genre: query.genre.as_deref(), year: query.year, sort: query.sort };
+    let behind = if cards.len() > shown { cards.split_off(shown) } else { Vec::new() };
+    let behind = behind.first();
+    let next = cards.last().filter(|_| behind.is_some()).map(|last| cursor(&query.list(), &page.after(last)));
+    let listed = Listed {
+        genre: query.genre.as_deref(),
+        year: query.year,
+        sort: query.sort,
+        descending: query.descending,
+        after: query.after.as_ref().map(|after| after.place(query.sort)),
+        until: behind.map(|card| Place::of(query.sort, &card.sort_name, card.year, card.rating)),
+    };
     let document = documents::catalog(&cards, &listed, next, &reading.viewer.locale);
     let ends = gone(&cards);
     reading.answer(document, ends)

@@ -5,6 +5,7 @@ use super::records::{plan_bit, record_of};
 use super::titles::{Eye, list_of, stored};
 use super::{Conn, Row as DbRow, Snapshot, Sql, Write};
 use crate::catalog::documents::{Card, Played};
+use crate::catalog::keys::Place;
 use crate::catalog::model::{GenreInput, PersonInput, Rail, SortBy, Title, TitleKind, slug};
 use crate::error::StoreError;
 use kv_schemas::viewer::Plan;
@@ -25,6 +26,12 @@ const CARD: &str = "title.id, title.kind, title.name, title.translations, title.
 pub struct After {
     pub value: serde_json::Value,
     pub id: String,
+}
+
+impl After {
+    pub fn place(&self, by: SortBy) -> Place<'_> {
+        Place::of(by, self.value.as_str().unwrap_or_default(), self.value.as_i64(), self.value.as_f64())
+    }
 }
 
 /// A part of a list.

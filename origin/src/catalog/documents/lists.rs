@@ -1,9 +1,10 @@
 //! Pages that show titles in short.
 use super::{Card, Document, Item, Kind, document, ids, items};
-use crate::catalog::keys;
+use crate::catalog::keys::{self, Place};
 use crate::catalog::model::{
     CollectionInput, Fill, GenreInput, ImageKind, PersonInput, Rail, Record, SortBy, image_for, name_in, synopsis_in,
 };
+use kv_schemas::SurrogateKey;
 use kv_schemas::viewer::{Dimensions, Locale};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -45,18 +46,31 @@ pub fn home(rows: &[Row], viewer: &Dimensions) -> Document {
     document(&HomePage { rails: rails.collect() }, keys, Kind::Home)
 }
 
-fn list_keys(fill: &Fill) -> [Option<kv_schemas::SurrogateKey>; 2] {
+fn list_keys(fill: &Fill) -> [Option<SurrogateKey>; 2] {
     let list = fill.genre.as_deref().unwrap_or("");
     [keys::list(list), keys::order(list, fill.sort)]
 }
 
 /// Which part of the catalogue a page is of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listed<'a> {
     /// Slug.
     pub genre: Option<&'a str>,
     pub year: Option<i64>,
     pub sort: SortBy,
+    pub descending: bool,
+    /// Where the page before it ended.
+    pub after: Option<Place<'a>>,
+    /// Where the first title behind it stands: without that one there would be no next page.
+    pub until: Option<Place<'a>>,
+}
+
+impl Listed<'_> {
+    fn keys(&self) -> Vec<Option<SurrogateKey>> {
+        let span = if self.descending { [self.until, self.after] } else { [self.after, self.until] };
+        let keys = keys::of_span(self.genre.unwrap_or(""), self.sort, span);
+        keys.into_iter().chain([self.year.and_then(keys::year)]).collect()
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -66,8 +80,7 @@ pub struct CatalogPage<'a> {
 }
 
 pub fn catalog(cards: &[Card], listed: &Listed<'_>, next_cursor: Option<String>, locale: &Locale) -> Document {
-    let list = listed.genre.unwrap_or("");
-    let own = [keys::list(list), keys::order(list, listed.sort), listed.year.and_then(keys::year)];
+    let own = listed.keys();
     let page = CatalogPage { items: items(cards, locale), next_cursor };
     document(&page, keys::of_page(own, ids(cards), []), Kind::List)
 }
