@@ -90,7 +90,7 @@ function forgetPages() {
 }
 
 // What Wasm tells without a call: [0] changes with whatever a hit hangs on besides the clock, [1] says for how many
-// milliseconds the hit told last may be answered again, [2] which lookup was begun last. Gone when Wasm's memory grows.
+// milliseconds the hit told last may be answered again, [2] which request was begun last. Gone when Wasm's memory grows.
 let told = new Uint32Array(0);
 // Slots with an answer that may be given again, as long as told[0] is this.
 const held = [];
@@ -166,9 +166,8 @@ function bearerOf(authorization) {
   return bearer;
 }
 
-// A URL seen for the first time.
+// A URL of which memory has something for the first time.
 function pageOf(url) {
-  if (url.length > URL_LENGTH_MAX) return undefined;
   if (pages.size >= SLOTS_MAX) {
     forgetPages();
     wasm.forget_slots();
@@ -179,14 +178,14 @@ function pageOf(url) {
   return page;
 }
 
-function slotOf(page, kind, request) {
+function slotOf(page, kind, url, request) {
   if (slots >= SLOTS_MAX) {
     // Nothing is found in this page any more; the next request begins with a new one.
     forgetPages();
     wasm.forget_slots();
     return undefined;
   }
-  const number = wasm.slot_of(request, page.isPacked);
+  const number = wasm.slot_of(url, request, page.isPacked);
   const slot = { number, parts: undefined, from: 0, until: 0 };
   if (number > -2) {
     page.slots.set(kind, slot);
@@ -219,34 +218,45 @@ function answerOf(parts) {
 
 // Longer a read of KV does not take, or it counts as a miss. Wasm has the same.
 const KV_MS = 1000;
+const AS_BUFFER = { type: "arrayBuffer" };
 
-// Reads KV for a lookup that Wasm has begun; goes on to its end even if the client leaves, since others may wait for it.
+// Reads KV for a request that Wasm has begun. If the client leaves, that is its end: nobody else waits for it, and to have the
+// runtime see to its end would cost half as much as the read.
 function fromKv(key, number, request, env, context) {
-  let timer;
-  const late = new Promise((resolve) => (timer = setTimeout(resolve, KV_MS)));
   const began = lives;
   const had = (value) => {
-    clearTimeout(timer);
     revive();
-    // Of the old instance's lookups the new one knows nothing.
+    // Of the old instance's requests the new one knows nothing.
     if (lives !== began) return longWay(request, env, context);
     try {
-      const parts = wasm.kv_had(number, value, Date.now());
+      const parts = wasm.kv_had(number, value, request, Date.now());
       return parts === undefined ? longWay(request, env, context, number) : answerOf(parts);
     } catch (error) {
       note(error);
       throw error;
     }
   };
-  let read;
-  try {
-    read = env.CACHE_KV.get(key, "arrayBuffer");
-  } catch {
-    // Not bound: it has nothing.
-  }
-  const answer = Promise.race([read, late]).then(had, () => had());
-  context.waitUntil(answer);
-  return answer;
+  return new Promise((resolve, reject) => {
+    let is_open = true;
+    const end = (value) => {
+      if (!is_open) return;
+      is_open = false;
+      clearTimeout(timer);
+      try {
+        resolve(had(value));
+      } catch (error) {
+        reject(error);
+      }
+    };
+    const timer = setTimeout(end, KV_MS);
+    try {
+      // `get` goes through this, and adds to it a promise of its own.
+      env.CACHE_KV.getWithMetadata(key, AS_BUFFER).then((read) => end(read.value), () => end());
+    } catch {
+      // Not bound: it has nothing.
+      end();
+    }
+  });
 }
 
 function longWay(request, env, context, begun) {
@@ -256,6 +266,14 @@ function longWay(request, env, context, begun) {
   return answer;
 }
 
+// The answer to a request that memory has nothing for, if it is to read KV first.
+function begin(url, request, now, asks, env, context) {
+  const key = wasm.begin(url, request, now, asks);
+  if (key === undefined) return undefined;
+  look();
+  return fromKv(key, told[2], request, env, context);
+}
+
 // The answer, if it is a plain hit in memory, or may be one in KV.
 function hit(request, env, context) {
   if (request.method !== "GET" || (guards === undefined && !readRules())) return undefined;
@@ -263,9 +281,19 @@ function hit(request, env, context) {
   for (let at = 0; at < guards.length; at++) if (headers.has(guards[at])) return undefined;
   if (mindsContent && request.body !== null) return undefined;
   const url = request.url;
+  const asks = client === undefined ? undefined : (headers.get(client) ?? undefined);
+  const now = Date.now();
   let page = pages.get(url);
-  if (page === undefined) page = pageOf(url);
-  if (page === undefined || page === null) return undefined;
+  let tried = false;
+  if (page === undefined) {
+    if (url.length > URL_LENGTH_MAX) return undefined;
+    // Many pages are asked for once in a long while: what memory has nothing of gets no slot.
+    const answer = begin(url, request, now, asks, env, context);
+    if (answer !== undefined) return answer;
+    tried = true;
+    page = pageOf(url);
+  }
+  if (page === null) return undefined;
   const depends = page.depends;
   let number = -1;
   let kind = 0;
@@ -287,12 +315,10 @@ function hit(request, env, context) {
   if (slot === undefined) {
     // A text was too long to be remembered.
     if (Number.isNaN(kind)) return undefined;
-    slot = slotOf(page, kind, request);
+    slot = slotOf(page, kind, url, request);
   }
   if (slot === undefined || slot.number < 0) return undefined;
-  const asks = client === undefined ? undefined : (headers.get(client) ?? undefined);
   const known = headers.get("if-none-match") ?? undefined;
-  const now = Date.now();
   // Whose token has to be looked at, and who has to be counted, Wasm is asked each time.
   const alike = number < 0 && client === undefined && known === undefined;
   if (alike && slot.parts !== undefined && heldAt === told[0] && slot.from <= now && now < slot.until) {
@@ -309,12 +335,7 @@ function hit(request, env, context) {
     return undefined;
   }
   if (parts === false) {
-    if (number >= 0) return undefined;
-    const key = wasm.begin(slot.number, request, now, asks);
-    look();
-    const begun = told[2];
-    if (key !== undefined) return fromKv(key, begun, request, env, context);
-    return begun === 0 ? undefined : longWay(request, env, context, begun);
+    return number >= 0 || tried ? undefined : begin(url, request, now, asks, env, context);
   }
   if (alike) hold(slot, parts, now);
   return answerOf(parts);

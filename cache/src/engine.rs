@@ -104,19 +104,52 @@ pub(crate) struct Odds {
 
 /// Of the requests that pass the location's cache by, each so manieth asks it all the same, and leaves there what KV had: so
 /// that it is noticed when asking pays again.
-const ASKS_EVERY: u32 = 64;
+const ASKS_EVERY: u32 = 256;
 
 impl Odds {
+    /// Whether this request passes the location's cache by; counted if it does.
+    pub fn passes_colo_by(&mut self, in_vain_max: u32) -> bool {
+        let next = self.passed.saturating_add(1);
+        let passes = self.in_vain >= in_vain_max && next < ASKS_EVERY;
+        self.passed = if passes { next } else { self.passed };
+        passes
+    }
+
     pub fn asks_colo_first(&mut self, in_vain_max: u32) -> bool {
-        if self.in_vain < in_vain_max {
-            return true;
+        if self.passes_colo_by(in_vain_max) {
+            return false;
         }
-        self.passed = self.passed.saturating_add(1) % ASKS_EVERY;
-        self.passed == 0
+        self.passed = 0;
+        true
     }
 
     pub fn colo_had(&mut self, something: bool) {
         self.in_vain = if something { 0 } else { self.in_vain.saturating_add(1) };
+    }
+}
+
+/// When those who wait look again. Each on a timer of its own, thousands would look so often that nobody came to what they
+/// wait for; so there are only so many turns, and who comes when they are taken gets a later one.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// How many were given out, if there had always been as many as there can be.
+    given: u64,
+}
+
+/// An answer takes an isolate some 100 µs, and so would their answers not come sooner if all looked at once.
+const TURNS_PER_MS: u64 = 8;
+/// Nobody has to wait longer for a turn.
+const TURN_MS_MAX: u64 = 1_000;
+
+impl Turns {
+    /// For how long to sleep, if there were nobody else: `alone_ms`.
+    pub fn sleep_ms(&mut self, alone_ms: u64, now_ms: u64) -> u64 {
+        let now = now_ms.saturating_mul(TURNS_PER_MS);
+        let last = now.saturating_add(TURN_MS_MAX.saturating_mul(TURNS_PER_MS));
+        // A clock that went back leaves turns that lie far ahead.
+        let from = if self.given > last { now } else { self.given.max(now) };
+        self.given = from.saturating_add(1).min(last);
+        (self.given / TURNS_PER_MS).saturating_sub(now_ms).max(alone_ms)
     }
 }
 
@@ -168,6 +201,7 @@ pub struct Engine<B> {
     pub(crate) memory_changes: u64,
     pub(crate) slots: Slots<B>,
     pub(crate) odds: Odds,
+    pub(crate) turns: Turns,
     sync: SyncGate,
 }
 
@@ -182,6 +216,7 @@ impl<B: Clone + Default> Engine<B> {
             memory_changes: 0,
             slots: Slots::default(),
             odds: Odds::default(),
+            turns: Turns::default(),
             sync: SyncGate::default(),
             config,
         }
@@ -189,6 +224,17 @@ impl<B: Clone + Default> Engine<B> {
 
     pub fn knowledge(&self, now_ms: u64) -> Knowledge {
         self.view.knowledge(now_ms, self.config.lease_ms, self.config.bound_ms)
+    }
+
+    /// Whether a request of this key, without demands of its own, is to read KV before anything else ([`Self::hit_in_kv`]): the
+    /// view is within its lease, memory has nothing, nobody fetches the page, and the location's cache seldom has one.
+    pub fn reads_kv_first(&mut self, key: &str, now_ms: u64) -> bool {
+        self.knowledge(now_ms) == Knowledge::Leased
+            && !self.has(key)
+            && viewer_of(key).is_none()
+            && !self.fills.is_filling(key, now_ms)
+            && !self.fills.is_passing(key, now_ms)
+            && self.odds.passes_colo_by(self.config.colo_in_vain_max)
     }
 
     /// How a token stands, issued at `as_of` and revoked by a hard purge of one of these keys, for a request that came at

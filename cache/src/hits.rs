@@ -47,6 +47,11 @@ impl<B> Default for Slots<B> {
     }
 }
 
+/// Neither a marker of variants nor a part, nor an answer whose form is made for each client.
+fn is_plain<B>(entry: &Entry<B>) -> bool {
+    !entry.is_marker() && entry.head.status != 206 && !entry.head.fields.has("set-cookie")
+}
+
 impl<B: Clone + Default> Engine<B> {
     /// A slot for requests of this key; `None` if there are too many.
     pub fn slot(&mut self, key: &str, takes_packed: bool) -> Option<u32> {
@@ -87,12 +92,7 @@ impl<B: Clone + Default> Engine<B> {
         let version = self.view.version();
         let cleared = slot.cleared_at == Some(version);
         if !cleared {
-            let fields = &entry.head.fields;
-            // Variants, parts, and answers whose form is made for each client.
-            if entry.is_marker() || entry.head.status == 206 || fields.has("set-cookie") {
-                return None;
-            }
-            if !slot.takes_packed && is_packed(fields) {
+            if !is_plain(&entry) || (!slot.takes_packed && is_packed(&entry.head.fields)) {
                 return None;
             }
             if self.view.judge(entry.as_of.as_ref(), &entry.keys) != Verdict::Clear {
@@ -100,8 +100,31 @@ impl<B: Clone + Default> Engine<B> {
             }
             slot.cleared_at = Some(version);
         }
+        self.is_fresh(&entry, Verdict::Clear, now_ms).then_some(entry)
+    }
+
+    /// For a request that demands nothing.
+    fn is_fresh(&self, entry: &Entry<B>, verdict: Verdict, now_ms: u64) -> bool {
         let demands = Demands { directives: &RequestDirectives::default(), min_as_of: None, arrived_ms: Some(now_ms) };
-        (assess(self, &entry, Verdict::Clear, &demands, now_ms) == Use::Fresh).then_some(entry)
+        assess(self, entry, verdict, &demands, now_ms) == Use::Fresh
+    }
+
+    /// What KV had for a request that read it before anything else ([`Self::reads_kv_first`]), if that is a fresh hit with nothing
+    /// to be done behind it; memory keeps it then. It needed no mark: whoever came meanwhile has read KV as well. Anything
+    /// else is given back and goes the way of all requests ([`crate::Lookup::with_kv`]).
+    pub fn hit_in_kv(&mut self, key: &str, entry: Entry<B>, now_ms: u64) -> Result<Arc<Entry<B>>, Box<Entry<B>>> {
+        // What somebody fetched while it was read may be of a later state.
+        let is_hit = entry.key == key
+            && self.knowledge(now_ms) == Knowledge::Leased
+            && !self.has(key)
+            && is_plain(&entry)
+            && self.is_fresh(&entry, self.view.judge(entry.as_of.as_ref(), &entry.keys), now_ms);
+        if !is_hit {
+            return Err(Box::new(entry));
+        }
+        let entry = Arc::new(entry);
+        self.keep_fresh(Arc::clone(&entry));
+        Ok(entry)
     }
 
     pub fn state(&self) -> State {
@@ -119,10 +142,15 @@ impl<B: Clone + Default> Engine<B> {
         lease_ends_ms.saturating_add(1).min(entry.policy.fresh_until_ms())
     }
 
-    /// Key of a slot, if memory has nothing under it.
-    pub fn missing(&self, slot: u32) -> Option<&str> {
-        let slot = self.slots.0.get(usize::try_from(slot).ok()?)?;
-        self.memory.peek(&slot.key).is_none().then_some(slot.key.as_str())
+    /// Whether memory has nothing for a slot.
+    pub fn lacks(&self, slot: u32) -> bool {
+        let slot = usize::try_from(slot).ok().and_then(|number| self.slots.0.get(number));
+        slot.is_some_and(|slot| !self.has(&slot.key))
+    }
+
+    /// Whether memory has something under a key.
+    pub fn has(&self, key: &str) -> bool {
+        self.memory.peek(key).is_some()
     }
 
     /// Whether a slot's entry is packed, as of the last time it was asked for.

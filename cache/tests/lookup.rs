@@ -377,6 +377,50 @@ fn a_fill_that_never_ends_holds_nobody_for_ever() {
 }
 
 #[test]
+fn a_crowd_that_waits_takes_turns_and_all_of_it_is_answered() {
+    const CROWD: usize = 5_000;
+    let mut world = World::new(LogOwner::Origin);
+    let (mut first, step) = world.start(request(&[]));
+    let fetch = world.until_fetch(&mut first, step);
+    let came_ms = world.now_ms;
+    // Who sleeps, until when.
+    let mut waiting: Vec<(u64, Lookup<Body>)> = (0..CROWD)
+        .map(|_| {
+            let (lookup, step) = world.start(request(&[]));
+            let Step::Wait { ms } = step else { panic!("{step:?}") };
+            (world.now_ms + ms, lookup)
+        })
+        .collect();
+    let (mut looks, mut answered) = (0, 0);
+    let mut fetch = Some(fetch);
+    while !waiting.is_empty() {
+        world.now_ms += 1;
+        if world.now_ms.is_multiple_of(200) {
+            world.sync();
+        }
+        if world.now_ms == came_ms + 2_000 {
+            world.serve("v1", 0, FRESH);
+            world.finish(&mut first, fetch.take().expect("once"));
+        }
+        let (due, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(until_ms, _)| *until_ms <= world.now_ms);
+        waiting = rest;
+        for (_, mut lookup) in due {
+            looks += 1;
+            match lookup.step(&mut world.engine, Event::Waited, world.now_ms) {
+                Step::Wait { ms } => waiting.push((world.now_ms + ms, lookup)),
+                Step::Answer(_) => answered += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(answered, CROWD);
+    // On timers of their own, which are 25 ms at most, they would look 400,000 times.
+    let lasted_ms = world.now_ms - came_ms;
+    assert!(looks <= 8 * (lasted_ms + 25), "{looks} in {lasted_ms} ms");
+    assert!(lasted_ms < 3_100, "{lasted_ms}");
+}
+
+#[test]
 fn an_uncacheable_answer_makes_nobody_wait() {
     let mut world = World::new(LogOwner::Origin);
     world.serve("private", 0, &[("cache-control", "private")]);

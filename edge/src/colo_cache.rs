@@ -27,7 +27,7 @@ pub async fn read(key: &str, rules: Rules) -> Option<Entry<Body>> {
     let found = CACHE.with(|cache| cache.get(&colo_url(key))).ok()?;
     let response: web_sys::Response = JsFuture::from(found).await.ok()?.dyn_into().ok()?;
     let buffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
-    entry_bytes::decode(&Uint8Array::new(&buffer), rules)
+    entry_bytes::decode(&buffer.dyn_into().ok()?, rules)
 }
 
 pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {

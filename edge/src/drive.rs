@@ -33,7 +33,7 @@ pub struct Call {
     pub location: Rc<str>,
     /// Where it stands in its trace.
     pub trace: trace::Context,
-    /// Its lookup was begun before (`hits::begin`).
+    /// It has read KV already (`hits::begin`).
     pub begun: Option<u32>,
 }
 
@@ -150,15 +150,11 @@ impl Outcome {
 /// waits for the fill gets it.
 pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -> Option<Outcome> {
     let begun = call.begun.and_then(|number| isolate::with(|isolate| isolate.begun.take(number))?);
-    let (mut lookup, step) = match begun.map(|one| (one.lookup, one.step)) {
-        Some((lookup, Some(step))) => (lookup, step),
-        // Of one that still waits for KV, `entry.js` has nothing to go on with: it begins anew.
-        Some((_, None)) | None => {
-            let mut lookup = lookup;
-            let step = isolate::with(|isolate| lookup.step(&mut isolate.engine, Event::Start, now_ms()))?;
-            (lookup, step)
-        }
+    let mut lookup = match begun.and_then(|one| one.read) {
+        Some(found) => lookup.with_kv(found.map(|entry| *entry)),
+        None => lookup,
     };
+    let step = isolate::with(|isolate| lookup.step(&mut isolate.engine, Event::Start, now_ms()))?;
     let step = match step {
         Step::Answer(answer) => return Some(Outcome::new(*answer, None)),
         other => other,

@@ -1,6 +1,6 @@
 //! Entries to bytes and back, without copying bodies through the Wasm memory.
 use crate::isolate::Body;
-use js_sys::Uint8Array;
+use js_sys::{ArrayBuffer, Uint8Array};
 use kv_schemas::entry::{EntryHead, PREFIX_BYTES};
 use surrogate_cache::{Entry, Rules};
 
@@ -18,12 +18,23 @@ pub fn encode(entry: &Entry<Body>) -> Option<Uint8Array> {
     Some(whole)
 }
 
+/// Most heads are shorter: with the bytes that say how long it is, such a head is copied in one go.
+const BEGINNING_BYTES: u32 = 2_048;
+
 /// The entry these bytes hold; `None` for anything that is not a whole entry of this version.
-pub fn decode(whole: &Uint8Array, rules: Rules) -> Option<Entry<Body>> {
-    let prefix = u32::try_from(PREFIX_BYTES).ok()?;
-    let head_bytes = EntryHead::head_bytes(&whole.subarray(0, prefix).to_vec()).ok()?;
-    let body_at = prefix.checked_add(u32::try_from(head_bytes).ok()?)?;
-    let body_bytes = whole.length().checked_sub(body_at)?;
-    let head = EntryHead::decode(&whole.subarray(prefix, body_at).to_vec(), u64::from(body_bytes)).ok()?;
-    Entry::from_stored(head, rules, Body::new(whole.subarray(body_at, whole.length())))
+pub fn decode(buffer: &ArrayBuffer, rules: Rules) -> Option<Entry<Body>> {
+    let whole_bytes = buffer.byte_length();
+    let mut beginning = copy(buffer, BEGINNING_BYTES.min(whole_bytes));
+    let body_at = EntryHead::head_bytes(&beginning).ok()?.checked_add(PREFIX_BYTES)?;
+    let at = u32::try_from(body_at).ok()?;
+    let body_bytes = whole_bytes.checked_sub(at)?;
+    if beginning.len() < body_at {
+        beginning = copy(buffer, at);
+    }
+    let head = EntryHead::decode(beginning.get(PREFIX_BYTES..body_at)?, u64::from(body_bytes)).ok()?;
+    Entry::from_stored(head, rules, Body::new(Uint8Array::new_with_byte_offset(buffer, at)))
+}
+
+fn copy(buffer: &ArrayBuffer, bytes: u32) -> Vec<u8> {
+    Uint8Array::new_with_byte_offset_and_length(buffer, 0, bytes).to_vec()
 }

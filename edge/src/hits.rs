@@ -10,16 +10,16 @@ use crate::isolate::{self, Body};
 use crate::route::{self, Route};
 use crate::settings::{Mode, Settings};
 use crate::viewer::{self, Depends};
-use crate::{access, gateway, identity, js, kv, limits, respond};
+use crate::{access, entry_bytes, gateway, identity, js, limits, respond};
 use gateway_rules::limits::Class;
 use gateway_rules::wanted::plan;
 use kv_schemas::store_key::kv_key;
 use std::sync::Arc;
 use surrogate_cache::directives::RequestDirectives;
-use surrogate_cache::entry::{about_of, target_of};
-use surrogate_cache::lookup::{Behind, Show, Tier, is_known_to};
+use surrogate_cache::entry::{about_of, key_about};
+use surrogate_cache::lookup::{Tier, is_known_to};
 use surrogate_cache::phase::CacheStatus;
-use surrogate_cache::{Answer, Entry, Event, Fields, Lookup, Phase, Step, encoding};
+use surrogate_cache::{Entry, Fields, Phase, encoding};
 use wasm_bindgen::prelude::*;
 
 /// What an answer is made of, and for how long: `Age` and the rest of the lifetime count in seconds.
@@ -127,13 +127,12 @@ pub fn takes_packed(accept_encoding: String) -> bool {
 /// The slot for requests like this one, a GET without guarded fields and content; below 0 if they are not answered here.
 /// Unless `minds_coding`, packed entries are not answered in it, to anybody.
 #[wasm_bindgen]
-pub fn slot_of(request: &web_sys::Request, minds_coding: bool) -> i32 {
+pub fn slot_of(url: &str, request: &web_sys::Request, minds_coding: bool) -> i32 {
     const NONE: i32 = -1;
     // Another time, perhaps: nothing to remember.
     const NOT_NOW: i32 = -2;
     let Some(settings) = isolate::with(|isolate| isolate.settings.clone()) else { return NONE };
-    let url = request.url();
-    let target = route::target_of(&url);
+    let target = route::target_of(url);
     let locale = viewer::locale_asked(target);
     let Some((target, depends)) = depends(&settings, target) else { return NONE };
     let fields = js::fields(&request.headers());
@@ -209,7 +208,7 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32, c
         }
         let Some(entry) = isolate.engine.hit(slot, now_ms) else {
             return Err(match () {
-                () if isolate.engine.missing(slot).is_some() => JsValue::FALSE,
+                () if isolate.engine.lacks(slot) => JsValue::FALSE,
                 () if isolate.engine.is_packed(slot) => JsValue::TRUE,
                 () => JsValue::UNDEFINED,
             });
@@ -228,9 +227,7 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32, c
         Some(Err(other)) => return other,
         None => return JsValue::UNDEFINED,
     };
-    let not_modified = if_none_match
-        .is_some_and(|tags| is_known_to(&Fields::from_lower(vec![("if-none-match".into(), tags)]), &entry));
-    match parts(&entry, not_modified, now_ms, is_private) {
+    match parts(&entry, is_known(if_none_match, &entry), now_ms, is_private) {
         Ok((parts, until_ms)) => {
             isolate::tell_holds(holds_until_ms.min(until_ms).saturating_sub(now_ms));
             parts.into()
@@ -253,7 +250,7 @@ fn parts(entry: &Entry<Body>, not_modified: bool, now_ms: u64, private: bool) ->
     if let Some(parts) = &ready.not_modified {
         return Ok((parts.clone(), ready.until_ms));
     }
-    let parts = make_parts(entry, true, (now_ms, 0), private, &status(entry, now_ms))?;
+    let parts = make_parts(entry, true, (now_ms, None), private, &status(entry, now_ms))?;
     ready.not_modified = Some(parts.clone());
     Ok((parts, ready.until_ms))
 }
@@ -262,23 +259,30 @@ fn status(entry: &Entry<Body>, now_ms: u64) -> CacheStatus {
     CacheStatus { tier: Some("memory"), ttl_s: Some(entry.policy.ttl_s(now_ms)), ..CacheStatus::new(Phase::Hit) }
 }
 
+/// `began_ms`: when the one request came that it is for; nothing if the parts are kept for more.
 fn make_parts(
     entry: &Entry<Body>,
     not_modified: bool,
-    (now_ms, duration_ms): (u64, u64),
+    (now_ms, began_ms): (u64, Option<u64>),
     private: bool,
     told: &CacheStatus,
 ) -> Result<Parts, JsValue> {
-    let mode = isolate::with(|isolate| isolate.settings.mode);
+    let settings = isolate::with(|isolate| (isolate.settings.mode, access::logs_hits(isolate.settings.access_log)));
+    let (mode, logs) = settings.unzip();
     let varies = viewer::varies(about_of(&entry.key));
     let shape = respond::Shape { cdn_policy: mode == Some(Mode::Proxy), private, varies, ..respond::Shape::default() };
-    let init = respond::ready(entry, not_modified, entry.policy.age_ms(now_ms), told, &shape)?;
+    // The log's id is set among them.
+    let kept = began_ms.is_none() || logs == Some(true);
+    let init = respond::ready(entry, not_modified, entry.policy.age_ms(now_ms), told, (&shape, kept))?;
     let parts: Parts = js_sys::Object::new().unchecked_into();
     let status = if not_modified { 304 } else { entry.head.status };
     let body = if respond::is_null_body(status) { JsValue::NULL } else { entry.body.bytes.clone().into() };
     parts.set_body(&body);
     parts.set_init(&init);
-    parts.set_line(&access::line_of_hit(entry, status, told.tier, duration_ms));
+    if logs == Some(true) {
+        let duration_ms = now_ms.saturating_sub(began_ms.unwrap_or(now_ms));
+        parts.set_line(&access::line_of_hit(entry, status, told.tier, duration_ms));
+    }
     Ok(parts)
 }
 
@@ -290,121 +294,146 @@ fn make_ready(entry: &Entry<Body>, now_ms: u64, private: bool) -> Result<Ready, 
     Ok(Ready {
         from_ms: now_ms,
         until_ms: now_ms.saturating_add(age_holds_ms.min(ttl_holds_ms)),
-        whole: make_parts(entry, false, (now_ms, 0), private, &status(entry, now_ms))?,
+        whole: make_parts(entry, false, (now_ms, None), private, &status(entry, now_ms))?,
         not_modified: None,
     })
 }
 
-/// Lookups that `entry.js` reads KV for: a promise of its own costs less than a future here does.
+/// Requests that read KV before anything else, which `entry.js` does: a promise of its own costs less than a future here.
+/// Nothing sees to it that they come to their end, since that would cost half as much as the read: a client that leaves takes
+/// its request with it. So they hold no mark that others wait for, and those that are overdue are swept.
 #[derive(Default)]
 pub struct Begun {
     last: u32,
     /// Few at a time.
-    lookups: Vec<(u32, Box<OnItsWay>)>,
+    requests: Vec<(u32, OnItsWay)>,
 }
 
-/// A lookup, and its next step unless that is to feed it what KV had.
+/// Such a request.
 pub struct OnItsWay {
-    pub lookup: Lookup<Body>,
-    pub step: Option<Step<Body>>,
+    key: String,
     began_ms: u64,
-    takes_packed: bool,
+    /// What KV had, if it has answered and there is more to it than a hit.
+    pub read: Option<Option<Box<Entry<Body>>>>,
 }
 
 /// More are not under way at once: what comes then goes the long way.
 const BEGUN_MAX: usize = 1_024;
+/// From so many on, those are swept whose clients must have left. A read of KV ends sooner (`kv`).
+const BEGUN_SWEPT: usize = 64;
+const BEGUN_MS_MAX: u64 = 5_000;
 
 impl Begun {
-    fn keep(&mut self, one: OnItsWay) -> u32 {
-        // 0 is none.
-        self.last = self.last.wrapping_add(1).max(1);
-        self.lookups.push((self.last, Box::new(one)));
-        self.last
+    /// Whether there is room for a request of this key. What another one reads is not read beside it: the long way makes the
+    /// mark that all others wait for.
+    fn has_room(&mut self, key: &str, now_ms: u64) -> bool {
+        if self.requests.len() >= BEGUN_SWEPT {
+            self.requests.retain(|(_, one)| now_ms.abs_diff(one.began_ms) < BEGUN_MS_MAX);
+        }
+        self.requests.len() < BEGUN_MAX && self.requests.iter().all(|(_, one)| one.key != key)
+    }
+
+    fn keep(&mut self, key: String, began_ms: u64) {
+        self.last = self.last.wrapping_add(1);
+        isolate::tell_begun(self.last);
+        self.requests.push((self.last, OnItsWay { key, began_ms, read: None }));
     }
 
     fn place(&self, number: u32) -> Option<usize> {
-        self.lookups.iter().position(|(one, _)| *one == number)
+        self.requests.iter().position(|(one, _)| *one == number)
     }
 
-    /// When the request of a lookup came.
+    /// When a request came.
     pub fn began_ms(&self, number: u32) -> Option<u64> {
-        self.lookups.get(self.place(number)?).map(|(_, one)| one.began_ms)
+        self.requests.get(self.place(number)?).map(|(_, one)| one.began_ms)
     }
 
-    pub fn take(&mut self, number: u32) -> Option<Box<OnItsWay>> {
+    pub fn take(&mut self, number: u32) -> Option<OnItsWay> {
         let place = self.place(number)?;
-        Some(self.lookups.swap_remove(place).1)
+        Some(self.requests.swap_remove(place).1)
     }
 }
 
-/// Begins the lookup of a request whose slot memory has nothing for: a stranger's, without guarded fields and content. The key
-/// to read from KV; or `undefined`: it has begun otherwise, or not at all. Its number is told (`isolate::tell_begun`), 0 if
-/// there is none; what is not ended by [`kv_had`] is gone on with by `fetch`.
+/// The key of a page as a stranger sees it, who sends none of the guarded fields; nothing if that has to be found out.
+fn key_of(settings: &Settings, url: &str, request: &web_sys::Request) -> Option<String> {
+    let target = route::target_of(url);
+    let locale = viewer::locale_asked(target);
+    let (target, depends) = depends(settings, target)?;
+    if depends == Depends::NOTHING {
+        return Some(key_about("", &target));
+    }
+    let headers = request.headers();
+    if headers.has("authorization").ok()? {
+        return None;
+    }
+    let wanted = headers.get("accept-language").ok()?;
+    let fields = Fields::from_lower(wanted.map(|wanted| ("accept-language".into(), wanted)).into_iter().collect());
+    let dimensions = identity::dimensions(settings, &fields, &Who::Stranger, depends, (locale, (request, false)));
+    Some(key_about(&viewer::about(depends, &dimensions), &target))
+}
+
+/// Begins a request of a stranger's that is to read KV before anything else: the key to read there, or `undefined` if it is to
+/// go another way. Its number is told (`isolate::tell_begun`); what is not ended by [`kv_had`] is gone on with by `fetch`.
 #[wasm_bindgen]
-pub fn begin(slot: u32, request: &web_sys::Request, now_ms: f64, client: Option<String>) -> Option<String> {
+pub fn begin(url: &str, request: &web_sys::Request, now_ms: f64, client: Option<String>) -> Option<String> {
     // A whole number of milliseconds, far below 2^53.
     let now_ms = now_ms as u64;
-    isolate::tell_begun(0);
-    let fields = js::fields(&request.headers());
+    let settings = isolate::with(|isolate| isolate.settings.clone())?;
+    let key = key_of(&settings, url, request)?;
     isolate::with(|isolate| {
-        let settings = &isolate.settings;
-        if isolate.begun.lookups.len() >= BEGUN_MAX
-            || (settings.mode == Mode::Gateway && fields.bytes() > limits::FIELDS_BYTES_MAX)
+        if !isolate.begun.has_room(&key, now_ms)
+            || !isolate.engine.reads_kv_first(&key, now_ms)
+            || !limits::may_read(&settings, client.as_deref(), now_ms)
         {
             return None;
         }
-        let key = isolate.engine.missing(slot)?;
-        let request = gateway::prepare(settings, target_of(key), about_of(key), fields, false).ok()?;
-        if !limits::may_read(settings, client.as_deref(), now_ms) {
-            return None;
-        }
-        let takes_packed = encoding::takes_packed(&request.fields);
-        let mut lookup = Lookup::new(request);
-        let (step, kv_key) = match lookup.step(&mut isolate.engine, Event::Start, now_ms) {
-            Step::Read { tier: Tier::Kv, key } => (None, Some(kv_key(&key))),
-            other => (Some(other), None),
-        };
-        isolate::tell_begun(isolate.begun.keep(OnItsWay { lookup, step, began_ms: now_ms, takes_packed }));
-        kv_key
+        let kv_key = kv_key(&key);
+        isolate.begun.keep(key, now_ms);
+        Some(kv_key)
     })
     .flatten()
 }
 
-/// What KV had for a lookup that was begun: what its answer is made of ([`Parts`]), or `undefined` if there is more to it.
+/// What KV had for a request: what its answer is made of ([`Parts`]), or `undefined` if there is more to it.
 #[wasm_bindgen]
-pub fn kv_had(number: u32, value: JsValue, now_ms: f64) -> Option<js_sys::Object> {
+pub fn kv_had(number: u32, value: JsValue, request: &web_sys::Request, now_ms: f64) -> Option<js_sys::Object> {
     // A whole number of milliseconds, far below 2^53.
     let now_ms = now_ms as u64;
     let rules = isolate::with(|isolate| isolate.settings.engine.rules)?;
-    let read = value.dyn_into().ok().and_then(|buffer| kv::decode(&buffer, rules));
-    let (entry, not_modified, status, began_ms) = isolate::with(|isolate| {
+    let found = value.dyn_into().ok().and_then(|buffer| entry_bytes::decode(&buffer, rules));
+    let headers = request.headers();
+    let field = |name: &str| headers.get(name).ok().flatten();
+    let is_packed = found.as_ref().is_some_and(|entry| encoding::is_packed(&entry.head.fields));
+    // Unpacked on the way, it is more than a hit.
+    let is_taken = !is_packed || field("accept-encoding").is_some_and(takes_packed);
+    let (entry, began_ms) = isolate::with(|isolate| {
         let place = isolate.begun.place(number)?;
-        let (_, one) = isolate.begun.lookups.get_mut(place)?;
-        let step = one.step.insert(one.lookup.step(&mut isolate.engine, Event::Read(read), now_ms));
-        let Step::Answer(answer) = step else { return None };
-        let Answer::Stored { entry, show, status, behind, .. } = &**answer else { return None };
-        if !is_plain(entry, show, status, behind, one.takes_packed) {
-            return None;
+        let (_, one) = isolate.begun.requests.get_mut(place)?;
+        let began_ms = one.began_ms;
+        let hit = |entry: Entry<Body>| match is_taken {
+            true => isolate.engine.hit_in_kv(&one.key, entry, now_ms),
+            false => Err(Box::new(entry)),
+        };
+        match found.map(hit).transpose() {
+            Ok(Some(entry)) => {
+                isolate.begun.requests.swap_remove(place);
+                isolate.count_phases(Phase::Hit, 1);
+                isolate.ready_hits = isolate.ready_hits.saturating_add(1);
+                return Some((entry, began_ms));
+            }
+            Ok(None) => one.read = Some(None),
+            Err(entry) => one.read = Some(Some(entry)),
         }
-        let plain = (Arc::clone(entry), *show == Show::NotModified, status.clone(), one.began_ms);
-        isolate.begun.lookups.swap_remove(place);
-        isolate.count_phases(Phase::Hit, 1);
-        isolate.ready_hits = isolate.ready_hits.saturating_add(1);
-        Some(plain)
+        None
     })
     .flatten()?;
-    make_parts(&entry, not_modified, (now_ms, now_ms.saturating_sub(began_ms)), false, &status).ok().map(Into::into)
+    let status = CacheStatus { tier: Some(Tier::Kv.as_str()), ..status(&entry, now_ms) };
+    make_parts(&entry, is_known(field("if-none-match"), &entry), (now_ms, Some(began_ms)), false, &status)
+        .ok()
+        .map(Into::into)
 }
 
-/// Whether that is a hit of which nothing more is to be made, with nothing to be done behind it.
-fn is_plain(entry: &Entry<Body>, show: &Show, status: &CacheStatus, behind: &Behind<Body>, takes_packed: bool) -> bool {
-    let fields = &entry.head.fields;
-    status.phase == Phase::Hit
-        && matches!(show, Show::Whole | Show::NotModified)
-        && entry.head.status != 206
-        && !fields.has("set-cookie")
-        && (takes_packed || !encoding::is_packed(fields))
-        && behind.refresh.is_none()
-        && !behind.sync
-        && behind.write.is_empty()
+/// Whether a client that names these tags has the answer already.
+fn is_known(tags: Option<String>, entry: &Entry<Body>) -> bool {
+    tags.is_some_and(|tags| is_known_to(&Fields::from_lower(vec![("if-none-match".into(), tags)]), entry))
 }

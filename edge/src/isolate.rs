@@ -54,7 +54,7 @@ pub struct Isolate {
     pub ready_hits: u64,
     /// The state JavaScript was told of last.
     told: State,
-    /// Lookups that `entry.js` reads KV for.
+    /// Requests that read KV first.
     pub begun: Begun,
     /// How the answer counted last came to be: whoever sends it takes it from here, in the same turn.
     pub last: Option<CacheStatus>,
@@ -67,7 +67,7 @@ pub struct Isolate {
 }
 
 /// What JavaScript reads of the isolate without a call: how often what hits hang on has changed; of the hit told last, for
-/// how many milliseconds it may be answered again; the number of the lookup begun last.
+/// how many milliseconds it may be answered again; the number of the request begun last.
 static TOLD: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
 
 /// Where that lies in the Wasm's memory.

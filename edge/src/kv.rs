@@ -4,7 +4,7 @@
 //! second for a key: none of this matters, since the freshness rule judges whatever comes back.
 use crate::entry_bytes;
 use crate::isolate::Body;
-use js_sys::{ArrayBuffer, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Object, Promise, Reflect, Uint8Array};
 use kv_schemas::store_key::kv_key;
 use surrogate_cache::{Entry, Rules};
 use wasm_bindgen::prelude::*;
@@ -34,12 +34,7 @@ fn namespace(env: &Env) -> Option<KvNamespace> {
 pub async fn read(env: &Env, key: &str, rules: Rules) -> Option<Entry<Body>> {
     let promise = namespace(env)?.get(&kv_key(key), "arrayBuffer").ok()?;
     let value = crate::js::within(promise, READ_MS).await.ok()?;
-    decode(&value.dyn_into().ok()?, rules)
-}
-
-/// What KV had.
-pub fn decode(buffer: &ArrayBuffer, rules: Rules) -> Option<Entry<Body>> {
-    entry_bytes::decode(&Uint8Array::new(buffer), rules)
+    entry_bytes::decode(&value.dyn_into().ok()?, rules)
 }
 
 /// Writes an entry unless what was read there is newer. A write that KV refuses (more than one a second) is let be:

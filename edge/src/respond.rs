@@ -184,23 +184,25 @@ fn fields_of(entry: &Entry<Body>, not_modified: bool, age_ms: u64, status: &Cach
     fields
 }
 
-/// The whole of a stored answer, or that it is not modified, as the second argument of `new Response`: made once, used
-/// for as long as nothing in it changes.
+/// The whole of a stored answer, or that it is not modified, as the second argument of `new Response`: for one answer, or
+/// for as long as nothing in it changes (`kept`).
 pub fn ready(
     entry: &Entry<Body>,
     not_modified: bool,
     age_ms: u64,
     status: &CacheStatus,
-    shape: &Shape,
+    (shape, kept): (&Shape, bool),
 ) -> Result<web_sys::ResponseInit, JsValue> {
     let mut fields = fields_of(entry, not_modified, age_ms, status, shape);
     let coded = mark_coded(entry, &mut fields);
     let code = if not_modified { 304 } else { entry.head.status };
     let init: web_sys::ResponseInit = js_sys::JSON::parse(&init_text(code, &fields, coded))?.unchecked_into();
-    // The platform copies its own kind of headers quicker than it reads an object's.
-    let headers = js_sys::Reflect::get(&init, &"headers".into())?;
-    let headers = web_sys::Headers::new_with_record_from_str_to_str(headers.unchecked_ref())?;
-    init.set_headers(&headers.into());
+    if kept {
+        // The platform copies its own kind of headers quicker than it reads an object's.
+        let headers = js_sys::Reflect::get(&init, &"headers".into())?;
+        let headers = web_sys::Headers::new_with_record_from_str_to_str(headers.unchecked_ref())?;
+        init.set_headers(&headers.into());
+    }
     Ok(init)
 }
 

@@ -32,6 +32,8 @@ pub struct Stats {
     pub hits: u64,
     /// Those of them that took the short way, by their slot.
     pub short: u64,
+    /// Those of them that read KV before anything else.
+    pub kv_first: u64,
     pub stale: u64,
     pub forwarded: u64,
     pub failed: u64,
@@ -48,6 +50,7 @@ impl Stats {
         sum(&mut self.requests, other.requests);
         sum(&mut self.hits, other.hits);
         sum(&mut self.short, other.short);
+        sum(&mut self.kv_first, other.kv_first);
         sum(&mut self.stale, other.stale);
         sum(&mut self.forwarded, other.forwarded);
         sum(&mut self.failed, other.failed);

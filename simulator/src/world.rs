@@ -58,6 +58,9 @@ impl Isolate {
 
 /// A lookup's place between two steps.
 enum At {
+    /// KV is to be read before anything else.
+    KvFirst,
+    FoundFirst(Option<Entry<Body>>),
     /// To be performed.
     Step(Step<Body>),
     /// The journal's answer is on its way.

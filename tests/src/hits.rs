@@ -165,14 +165,15 @@ const KV: &str = "js kv";
 /// such turns.
 const PAGES: usize = 700;
 const PAGES_EVERY: usize = 4;
-/// Asked for before anything is measured: the runtime compiles what is used much once more, and better.
-const WARM_UP_PAGES: usize = 2_000;
-const WARM_UP: Duration = Duration::from_millis(1_000);
+/// Asked for before anything is measured: the runtime compiles what is used much once more, and better, and memory is as full
+/// as it gets.
+const WARM_UP_PAGES: usize = 8_000;
+const WARM_UP: Duration = Duration::from_millis(3_000);
 /// While two take turns alone.
 const DUEL_PAGES: usize = 6_000;
 const DUEL_TURN: Duration = Duration::from_millis(25);
 /// What is wanted of whom beside whom: requests a second, as a ratio.
-const WANTED: [(&str, &str, &str, f64); 8] = [
+const WANTED: [(&str, &str, &str, f64); 9] = [
     ("memory hit to js memory", "edge memory, 20 keys", MEMORY, 0.95),
     ("memory hit to js memory, same fields", "edge memory, 20 keys", "js memory, same fields", 0.95),
     ("304 to js memory, 304", "edge memory, 304", "js memory, 304", 0.95),
@@ -181,6 +182,7 @@ const WANTED: [(&str, &str, &str, f64); 8] = [
     ("100 keys to 1 key", "edge memory, 100 keys", "edge memory, 1 key", 1.0 / 1.05),
     ("a viewer's hit to a stranger's", "edge memory, a viewer", "edge memory, 20 keys", 1.0 / 1.3),
     ("kv hit to js kv", "edge kv", "js kv, pages", 1.0),
+    ("kv hit to js kv, same work", "edge kv", "js kv, same work, pages", 0.95),
 ];
 /// Purges that everybody's knowledge begins with.
 const PURGES: usize = 1_000;
@@ -291,7 +293,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
             "js caches.default, pages",
             edge("edge colo", "MODE=proxy, pages only in the location's cache", (1, 1), "/page?n=").of_pages(),
         ),
-        ("js kv, pages", edge("edge kv", "MODE=proxy, pages only in KV", (2, 0), "/page?n=").of_pages()),
+        ("js kv, same work, pages", edge("edge kv", "MODE=proxy, pages only in KV", (2, 0), "/page?n=").of_pages()),
         ("", edge("edge miss", "MODE=proxy, pages nobody has", (0, 0), "/miss?n=").of_pages()),
     ];
     for (beside, target) in ours {
@@ -311,12 +313,14 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     for (name, url) in [
         ("edge", Some(edge("", "", (1, 0), "/page?n=").url())),
         ("js kv, pages", None),
+        ("js kv, same work, pages", None),
         ("js caches.default, pages", None),
     ] {
         let is_wanted = targets.iter().any(|one| one.pages.is_some() && one.name.starts_with(name));
         let own = || targets.iter().find(|one| one.name == name).map(Target::url);
-        // Nobody's duel is with this one.
-        let pages = if name == "js caches.default, pages" { pages } else { pages + DUEL_PAGES };
+        // Duels are two with the edge's, none with this one.
+        let duels = if name == "edge" { 2 } else { usize::from(name != "js caches.default, pages") };
+        let pages = pages + duels * DUEL_PAGES;
         if let Some(url) = url.or_else(own).filter(|_| is_wanted) {
             println!("{pages} pages for {name} …");
             ask_for_all(&url, pages).await;

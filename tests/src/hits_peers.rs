@@ -99,6 +99,14 @@ pub async fn start_peers(proxy: &Proxy, api: &Api, page: &str, not_modified: &st
     let held = worker("js kv", "tests/peers/kv.js: one page in KV, streamed", &any, Script::Text(kv), "/keys-20")?;
     let many = again(&held, "js kv, pages", "the same, each page asked for once", "/page?n=").of_pages();
     targets.extend([held, many]);
+    let kept = worker(
+        "js kv, same work, pages",
+        "tests/peers/kv-kept.js: pages from KV kept in memory, keys looked up, a time limit, the edge's fields",
+        &any,
+        Script::Text(include_str!("../peers/kv-kept.js")),
+        "/page?n=",
+    )?;
+    targets.push(kept.of_pages());
     let held = worker(
         "js caches.default",
         "tests/peers/cache-api.js: the Cache API before the origin",

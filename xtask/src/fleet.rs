@@ -127,6 +127,13 @@ impl Fleet {
         }
     }
 
+    /// KV and the purge journal hang, or go on.
+    pub fn suspend_global(&self, is_suspended: bool) {
+        if let Some(process) = &self.global {
+            process.suspend(is_suspended);
+        }
+    }
+
     /// `kill -9` of one location.
     pub fn kill_edge(&mut self, index: usize) {
         if let Some(mut process) = self.edges[index].take() {

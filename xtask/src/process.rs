@@ -83,6 +83,11 @@ impl Process {
         }
     }
 
+    /// Has it do nothing, or go on: it is there, and answers nobody.
+    pub fn suspend(&self, is_suspended: bool) {
+        let _ = kill(self.pid(), if is_suspended { Signal::SIGSTOP } else { Signal::SIGCONT });
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

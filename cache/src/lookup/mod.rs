@@ -126,6 +126,12 @@ impl<B: Clone + Default> Lookup<B> {
         }
     }
 
+    /// The same request, of which it is known what KV has: it is not read again.
+    pub fn with_kv(mut self, found: Option<Entry<B>>) -> Self {
+        self.read_ahead = Some((self.request.key.clone(), found));
+        self
+    }
+
     /// A refresh of an entry before anybody asks for it. `None` if it is being filled already.
     pub fn ahead(engine: &mut Engine<B>, entry: &Arc<Entry<B>>, now_ms: u64) -> Option<Self> {
         let request = Request {
@@ -204,12 +210,12 @@ impl<B: Clone + Default> Lookup<B> {
             return Some(Step::Sync { shared: !self.is_ahead_of(engine) });
         }
         let is_awaited = engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms;
-        is_awaited.then(|| self.wait(State::AwaitSync))
+        is_awaited.then(|| self.wait(engine, State::AwaitSync, now_ms))
     }
 
-    fn wait(&mut self, state: State) -> Step<B> {
+    fn wait(&mut self, engine: &mut Engine<B>, state: State, now_ms: u64) -> Step<B> {
         let step = usize::try_from(self.waited_ms / 8).unwrap_or(usize::MAX).min(WAIT_MS.len().saturating_sub(1));
-        let ms = WAIT_MS.get(step).copied().unwrap_or(25);
+        let ms = engine.turns.sleep_ms(WAIT_MS.get(step).copied().unwrap_or(25), now_ms);
         self.waited_ms = self.waited_ms.saturating_add(ms);
         self.waited_for_fill |= state == State::AwaitFill;
         self.state = state;
@@ -233,6 +239,12 @@ impl<B: Clone + Default> Lookup<B> {
         }
         if let Some(answer) = self.recall_part(engine, now_ms) {
             return answer;
+        }
+        if let Some((key, found)) = self.read_ahead.take_if(|(read, _)| *read == self.read_key) {
+            if found.as_ref().is_some_and(|entry| self.is_answer(engine, entry, now_ms)) {
+                return self.found(engine, Tier::Kv, found, now_ms);
+            }
+            self.read_ahead = Some((key, found));
         }
         if self.request.directives.only_if_cached || self.is_alone() {
             return self.read(engine, Tier::Colo, now_ms);
@@ -265,7 +277,7 @@ impl<B: Clone + Default> Lookup<B> {
                 self.ticket = Some(ticket);
                 self.read(engine, tier, now_ms)
             }
-            Claim::Taken if self.waited_ms < engine.config.fill_wait_ms => self.wait(State::AwaitFill),
+            Claim::Taken if self.waited_ms < engine.config.fill_wait_ms => self.wait(engine, State::AwaitFill, now_ms),
             Claim::Taken => self.fetch(engine),
             Claim::Passing => {
                 self.note(Reason::Uncacheable);
@@ -319,7 +331,7 @@ impl<B: Clone + Default> Lookup<B> {
         }
         let key = self.read_key.clone();
         match tier {
-            Tier::Colo if !engine.odds.asks_colo_first(engine.config.colo_in_vain_max) => {
+            Tier::Colo if self.read_ahead.is_none() && !engine.odds.asks_colo_first(engine.config.colo_in_vain_max) => {
                 self.state = State::ReadAhead;
                 return Step::Read { tier: Tier::Kv, key };
             }
@@ -334,13 +346,15 @@ impl<B: Clone + Default> Lookup<B> {
         Step::Read { tier, key }
     }
 
+    /// Whether what a tier had needs nothing more to be an answer.
+    fn is_answer(&self, engine: &Engine<B>, entry: &Entry<B>, now_ms: u64) -> bool {
+        entry.key == self.read_key && !entry.is_marker() && self.assess(engine, entry, now_ms) == Use::Fresh
+    }
+
     /// What KV had, read before the location's cache: a fresh answer is one. Anything else waits until that was asked, too,
     /// since the location may have what KV does not show yet.
     fn found_ahead(&mut self, engine: &mut Engine<B>, found: Option<Entry<B>>, now_ms: u64) -> Step<B> {
-        let is_answer = |entry: &Entry<B>| {
-            entry.key == self.read_key && !entry.is_marker() && self.assess(engine, entry, now_ms) == Use::Fresh
-        };
-        if found.as_ref().is_some_and(is_answer) {
+        if found.as_ref().is_some_and(|entry| self.is_answer(engine, entry, now_ms)) {
             return self.found(engine, Tier::Kv, found, now_ms);
         }
         let key = self.read_key.clone();

@@ -46,6 +46,12 @@ impl World {
                 self.check(place, &entry, &asked, Phase::Hit);
                 return self.note(|_| format!("isolate {id}: document {doc} answered the short way: {:?}", entry.body));
             }
+            if isolate.engine.reads_kv_first(&key, clock) {
+                let id = isolate.id;
+                let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, read: None };
+                self.note(|_| format!("isolate {id}: a request for document {doc} reads KV first"));
+                return self.tasks.push(Task { isolate: id, work: Work::Lookup(asked, At::KvFirst) });
+            }
         }
         let first = lookup.step(&mut isolate.engine, Event::Start, clock);
         let id = isolate.id;
@@ -73,6 +79,26 @@ impl World {
 
     pub(super) fn advance_lookup(&mut self, place: usize, mut asked: Asked, at: At) -> Option<Work> {
         let event = match at {
+            At::KvFirst => {
+                let found = if self.fails(2) { None } else { self.look(place, Tier::Kv, asked.lookup.key()) };
+                return Some(Work::Lookup(asked, At::FoundFirst(found)));
+            }
+            At::FoundFirst(found) => {
+                let isolate = &mut self.isolates[place];
+                let clock = isolate.clock(self.now_ms);
+                let hit = found.map(|entry| isolate.engine.hit_in_kv(asked.lookup.key(), entry, clock)).transpose();
+                match hit {
+                    Ok(Some(entry)) => {
+                        self.stats.hits += 1;
+                        self.stats.kv_first += 1;
+                        self.check(place, &entry, &asked, Phase::Hit);
+                        return None;
+                    }
+                    Ok(None) => *asked.lookup = asked.lookup.with_kv(None),
+                    Err(entry) => *asked.lookup = asked.lookup.with_kv(Some(*entry)),
+                }
+                Event::Start
+            }
             At::Step(Step::Answer(_)) => return None,
             At::Step(Step::Sync { shared: true }) if self.take_shared(place) => Event::Synced,
             At::Step(Step::Sync { .. }) => {

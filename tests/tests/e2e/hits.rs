@@ -183,8 +183,7 @@ async fn after_a_panic_the_next_request_is_answered_and_hits_come_back() {
 }
 
 /// Pages that another location has left in KV, and a first location that has learnt to look there first.
-async fn with_pages_in_kv() -> Proxy {
-    let proxy = Proxy::with_edges(2).await;
+async fn with_pages_in_kv(proxy: Proxy) -> Proxy {
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());
     packed.write_all(b"packed and packed and packed").unwrap();
     let packed = packed.finish().unwrap();
@@ -208,7 +207,7 @@ async fn with_pages_in_kv() -> Proxy {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_out_of_kv_is_field_by_field_what_the_whole_gateway_answers() {
-    let proxy = with_pages_in_kv().await;
+    let proxy = with_pages_in_kv(Proxy::with_edges(2).await).await;
     let requests: [&[(&str, &str)]; 4] = [
         &[("accept-encoding", "gzip")],
         &[("accept-encoding", "identity")],
@@ -235,7 +234,7 @@ async fn a_page_out_of_kv_is_field_by_field_what_the_whole_gateway_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_kv_has_is_judged_and_what_it_has_not_is_fetched_once() {
-    let proxy = with_pages_in_kv().await;
+    let proxy = with_pages_in_kv(Proxy::with_edges(2).await).await;
     let got = proxy.get("/plain-0").await;
     assert!(got.is_hit() && got.cache().contains("kv"), "{got:?}");
     proxy.upstream.answer("/plain-1", &[FRESH, ("surrogate-key", "k")], "new");
@@ -250,6 +249,35 @@ async fn what_kv_has_is_judged_and_what_it_has_not_is_fetched_once() {
         assert_eq!((got.status, got.body.as_str()), (200, "absent"));
     }
     assert_eq!(proxy.upstream.count("/absent"), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kv_that_hangs_is_given_up_by_all_who_read_it() {
+    const PAGES: usize = 8;
+    let proxy = with_pages_in_kv(Proxy::with_isolates(&[1, 1]).await).await;
+    // Whoever comes just after the view was brought up to date is within its lease.
+    let confirmed = || async {
+        let health = proxy.get("/__edge/health").await.json();
+        health["purge_view"]["confirmed_age_ms"].as_u64()
+    };
+    e2e::eventually("the view is fresh", || async {
+        proxy.get("/none").await;
+        confirmed().await.is_some_and(|ms| ms < 100).then_some(())
+    })
+    .await;
+    proxy.fleet.suspend_global(true);
+    let asked: Vec<_> =
+        (0..PAGES).map(|n| tokio::spawn(e2e::http::get(proxy.url(&format!("/plain-{n}"))))).collect();
+    let mut got = Vec::new();
+    for one in asked {
+        let one = tokio::time::timeout(std::time::Duration::from_secs(60), one);
+        got.push(one.await.expect("it waits for KV").unwrap());
+    }
+    proxy.fleet.suspend_global(false);
+    // From origin, long before KV answers again: it does not while they wait.
+    assert!(got.iter().all(|got| (got.status, got.body.as_str()) == (200, "plain") && !got.is_hit()), "{got:?}");
+    let asked = (0..PAGES).map(|n| proxy.upstream.count(&format!("/plain-{n}"))).collect::<Vec<_>>();
+    assert_eq!(asked, [2; PAGES], "once before, by the other location");
 }
 
 #[tokio::test(flavor = "multi_thread")]
