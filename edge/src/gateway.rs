@@ -12,6 +12,7 @@ use crate::settings::{Mode, Settings};
 use crate::viewer::{self, Depends, locale_asked};
 use crate::{access, batch, cut, identity, journal_client, js, limits, ops, private};
 use kv_schemas::claims::Scope;
+use kv_schemas::header::SEC_PURPOSE;
 use kv_schemas::{AsOf, Problem};
 use std::rc::Rc;
 use surrogate_cache::directives::RequestDirectives;
@@ -25,12 +26,14 @@ use worker::{Context, Env, console_error};
 
 /// Request fields the API's shared documents may depend on. What is not here reaches neither key nor origin, so it
 /// can neither split nor poison an entry.
-pub const FIELDS_OF_SHARED: [&str; 7] = [
+pub const FIELDS_OF_SHARED: [&str; 8] = [
     // Chooses between two forms of one stored body; origin is asked in one.
     "accept-encoding",
     "if-none-match",
     "if-modified-since",
     "min-as-of",
+    // What nobody looks at yet is not in use (origin's warming).
+    SEC_PURPOSE,
     "traceparent",
     "tracestate",
     "x-request-id",

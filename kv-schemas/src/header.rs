@@ -14,7 +14,7 @@ pub const SURROGATE_CONTROL: &str = "surrogate-control";
 pub const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
 /// RFC 9211: how this answer was made.
 pub const CACHE_STATUS: &str = "cache-status";
-/// Fetch standard, section "Sec-Purpose": the edge asks ahead of viewers.
+/// Fetch standard, section "Sec-Purpose": the edge, or a browser, asks ahead of viewers.
 pub const SEC_PURPOSE: &str = "sec-purpose";
 pub const PREFETCH: &str = "prefetch";
 

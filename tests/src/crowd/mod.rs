@@ -14,7 +14,8 @@ mod tally;
 mod truth;
 mod viewer;
 
-pub use report::Figures;
+pub use kv_schemas::header::{PREFETCH, SEC_PURPOSE};
+use report::Figures;
 
 use crate::http::ask;
 use crate::stack::{Shape, Stack};
@@ -327,6 +328,9 @@ impl Crawl {
     }
 }
 
+/// No viewer asks yet: origin is not to take all there is for what is wanted, and warm it.
+const CRAWLER: [(&str, &str); 1] = [(SEC_PURPOSE, PREFETCH)];
+
 /// Reads every page once from every place, the most wanted first and what they lead to after them, within a time. One
 /// location does; the others have them from KV when they are asked. Returns how many.
 async fn fill(world: &Arc<World>, time: Duration) -> xtask::Result<usize> {
@@ -356,7 +360,7 @@ async fn fill(world: &Arc<World>, time: Duration) -> xtask::Result<usize> {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
                 };
-                let answer = line.ask(request(&wish, place, &[])).await.map_err(|error| error.to_string())?;
+                let answer = line.ask(request(&wish, place, &CRAWLER)).await.map_err(|error| error.to_string())?;
                 if answer.status != 200 {
                     return Err(format!("{}: status {}", wish.target, answer.status));
                 }

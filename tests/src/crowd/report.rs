@@ -208,7 +208,7 @@ impl Figures {
             page,
             "{} locations on this machine (bare workerd, KV, journal, origin on SQLite), the generator on the same processors. {} titles, \
              seed {}. Of a hundred viewers {} are logged in. Latencies count from the moment a request was due. Caches were filled \
-             with {} documents before.\n",
+             with {} documents before, by a crawler that says it is none (`Sec-Purpose: prefetch`).\n",
             self.edges,
             self.titles,
             self.seed,

@@ -266,8 +266,7 @@ async fn kv_that_hangs_is_given_up_by_all_who_read_it() {
     })
     .await;
     proxy.fleet.suspend_global(true);
-    let asked: Vec<_> =
-        (0..PAGES).map(|n| tokio::spawn(e2e::http::get(proxy.url(&format!("/plain-{n}"))))).collect();
+    let asked: Vec<_> = (0..PAGES).map(|n| tokio::spawn(e2e::http::get(proxy.url(&format!("/plain-{n}"))))).collect();
     let mut got = Vec::new();
     for one in asked {
         let one = tokio::time::timeout(std::time::Duration::from_secs(60), one);

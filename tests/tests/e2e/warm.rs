@@ -44,6 +44,18 @@ async fn what_is_warmed_is_a_hit_for_the_first_viewer_here_and_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_browser_fetches_ahead_is_not_in_use_yet() {
+    let api = Api::start().await;
+    for (path, purpose) in [("/v1/titles/a", Some("prefetch")), ("/v1/titles/b", None)] {
+        api.answer(path, &SHARED, "k", "page");
+        let fields: Vec<_> = purpose.map(|purpose| ("sec-purpose", purpose)).into_iter().collect();
+        assert_eq!(api.get(path, &fields).await.status, 200);
+        assert_eq!(api.upstream.last().headers.get("sec-purpose").map(String::as_str), purpose);
+        assert!(api.get(path, &[]).await.is_hit(), "to the caches it is a page as any");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_new_enough_is_left_and_what_a_purge_has_outdated_is_fetched() {
     let api = Api::start().await;
     api.answer("/v1/home", &SHARED, "home", "old");
