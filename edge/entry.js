@@ -266,10 +266,11 @@ function longWay(request, env, context, begun) {
   return answer;
 }
 
-// The answer to a request that memory has nothing for, if it is to read KV first.
+// The answer to a request that memory has nothing for: from KV, or the long way.
 function begin(url, request, now, asks, env, context) {
   const key = wasm.begin(url, request, now, asks);
   if (key === undefined) return undefined;
+  if (key === "") return longWay(request, env, context);
   look();
   return fromKv(key, told[2], request, env, context);
 }
@@ -287,7 +288,7 @@ function hit(request, env, context) {
   let tried = false;
   if (page === undefined) {
     if (url.length > URL_LENGTH_MAX) return undefined;
-    // Many pages are asked for once in a long while: what memory has nothing of gets no slot.
+    // Many pages are asked for once in a long while: a slot is for what is asked for again.
     const answer = begin(url, request, now, asks, env, context);
     if (answer !== undefined) return answer;
     tried = true;

@@ -205,6 +205,9 @@ pub struct Engine<B> {
     sync: SyncGate,
 }
 
+/// Slots that are looked at when purges were learnt of.
+const SCAN_MAX: usize = 2_000;
+
 impl<B: Clone + Default> Engine<B> {
     pub fn new(config: Config) -> Self {
         let entries = u64::try_from(config.memory_entries_max).unwrap_or(u64::MAX);
@@ -342,15 +345,24 @@ impl<B: Clone + Default> Engine<B> {
         self.memory.remove(key);
     }
 
-    /// Entries in memory that a soft purge made stale, without variants and what is a viewer's own: what is worth
-    /// refreshing before the next viewer comes. Looks at `scan_max` entries and returns at most `limit`.
-    pub fn softly_purged(&self, scan_max: usize, limit: usize) -> Vec<Arc<Entry<B>>> {
+    /// Entries in memory that a soft purge made stale, of pages that were asked for again ([`Self::slot`]), without variants and what
+    /// is a viewer's own: what is worth refreshing before the next viewer comes. At most `limit`, first those that have had a
+    /// slot for the longest.
+    pub fn softly_purged(&self, limit: usize) -> Vec<Arc<Entry<B>>> {
         let is_purged = |entry: &&Arc<Entry<B>>| {
             let verdict = self.view.judge(entry.as_of.as_ref(), &entry.keys);
             let is_shared = !entry.key.contains('\n') && viewer_of(&entry.key).is_none();
             verdict == Verdict::Soft(Cause::Purged) && !entry.is_marker() && is_shared
         };
-        self.memory.iter().take(scan_max).map(|(_, entry)| entry).filter(is_purged).take(limit).cloned().collect()
+        let held = self.slots.keys().take(SCAN_MAX).filter_map(|key| self.memory.peek(key));
+        let mut entries: Vec<Arc<Entry<B>>> = Vec::new();
+        for entry in held.filter(is_purged) {
+            // Clients that take gzip and those that do not have slots of their own.
+            if entries.len() < limit && entries.iter().all(|other| !Arc::ptr_eq(other, entry)) {
+                entries.push(Arc::clone(entry));
+            }
+        }
+        entries
     }
 
     /// How many entries in memory a purge would touch: of these keys, sorted, or all.

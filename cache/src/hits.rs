@@ -47,6 +47,12 @@ impl<B> Default for Slots<B> {
     }
 }
 
+impl<B> Slots<B> {
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|slot| slot.key.as_str())
+    }
+}
+
 /// Neither a marker of variants nor a part, nor an answer whose form is made for each client.
 fn is_plain<B>(entry: &Entry<B>) -> bool {
     !entry.is_marker() && entry.head.status != 206 && !entry.head.fields.has("set-cookie")

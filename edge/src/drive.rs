@@ -98,11 +98,10 @@ impl Call {
     }
 }
 
-/// How many entries are looked at, and how many refreshed, when purges were learnt of.
-const AHEAD_SCAN_MAX: usize = 2_000;
+/// How many entries are refreshed when purges were learnt of.
 const AHEAD_MAX: usize = 16;
 
-/// Refreshes what memory holds of softly purged pages, so that the next viewer need not be the one who gets the old
+/// Refreshes what memory holds of softly purged pages that were asked for again, so that the next viewer need not be the one who gets the old
 /// one. Only for the API's shared documents: they depend on nothing but their key.
 async fn refresh_ahead(call: &Call) {
     if call.settings.mode != Mode::Gateway {
@@ -110,7 +109,7 @@ async fn refresh_ahead(call: &Call) {
     }
     let lookups = isolate::with(|isolate| {
         let engine = &mut isolate.engine;
-        let entries = engine.softly_purged(AHEAD_SCAN_MAX, AHEAD_MAX);
+        let entries = engine.softly_purged(AHEAD_MAX);
         entries.iter().filter_map(|entry| Lookup::ahead(engine, entry, now_ms())).collect::<Vec<_>>()
     });
     for lookup in lookups.unwrap_or_default() {

@@ -372,8 +372,9 @@ fn key_of(settings: &Settings, url: &str, request: &web_sys::Request) -> Option<
     Some(key_about(&viewer::about(depends, &dimensions), &target))
 }
 
-/// Begins a request of a stranger's that is to read KV before anything else: the key to read there, or `undefined` if it is to
-/// go another way. Its number is told (`isolate::tell_begun`); what is not ended by [`kv_had`] is gone on with by `fetch`.
+/// Begins a request of a stranger's that is to read KV before anything else: the key to read there. Its number is told
+/// (`isolate::tell_begun`); what is not ended by [`kv_had`] is gone on with by `fetch`. Empty: it goes the long way, and
+/// as memory has nothing for it there is nothing to be remembered of the page; `undefined`: there may be.
 #[wasm_bindgen]
 pub fn begin(url: &str, request: &web_sys::Request, now_ms: f64, client: Option<String>) -> Option<String> {
     // A whole number of milliseconds, far below 2^53.
@@ -381,11 +382,14 @@ pub fn begin(url: &str, request: &web_sys::Request, now_ms: f64, client: Option<
     let settings = isolate::with(|isolate| isolate.settings.clone())?;
     let key = key_of(&settings, url, request)?;
     isolate::with(|isolate| {
+        if isolate.engine.has(&key) {
+            return None;
+        }
         if !isolate.begun.has_room(&key, now_ms)
             || !isolate.engine.reads_kv_first(&key, now_ms)
             || !limits::may_read(&settings, client.as_deref(), now_ms)
         {
-            return None;
+            return Some(String::new());
         }
         let kv_key = kv_key(&key);
         isolate.begun.keep(key, now_ms);

@@ -72,7 +72,7 @@ impl World {
         let isolate = &mut self.isolates[place];
         if self.owner == LogOwner::Origin && isolate.engine.view.applied() != known {
             let clock = isolate.clock(now_ms);
-            let entries = isolate.engine.softly_purged(100, 4);
+            let entries = isolate.engine.softly_purged(4);
             let ahead: Vec<_> =
                 entries.iter().filter_map(|entry| Lookup::ahead(&mut isolate.engine, entry, clock)).collect();
             let id = isolate.id;

@@ -14,12 +14,12 @@ mod tally;
 mod truth;
 mod viewer;
 
-pub use kv_schemas::header::{PREFETCH, SEC_PURPOSE};
-use report::Figures;
+pub use report::Figures;
 
 use crate::http::ask;
 use crate::stack::{Shape, Stack};
 use editors::{EDITORS, Editor};
+use kv_schemas::header::{PREFETCH, SEC_PURPOSE};
 use line::{Line, Open};
 use reqwest::Method;
 use scenario::{Catalogue, Place, Wish};
