@@ -43,6 +43,8 @@ async fn what_a_purge_touched_is_warmed_once_the_edge_has_the_purge() {
         let shown = service.ask("GET", &format!("/v1/titles/{id}"), "", &viewer).await;
         assert_eq!(shown.status(), StatusCode::OK);
     }
+    // Searches are not worth it.
+    assert_eq!(service.ask("GET", "/v1/search?q=heat", "", &[]).await.status(), StatusCode::OK);
     // What an edge fetches ahead of viewers is in nobody's use.
     for region in ["DE", "FR"] {
         let ahead = [("viewer-region", region), ("viewer-locale", "en"), ("sec-purpose", "prefetch")];

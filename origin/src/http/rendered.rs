@@ -20,6 +20,8 @@ fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+const SEARCH: &str = "/v1/search";
+
 /// The URL, and whom the answer is for.
 fn key(target: &str, viewer: &Dimensions) -> String {
     let Dimensions { region, locale, maturity, plan } = viewer;
@@ -32,6 +34,8 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
     let viewer = Dimensions::from_fields(|name| field(request.headers(), name));
     let is_ahead = field(request.headers(), SEC_PURPOSE).is_some_and(|purpose| purpose.starts_with(PREFETCH));
     let note = |key: &str, keys: &[KeyHash]| match &app.in_use {
+        // What one viewer typed the next seldom does: warmed, it would take the place of a page that is wanted.
+        Some(_) if target.starts_with(SEARCH) => {}
         Some(in_use) if is_ahead => in_use.fetched_ahead(key, keys.to_vec()),
         Some(in_use) => in_use.note(key, &target, &viewer, keys.to_vec()),
         None => {}
