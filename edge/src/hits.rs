@@ -14,7 +14,6 @@ use crate::{access, entry_bytes, gateway, identity, js, limits, respond};
 use gateway_rules::limits::Class;
 use gateway_rules::wanted::plan;
 use kv_schemas::store_key::kv_key;
-use std::sync::Arc;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::entry::{about_of, key_about};
 use surrogate_cache::lookup::{Tier, is_known_to};
