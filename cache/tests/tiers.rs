@@ -59,7 +59,10 @@ fn some_ask_it_all_the_same_and_a_find_brings_everybody_back() {
 }
 
 /// A request that reads KV before anything else: how it goes on once KV has answered, after what happened meanwhile.
-fn ahead_of_all(world: &mut World, meanwhile: impl FnOnce(&mut World)) -> Result<Body, (Lookup<Body>, Step<Body>)> {
+fn ahead_of_all(
+    world: &mut World,
+    meanwhile: impl FnOnce(&mut World),
+) -> Result<Body, Box<(Lookup<Body>, Step<Body>)>> {
     const KEY: &str = "GET /x";
     assert!(world.engine.reads_kv_first(KEY, world.now_ms));
     let found = world.kv.get(KEY).cloned();
@@ -72,7 +75,7 @@ fn ahead_of_all(world: &mut World, meanwhile: impl FnOnce(&mut World)) -> Result
     };
     let mut lookup = Lookup::new(request(&[])).with_kv(found);
     let step = lookup.step(&mut world.engine, Event::Start, world.now_ms);
-    Err((lookup, step))
+    Err(Box::new((lookup, step)))
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn who_reads_kv_before_anything_else_is_answered_if_that_is_fresh_and_keeps_it()
 fn what_was_purged_while_kv_was_read_is_judged_by_that() {
     for mode in [PurgeMode::Soft, PurgeMode::Hard] {
         let mut world = kv_first();
-        let (mut lookup, step) = ahead_of_all(&mut world, |world| {
+        let (mut lookup, step) = *ahead_of_all(&mut world, |world| {
             world.purge(1, mode, &["a"]);
             world.now_ms += 2_000;
             world.sync();
@@ -104,14 +107,14 @@ fn what_was_purged_while_kv_was_read_is_judged_by_that() {
 #[test]
 fn a_view_that_grew_too_old_while_kv_was_read_is_synced_before_that_is_judged() {
     let mut world = kv_first();
-    let (mut lookup, step) = ahead_of_all(&mut world, |world| world.now_ms += 2_000).unwrap_err();
+    let (mut lookup, step) = *ahead_of_all(&mut world, |world| world.now_ms += 2_000).unwrap_err();
     assert!(matches!(step, Step::Sync { .. }), "{step:?}");
     world.purge(1, PurgeMode::Hard, &["a"]);
     world.serve("v2", 1, FRESH);
     assert_eq!(brief(world.finish(&mut lookup, step)), got(Phase::Expired, "v2"));
     // Nothing was purged: then what KV had is the answer, without another read.
     let mut world = kv_first();
-    let (mut lookup, step) = ahead_of_all(&mut world, |world| world.now_ms += 2_000).unwrap_err();
+    let (mut lookup, step) = *ahead_of_all(&mut world, |world| world.now_ms += 2_000).unwrap_err();
     world.kv.clear();
     assert_eq!(brief(world.finish(&mut lookup, step)), got(Phase::Hit, "v1"));
 }
@@ -122,7 +125,7 @@ fn who_found_nothing_in_kv_waits_for_who_fetches_and_is_given_that() {
     world.kv.clear();
     world.serve("v2", 0, FRESH);
     let mut first = None;
-    let (mut lookup, step) = ahead_of_all(&mut world, |world| {
+    let (mut lookup, step) = *ahead_of_all(&mut world, |world| {
         let (mut other, step) = world.start(request(&[]));
         let fetch = world.until_fetch(&mut other, step);
         first = Some((other, fetch));
@@ -138,7 +141,7 @@ fn who_found_nothing_in_kv_waits_for_who_fetches_and_is_given_that() {
 #[test]
 fn what_somebody_fetched_while_kv_was_read_is_not_replaced_by_what_that_had() {
     let mut world = kv_first();
-    let (mut lookup, step) = ahead_of_all(&mut world, |world| {
+    let (mut lookup, step) = *ahead_of_all(&mut world, |world| {
         world.kv.clear();
         world.serve("v2", 3, FRESH);
         assert_eq!(brief(world.get()), got(Phase::Miss, "v2"));
