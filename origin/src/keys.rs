@@ -66,7 +66,9 @@ struct Loaded {
     stamp: Stamp,
 }
 
-type Stamp = [Option<(SystemTime, u64)>; 4];
+/// Of each file: when it was written, how long it is, and which one it is, since two may be written within one tick of the
+/// file system's clock.
+type Stamp = [Option<(SystemTime, u64, u64)>; 4];
 
 /// The keys of a directory, as they are now.
 pub struct Keys {
@@ -198,7 +200,11 @@ fn write_rotation(dir: &Path, rotation: &Rotation) -> Result<(), KeyError> {
 fn stamp(dir: &Path) -> Stamp {
     [PRIVATE_FILE, PUBLIC_FILE, NEXT_FILE, ROTATION_FILE].map(|name| {
         let about = std::fs::metadata(dir.join(name)).ok()?;
-        Some((about.modified().ok()?, about.len()))
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(&about);
+        #[cfg(not(unix))]
+        let number = 0;
+        Some((about.modified().ok()?, about.len(), number))
     })
 }
 
