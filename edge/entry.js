@@ -285,13 +285,11 @@ function hit(request, env, context) {
   const asks = client === undefined ? undefined : (headers.get(client) ?? undefined);
   const now = Date.now();
   let page = pages.get(url);
-  let tried = false;
   if (page === undefined) {
     if (url.length > URL_LENGTH_MAX) return undefined;
     // Many pages are asked for once in a long while: a slot is for what is asked for again.
     const answer = begin(url, request, now, asks, env, context);
     if (answer !== undefined) return answer;
-    tried = true;
     page = pageOf(url);
   }
   if (page === null) return undefined;
@@ -336,7 +334,7 @@ function hit(request, env, context) {
     return undefined;
   }
   if (parts === false) {
-    return number >= 0 || tried ? undefined : begin(url, request, now, asks, env, context);
+    return number >= 0 ? undefined : begin(url, request, now, asks, env, context);
   }
   if (alike) hold(slot, parts, now);
   return answerOf(parts);

@@ -357,8 +357,11 @@ impl<B: Clone + Default> Engine<B> {
         let held = self.slots.keys().take(SCAN_MAX).filter_map(|key| self.memory.peek(key));
         let mut entries: Vec<Arc<Entry<B>>> = Vec::new();
         for entry in held.filter(is_purged) {
+            if entries.len() >= limit {
+                break;
+            }
             // Clients that take gzip and those that do not have slots of their own.
-            if entries.len() < limit && entries.iter().all(|other| !Arc::ptr_eq(other, entry)) {
+            if entries.iter().all(|other| !Arc::ptr_eq(other, entry)) {
                 entries.push(Arc::clone(entry));
             }
         }

@@ -48,6 +48,10 @@ impl<B> Default for Slots<B> {
 }
 
 impl<B> Slots<B> {
+    fn get(&self, slot: u32) -> Option<&Slot<B>> {
+        self.0.get(usize::try_from(slot).ok()?)
+    }
+
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|slot| slot.key.as_str())
     }
@@ -115,10 +119,16 @@ impl<B: Clone + Default> Engine<B> {
         assess(self, entry, verdict, &demands, now_ms) == Use::Fresh
     }
 
-    /// What KV had for a request that read it before anything else ([`Self::reads_kv_first`]), if that is a fresh hit with nothing
-    /// to be done behind it; memory keeps it then. It needed no mark: whoever came meanwhile has read KV as well. Anything
-    /// else is given back and goes the way of all requests ([`crate::Lookup::with_kv`]).
-    pub fn hit_in_kv(&mut self, key: &str, entry: Entry<B>, now_ms: u64) -> Result<Arc<Entry<B>>, Box<Entry<B>>> {
+    /// What KV had, if anything, for a request that read it before anything else ([`Self::reads_kv_first`]): the answer, if that
+    /// is a fresh hit with nothing to be done behind it; memory keeps it then. It needed no mark: whoever came meanwhile has
+    /// read KV as well. Anything else is given back and goes the way of all requests ([`crate::Lookup::with_kv`]).
+    pub fn hit_in_kv(
+        &mut self,
+        key: &str,
+        found: Option<Entry<B>>,
+        now_ms: u64,
+    ) -> Result<Arc<Entry<B>>, Option<Box<Entry<B>>>> {
+        let Some(entry) = found else { return Err(None) };
         // What somebody fetched while it was read may be of a later state.
         let is_hit = entry.key == key
             && self.knowledge(now_ms) == Knowledge::Leased
@@ -126,7 +136,7 @@ impl<B: Clone + Default> Engine<B> {
             && is_plain(&entry)
             && self.is_fresh(&entry, self.view.judge(entry.as_of.as_ref(), &entry.keys), now_ms);
         if !is_hit {
-            return Err(Box::new(entry));
+            return Err(Some(Box::new(entry)));
         }
         let entry = Arc::new(entry);
         self.keep_fresh(Arc::clone(&entry));
@@ -150,8 +160,7 @@ impl<B: Clone + Default> Engine<B> {
 
     /// Whether memory has nothing for a slot.
     pub fn lacks(&self, slot: u32) -> bool {
-        let slot = usize::try_from(slot).ok().and_then(|number| self.slots.0.get(number));
-        slot.is_some_and(|slot| !self.has(&slot.key))
+        self.slots.get(slot).is_some_and(|slot| !self.has(&slot.key))
     }
 
     /// Whether memory has something under a key.
@@ -161,7 +170,6 @@ impl<B: Clone + Default> Engine<B> {
 
     /// Whether a slot's entry is packed, as of the last time it was asked for.
     pub fn is_packed(&self, slot: u32) -> bool {
-        let slot = usize::try_from(slot).ok().and_then(|number| self.slots.0.get(number));
-        slot.and_then(|slot| slot.entry.upgrade()).is_some_and(|entry| is_packed(&entry.head.fields))
+        self.slots.get(slot).and_then(|slot| slot.entry.upgrade()).is_some_and(|entry| is_packed(&entry.head.fields))
     }
 }

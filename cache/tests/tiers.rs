@@ -67,11 +67,9 @@ fn ahead_of_all(
     assert!(world.engine.reads_kv_first(KEY, world.now_ms));
     let found = world.kv.get(KEY).cloned();
     meanwhile(world);
-    let hit = found.map(|entry| world.engine.hit_in_kv(KEY, entry, world.now_ms)).transpose();
-    let found = match hit {
-        Ok(Some(entry)) => return Ok(entry.body),
-        Ok(None) => None,
-        Err(entry) => Some(*entry),
+    let found = match world.engine.hit_in_kv(KEY, found, world.now_ms) {
+        Ok(entry) => return Ok(entry.body),
+        Err(found) => found.map(|entry| *entry),
     };
     let mut lookup = Lookup::new(request(&[])).with_kv(found);
     let step = lookup.step(&mut world.engine, Event::Start, world.now_ms);

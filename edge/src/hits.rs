@@ -413,19 +413,18 @@ pub fn kv_had(number: u32, value: JsValue, request: &web_sys::Request, now_ms: f
         let place = isolate.begun.place(number)?;
         let (_, one) = isolate.begun.requests.get_mut(place)?;
         let began_ms = one.began_ms;
-        let hit = |entry: Entry<Body>| match is_taken {
-            true => isolate.engine.hit_in_kv(&one.key, entry, now_ms),
-            false => Err(Box::new(entry)),
+        let hit = match is_taken {
+            true => isolate.engine.hit_in_kv(&one.key, found, now_ms),
+            false => Err(found.map(Box::new)),
         };
-        match found.map(hit).transpose() {
-            Ok(Some(entry)) => {
+        match hit {
+            Ok(entry) => {
                 isolate.begun.requests.swap_remove(place);
                 isolate.count_phases(Phase::Hit, 1);
                 isolate.ready_hits = isolate.ready_hits.saturating_add(1);
                 return Some((entry, began_ms));
             }
-            Ok(None) => one.read = Some(None),
-            Err(entry) => one.read = Some(Some(entry)),
+            Err(found) => one.read = Some(found),
         }
         None
     })

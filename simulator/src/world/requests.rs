@@ -86,16 +86,14 @@ impl World {
             At::FoundFirst(found) => {
                 let isolate = &mut self.isolates[place];
                 let clock = isolate.clock(self.now_ms);
-                let hit = found.map(|entry| isolate.engine.hit_in_kv(asked.lookup.key(), entry, clock)).transpose();
-                match hit {
-                    Ok(Some(entry)) => {
+                match isolate.engine.hit_in_kv(asked.lookup.key(), found, clock) {
+                    Ok(entry) => {
                         self.stats.hits += 1;
                         self.stats.kv_first += 1;
                         self.check(place, &entry, &asked, Phase::Hit);
                         return None;
                     }
-                    Ok(None) => *asked.lookup = asked.lookup.with_kv(None),
-                    Err(entry) => *asked.lookup = asked.lookup.with_kv(Some(*entry)),
+                    Err(found) => *asked.lookup = asked.lookup.with_kv(found.map(|entry| *entry)),
                 }
                 Event::Start
             }
