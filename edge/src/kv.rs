@@ -14,8 +14,9 @@ use worker::Env;
 #[wasm_bindgen]
 extern "C" {
     type KvNamespace;
-    #[wasm_bindgen(method, catch)]
-    fn get(this: &KvNamespace, key: &str, kind: &str) -> Result<Promise, JsValue>;
+    /// In the runtime `get` is this and a promise more.
+    #[wasm_bindgen(method, catch, js_name = getWithMetadata)]
+    fn get_with_metadata(this: &KvNamespace, key: &str, kind: &str) -> Result<Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn put(this: &KvNamespace, key: &str, value: &Uint8Array, options: &Object) -> Result<Promise, JsValue>;
     #[wasm_bindgen(method, catch, js_name = delete)]
@@ -32,8 +33,9 @@ fn namespace(env: &Env) -> Option<KvNamespace> {
 }
 
 pub async fn read(env: &Env, key: &str, rules: Rules) -> Option<Entry<Body>> {
-    let promise = namespace(env)?.get(&kv_key(key), "arrayBuffer").ok()?;
-    let value = crate::js::within(promise, READ_MS).await.ok()?;
+    let promise = namespace(env)?.get_with_metadata(&kv_key(key), "arrayBuffer").ok()?;
+    let read = crate::js::within(promise, READ_MS).await.ok()?;
+    let value = Reflect::get(&read, &"value".into()).ok()?;
     entry_bytes::decode(&value.dyn_into().ok()?, rules)
 }
 

@@ -52,11 +52,11 @@ pub struct Page<'a> {
 impl Page<'_> {
     /// Where the page after this card begins.
     pub fn after(&self, card: &Card) -> After {
-        let value = match self.sort {
-            SortBy::Name => card.sort_name.clone().into(),
-            SortBy::Year => card.year.unwrap_or(0).into(),
-            SortBy::Rating => card.rating.unwrap_or(0.0).into(),
-            SortBy::Added => card.added_ms.into(),
+        let value = match Place::of(self.sort, &card.sort_name, card.year, card.rating) {
+            Place::Name(name) => name.into(),
+            Place::Year(year) => year.into(),
+            Place::Rating(rating) => rating.into(),
+            Place::Added => card.added_ms.into(),
         };
         After { value, id: card.id.clone() }
     }
