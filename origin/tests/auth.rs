@@ -23,7 +23,7 @@ async fn a_viewer_registers_logs_in_and_reads_what_is_hers() {
     let profile = me.json();
     assert_eq!((&profile["email"], &profile["name"]), (&json!("ada@example.org"), &json!("Ada")));
     assert_eq!(profile["id"], claims.sub);
-    assert_eq!((me.header("cache-control"), me.header("cdn-cache-control")), ("private, no-cache", "max-age=30"));
+    assert_eq!((me.header("cache-control"), me.header("cdn-cache-control")), ("private, no-cache", "max-age=600"));
     assert_eq!(me.header("surrogate-key"), format!("viewer:{}", claims.sub));
     assert_eq!(me.header("surrogate-as-of"), claims.as_of.to_string());
     assert!(!me.body.contains("password") && !me.body.contains("argon2"), "{}", me.body);
@@ -130,7 +130,7 @@ async fn private_documents_are_their_viewers_alone() {
     }
     let list = service.get("/v1/me/watch-list", &ada.access).await;
     assert_eq!(list.json()["items"].as_array().unwrap().len(), 2);
-    assert!(list.header("surrogate-key").contains("title:heat"));
+    assert!(list.header("surrogate-key").contains("card:heat"));
     assert_eq!(service.get("/v1/me/watch-list", &eve.access).await.json()["items"], json!([]));
     let before = service.as_of().await;
     let again = service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
@@ -169,6 +169,21 @@ async fn private_lists_show_no_title_that_is_blocked_where_the_viewer_is() {
             assert_eq!(got.json()["items"].as_array().unwrap().len(), count, "{path} in {region}");
         }
     }
+    // Each list names what it shows and what it leaves out, so that a purge of either reaches it.
+    let subject = service.subject(&ada);
+    for path in ["/v1/me/watch-list", "/v1/me/continue-watching"] {
+        for (region, key) in [("DE", "unseen:heat"), ("US", "card:heat")] {
+            let got = service.call_with("GET", path, &ada.access, None, &[("viewer-region", region)]).await;
+            assert_eq!(got.header("surrogate-key"), format!("viewer:{subject} {key}"), "{path} in {region}");
+        }
+    }
+    let allow = json!({"regions": {"DE": {"blocked": false}}});
+    let fields = [("if-match", "*")];
+    service.call_with("PATCH", "/admin/v1/titles/heat", &service.admin_token(), Some(allow), &fields).await;
+    let purged: Vec<_> = service.last_purge().await.keys.iter().map(ToString::to_string).collect();
+    assert!(["unseen:heat", "card:heat"].iter().all(|key| purged.iter().any(|one| one == key)), "{purged:?}");
+    let block = json!({"regions": {"DE": {"blocked": true}}});
+    service.call_with("PATCH", "/admin/v1/titles/heat", &service.admin_token(), Some(block), &fields).await;
     let there = [("viewer-region", "DE")];
     let refused = service.call_with("PUT", "/v1/me/progress/heat", &ada.access, Some(seen), &there).await;
     assert_eq!(refused.problem(), "not-found");
@@ -211,6 +226,40 @@ async fn progress_shows_in_continue_watching_and_purges_at_a_bounded_rate() {
         let refused = service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(bad)).await;
         assert_eq!(refused.problem(), "body-invalid");
     }
+}
+
+#[tokio::test]
+async fn private_lists_are_kept_no_longer_than_what_they_say_is_so() {
+    let service = People::start().await;
+    service.titles(&["heat", "up"]).await;
+    let ada = service.viewer("ada@example.org").await;
+    let policy = |path: &'static str| {
+        let (service, ada) = (&service, &ada);
+        async move { service.get(path, &ada.access).await.header("cdn-cache-control").to_string() }
+    };
+    let (watch_list, begun) = ("/v1/me/watch-list", "/v1/me/continue-watching");
+    assert_eq!((policy(watch_list).await, policy(begun).await), ("max-age=600".into(), "max-age=600".into()));
+    let seen = json!({"position_s": 600, "duration_s": 6000});
+    service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(seen)).await;
+    // What is watched now says so every few seconds, mostly without a purge.
+    assert_eq!((policy(watch_list).await, policy(begun).await), ("max-age=600".into(), "max-age=30".into()));
+    for (ago_ms, wanted) in [(59_000, "max-age=30"), (61_000, "max-age=600")] {
+        let mut write = service.app.store.write().await.unwrap();
+        let logged_ms = i64::try_from(origin::now_ms()).unwrap() - ago_ms;
+        write.progress_logged(&service.subject(&ada), logged_ms).await.unwrap();
+        write.commit().await.unwrap();
+        assert_eq!(policy(begun).await, wanted, "{ago_ms} ms after");
+    }
+    // A title that goes at a known time takes the list with it.
+    service.call("PUT", "/v1/me/watch-list/up", &ada.access, None).await;
+    let until = jiff::Timestamp::now() + std::time::Duration::from_secs(100);
+    let ends = json!({"available_until": until.to_string()});
+    let fields = [("if-match", "*")];
+    let got =
+        service.call_with("PATCH", "/admin/v1/titles/up", &service.admin_token(), Some(ends), &fields).await;
+    assert_eq!(got.status, StatusCode::OK, "{got:?}");
+    let left_s: u32 = policy(watch_list).await.trim_start_matches("max-age=").parse().unwrap();
+    assert!((1..=100).contains(&left_s), "{left_s}");
 }
 
 #[tokio::test]

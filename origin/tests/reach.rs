@@ -1,12 +1,15 @@
 //! A change reaches every page that shows what changed, and none that does not: random edits through the real router, and
 //! a cache that keeps every page until one of its surrogate keys is purged. After each edit every kept page is compared
 //! with one rendered anew. One that differs and was not purged is a miss, and there may be none; one that was purged and
-//! does not differ is purged too much, which is counted. On the way, no page may show a title its viewer may not see.
+//! does not differ is purged too much, which is counted. On the way, no page may show a title its viewer may not see. Each
+//! viewer has all titles on lists of her own, which are kept like pages.
 mod common;
 use axum::http::{Request, StatusCode};
-use common::{Service, text};
+use common::people::People;
+use common::text;
 use fastrand::Rng;
 use origin::http::{Role, router};
+use origin::store::viewing::Progress;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tower::ServiceExt;
@@ -30,8 +33,12 @@ struct Page {
     keys: BTreeSet<String>,
 }
 
+/// Of each viewer alone.
+const OWN: [&str; 2] = ["/v1/me/watch-list", "/v1/me/continue-watching"];
+
 struct World {
-    service: Service,
+    service: People,
+    tokens: Vec<String>,
     rng: Rng,
     kept: HashMap<(String, usize), Page>,
     seq: u64,
@@ -41,12 +48,16 @@ struct World {
 
 impl World {
     async fn start(seed: u64) -> Self {
-        let mut service = Service::start().await;
+        let mut service = People::start().await;
         // Rendered anew each time: origin's own cache goes by the same keys, and would agree with what is kept here.
-        service.app.rendered = None;
-        service.router = router(service.app.clone(), &[Role::Client, Role::Admin]);
-        let rng = Rng::with_seed(seed);
-        let mut world = Self { service, rng, kept: HashMap::new(), seq: 0, purged_rightly: 0, purged_for_nothing: 0 };
+        service.0.app.rendered = None;
+        service.0.router = router(service.app.clone(), &[Role::Client, Role::Admin, Role::Auth]);
+        let mut tokens = Vec::new();
+        for (viewer, [_, _, maturity, _]) in VIEWERS.iter().enumerate() {
+            tokens.push(own_lists(&service, viewer, maturity.parse().unwrap()).await);
+        }
+        let (rng, kept) = (Rng::with_seed(seed), HashMap::new());
+        let mut world = Self { service, tokens, rng, kept, seq: 0, purged_rightly: 0, purged_for_nothing: 0 };
         for n in 0..TITLES {
             world.write_title(n).await;
         }
@@ -117,6 +128,7 @@ impl World {
             ]);
         }
         paths.extend(PEOPLE.map(|id| format!("/v1/people/{id}")));
+        paths.extend(OWN.map(String::from));
         paths
     }
 
@@ -127,6 +139,9 @@ impl World {
         {
             request = request.header(name, value);
         }
+        if OWN.contains(&path) {
+            request = request.header("authorization", format!("Bearer {}", self.tokens[viewer]));
+        }
         let request = request.body(axum::body::Body::empty()).unwrap();
         let response = self.service.router.clone().oneshot(request).await.unwrap();
         let keys = response.headers().get("surrogate-key").map(|value| value.to_str().unwrap().to_string());
@@ -135,7 +150,7 @@ impl World {
     }
 
     async fn admin(&self, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
-        let is_there = method != "POST" && self.service.call("GET", path, "").await.status() == StatusCode::OK;
+        let is_there = method != "POST" && self.service.0.call("GET", path, "").await.status() == StatusCode::OK;
         let fields: &[(&str, &str)] = if is_there && method == "PUT" { &[("if-match", "*")] } else { &[] };
         let response = self.service.ask(method, path, &body.to_string(), fields).await;
         let status = response.status();
@@ -352,13 +367,32 @@ impl World {
     }
 }
 
+/// A viewer with every title on both lists, and one that there never is; the token.
+async fn own_lists(service: &People, viewer: usize, maturity: u8) -> String {
+    let tokens = service.viewer(&format!("viewer-{viewer}@example.org")).await;
+    let limit = service.call("PATCH", "/v1/me", &tokens.access, Some(json!({"maturity": maturity}))).await;
+    assert_eq!(limit.status, StatusCode::OK, "{limit:?}");
+    let tokens = service.refresh(&tokens.refresh).await.unwrap();
+    let id = service.subject(&tokens);
+    let mut write = service.app.store.write().await.unwrap();
+    for n in 0..=TITLES {
+        let (title_id, updated_ms) = (format!("t{n}"), i64::try_from(n).unwrap());
+        write.watch(&id, &title_id, updated_ms).await.unwrap();
+        let about = Progress { title_id, episode_id: None, position_s: 60, duration_s: 600, watching: true, updated_ms };
+        write.put_progress(&id, &about).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    tokens.access
+}
+
 /// Ids of the titles a page shows.
 fn shown(page: &Page) -> Vec<String> {
     fn walk(value: &Value, ids: &mut Vec<String>) {
         match value {
             Value::Array(all) => all.iter().for_each(|value| walk(value, ids)),
             Value::Object(object) => {
-                if let (Some(id), Some(_)) = (object.get("id").and_then(Value::as_str), object.get("genres")) {
+                let is_card = ["genres", "added_at", "position_s"].iter().any(|name| object.contains_key(*name));
+                if let (Some(id), true) = (object.get("id").and_then(Value::as_str), is_card) {
                     ids.push(id.to_string());
                 }
                 object.values().for_each(|value| walk(value, ids));

@@ -1,7 +1,9 @@
 //! What belongs to one viewer: profile, watch-list, progress. Whose it is comes from the verified token and from nowhere
 //! else; no path, query or body names an account.
 //!
-//! Reads carry the key `viewer:<sub>` and may be kept for that viewer alone, for half a minute; writes purge it, hard.
+//! Reads may be kept for that viewer alone. They carry the key `viewer:<sub>`, which writes purge, hard, and the keys of the
+//! titles that are on a list, shown or not. Progress comes too often for a purge each time: until it has settled, what is
+//! read may be kept for half a minute.
 use super::answers::newest_snapshot;
 use super::auth::{body_faults, check_name, done, moment, revoke, user_key, viewer_key};
 use super::conditional::{client_has, etag_of};
@@ -9,20 +11,21 @@ use super::extract::{Segment, Whole, read_json};
 use super::guard::ViewerToken;
 use super::spec::{self, Api, Op};
 use super::{ApiResult, App};
+use crate::catalog::documents::{Kind, Schedule};
 use crate::catalog::keys;
 use crate::catalog::model::Title;
 use crate::catalog::validate::check_id;
-use crate::error::ApiError;
+use crate::error::{ApiError, StoreError};
 use crate::store::accounts::{Account, moment as rfc_3339};
-use crate::store::viewing::Progress;
-use crate::store::{Eye, Write};
+use crate::store::viewing::{Kept, OwnList, Progress};
+use crate::store::{Eye, Snapshot, Write};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, put};
 use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
 use kv_schemas::viewer::{Dimensions, Locale, Maturity, Plan};
-use kv_schemas::{AsOf, Problem};
+use kv_schemas::{AsOf, Problem, SurrogateKey};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod;
@@ -37,8 +40,8 @@ const DURATION_S_MAX: i64 = 48 * 3600;
 const BEGUN_S: i64 = 30;
 /// Progress alone purges a viewer's documents this often at most.
 const PROGRESS_PURGE_MS: i64 = 30_000;
-/// Of the list's titles, whose keys an answer names; each change of them is a purge of it.
-const KEYS_MAX: usize = 100;
+/// How long after such a purge progress may come that purges nothing, writes under way at its end included.
+const PROGRESS_SETTLES_MS: i64 = 2 * PROGRESS_PURGE_MS;
 
 pub fn api() -> Api {
     let json = ["application/json"];
@@ -105,25 +108,51 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// When an own document was read, and what of its titles ends or purges it.
+#[derive(Default)]
+struct About<'a> {
+    now_ms: i64,
+    schedule: Schedule,
+    shown: Vec<&'a str>,
+    hidden: &'a [String],
+}
+
+impl<'a> About<'a> {
+    async fn list<T>(list: &'a OwnList<T>, snapshot: &mut Snapshot, now_ms: i64) -> Result<Self, StoreError> {
+        let next_change_ms = snapshot.next_change_ms(now_ms).await?;
+        Ok(Self {
+            now_ms,
+            schedule: Schedule::of(next_change_ms, list.shown.iter().map(|kept| kept.until_ms)),
+            shown: list.shown.iter().map(|kept| kept.title.id.as_str()).collect(),
+            hidden: &list.hidden,
+        })
+    }
+
+    /// From this moment on it may be another without a purge.
+    fn changes_at(mut self, at_ms: i64) -> Self {
+        self.schedule.next_change_ms = Some(self.schedule.next_change_ms.map_or(at_ms, |next_ms| next_ms.min(at_ms)));
+        self
+    }
+}
+
 /// A document for this viewer alone.
 fn private<T: Serialize>(
     value: &T,
     sub: &str,
-    shown: &[&Title],
+    about: About<'_>,
     as_of: &AsOf,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let body = serde_json::to_string(value).map_err(|error| ApiError::Failed(error.to_string()))?;
-    let mut surrogate_keys = viewer_key(sub);
-    for key in shown.iter().take(KEYS_MAX).filter_map(|title| keys::title(&title.id)) {
-        surrogate_keys.push(' ');
-        surrogate_keys.push_str(key.as_str());
-    }
+    let own = SurrogateKey::new(viewer_key(sub)).map_err(|error| ApiError::Failed(error.to_string()))?;
+    let About { now_ms, schedule, shown, hidden } = about;
+    let surrogate_keys = keys::of_page([Some(own)], shown, hidden.iter().map(String::as_str));
+    let surrogate_keys: Vec<_> = surrogate_keys.iter().map(SurrogateKey::as_str).collect();
     let etag = etag_of(body.as_bytes());
     let fields = [
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
-        (HeaderName::from_static(CDN_CACHE_CONTROL), HeaderValue::from_static("max-age=30")),
-        (HeaderName::from_static(SURROGATE_KEY), text(&surrogate_keys)),
+        (header::CACHE_CONTROL, HeaderValue::from_static(Kind::Own.cache_control())),
+        (HeaderName::from_static(CDN_CACHE_CONTROL), text(&Kind::Own.cdn_cache_control(schedule, now_ms))),
+        (HeaderName::from_static(SURROGATE_KEY), text(&surrogate_keys.join(" "))),
         (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
         (header::VARY, HeaderValue::from_static("authorization")),
         (header::ETAG, text(&etag)),
@@ -168,7 +197,7 @@ fn profile_of(account: &Account) -> Profile<'_> {
 async fn profile(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
-    private(&profile_of(&account), &account.id, &[], &snapshot.as_of, &headers)
+    private(&profile_of(&account), &account.id, About::default(), &snapshot.as_of, &headers)
 }
 
 /// What a viewer may change; anything else in the body is refused, not ignored.
@@ -277,10 +306,11 @@ struct Watched<'a> {
 async fn watch_list(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
-    let listed = snapshot.watch_list(&account.id, eye_of(&headers, &account)).await?;
-    let items = listed.iter().map(|(title, added_ms)| Watched { title: card(title), added_at: *added_ms }).collect();
-    let shown: Vec<&Title> = listed.iter().map(|(title, _)| title).collect();
-    private(&WatchList { items }, &account.id, &shown, &snapshot.as_of, &headers)
+    let eye = eye_of(&headers, &account);
+    let list = snapshot.watch_list(&account.id, eye).await?;
+    let about = About::list(&list, &mut snapshot, eye.now_ms).await?;
+    let items = list.shown.iter().map(|kept| Watched { title: card(&kept.title), added_at: kept.about }).collect();
+    private(&WatchList { items }, &account.id, about, &snapshot.as_of, &headers)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -304,17 +334,20 @@ struct Begun<'a> {
 async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
     let mut snapshot = newest_snapshot(&app, &headers).await?;
     let account = viewer.account(&mut snapshot).await?;
-    let begun = snapshot.continue_watching(&account.id, CONTINUE_MAX, eye_of(&headers, &account)).await?;
-    let items = begun.iter().map(|(title, progress)| Begun {
+    let eye = eye_of(&headers, &account);
+    let list = snapshot.continue_watching(&account.id, CONTINUE_MAX, eye).await?;
+    let mut about = About::list(&list, &mut snapshot, eye.now_ms).await?;
+    if eye.now_ms < account.progress_logged_ms.saturating_add(PROGRESS_SETTLES_MS) {
+        about = about.changes_at(eye.now_ms.saturating_add(PROGRESS_PURGE_MS));
+    }
+    let items = list.shown.iter().map(|Kept { title, about: progress, .. }| Begun {
         title: card(title),
         episode_id: progress.episode_id.as_deref(),
         position_s: progress.position_s,
         duration_s: progress.duration_s,
         updated_at: progress.updated_ms,
     });
-    let items = ContinueWatching { items: items.collect() };
-    let shown: Vec<&Title> = begun.iter().map(|(title, _)| title).collect();
-    private(&items, &account.id, &shown, &snapshot.as_of, &headers)
+    private(&ContinueWatching { items: items.collect() }, &account.id, about, &snapshot.as_of, &headers)
 }
 
 fn absent() -> ApiError {
@@ -414,9 +447,9 @@ async fn progress(
         watching,
         updated_ms: now_ms,
     };
-    write.put_progress(&account.id, &progress).await?;
+    let left = write.put_progress(&account.id, &progress).await?;
     let is_due = now_ms.saturating_sub(account.progress_logged_ms) >= PROGRESS_PURGE_MS;
-    if was != watching || (watching && is_due) {
+    if left || was != watching || (watching && is_due) {
         write.progress_logged(&account.id, now_ms).await?;
         revoke(&mut write, &[viewer_key(&account.id)], "progress", &account.id).await?;
     }

@@ -20,11 +20,41 @@ pub struct Progress {
     pub updated_ms: i64,
 }
 
+/// The titles of an account's rows that are not shown: gone, not for its viewer, or not there yet.
+macro_rules! hidden {
+    ($table:literal, $of_them:literal) => {
+        concat!(
+            "SELECT listed.title_id FROM ",
+            $table,
+            " listed LEFT JOIN title ON title.id = listed.title_id
+              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
+              WHERE listed.account_id = $1",
+            $of_them,
+            " AND (title.id IS NULL OR title.age > $3 OR COALESCE(own.gone_ms, title.gone_ms) <= $4)"
+        )
+    };
+}
+
+/// A title of a viewer's list, and what is kept of it there.
+pub struct Kept<T> {
+    pub title: Title,
+    /// Until when this viewer may see it, by what is known now.
+    pub until_ms: i64,
+    pub about: T,
+}
+
+/// A viewer's list: what she may see of it, and the ids of what she may not.
+pub struct OwnList<T> {
+    pub shown: Vec<Kept<T>>,
+    pub hidden: Vec<String>,
+}
+
 impl Snapshot {
     /// The watch-list, last added first, with the moments; as far as viewers may see the titles now.
-    pub async fn watch_list(&mut self, account_id: &str, eye: Eye) -> Result<Vec<(Title, i64)>, StoreError> {
+    pub async fn watch_list(&mut self, account_id: &str, eye: Eye) -> Result<OwnList<i64>, StoreError> {
         let rows = sqlx::query(
-            "SELECT title.*, watch_item.added_ms FROM watch_item JOIN title ON title.id = watch_item.title_id
+            "SELECT title.*, watch_item.added_ms, COALESCE(own.gone_ms, title.gone_ms) AS until_ms
+              FROM watch_item JOIN title ON title.id = watch_item.title_id
               LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $3
               WHERE watch_item.account_id = $1 AND title.age <= $4 AND COALESCE(own.gone_ms, title.gone_ms) > $5
               ORDER BY watch_item.added_ms DESC, watch_item.title_id LIMIT $2",
@@ -38,9 +68,11 @@ impl Snapshot {
         .await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in &rows {
-            shown.push((title_of(row)?, row.try_get("added_ms")?));
+            let (title, until_ms) = (title_of(row)?, row.try_get("until_ms")?);
+            shown.push(Kept { title, until_ms, about: row.try_get("added_ms")? });
         }
-        Ok(shown)
+        let hidden = self.hidden(hidden!("watch_item", ""), account_id, eye).await?;
+        Ok(OwnList { shown, hidden })
     }
 
     /// What has been begun and not finished, last watched first.
@@ -49,10 +81,11 @@ impl Snapshot {
         account_id: &str,
         limit: u32,
         eye: Eye,
-    ) -> Result<Vec<(Title, Progress)>, StoreError> {
+    ) -> Result<OwnList<Progress>, StoreError> {
         let rows = sqlx::query(
             "SELECT title.*, progress.episode_id AS at_episode, progress.position_s AS at_position_s,
-                progress.duration_s AS at_duration_s, progress.updated_ms AS at_updated_ms
+                progress.duration_s AS at_duration_s, progress.updated_ms AS at_updated_ms,
+                COALESCE(own.gone_ms, title.gone_ms) AS until_ms
               FROM progress JOIN title ON title.id = progress.title_id
               LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $3
               WHERE progress.account_id = $1 AND progress.watching = 1 AND title.age <= $4
@@ -68,8 +101,8 @@ impl Snapshot {
         .await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in &rows {
-            let title = title_of(row)?;
-            let progress = Progress {
+            let (title, until_ms) = (title_of(row)?, row.try_get("until_ms")?);
+            let about = Progress {
                 title_id: title.id.clone(),
                 episode_id: row.try_get("at_episode")?,
                 position_s: row.try_get("at_position_s")?,
@@ -77,9 +110,26 @@ impl Snapshot {
                 watching: true,
                 updated_ms: row.try_get("at_updated_ms")?,
             };
-            shown.push((title, progress));
+            shown.push(Kept { title, until_ms, about });
         }
-        Ok(shown)
+        let hidden = self.hidden(hidden!("progress", " AND listed.watching = 1"), account_id, eye).await?;
+        Ok(OwnList { shown, hidden })
+    }
+
+    async fn hidden(
+        &mut self,
+        statement: &'static str,
+        account_id: &str,
+        eye: Eye,
+    ) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(statement)
+            .bind(account_id)
+            .bind(eye.region.as_str().to_string())
+            .bind(eye.maturity)
+            .bind(eye.now_ms)
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 }
 
@@ -99,9 +149,10 @@ macro_rules! oldest {
 }
 
 impl Write {
-    async fn make_room(&mut self, statement: &'static str, account_id: &str) -> Result<(), StoreError> {
-        sqlx::query(statement).bind(account_id).bind(KEPT_MAX).execute(&mut *self.tx).await?;
-        Ok(())
+    /// Says whether something had to go.
+    async fn make_room(&mut self, statement: &'static str, account_id: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query(statement).bind(account_id).bind(KEPT_MAX).execute(&mut *self.tx).await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// Puts a title on the watch-list; says whether it was not there.
@@ -142,7 +193,8 @@ impl Write {
         Ok(row.map(|row| row.try_get::<i64, _>(0)).transpose()?.unwrap_or(0) != 0)
     }
 
-    pub async fn put_progress(&mut self, account_id: &str, progress: &Progress) -> Result<(), StoreError> {
+    /// Says whether another title's progress had to go for it.
+    pub async fn put_progress(&mut self, account_id: &str, progress: &Progress) -> Result<bool, StoreError> {
         sqlx::query(
             "INSERT INTO progress (account_id, title_id, episode_id, position_s, duration_s, watching, updated_ms)
               VALUES ($1, $2, $3, $4, $5, $6, $7)

@@ -11,6 +11,8 @@ pub enum Kind {
     Search,
     /// Something that is not there, kept so that asking for it again and again stays cheap; purged when it appears.
     Absent,
+    /// One viewer's own: what its viewer does purges it, and so does whatever it shows or leaves out.
+    Own,
 }
 
 /// RFC 9213 and RFC 5861, in seconds.
@@ -47,6 +49,7 @@ impl Kind {
             Self::Title => (86_400, 3_600, 86_400),
             Self::Search => (600, 300, 3_600),
             Self::Absent => (60, 0, 0),
+            Self::Own => (600, 0, 0),
         };
         Policy { max_age_s, stale_while_revalidate_s, stale_if_error_s }
     }
@@ -73,7 +76,10 @@ impl Kind {
 
     /// Browsers ask each time and are told 304: the edge is near, and a purge does not reach browsers.
     pub fn cache_control(self) -> &'static str {
-        "public, max-age=0, must-revalidate"
+        match self {
+            Self::Own => "private, no-cache",
+            Self::Home | Self::List | Self::Title | Self::Search | Self::Absent => "public, max-age=0, must-revalidate",
+        }
     }
 }
 
