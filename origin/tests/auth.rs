@@ -255,8 +255,7 @@ async fn private_lists_are_kept_no_longer_than_what_they_say_is_so() {
     let until = jiff::Timestamp::now() + std::time::Duration::from_secs(100);
     let ends = json!({"available_until": until.to_string()});
     let fields = [("if-match", "*")];
-    let got =
-        service.call_with("PATCH", "/admin/v1/titles/up", &service.admin_token(), Some(ends), &fields).await;
+    let got = service.call_with("PATCH", "/admin/v1/titles/up", &service.admin_token(), Some(ends), &fields).await;
     assert_eq!(got.status, StatusCode::OK, "{got:?}");
     let left_s: u32 = policy(watch_list).await.trim_start_matches("max-age=").parse().unwrap();
     assert!((1..=100).contains(&left_s), "{left_s}");

@@ -378,7 +378,8 @@ async fn own_lists(service: &People, viewer: usize, maturity: u8) -> String {
     for n in 0..=TITLES {
         let (title_id, updated_ms) = (format!("t{n}"), i64::try_from(n).unwrap());
         write.watch(&id, &title_id, updated_ms).await.unwrap();
-        let about = Progress { title_id, episode_id: None, position_s: 60, duration_s: 600, watching: true, updated_ms };
+        let about =
+            Progress { title_id, episode_id: None, position_s: 60, duration_s: 600, watching: true, updated_ms };
         write.put_progress(&id, &about).await.unwrap();
     }
     write.commit().await.unwrap();

@@ -5,7 +5,7 @@
 //! What an answer owes is known without comparing clocks: a watcher notes how far the journal has come, by this
 //! process's clock. A purge it saw accepted more than one bound before a request was sent must show in the answer.
 use crate::http::{client, send_to};
-use crate::stack::{Shape, Stack, edge_claims, sign};
+use crate::stack::{Shape, Stack, TOKEN_S, edge_claims, sign};
 use kv_schemas::claims::Scope;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -182,7 +182,7 @@ pub async fn run(options: Options) -> Report {
         edges: (0..options.edges).map(|edge| stack.fleet.url(edge)).collect(),
         origin: stack.origin_url(""),
         admin_token: stack.admin_token.clone(),
-        edge_token: sign(&stack.key, edge_claims(Scope::PurgeReceipt, None), 3_600),
+        edge_token: sign(&stack.key, edge_claims(Scope::PurgeReceipt, None), TOKEN_S),
         known: Mutex::new(Known { writes: vec![Vec::new(); options.titles], ..Known::default() }),
         written: AtomicU64::new(0),
         stop: AtomicBool::new(false),

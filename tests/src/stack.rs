@@ -184,6 +184,9 @@ impl Default for Shape {
     }
 }
 
+/// How long the tokens of those who measure are good, in seconds: an hour's soak begins minutes after they are made.
+pub const TOKEN_S: u64 = 24 * 3600;
+
 /// The real thing: origin, dispatcher, edges, with gates on both ways between them.
 pub struct Stack {
     pub fleet: Fleet,
@@ -241,7 +244,7 @@ impl Stack {
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
-        let admin_token = xtask::origin::admin_token(state.path(), "admin", 3600).expect("no token");
+        let admin_token = xtask::origin::admin_token(state.path(), "admin", TOKEN_S).expect("no token");
         let jwk = std::fs::read_to_string(state.path().join("keys/signing-key.jwk")).expect("no key");
         let key = SigningKey::from_jwk(&jwk).expect("no key");
         let mut stack = Self {

@@ -116,12 +116,7 @@ impl Snapshot {
         Ok(OwnList { shown, hidden })
     }
 
-    async fn hidden(
-        &mut self,
-        statement: &'static str,
-        account_id: &str,
-        eye: Eye,
-    ) -> Result<Vec<String>, StoreError> {
+    async fn hidden(&mut self, statement: &'static str, account_id: &str, eye: Eye) -> Result<Vec<String>, StoreError> {
         let rows = sqlx::query(statement)
             .bind(account_id)
             .bind(eye.region.as_str().to_string())
