@@ -98,7 +98,7 @@ impl Reading {
     pub fn answer(self, document: Document, gone_ms: impl IntoIterator<Item = i64>) -> ApiResult {
         let schedule = Schedule::of(self.next_change_ms, gone_ms);
         let etag = etag_of(document.body.as_bytes());
-        let fields = self.fields(document.kind, &document.keys, schedule);
+        let fields = self.fields(Kind::Page, &document.keys, schedule);
         let etag_field = [(header::ETAG, text(&etag))];
         if client_has(&self.headers, &etag) {
             return Ok((StatusCode::NOT_MODIFIED, etag_field, fields).into_response());

@@ -1,5 +1,5 @@
 //! Pages that show titles in short.
-use super::{Card, Document, Item, Kind, document, ids, items};
+use super::{Card, Document, Item, document, ids, items};
 use crate::catalog::keys::{self, Place};
 use crate::catalog::model::{
     CollectionInput, Fill, GenreInput, ImageKind, PersonInput, Rail, Record, SortBy, image_for, name_in, synopsis_in,
@@ -43,7 +43,7 @@ pub fn home(rows: &[Row], viewer: &Dimensions) -> Document {
     let shown = rows.iter().flat_map(|row| ids(&row.cards));
     let named = rows.iter().flat_map(|row| row.rail.input.items.iter().map(String::as_str));
     let keys = keys::of_page(own, shown, named);
-    document(&HomePage { rails: rails.collect() }, keys, Kind::Home)
+    document(&HomePage { rails: rails.collect() }, keys)
 }
 
 fn list_keys(fill: &Fill) -> [Option<SurrogateKey>; 2] {
@@ -82,7 +82,7 @@ pub struct CatalogPage<'a> {
 pub fn catalog(cards: &[Card], listed: &Listed<'_>, next_cursor: Option<String>, locale: &Locale) -> Document {
     let own = listed.keys();
     let page = CatalogPage { items: items(cards, locale), next_cursor };
-    document(&page, keys::of_page(own, ids(cards), []), Kind::List)
+    document(&page, keys::of_page(own, ids(cards), []))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -105,7 +105,7 @@ pub fn genres(counted: &[(String, GenreInput, i64)], locale: &Locale) -> Documen
         titles: *titles,
     });
     let own = keys::of_page([keys::genres()], [], []);
-    document(&GenresPage { genres: genres.collect() }, own, Kind::List)
+    document(&GenresPage { genres: genres.collect() }, own)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -118,7 +118,7 @@ pub fn similar(id: &str, cards: &[Card], candidates: &[String], locale: &Locale)
     // The title itself is named: the page is there as long as it is seen.
     let named = candidates.iter().map(String::as_str).chain([id]);
     let keys = keys::of_page([keys::similar(id)], ids(cards), named);
-    document(&SimilarPage { items: items(cards, locale) }, keys, Kind::List)
+    document(&SimilarPage { items: items(cards, locale) }, keys)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -169,7 +169,7 @@ pub fn person(person: &Record<PersonInput>, parts: &[Played], locale: &Locale) -
             .collect(),
     };
     let shown = parts.iter().map(|part| part.card.id.as_str());
-    document(&page, keys::of_page([keys::person(&person.id)], shown, []), Kind::Title)
+    document(&page, keys::of_page([keys::person(&person.id)], shown, []))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -193,7 +193,7 @@ pub fn collection(collection: &Record<CollectionInput>, cards: &[Card], locale: 
     };
     let named = input.items.iter().map(String::as_str);
     let keys = keys::of_page([keys::collection(&collection.id)], ids(cards), named);
-    document(&page, keys, Kind::List)
+    document(&page, keys)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -210,5 +210,5 @@ pub fn search(
     locale: &Locale,
 ) -> Document {
     let page = SearchPage { items: items(cards, locale), next_cursor };
-    document(&page, keys::of_page(keys::of_search(words, far), ids(cards), []), Kind::Search)
+    document(&page, keys::of_page(keys::of_search(words, far), ids(cards), []))
 }

@@ -19,7 +19,6 @@ use utoipa::ToSchema;
 pub struct Document {
     pub body: String,
     pub keys: Vec<SurrogateKey>,
-    pub kind: Kind,
 }
 
 /// What the store gives for a title in a list.
@@ -77,10 +76,10 @@ fn ids(cards: &[Card]) -> impl Iterator<Item = &str> {
     cards.iter().map(|card| card.id.as_str())
 }
 
-fn document<T: Serialize>(value: &T, keys: Vec<SurrogateKey>, kind: Kind) -> Document {
+fn document<T: Serialize>(value: &T, keys: Vec<SurrogateKey>) -> Document {
     // Plain structs of text and numbers always serialise.
     let body = serde_json::to_string(value).unwrap_or_default();
-    Document { body, keys, kind }
+    Document { body, keys }
 }
 
 /// Schemas of all documents, for the API's description.

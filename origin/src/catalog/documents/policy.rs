@@ -4,11 +4,8 @@ use crate::catalog::model::FOR_EVER_MS;
 /// What kind of page it is, which decides how long it may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Home,
-    List,
-    Title,
-    /// What a search finds: anything may change it, and it is asked in many words.
-    Search,
+    /// What viewers are shown: lists and searches are purged as exactly as titles are, so one lifetime does for all.
+    Page,
     /// Something that is not there, kept so that asking for it again and again stays cheap; purged when it appears.
     Absent,
     /// One viewer's own: what its viewer does purges it, and so does whatever it shows or leaves out.
@@ -45,9 +42,7 @@ impl Kind {
     /// hand), and how long the edge goes on alone while this service is down.
     fn policy(self) -> Policy {
         let (max_age_s, stale_while_revalidate_s, stale_if_error_s) = match self {
-            Self::Home | Self::List => (3_600, 600, 86_400),
-            Self::Title => (86_400, 3_600, 86_400),
-            Self::Search => (600, 300, 3_600),
+            Self::Page => (86_400, 3_600, 86_400),
             Self::Absent => (60, 0, 0),
             Self::Own => (600, 0, 0),
         };
@@ -78,7 +73,7 @@ impl Kind {
     pub fn cache_control(self) -> &'static str {
         match self {
             Self::Own => "private, no-cache",
-            Self::Home | Self::List | Self::Title | Self::Search | Self::Absent => "public, max-age=0, must-revalidate",
+            Self::Page | Self::Absent => "public, max-age=0, must-revalidate",
         }
     }
 }
@@ -90,10 +85,10 @@ mod tests {
     #[test]
     fn a_page_is_fresh_until_the_next_change_and_never_outlives_what_it_shows() {
         let at = |next_change_ms, ends_at_ms| {
-            Kind::Home.cdn_cache_control(Schedule { next_change_ms, ends_at_ms }, 1_000_000)
+            Kind::Page.cdn_cache_control(Schedule { next_change_ms, ends_at_ms }, 1_000_000)
         };
-        assert_eq!(at(None, None), "max-age=3600, stale-while-revalidate=600, stale-if-error=86400");
-        assert_eq!(at(Some(1_009_999), None), "max-age=9, stale-while-revalidate=600, stale-if-error=86400");
+        assert_eq!(at(None, None), "max-age=86400, stale-while-revalidate=3600, stale-if-error=86400");
+        assert_eq!(at(Some(1_009_999), None), "max-age=9, stale-while-revalidate=3600, stale-if-error=86400");
         assert_eq!(at(Some(1_009_999), Some(1_030_000)), "max-age=9, stale-while-revalidate=21, stale-if-error=21");
         assert_eq!(at(Some(1_009_999), Some(1_009_999)), "max-age=9");
         assert_eq!(at(None, Some(1_000_400)), "max-age=0");

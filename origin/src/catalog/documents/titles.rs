@@ -1,5 +1,5 @@
 //! The pages of one title: a film or a series, its seasons.
-use super::{Document, Kind, document};
+use super::{Document, document};
 use crate::catalog::keys;
 use crate::catalog::model::{
     Episode, GenreInput, ImageKind, PersonInput, Record, SeasonInput, Title, TitleKind, image_for, name_in, slug,
@@ -107,7 +107,7 @@ fn keys_of(title: &Title) -> Vec<Option<SurrogateKey>> {
 }
 
 pub fn title(title: &Title, names: &Names, locale: &Locale) -> Document {
-    document(&page(title, names, locale), keys::of_page(keys_of(title), [], []), Kind::Title)
+    document(&page(title, names, locale), keys::of_page(keys_of(title), [], []))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -135,7 +135,7 @@ pub fn series(title: &Title, names: &Names, seasons: &[(i64, Record<SeasonInput>
     });
     let shown = SeriesPage { title: page(title, names, locale), seasons: brief.collect() };
     let own = keys_of(title).into_iter().chain([keys::series(&title.id)]);
-    document(&shown, keys::of_page(own, [], []), Kind::Title)
+    document(&shown, keys::of_page(own, [], []))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -189,5 +189,5 @@ pub fn season(title: &Title, number: i64, season: &Record<SeasonInput>, locale: 
             })
             .collect(),
     };
-    document(&page, keys::of_page([keys::season(&season.id)], [title.id.as_str()], []), Kind::Title)
+    document(&page, keys::of_page([keys::season(&season.id)], [title.id.as_str()], []))
 }
