@@ -141,11 +141,6 @@ impl Fleet {
         }
     }
 
-    /// Keeps what is global, KV among it, on one processor.
-    pub fn pin_global(&self, processor: usize) -> Result<()> {
-        self.global.as_ref().map_or(Ok(()), |process| process.pin(processor))
-    }
-
     /// Keeps one location's process on one processor.
     pub fn pin_edge(&self, index: usize, processor: usize) -> Result<()> {
         self.edges[index].as_ref().map_or(Ok(()), |process| process.pin(processor))

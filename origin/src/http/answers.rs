@@ -75,7 +75,7 @@ fn reached(snapshot: Snapshot, min: Option<AsOf>) -> Result<Snapshot, ApiError> 
     }
 }
 
-fn text(value: &str) -> HeaderValue {
+pub fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }
 
@@ -83,15 +83,25 @@ fn joined(keys: &[SurrogateKey]) -> String {
     keys.iter().map(SurrogateKey::as_str).collect::<Vec<_>>().join(" ")
 }
 
+/// The fields every cacheable answer carries.
+pub fn cache_fields(
+    kind: Kind,
+    keys: &[SurrogateKey],
+    schedule: Schedule,
+    now_ms: i64,
+    as_of: &AsOf,
+) -> [(HeaderName, HeaderValue); 4] {
+    [
+        (header::CACHE_CONTROL, HeaderValue::from_static(kind.cache_control())),
+        (HeaderName::from_static(CDN_CACHE_CONTROL), text(&kind.cdn_cache_control(schedule, now_ms))),
+        (HeaderName::from_static(SURROGATE_KEY), text(&joined(keys))),
+        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
+    ]
+}
+
 impl Reading {
-    /// The fields every cacheable answer carries.
     fn fields(&self, kind: Kind, keys: &[SurrogateKey], schedule: Schedule) -> [(HeaderName, HeaderValue); 4] {
-        [
-            (header::CACHE_CONTROL, HeaderValue::from_static(kind.cache_control())),
-            (HeaderName::from_static(CDN_CACHE_CONTROL), text(&kind.cdn_cache_control(schedule, self.eye.now_ms))),
-            (HeaderName::from_static(SURROGATE_KEY), text(&joined(keys))),
-            (HeaderName::from_static(SURROGATE_AS_OF), text(&self.snapshot.as_of.to_string())),
-        ]
+        cache_fields(kind, keys, schedule, self.eye.now_ms, &self.snapshot.as_of)
     }
 
     /// `gone_ms`: until when each thing that is shown may be seen.

@@ -4,7 +4,7 @@
 //! Reads may be kept for that viewer alone. They carry the key `viewer:<sub>`, which writes purge, hard, and the keys of the
 //! titles that are on a list, shown or not. Progress comes too often for a purge each time: until it has settled, what is
 //! read may be kept for half a minute.
-use super::answers::newest_snapshot;
+use super::answers::{cache_fields, newest_snapshot, text};
 use super::auth::{body_faults, check_name, done, moment, revoke, user_key, viewer_key};
 use super::conditional::{client_has, etag_of};
 use super::extract::{Segment, Whole, read_json};
@@ -23,7 +23,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, put};
-use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
+use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::viewer::{Dimensions, Locale, Maturity, Plan};
 use kv_schemas::{AsOf, Problem, SurrogateKey};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -104,10 +104,6 @@ pub fn api() -> Api {
         )
 }
 
-fn text(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
-}
-
 /// When an own document was read, and what of its titles ends or purges it.
 #[derive(Default)]
 struct About<'a> {
@@ -146,22 +142,15 @@ fn private<T: Serialize>(
     let body = serde_json::to_string(value).map_err(|error| ApiError::Failed(error.to_string()))?;
     let own = SurrogateKey::new(viewer_key(sub)).map_err(|error| ApiError::Failed(error.to_string()))?;
     let About { now_ms, schedule, shown, hidden } = about;
-    let surrogate_keys = keys::of_page([Some(own)], shown, hidden.iter().map(String::as_str));
-    let surrogate_keys: Vec<_> = surrogate_keys.iter().map(SurrogateKey::as_str).collect();
+    let keys = keys::of_page([Some(own)], shown, hidden.iter().map(String::as_str));
     let etag = etag_of(body.as_bytes());
-    let fields = [
-        (header::CACHE_CONTROL, HeaderValue::from_static(Kind::Own.cache_control())),
-        (HeaderName::from_static(CDN_CACHE_CONTROL), text(&Kind::Own.cdn_cache_control(schedule, now_ms))),
-        (HeaderName::from_static(SURROGATE_KEY), text(&surrogate_keys.join(" "))),
-        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
-        (header::VARY, HeaderValue::from_static("authorization")),
-        (header::ETAG, text(&etag)),
-    ];
+    let fields = cache_fields(Kind::Own, &keys, schedule, now_ms, as_of);
+    let own_fields = [(header::VARY, HeaderValue::from_static("authorization")), (header::ETAG, text(&etag))];
     if client_has(headers, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, fields, own_fields).into_response());
     }
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((fields, json, body).into_response())
+    Ok((fields, own_fields, json, body).into_response())
 }
 
 #[derive(Serialize, ToSchema)]
