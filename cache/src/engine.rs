@@ -3,13 +3,12 @@
 use crate::entry::{Entry, Stamp, target_of, viewer_of};
 use crate::fills::{Fills, Ticket};
 use crate::hits::Slots;
+use crate::memory::Memory;
 use crate::phase::Reason;
 use crate::policy::{ResponseHead, Rules};
 use crate::view::{Applied, Cause, JournalView, Knowledge, Standing, Verdict};
 use kv_schemas::journal::{JournalClock, JournalDelta, JournalQuery, SharedSync};
 use kv_schemas::{AsOf, KeyHash};
-use quick_cache::Weighter;
-use quick_cache::unsync::Cache;
 use std::sync::Arc;
 
 /// Who numbers the purges.
@@ -36,7 +35,11 @@ pub struct Config {
     pub sync_timeout_ms: u64,
     /// Purged keys of content that are remembered; of sessions' and of viewers' keys a quarter as many each.
     pub view_keys_max: usize,
+    /// Of what all share.
     pub memory_bytes_max: u64,
+    /// Of what is one viewer's own, on top.
+    pub memory_own_bytes_max: u64,
+    /// Of what all share; an entry weighs at least its share of `memory_bytes_max` by it, a viewer's own too.
     pub memory_entries_max: usize,
     pub body_bytes_max: u64,
     /// How long a request waits for another one's fill before it goes to origin itself.
@@ -62,6 +65,7 @@ impl Default for Config {
             sync_timeout_ms: 1_000,
             view_keys_max: 65_536,
             memory_bytes_max: 32 * 1024 * 1024,
+            memory_own_bytes_max: 8 * 1024 * 1024,
             memory_entries_max: 20_000,
             body_bytes_max: 8 * 1024 * 1024,
             fill_wait_ms: 5_000,
@@ -71,18 +75,6 @@ impl Default for Config {
             retention_ms_max: 7 * 24 * 3600 * 1000,
             rules: Rules::default(),
         }
-    }
-}
-
-/// The cache is bounded by weight alone, so the share of one entry is the least that any weighs.
-#[derive(Clone)]
-pub(crate) struct Weight {
-    least: u64,
-}
-
-impl<B> Weighter<String, Arc<Entry<B>>> for Weight {
-    fn weight(&self, _key: &String, entry: &Arc<Entry<B>>) -> u64 {
-        entry.weight().max(self.least)
     }
 }
 
@@ -196,9 +188,7 @@ pub struct Engine<B> {
     pub config: Config,
     pub view: JournalView,
     pub fills: Fills,
-    pub(crate) memory: Cache<String, Arc<Entry<B>>, Weight>,
-    /// Counts what changed in memory.
-    pub(crate) memory_changes: u64,
+    pub(crate) memory: Memory<B>,
     pub(crate) slots: Slots<B>,
     pub(crate) odds: Odds,
     pub(crate) turns: Turns,
@@ -210,13 +200,10 @@ const SCAN_MAX: usize = 2_000;
 
 impl<B: Clone + Default> Engine<B> {
     pub fn new(config: Config) -> Self {
-        let entries = u64::try_from(config.memory_entries_max).unwrap_or(u64::MAX);
-        let weight = Weight { least: config.memory_bytes_max.checked_div(entries).unwrap_or(0) };
         Self {
             view: JournalView::new(config.view_keys_max),
             fills: Fills::default(),
-            memory: Cache::with_weighter(config.memory_entries_max, config.memory_bytes_max, weight),
-            memory_changes: 0,
+            memory: Memory::new(config.memory_entries_max, config.memory_bytes_max, config.memory_own_bytes_max),
             slots: Slots::default(),
             odds: Odds::default(),
             turns: Turns::default(),
@@ -323,7 +310,7 @@ impl<B: Clone + Default> Engine<B> {
     pub fn keep(&mut self, entry: Arc<Entry<B>>) {
         let superseded = self.memory.peek(&entry.key).is_some_and(|held| !entry.is_newer_than(held));
         if !superseded {
-            self.insert(entry);
+            self.memory.insert(entry);
         }
     }
 
@@ -331,17 +318,11 @@ impl<B: Clone + Default> Engine<B> {
     /// times alone must not hold it off, since they are another clock's.
     pub fn keep_fresh(&mut self, entry: Arc<Entry<B>>) {
         if !self.memory.peek(&entry.key).is_some_and(|held| held.is_of_later_state_than(&entry)) {
-            self.insert(entry);
+            self.memory.insert(entry);
         }
     }
 
-    fn insert(&mut self, entry: Arc<Entry<B>>) {
-        self.memory_changes = self.memory_changes.wrapping_add(1);
-        self.memory.insert(entry.key.clone(), entry);
-    }
-
     pub fn forget(&mut self, key: &str) {
-        self.memory_changes = self.memory_changes.wrapping_add(1);
         self.memory.remove(key);
     }
 
@@ -371,15 +352,16 @@ impl<B: Clone + Default> Engine<B> {
     /// How many entries in memory a purge would touch: of these keys, sorted, or all.
     pub fn touched_by(&self, keys: &[KeyHash], all: bool) -> usize {
         let is_touched = |entry: &Arc<Entry<B>>| all || entry.keys.iter().any(|key| keys.binary_search(key).is_ok());
-        self.memory.iter().filter(|(_, entry)| !entry.is_marker() && is_touched(entry)).count()
+        self.memory.entries().filter(|entry| !entry.is_marker() && is_touched(entry)).count()
     }
 
     pub fn memory_len(&self) -> usize {
         self.memory.len()
     }
 
-    pub fn memory_bytes(&self) -> u64 {
-        self.memory.weight()
+    /// Bytes in memory of what all share, and of viewers' own.
+    pub fn memory_bytes(&self) -> (u64, u64) {
+        self.memory.weights()
     }
 
     /// The body of a fill is complete, or the one that is held was confirmed: the entry goes to memory, and comes back for
@@ -422,13 +404,11 @@ impl<B: Clone + Default> Engine<B> {
 
     /// Forgets all that is a viewer's own.
     pub fn forget_viewer(&mut self, viewer: &str) {
-        self.memory_changes = self.memory_changes.wrapping_add(1);
-        self.memory.retain(|key, _| viewer_of(key) != Some(viewer));
+        self.memory.retain_own(|key| viewer_of(key) != Some(viewer));
     }
 
     /// Forgets all that memory holds of a path with its query: the answer, its variants, its part.
     pub fn forget_target(&mut self, target: &str) {
-        self.memory_changes = self.memory_changes.wrapping_add(1);
-        self.memory.retain(|key, _| target_of(key) != target);
+        self.memory.retain(|key| target_of(key) != target);
     }
 }

@@ -76,7 +76,7 @@ pub fn about_of(key: &str) -> &str {
 /// Whose answer it is, if it is one viewer's own: a key that begins with `;viewer=`. Such an entry lives in the memory of
 /// an isolate and nowhere else; the key says so itself, so that no way through the engine can forget it.
 pub fn viewer_of(key: &str) -> Option<&str> {
-    about_of(key).strip_prefix(";viewer=")?.split(';').next()
+    key.strip_prefix("GET;viewer=")?.split([';', ' ', '\n']).next()
 }
 
 /// Where the one part of an answer that is not held whole is kept. No field has an empty name, so no variant is here.

@@ -83,7 +83,7 @@ impl<B: Clone + Default> Engine<B> {
             return None;
         }
         let number = usize::try_from(slot).ok()?;
-        let (memory, changes) = (&self.memory, self.memory_changes);
+        let (memory, changes) = (&self.memory, self.memory.changes());
         let slot = self.slots.0.get_mut(number)?;
         let held = slot.entry.upgrade().filter(|_| slot.memory_changes == changes);
         let entry = match held {
@@ -147,7 +147,7 @@ impl<B: Clone + Default> Engine<B> {
         State {
             view_version: self.view.version(),
             view_confirmed_ms: self.view.confirmed_ms(),
-            memory_changes: self.memory_changes,
+            memory_changes: self.memory.changes(),
         }
     }
 

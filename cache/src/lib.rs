@@ -30,6 +30,7 @@ pub mod fills;
 pub mod hits;
 pub mod intake;
 pub mod lookup;
+mod memory;
 pub mod phase;
 pub mod policy;
 mod purged;

@@ -4,7 +4,7 @@ mod world;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use surrogate_cache::engine::Config;
-use surrogate_cache::entry::Stamp;
+use surrogate_cache::entry::{Stamp, key_about};
 use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::{Engine, Entry, Fields, Rules};
 use world::Body;
@@ -75,9 +75,33 @@ fn memory_is_bounded_in_entries_and_in_bytes() {
         for n in 0..20_000 {
             engine.keep(entry(&format!("GET /{n}"), random.next() % 20_000));
             assert!(engine.memory_len() <= entries, "{} entries", engine.memory_len());
-            assert!(engine.memory_bytes() <= bytes, "{} bytes", engine.memory_bytes());
+            let (held, own) = engine.memory_bytes();
+            assert!(held <= bytes && own == 0, "{held} bytes, {own}");
         }
         assert!(engine.memory_len() * 2 > entries.min(bytes as usize / 10_500), "and it is put to use");
+    }
+}
+
+#[test]
+fn what_is_viewers_own_and_what_all_share_drive_each_other_out_in_neither_way() {
+    let config = Config { memory_bytes_max: 1_000_000, memory_own_bytes_max: 300_000, ..Config::default() };
+    let (bytes, own_bytes) = (config.memory_bytes_max, config.memory_own_bytes_max);
+    let page = |n: u32| format!("GET /{n}");
+    let own = |n: u32| key_about(&format!(";viewer=u{n};session=s"), "/v1/me");
+    for (few, many) in [(&own as &dyn Fn(u32) -> String, &page as &dyn Fn(u32) -> String), (&page, &own)] {
+        let mut engine = Engine::new(config.clone());
+        (0..20).for_each(|n| engine.keep(entry(&few(n), 5_000)));
+        // Asked for twice and more, so that neither is what a scan leaves.
+        for n in 0..5_000 {
+            engine.keep(entry(&many(n), 5_000));
+            engine.recall(&many(n));
+            engine.recall(&many(n / 2));
+        }
+        let kept = (0..20).filter(|n| engine.recall(&few(*n)).is_some()).count();
+        assert_eq!(kept, 20, "{}", few(0));
+        let (held, own_held) = engine.memory_bytes();
+        assert!(held <= bytes && own_held <= own_bytes, "{held} {own_held}");
+        assert!(held > bytes / 2 || own_held > own_bytes / 2, "one is full: {held} {own_held}");
     }
 }
 

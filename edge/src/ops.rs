@@ -64,6 +64,7 @@ fn metrics(call: &Call) -> web_sys::Response {
             let _ = writeln!(text, "edge_answers_total{{phase=\"{}\"}} {count}", phase.as_str());
         }
         let engine = &isolate.engine;
+        let (memory_bytes, memory_own_bytes) = engine.memory_bytes();
         let _ = writeln!(text, "# TYPE edge_ready_hits_total counter\nedge_ready_hits_total {}", isolate.ready_hits);
         let _ = writeln!(text, "# TYPE edge_purges_refused_total counter");
         let _ = writeln!(text, "edge_purges_refused_total {}", isolate.purges_refused);
@@ -74,7 +75,8 @@ fn metrics(call: &Call) -> web_sys::Response {
         let _ = writeln!(text, "edge_journal_syncs_total{{by=\"neighbour\"}} {}", isolate.syncs_neighbour);
         for (name, value) in [
             ("edge_memory_entries", u64::try_from(engine.memory_len()).unwrap_or(u64::MAX)),
-            ("edge_memory_bytes", engine.memory_bytes()),
+            ("edge_memory_bytes", memory_bytes),
+            ("edge_memory_own_bytes", memory_own_bytes),
             ("edge_view_keys", u64::try_from(engine.view.keys_len()).unwrap_or(u64::MAX)),
             ("edge_view_applied_seq", engine.view.applied()),
         ] {

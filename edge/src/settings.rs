@@ -102,6 +102,7 @@ impl Settings {
             // other origins their own stale-while-revalidate decides.
             soft_window_ms_max: if mode == Mode::Gateway { bound_ms } else { u64::MAX },
             memory_bytes_max: number(env, "MEMORY_BYTES_MAX", default.memory_bytes_max)?,
+            memory_own_bytes_max: number(env, "MEMORY_OWN_BYTES_MAX", default.memory_own_bytes_max)?,
             body_bytes_max: number(env, "BODY_BYTES_MAX", default.body_bytes_max)?,
             rules: Rules {
                 heuristic_freshness: switch(env, "HEURISTIC_FRESHNESS")?,
