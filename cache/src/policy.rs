@@ -6,7 +6,8 @@ use crate::phase::Reason;
 
 const MS_PER_S: u64 = 1000;
 
-/// RFC 9110 section 15.1: status codes that are cacheable by default. 206 is left out: ranges are not combined here.
+/// RFC 9110 section 15.1: status codes that are cacheable by default. 206 is left out: a part
+/// is kept only for as long as its origin says.
 const HEURISTICALLY_CACHEABLE: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
 
 /// Status codes whose caching rules are understood here (RFC 9111 section 3, must-understand).

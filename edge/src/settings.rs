@@ -65,11 +65,7 @@ impl Settings {
             Some("proxy") => Mode::Proxy,
             Some(other) => return Err(format!("MODE must be gateway or proxy, not '{other}'")),
         };
-        let log_owner = match text(env, "PURGE_LOG").as_deref() {
-            Some("origin") | None => LogOwner::Origin,
-            Some("journal") => LogOwner::Journal,
-            Some(other) => return Err(format!("PURGE_LOG must be origin or journal, not '{other}'")),
-        };
+        let log_owner = if platform::journal_numbers(env)? { LogOwner::Journal } else { LogOwner::Origin };
         let origin_url = text(env, "ORIGIN_URL").ok_or("ORIGIN_URL is not set")?;
         // A proxy passes on what its origin sends, however long that takes.
         let (body_timeout_ms, request_bytes_max) = if mode == Mode::Gateway { (30_000, MIB) } else { (0, u64::MAX) };

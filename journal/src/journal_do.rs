@@ -21,7 +21,7 @@ use surrogate_cache::intake::{Intake, JournalHead, decide};
 use surrogate_cache::receipts::{Receipts, percentiles, state_of};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use worker::Env;
+use worker::{Env, console_error};
 
 /// Purges kept in detail; older ones are forgotten into the floors. What is a viewer's own lies in few isolates, and not
 /// for long.
@@ -62,6 +62,8 @@ pub struct PurgeJournal {
     sql: Sql,
     numbers_itself: bool,
     bound_ms: u64,
+    /// Why nothing is answered: a bound that was guessed would have receipts say `applied` too early.
+    misconfigured: Option<String>,
     /// Random: which start of the object this is.
     epoch: u64,
     is_prepared: Cell<bool>,
@@ -72,13 +74,18 @@ pub struct PurgeJournal {
 impl PurgeJournal {
     #[wasm_bindgen(constructor)]
     pub fn new(state: JsValue, env: Env) -> Self {
-        let owner = platform::text(&env, "PURGE_LOG");
-        let bound_ms =
-            platform::lease_and_bound_ms(&env, Config::default().lease_ms).map_or(1_500, |(_, bound_ms)| bound_ms);
+        let default = Config::default();
+        let settings = platform::journal_numbers(&env).and_then(|numbers_itself| {
+            let (_, bound_ms) = platform::lease_and_bound_ms(&env, default.lease_ms)?;
+            Ok((numbers_itself, bound_ms))
+        });
+        let misconfigured = settings.as_ref().err().cloned();
+        let (numbers_itself, bound_ms) = settings.unwrap_or((false, default.bound_ms));
         Self {
             sql: state.unchecked_into::<State>().storage().sql(),
-            numbers_itself: owner.as_deref() == Some("journal"),
+            numbers_itself,
             bound_ms,
+            misconfigured,
             epoch: platform::random(),
             is_prepared: Cell::new(false),
             receipts: RefCell::new(Receipts::new(bound_ms)),
@@ -89,21 +96,7 @@ impl PurgeJournal {
         let url = request.url();
         let body = JsFuture::from(request.array_buffer()?).await?;
         let body = Uint8Array::new(&body).to_vec();
-        let Answer { status, body, as_of } = self.prepare().and_then(|()| match platform::target_of(&url) {
-            "/sync" => match JournalQuery::decode(&body) {
-                Some(query) => self.sync(&query),
-                None => Ok(problem(Problem::new(400, "query-invalid", "The query is of another version"))),
-            },
-            "/batch" => PurgeBatch::read(&body).map_or_else(|fault| Ok(problem(fault)), |batch| self.batch(&batch)),
-            "/append" => {
-                PurgeRequest::read(&body).map_or_else(|fault| Ok(problem(fault)), |request| self.append(&request))
-            }
-            "/summary" => self.summary(),
-            other => match other.strip_prefix("/receipt/").map(parse_seq) {
-                Some(Ok(seq)) => self.receipt(seq),
-                _ => Ok(problem(Problem::new(404, "not-found", "The journal has no such call"))),
-            },
-        })?;
+        let Answer { status, body, as_of } = self.answer(platform::target_of(&url), &body)?;
         let init = web_sys::ResponseInit::new();
         init.set_status(status);
         let response =
@@ -182,6 +175,30 @@ impl Row {
 }
 
 impl PurgeJournal {
+    fn answer(&self, target: &str, body: &[u8]) -> Result<Answer> {
+        if let Some(fault) = &self.misconfigured {
+            console_error!("settings: {fault}");
+            let text = "The purge journal is not configured; its log says why";
+            return Ok(problem(Problem::new(500, "misconfigured", text)));
+        }
+        self.prepare()?;
+        match target {
+            "/sync" => match JournalQuery::decode(body) {
+                Some(query) => self.sync(&query),
+                None => Ok(problem(Problem::new(400, "query-invalid", "The query is of another version"))),
+            },
+            "/batch" => PurgeBatch::read(body).map_or_else(|fault| Ok(problem(fault)), |batch| self.batch(&batch)),
+            "/append" => {
+                PurgeRequest::read(body).map_or_else(|fault| Ok(problem(fault)), |request| self.append(&request))
+            }
+            "/summary" => self.summary(),
+            other => match other.strip_prefix("/receipt/").map(parse_seq) {
+                Some(Ok(seq)) => self.receipt(seq),
+                _ => Ok(problem(Problem::new(404, "not-found", "The journal has no such call"))),
+            },
+        }
+    }
+
     fn run(&self, query: &str, bindings: Vec<JsValue>) -> Result<()> {
         self.sql.exec(query, bindings).map(|_| ())
     }

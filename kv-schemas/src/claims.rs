@@ -29,9 +29,9 @@ pub enum Scope {
     PurgeRequest,
     /// Reading how far purges have come.
     PurgeReceipt,
-    /// Seeing `Surrogate-*` on answers.
+    /// Seeing `Surrogate-*` and the cache key on answers, and choosing the region.
     Debug,
-    /// Reading metrics and detailed health.
+    /// Reading metrics.
     Metrics,
     /// Having documents fetched ahead of viewers: `body_sha256` is required and the life is short.
     Warm,

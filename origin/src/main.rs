@@ -170,7 +170,8 @@ struct Serve {
     store: Settings,
     #[arg(long, env = "ORIGIN_KEYS")]
     keys: PathBuf,
-    /// Base URL of an edge; several are tried in turn, since all lead to one journal.
+    /// Base URL of an edge; several are tried in turn, since all lead to one journal. The role `jobs` delivers purges there, `admin`
+    /// asks for receipts, `client` has documents fetched ahead.
     #[arg(long, env = "ORIGIN_EDGE_URL", value_delimiter = ',')]
     edge_url: Vec<String>,
     /// What this process does.
@@ -183,8 +184,9 @@ struct Serve {
     /// Passwords that are hashed at once; each takes 64 MiB.
     #[arg(long, env = "ORIGIN_HASHES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     hashes: u16,
-    /// `<work>=<at once>/<waiting>/<wait in ms>`, for client-read, client-write, auth, admin-read or admin-write: what runs
-    /// at the same time, what may queue for it, and how long; beyond that 503.
+    /// `<work>=<at once>/<waiting>/<wait in ms>`: what runs at the same time, what may queue for it, and how long; beyond that 503.
+    /// Unless said otherwise client-read=64/256/1000, client-write=16/128/1000, auth=48/64/2000, admin-read=16/64/2000,
+    /// admin-write=8/64/5000.
     #[arg(long, env = "ORIGIN_LIMITS", value_delimiter = ',')]
     limit: Vec<Limit>,
     /// Memory for documents that were rendered, in MiB; 0: each is rendered anew.
@@ -393,6 +395,17 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let edges = Arc::new(Edges::new(Arc::clone(&keys), &arguments.edge_url).map_err(CliError::Client)?);
+    if arguments.edge_url.is_empty() {
+        for (role, lacks) in [
+            (Role::Jobs, "purges are delivered to no edge"),
+            (Role::Admin, "no receipt says how far a purge has come"),
+            (Role::Client, "no edge fetches documents ahead of viewers"),
+        ] {
+            if arguments.role.contains(&role) {
+                tracing::warn!("no --edge-url: {lacks}");
+            }
+        }
+    }
     let mut jobs = tokio::task::JoinSet::new();
     if arguments.role.contains(&Role::Jobs) {
         let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url.clone());

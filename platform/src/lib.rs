@@ -52,6 +52,15 @@ pub fn number(env: &Env, name: &str, default: u64) -> Result<u64, String> {
     }
 }
 
+/// Who numbers the purges: whether the journal itself does, or origin.
+pub fn journal_numbers(env: &Env) -> Result<bool, String> {
+    match text(env, "PURGE_LOG").as_deref() {
+        Some("origin") | None => Ok(false),
+        Some("journal") => Ok(true),
+        Some(other) => Err(format!("PURGE_LOG must be origin or journal, not '{other}'")),
+    }
+}
+
 /// How long what is known of purges is used without asking, and how old it may be at most.
 pub fn lease_and_bound_ms(env: &Env, default_lease_ms: u64) -> Result<(u64, u64), String> {
     let lease_ms = number(env, "LEASE_MS", default_lease_ms)?;

@@ -1,5 +1,4 @@
-//! Measurements over real processes, each a subcommand: `cargo xtask races`, `cargo xtask bench propagation`,
-//! `cargo xtask bench storm` and `cargo xtask bench origin` start it.
+//! Measurements over real processes, each a subcommand: `cargo xtask races` and `cargo xtask bench <subcommand>` start it.
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};

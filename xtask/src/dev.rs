@@ -1,5 +1,5 @@
 //! `cargo xtask dev`: the whole system on this machine, with a real catalogue, until Ctrl-C.
-use crate::fleet::{Fleet, Mode, Options};
+use crate::fleet::{Fleet, Mode, Options, PLATFORM_FIELD};
 use crate::process::{Process, check_port};
 use crate::ui::say;
 use crate::{Doing, Result, origin, root, said, setup};
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Wide enough to try things, and there so that a limit can be seen.
 const LIMITS: &str = "admin=600/60 auth=600/60 batch=600/60 search=600/60";
+/// So that translations and rights of a country can be tried.
+const LOCALES: &str = "en,de,fr";
+const REGIONS: &str = "DE,FR,GB,US";
 
 #[derive(Args)]
 pub struct Dev {
@@ -113,8 +116,10 @@ impl Dev {
             origin_url: origin_url.clone(),
             token_keys,
             lease_ms: self.lease_ms,
-            vars: vec![("LIMITS".into(), LIMITS.into()), ("SERVICES".into(), services)],
-            platform_field: None,
+            vars: [("LIMITS", LIMITS), ("SERVICES", &services), ("REGIONS", REGIONS), ("LOCALES", LOCALES)]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
+            platform_field: Some(PLATFORM_FIELD.into()),
             tied: true,
         })?;
         let edges: Vec<String> = (0..fleet.len()).map(|index| fleet.url(index)).collect();

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the edges are to be.
+/// The request field for [`Options::platform_field`], where there is one.
+pub const PLATFORM_FIELD: &str = "test-platform";
+
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Folder for configurations, sockets, logs and data; made if it is not there.

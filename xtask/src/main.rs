@@ -36,7 +36,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measures, to the terminal and to `target/bench/report.json`: `load`, `hits`, `propagation`, `storm`, `warm` and others.
+    /// Measures, to the terminal and to `target/bench/report.json`: `load`, `hits`, `origin`, `propagation`,
+    /// `storm`, `warm`, `isolation`, `costs` or `start`, each with its own `--help`.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,

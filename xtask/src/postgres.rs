@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const USER: &str = "nextream";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The folder of the server's programs, the newest version.
+/// The folder of the server's programs: Debian's, of the newest version, else where a search for programs finds them.
 pub fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = versions
@@ -20,7 +20,10 @@ pub fn programs() -> Option<PathBuf> {
         .filter(|(_, bin): &(u32, PathBuf)| bin.join("postgres").is_file())
         .collect();
     found.sort();
-    found.pop().map(|(_, bin)| bin)
+    let has_server =
+        |bin: &PathBuf| ["postgres", "initdb", "pg_basebackup"].iter().all(|name| bin.join(name).is_file());
+    let searched = || std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).find(has_server);
+    found.pop().map(|(_, bin)| bin).or_else(searched)
 }
 
 /// A primary, and what was started beside it.

@@ -115,8 +115,9 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
     step(what, &setup::logs().join(format!("{name}.log")), cargo.args(arguments).current_dir(root()))
 }
 
-/// A program of the workspace, whose figures are shown.
+/// A program of the workspace that starts the Workers and the origin; its figures are shown.
 fn cargo_run(package: &str, arguments: &[&str]) -> Result<()> {
+    wasm::build_all()?;
     setup::build_origin()?;
     let mut cargo = Command::new("cargo");
     cargo.args(["run", "--quiet", "-p", package, "--"]).args(arguments).current_dir(root());
@@ -183,6 +184,7 @@ fn build() -> Result<()> {
 
 fn end_to_end() -> Result<()> {
     setup::databases()?;
+    wasm::build_all()?;
     setup::build_origin()?;
     tests(&["-p", "e2e"])
 }

@@ -264,8 +264,8 @@ mod tests {
     #[test]
     fn the_journals_worker_is_told_what_the_edges_is() {
         let (edge, journal) = ("wrangler.toml", "journal/wrangler.toml");
-        for name in ["PURGE_LOG", "LEASE_MS"] {
-            assert_eq!(values(edge, name).len(), 3, "{name}");
+        for (name, times) in [("PURGE_LOG", 3), ("LEASE_MS", 3), ("BOUND_MS", 0)] {
+            assert_eq!(values(edge, name).len(), times, "{name}");
             assert_eq!(values(edge, name), values(journal, name), "{name}");
         }
         for config in [edge, journal] {

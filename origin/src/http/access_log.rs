@@ -98,7 +98,7 @@ fn too_long(reads: bool) -> Problem {
     match reads {
         true => Problem::new(503, "timeout", "The request took too long and was given up"),
         false => Problem::new(503, "undecided", "The request took too long; what it asked for may have been done")
-            .detail("read it again before trying again; with an Idempotency-Key trying again is safe"),
+            .detail("read what it was to change before trying again; a create or a bulk edit with an Idempotency-Key is safe to repeat"),
     }
 }
 

@@ -47,13 +47,14 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// What a process of this service does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// Viewers' reads.
+    /// Viewers' reads, and their lists and progress.
     Client,
     /// Editors' reads and writes.
     Admin,
     /// Accounts, sessions, and the keys that verify tokens.
     Auth,
-    /// Delivery of purges.
+    /// Delivery of purges, windows of availability that open and close, similar titles, and taking away what is older than is
+    /// kept.
     Jobs,
 }
 

@@ -21,9 +21,6 @@ const KEPT: usize = 6;
 /// Of so many answers that show titles in short, one is looked at.
 const LOOKED_AT: u32 = 10;
 
-/// Request field in which the edge is told what the platform knows.
-pub const PLATFORM_FIELD: &str = "test-platform";
-
 pub struct Viewer {
     world: Arc<World>,
     /// Of the location she is sent to.
