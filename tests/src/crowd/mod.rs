@@ -31,7 +31,8 @@ use tally::Tally;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use truth::{Truth, version_of};
-use viewer::{PLATFORM_FIELD, Viewer, request};
+use viewer::{Viewer, request};
+use xtask::fleet::PLATFORM_FIELD;
 use xtask::origin::Database;
 
 /// As deployed: what is known of purges is used so long without asking, and is never older than the bound.

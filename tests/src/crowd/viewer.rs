@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
+use xtask::fleet::PLATFORM_FIELD;
 
 /// An answer that takes longer is an error.
 const TIMEOUT: Duration = Duration::from_secs(10);
