@@ -145,6 +145,40 @@ impl Turns {
     }
 }
 
+/// How long one request has waited, in sleeps that get longer: most of what is waited for takes little.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waits {
+    pub(crate) waited_ms: u64,
+}
+
+const SLEEPS_MS: [u64; 6] = [2, 4, 8, 12, 20, 25];
+
+impl Waits {
+    /// For how long to sleep now.
+    pub(crate) fn next_ms(&mut self, turns: &mut Turns, now_ms: u64) -> u64 {
+        let step = usize::try_from(self.waited_ms / 8).unwrap_or(usize::MAX).min(SLEEPS_MS.len().saturating_sub(1));
+        let ms = turns.sleep_ms(SLEEPS_MS.get(step).copied().unwrap_or(25), now_ms);
+        self.waited_ms = self.waited_ms.saturating_add(ms);
+        ms
+    }
+}
+
+/// What brings the view up to what a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// It is, or nothing can be done about it now.
+    Ended,
+    /// To sync; see [`Engine::claim_sync`].
+    Sync,
+    /// Another request syncs: to sleep and ask again.
+    Wait { ms: u64 },
+}
+
+/// Whether something was learnt after a request came: then it is as new as the request can ask for, however long it took.
+pub(crate) fn came_before(arrived_ms: Option<u64>, learnt_ms: Option<u64>) -> bool {
+    matches!((arrived_ms, learnt_ms), (Some(arrived_ms), Some(learnt_ms)) if arrived_ms <= learnt_ms)
+}
+
 /// What a fill needs to become an entry once its body is complete.
 #[derive(Clone, Debug)]
 pub struct StorePlan {
@@ -216,6 +250,30 @@ impl<B: Clone + Default> Engine<B> {
         self.view.knowledge(now_ms, self.config.lease_ms, self.config.bound_ms)
     }
 
+    /// Whether the view can be relied on for a request that came at `arrived_ms`: it is within its bound, or was confirmed by a
+    /// question that was asked after the request came. A slow answer of the journal makes it no worse.
+    pub fn knows_for(&self, arrived_ms: Option<u64>, now_ms: u64) -> bool {
+        self.knowledge(now_ms) != Knowledge::Unknown || came_before(arrived_ms, self.view.confirmed_ms())
+    }
+
+    /// For a request that needs a view it can rely on, or (`wants_newer`) a newer one in any case.
+    pub fn catch_up(
+        &mut self,
+        (arrived_ms, wants_newer): (Option<u64>, bool),
+        waits: &mut Waits,
+        now_ms: u64,
+    ) -> CatchUp {
+        if !wants_newer && self.knows_for(arrived_ms, now_ms) {
+            CatchUp::Ended
+        } else if self.claim_sync(now_ms) {
+            CatchUp::Sync
+        } else if self.is_syncing(now_ms) && waits.waited_ms < self.config.sync_timeout_ms {
+            CatchUp::Wait { ms: waits.next_ms(&mut self.turns, now_ms) }
+        } else {
+            CatchUp::Ended
+        }
+    }
+
     /// Whether a request of this key, without demands of its own, is to read KV before anything else ([`Self::hit_in_kv`]): the
     /// view is within its lease, memory has nothing, nobody fetches the page, and the location's cache seldom has one.
     pub fn reads_kv_first(&mut self, key: &str, now_ms: u64) -> bool {
@@ -228,10 +286,9 @@ impl<B: Clone + Default> Engine<B> {
     }
 
     /// How a token stands, issued at `as_of` and revoked by a hard purge of one of these keys, for a request that came at
-    /// `arrived_ms`: what was asked for since is good for it, however slowly the answer came.
+    /// `arrived_ms`.
     pub fn standing(&self, as_of: &AsOf, keys: &[KeyHash], arrived_ms: u64, now_ms: u64) -> Standing {
-        let asked_since = self.view.confirmed_ms().is_some_and(|confirmed_ms| arrived_ms <= confirmed_ms);
-        self.view.standing(as_of, keys, asked_since || self.knowledge(now_ms) != Knowledge::Unknown)
+        self.view.standing(as_of, keys, self.knows_for(Some(arrived_ms), now_ms))
     }
 
     /// Whether this caller is to sync now. If so it must end with [`Self::sync_succeeded`] or [`Self::sync_failed`].

@@ -26,7 +26,7 @@ use worker::{Context, Env, console_error};
 
 /// Request fields the API's shared documents may depend on. What is not here reaches neither key nor origin, so it
 /// can neither split nor poison an entry.
-pub const FIELDS_OF_SHARED: [&str; 8] = [
+const FIELDS_OF_SHARED: [&str; 8] = [
     // Chooses between two forms of one stored body; origin is asked in one.
     "accept-encoding",
     "if-none-match",
@@ -138,28 +138,42 @@ async fn cached(
         return fail(&problem, Reason::RequestDirective);
     }
     let debug = debug.is_some();
-    let is_head = call.request.method() == "HEAD";
     let who = match who(call, &all, depends).await {
         Ok(who) => who,
         Err(problem) => return fail(&problem, Reason::Authorization),
     };
     let region = (&call.request, debug);
     let about = viewer::about(depends, &identity::dimensions(&call.settings, &all, &who, depends, (locale, region)));
-    let request = match prepare(&call.settings, target, &about, all, is_head) {
+    let (private, varies) = (matches!(who, Who::Viewer(_)), viewer::varies(&about));
+    look_up(call, (target, &about), all, None, Shape { debug, private, varies, ..Shape::default() }).await
+}
+
+/// The answer to a request for this path and query, which depends on `about`. `credentials`: what origin is to see of them.
+pub async fn look_up(
+    call: &Call,
+    (target, about): (&str, &str),
+    all: Fields,
+    credentials: Option<&str>,
+    shape: Shape,
+) -> Result<web_sys::Response, JsValue> {
+    let is_head = call.request.method() == "HEAD";
+    let request = match prepare(&call.settings, target, about, all, is_head) {
         Ok(request) => request,
         Err(problem) => return fail(&problem, Reason::RequestDirective),
     };
     let mut told = request.fields.clone();
     if call.settings.mode == Mode::Gateway {
-        viewer::tell(&mut told, &about);
+        viewer::tell(&mut told, about);
+    }
+    if let Some(credentials) = credentials {
+        told.set("authorization", credentials);
     }
     let origin = OriginRequest::of(call, target, is_head, told);
     let key = request.key.clone();
     let takes_packed = encoding::takes_packed(&request.fields);
     let outcome = drive::answer(call, &origin, Lookup::new(request)).await;
     let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| may_unpack(&outcome.answer));
-    let (private, varies) = (matches!(who, Who::Viewer(_)), viewer::varies(&about));
-    respond_to(call, &origin, outcome, &key, Shape { debug, unpack, private, varies, ..Shape::default() })
+    respond_to(call, &origin, outcome, &key, Shape { unpack, ..shape })
 }
 
 /// Who asks for a document that depends on it; most of the time without a promise.
@@ -184,7 +198,7 @@ async fn who(call: &Call, all: &Fields, depends: Depends) -> Result<Who, Problem
 }
 
 /// The state the client demands.
-pub fn min_as_of(all: &Fields) -> Result<Option<AsOf>, Problem> {
+fn min_as_of(all: &Fields) -> Result<Option<AsOf>, Problem> {
     let Some(text) = all.joined("min-as-of") else { return Ok(None) };
     text.parse::<AsOf>().map(Some).map_err(|error| {
         Problem::new(400, "min-as-of-invalid", "Min-As-Of is not of the form a write answers with")
@@ -195,7 +209,7 @@ pub fn min_as_of(all: &Fields) -> Result<Option<AsOf>, Problem> {
 /// Whether an answer's body can be unpacked, and may be. If not, it goes out as it is and says so in `Content-Encoding`,
 /// even to who does not list the coding: RFC 9110 section 12.5.3 says that a server SHOULD then send none, which yields to
 /// a MUST NOT; and who sends no `Accept-Encoding` is taken to accept any.
-pub fn may_unpack(answer: &Answer<Body>) -> bool {
+fn may_unpack(answer: &Answer<Body>) -> bool {
     let fields = answer.fields();
     // A piece of a gzip stream unpacks to nothing, and `Content-Range` counts the packed bytes.
     let is_part = match answer {

@@ -3,22 +3,20 @@
 //!
 //! Such an answer is never written to a tier that is shared (`surrogate_cache::entry::viewer_of`), and browsers and caches
 //! on the way are told to keep it private.
-use crate::drive::{self, Call};
-use crate::gateway::{self, FIELDS_OF_SHARED};
+use crate::drive::Call;
 use crate::identity::{self, Viewer, Who};
 use crate::isolate::{self, now_ms};
 use crate::journal_client::Neighbours;
-use crate::origin_fetch::OriginRequest;
 use crate::pass::pass;
 use crate::respond::{Shape, fail};
 use crate::viewer::{self, Depends};
+use crate::{gateway, limits};
 use kv_schemas::Problem;
 use std::rc::Rc;
 use std::time::Duration;
-use surrogate_cache::directives::RequestDirectives;
-use surrogate_cache::entry::key_about;
-use surrogate_cache::view::{Knowledge, Standing};
-use surrogate_cache::{Fields, Lookup, Reason, Request, encoding};
+use surrogate_cache::engine::{CatchUp, Waits};
+use surrogate_cache::view::Standing;
+use surrogate_cache::{Fields, Reason};
 use wasm_bindgen::JsValue;
 use worker::Delay;
 
@@ -61,6 +59,9 @@ async fn own(call: &Call, all: &Fields) -> Result<Own, Problem> {
 }
 
 pub async fn read(call: &Call, target: &str, all: Fields) -> Result<web_sys::Response, JsValue> {
+    if all.bytes() > limits::FIELDS_BYTES_MAX {
+        return limits::refuse_fields();
+    }
     let own = match own(call, &all).await {
         Ok(own) => own,
         Err(problem) => return fail(&problem, Reason::Authorization),
@@ -70,25 +71,10 @@ pub async fn read(call: &Call, target: &str, all: Fields) -> Result<web_sys::Res
         _ => return pass(call, target, Reason::Authorization, Some(&own)).await,
     };
     let (sub, sid) = (&viewer.claims.sub, &viewer.claims.sid);
-    let about = format!(";viewer={sub};session={sid}{}", own.about);
-    let is_head = call.request.method() == "HEAD";
-    let min_as_of = match gateway::min_as_of(&all) {
-        Ok(min_as_of) => min_as_of,
-        Err(problem) => return fail(&problem, Reason::RequestDirective),
-    };
-    let mut fields = all.clone();
     // The key says whose it is; to the engine it is an answer like any other.
-    fields.retain(|name| FIELDS_OF_SHARED.contains(&name));
-    let mut told = fields.clone();
-    viewer::tell(&mut told, &own.about);
-    told.set("authorization", all.get("authorization").unwrap_or_default());
-    let origin = OriginRequest::of(call, target, is_head, told);
-    let key = key_about(&about, target);
-    let takes_packed = encoding::takes_packed(&fields);
-    let request = Request { key: key.clone(), is_head, fields, directives: RequestDirectives::default(), min_as_of };
-    let outcome = drive::answer(call, &origin, Lookup::new(request)).await;
-    let unpack = !takes_packed && outcome.as_ref().is_some_and(|outcome| gateway::may_unpack(&outcome.answer));
-    gateway::respond_to(call, &origin, outcome, &key, Shape { unpack, ..SHAPE })
+    let about = format!(";viewer={sub};session={sid}{}", own.about);
+    let credentials = all.get("authorization").unwrap_or_default().to_string();
+    gateway::look_up(call, (target, &about), all, Some(&credentials), SHAPE).await
 }
 
 /// A write: what is remembered of its viewer is forgotten with it (`pass`).
@@ -110,39 +96,15 @@ async fn is_clean(call: &Call, viewer: &Viewer) -> bool {
 /// An isolate whose knowledge of purges is too old asks first, as it would for a page, before it looks at a token: the token
 /// may have been revoked since, or the key it was signed with withdrawn. Whether or not that succeeds, it ends.
 pub async fn catch_up(call: &Call) {
-    let arrived_ms = now_ms();
+    let (arrived_ms, mut waits) = (Some(now_ms()), Waits::default());
     loop {
-        let next = isolate::with(|isolate| {
-            let (engine, now_ms) = (&mut isolate.engine, now_ms());
-            // What was asked for since the request came is good for it, however slowly the answer came.
-            let asked_since = engine.view.confirmed_ms().is_some_and(|confirmed_ms| arrived_ms <= confirmed_ms);
-            if asked_since || engine.knowledge(now_ms) != Knowledge::Unknown {
-                Next::Done
-            } else if engine.claim_sync(now_ms) {
-                Next::Sync
-            } else if engine.is_syncing(now_ms) && now_ms.saturating_sub(arrived_ms) < SYNC_MS_MAX {
-                Next::Wait
-            } else {
-                Next::Done
-            }
-        });
-        match next {
-            Some(Next::Sync) => call.sync(Neighbours::Heard).await,
-            Some(Next::Wait) => Delay::from(Duration::from_millis(WAIT_MS)).await,
-            Some(Next::Done) | None => return,
+        match isolate::with(|isolate| isolate.engine.catch_up((arrived_ms, false), &mut waits, now_ms())) {
+            Some(CatchUp::Sync) => call.sync(Neighbours::Heard).await,
+            Some(CatchUp::Wait { ms }) => Delay::from(Duration::from_millis(ms)).await,
+            Some(CatchUp::Ended) | None => return,
         }
     }
 }
-
-enum Next {
-    Sync,
-    /// Another request asks.
-    Wait,
-    Done,
-}
-
-const WAIT_MS: u64 = 8;
-const SYNC_MS_MAX: u64 = 1_000;
 
 /// Whether the viewer's names can stand in a key; no others are ever issued.
 fn names(viewer: &Viewer) -> bool {

@@ -1,10 +1,10 @@
 //! Whether an entry may be answered now: the freshness rule, RFC 9111, and what the client demands, in one place.
 use super::Lookup;
 use crate::directives::RequestDirectives;
-use crate::engine::{Engine, LogOwner};
+use crate::engine::{Engine, LogOwner, came_before};
 use crate::entry::Entry;
 use crate::phase::Reason;
-use crate::view::{Cause, Knowledge, Verdict};
+use crate::view::{Cause, Verdict};
 use kv_schemas::AsOf;
 
 /// What may be done with an entry now.
@@ -33,27 +33,10 @@ pub(crate) struct Demands<'a> {
     pub arrived_ms: Option<u64>,
 }
 
-impl Demands<'_> {
-    /// Whether this was learnt after the request came: then it is as new as the request can ask for, however long it took.
-    fn came_before(&self, then_ms: Option<u64>) -> bool {
-        matches!((self.arrived_ms, then_ms), (Some(arrived_ms), Some(then_ms)) if arrived_ms <= then_ms)
-    }
-
-    /// Whether the view can be relied on for this request: it is within its bound, or was confirmed by a question
-    /// that was asked after the request came. A slow answer of the journal makes it no worse.
-    fn knows<B: Clone + Default>(&self, engine: &Engine<B>, now_ms: u64) -> bool {
-        engine.knowledge(now_ms) != Knowledge::Unknown || self.came_before(engine.view.confirmed_ms())
-    }
-}
-
 impl<B: Clone + Default> Lookup<B> {
     fn demands(&self) -> Demands<'_> {
         let request = &self.request;
         Demands { directives: &request.directives, min_as_of: request.min_as_of.as_ref(), arrived_ms: self.arrived_ms }
-    }
-
-    pub(super) fn knows(&self, engine: &Engine<B>, now_ms: u64) -> bool {
-        self.demands().knows(engine, now_ms)
     }
 
     /// Whether the client demands a state this view has not heard of. Where answers are stamped with the view's own
@@ -80,9 +63,9 @@ pub(crate) fn assess<B: Clone + Default>(
 ) -> Use {
     let bound_ms = engine.config.bound_ms;
     let of_request_time = |ms: u64| now_ms.checked_sub(ms).is_some_and(|age_ms| age_ms <= bound_ms);
-    let confirmed =
-        entry.origin_confirmed_ms.is_some_and(of_request_time) || demands.came_before(entry.origin_confirmed_ms);
-    let known = demands.knows(engine, now_ms);
+    let confirmed = entry.origin_confirmed_ms.is_some_and(of_request_time)
+        || came_before(demands.arrived_ms, entry.origin_confirmed_ms);
+    let known = engine.knows_for(demands.arrived_ms, now_ms);
     let wanted = demands.directives;
     let policy = &entry.policy;
 

@@ -13,7 +13,7 @@ pub use steps::{Answer, Behind, Event, Fetch, Request, Show, Step, Tier};
 use crate::conditional::{is_not_modified, range_counts};
 use crate::directives::RequestDirectives;
 use crate::encoding;
-use crate::engine::Engine;
+use crate::engine::{CatchUp, Engine, Waits};
 use crate::entry::{Entry, part_key, viewer_of};
 use crate::fields::Fields;
 use crate::fills::{Claim, Ticket};
@@ -62,7 +62,7 @@ pub struct Lookup<B> {
     reason: Reason,
     read_key: String,
     ticket: Option<Ticket>,
-    waited_ms: u64,
+    waits: Waits,
     waited_for_fill: bool,
     collapsed: bool,
     /// When this request came; what was learnt later is as new as it can ask for, however long it then took.
@@ -92,9 +92,6 @@ pub fn is_known_to<B>(request: &Fields, entry: &Entry<B>) -> bool {
     entry.head.status == 200 && is_not_modified(request, &entry.head)
 }
 
-/// Sleeps of a waiting request: short first, since most fills are.
-const WAIT_MS: [u64; 6] = [2, 4, 8, 12, 20, 25];
-
 impl<B: Clone + Default> Lookup<B> {
     pub fn new(request: Request) -> Self {
         // RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a request method that is
@@ -109,7 +106,7 @@ impl<B: Clone + Default> Lookup<B> {
             best: None,
             reason: Reason::NotStored,
             ticket: None,
-            waited_ms: 0,
+            waits: Waits::default(),
             waited_for_fill: false,
             collapsed: false,
             arrived_ms: None,
@@ -202,24 +199,24 @@ impl<B: Clone + Default> Lookup<B> {
 
     /// What brings the view up to what this request needs, if it is behind and that can be tried.
     fn catch_up(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Option<Step<B>> {
-        if !self.is_ahead_of(engine) && self.knows(engine, now_ms) {
-            return None;
+        let is_ahead = self.is_ahead_of(engine);
+        match engine.catch_up((self.arrived_ms, is_ahead), &mut self.waits, now_ms) {
+            CatchUp::Ended => None,
+            CatchUp::Sync => {
+                self.state = State::Sync;
+                Some(Step::Sync { shared: !is_ahead })
+            }
+            CatchUp::Wait { ms } => {
+                self.state = State::AwaitSync;
+                Some(Step::Wait { ms })
+            }
         }
-        if engine.claim_sync(now_ms) {
-            self.state = State::Sync;
-            return Some(Step::Sync { shared: !self.is_ahead_of(engine) });
-        }
-        let is_awaited = engine.is_syncing(now_ms) && self.waited_ms < engine.config.sync_timeout_ms;
-        is_awaited.then(|| self.wait(engine, State::AwaitSync, now_ms))
     }
 
-    fn wait(&mut self, engine: &mut Engine<B>, state: State, now_ms: u64) -> Step<B> {
-        let step = usize::try_from(self.waited_ms / 8).unwrap_or(usize::MAX).min(WAIT_MS.len().saturating_sub(1));
-        let ms = engine.turns.sleep_ms(WAIT_MS.get(step).copied().unwrap_or(25), now_ms);
-        self.waited_ms = self.waited_ms.saturating_add(ms);
-        self.waited_for_fill |= state == State::AwaitFill;
-        self.state = state;
-        Step::Wait { ms }
+    fn await_fill(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
+        self.waited_for_fill = true;
+        self.state = State::AwaitFill;
+        Step::Wait { ms: self.waits.next_ms(&mut engine.turns, now_ms) }
     }
 
     /// The memory tier, and what follows from it.
@@ -277,7 +274,7 @@ impl<B: Clone + Default> Lookup<B> {
                 self.ticket = Some(ticket);
                 self.read(engine, tier, now_ms)
             }
-            Claim::Taken if self.waited_ms < engine.config.fill_wait_ms => self.wait(engine, State::AwaitFill, now_ms),
+            Claim::Taken if self.waits.waited_ms < engine.config.fill_wait_ms => self.await_fill(engine, now_ms),
             Claim::Taken => self.fetch(engine),
             Claim::Passing => {
                 self.note(Reason::Uncacheable);

@@ -100,7 +100,7 @@ async fn hits_are_counted_on_the_short_way_as_well() {
 async fn fields_longer_than_a_service_reads_are_refused() {
     let stack = Stack::start().await;
     let before = stack.to_origin.asked() + stack.to_admin.asked();
-    for path in ["/v1/home", "/admin/v1/titles", "/v1/home?fields=rails"] {
+    for path in ["/v1/home", "/v1/me", "/admin/v1/titles", "/v1/home?fields=rails"] {
         let got = send(ask(Method::GET, stack.url(path)).header("x-long", "a".repeat(17_000))).await;
         assert_eq!((got.status, got.problem().as_str()), (431, "fields-too-large"), "{path}");
     }
