@@ -1,5 +1,5 @@
 //! The few calls into the platform that the `worker` crate has no thin form for, each typed once.
-use js_sys::{Array, Promise, Uint8Array};
+use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
 use std::time::Duration;
 use surrogate_cache::Fields;
 use surrogate_cache::fields::remove_hop_by_hop;
@@ -18,10 +18,8 @@ extern "C" {
     #[wasm_bindgen(js_name = String)]
     pub fn text_of(error: &JsValue) -> String;
 
-    #[wasm_bindgen(js_namespace = AbortSignal, js_name = timeout)]
-    fn abort_after(ms: f64) -> web_sys::AbortSignal;
-    #[wasm_bindgen(js_namespace = AbortSignal, js_name = any)]
-    fn abort_with_any(signals: &Array) -> web_sys::AbortSignal;
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn call_after(callback: &Function, ms: f64) -> JsValue;
 
     /// What is written into it comes out as it is; a write ends when its bytes were read.
     type Pipe;
@@ -47,7 +45,7 @@ extern "C" {
 
 /// The country a request comes from, as the platform tells.
 pub fn country(request: &web_sys::Request) -> Option<String> {
-    let get = |object: &JsValue, name: &str| js_sys::Reflect::get(object, &JsValue::from_str(name)).ok();
+    let get = |object: &JsValue, name: &str| Reflect::get(object, &JsValue::from_str(name)).ok();
     let cf = get(request.unchecked_ref(), "cf").filter(JsValue::is_object)?;
     get(&cf, "country")?.as_string()
 }
@@ -56,6 +54,8 @@ pub fn country(request: &web_sys::Request) -> Option<String> {
 pub enum CallError {
     Timeout,
     Refused(JsValue),
+    /// The request's content did not arrive whole, so nobody can have done what it asks for.
+    Unsent(JsValue),
     /// Not even asked: the upstream has failed so often that it is left alone for so long.
     LeftAlone {
         retry_after_ms: u64,
@@ -68,6 +68,7 @@ impl CallError {
         match self {
             Self::Timeout => "no answer in time".into(),
             Self::Refused(error) => text_of(error),
+            Self::Unsent(error) => format!("its content was not sent to the end: {}", text_of(error)),
             Self::LeftAlone { retry_after_ms } => format!("not asked for {retry_after_ms} ms"),
         }
     }
@@ -76,7 +77,7 @@ impl CallError {
     pub fn problem(&self) -> (u16, &'static str, &'static str) {
         match self {
             Self::Timeout => (504, "origin-timeout", "The origin did not answer in time"),
-            Self::Refused(_) => (502, "origin-unreachable", "The origin did not answer"),
+            Self::Refused(_) | Self::Unsent(_) => (502, "origin-unreachable", "The origin did not answer"),
             Self::LeftAlone { .. } => (503, "service-unavailable", "The service is failing and is given a pause"),
         }
     }
@@ -126,16 +127,10 @@ fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestIn
 pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<web_sys::Response, CallError> {
     let abort = web_sys::AbortController::new().map_err(refused)?;
     let init = web_sys::RequestInit::new();
-    let mut signal = abort.signal();
-    if body_ms > 0 {
-        // Below 2^53: an operator's setting.
-        let deadline = abort_after(ms.saturating_add(body_ms) as f64);
-        signal = abort_with_any(&Array::of2(&signal, &deadline));
-    }
-    init.set_signal(Some(&signal));
+    init.set_signal(Some(&abort.signal()));
     // The edge passes redirects on: following them would cache one URL under another's name.
     init.set_redirect(web_sys::RequestRedirect::Manual);
-    js_sys::Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
+    Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
     // `fetch` takes the content of a GET or HEAD with the request alone, not from a pipe; little of it is ever sent.
     let sent = match request.body() {
         Some(content) if !matches!(request.method().as_str(), "GET" | "HEAD") => {
@@ -144,15 +139,32 @@ pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<w
         _ => None,
     };
     let answer = global_fetch(request, &init).map_err(refused)?;
-    if let Some(sent) = sent {
+    if let Some(sent) = &sent {
         // Origin may answer before it has read all, and a client that leaves breaks the pipe.
-        let _ = within(Promise::race(&Array::of2(&sent, &answer)), CONTENT_MS_MAX).await;
+        let _ = within(Promise::race(&Array::of2(sent, &answer)), CONTENT_MS_MAX).await;
     }
-    let answer = within(answer, ms).await;
-    if matches!(answer, Err(CallError::Timeout)) {
-        abort.abort();
+    if body_ms > 0 {
+        let stop: Function = Reflect::get(&abort, &"abort".into()).map_err(refused)?.unchecked_into();
+        // Below 2^53: an operator's setting.
+        call_after(&stop.bind0(&abort), ms.saturating_add(body_ms) as f64);
     }
-    Ok(answer?.unchecked_into())
+    match within(answer, ms).await {
+        Ok(answer) => Ok(answer.unchecked_into()),
+        Err(CallError::Refused(error)) => match sent {
+            Some(sent) if !is_fulfilled(&sent).await => Err(CallError::Unsent(error)),
+            _ => Err(CallError::Refused(error)),
+        },
+        Err(error) => {
+            abort.abort();
+            Err(error)
+        }
+    }
+}
+
+/// Whether a promise is fulfilled by now: of those that are settled, the first wins a race.
+async fn is_fulfilled(promise: &Promise) -> bool {
+    let not_yet = Promise::reject(&JsValue::NULL);
+    JsFuture::from(Promise::race(&Array::of2(promise, &not_yet))).await.is_ok()
 }
 
 /// RFC 9110 section 15: "Values outside the range 100..599 are invalid", and are to be taken for a server error. The
@@ -208,21 +220,33 @@ pub fn strip(headers: &web_sys::Headers, all: &Fields, keeps: &dyn Fn(&str) -> b
     Ok(())
 }
 
-/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when nothing comes for
-/// `idle_ms`.
-pub async fn read_all(stream: &web_sys::ReadableStream, bytes_max: u64, idle_ms: u64) -> Result<Uint8Array, ReadError> {
+/// How long a stream is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From one piece to the next.
+    pub idle_ms: u64,
+    pub total_ms: u64,
+}
+
+/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when it takes too long.
+pub async fn read_all(
+    stream: &web_sys::ReadableStream,
+    bytes_max: u64,
+    patience: Patience,
+) -> Result<Uint8Array, ReadError> {
+    let due_ms = platform::now_ms().saturating_add(patience.total_ms);
     let reader: web_sys::ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
     let mut chunks: Vec<Uint8Array> = Vec::new();
     let mut total: u64 = 0;
     loop {
-        let step = match within(reader.read(), idle_ms).await {
+        let step = match within(reader.read(), patience.idle_ms.min(due_ms.saturating_sub(platform::now_ms()))).await {
             Ok(step) => step,
             Err(_) => {
                 let _ = reader.cancel();
                 return Err(ReadError::Broken);
             }
         };
-        let get = |name: &str| js_sys::Reflect::get(&step, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
+        let get = |name: &str| Reflect::get(&step, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
         if get("done").is_truthy() {
             break;
         }

@@ -6,6 +6,7 @@
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::journal_client::{self, Neighbours};
+use crate::js::{self, Patience, ReadError};
 use crate::settings::Mode;
 use crate::{identity, respond};
 use kv_schemas::as_of::parse_seq;
@@ -23,7 +24,7 @@ use wasm_bindgen::JsValue;
 const BATCH_LIFETIME_S_MAX: u64 = 300;
 pub const TOKEN_LIFETIME_S_MAX: u64 = 31 * 24 * 3600;
 const JOURNAL_MS: u64 = 5_000;
-const BODY_IDLE_MS: u64 = 5_000;
+const BODY_PATIENCE: Patience = Patience { idle_ms: 5_000, total_ms: 30_000 };
 
 /// Checks the bearer token of a call to `/__edge/*`, which must be of one of these scopes.
 pub async fn authorize(call: &Call, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
@@ -163,9 +164,9 @@ pub async fn body(call: &Call, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     };
     let Some(stream) = call.request.body() else { return Ok(Vec::new()) };
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    match crate::js::read_all(&stream, limit, BODY_IDLE_MS).await {
+    match js::read_all(&stream, limit, BODY_PATIENCE).await {
         Ok(bytes) => Ok(bytes.to_vec()),
-        Err(crate::js::ReadError::TooLarge) => Err(too_large()),
-        Err(crate::js::ReadError::Broken) => Err(Problem::new(400, "body-broken", "The body ended before its end")),
+        Err(ReadError::TooLarge) => Err(too_large()),
+        Err(ReadError::Broken) => Err(Problem::new(400, "body-broken", "The body ended before its end")),
     }
 }

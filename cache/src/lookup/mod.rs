@@ -129,7 +129,8 @@ impl<B: Clone + Default> Lookup<B> {
         self
     }
 
-    /// A refresh of an entry before anybody asks for it. `None` if it is being filled already.
+    /// A refresh of an entry ([`Engine::softly_purged`]) before anybody asks for it. `None` if it is being filled already, or
+    /// memory has something newer by now.
     pub fn ahead(engine: &mut Engine<B>, entry: &Arc<Entry<B>>, now_ms: u64) -> Option<Self> {
         let request = Request {
             key: entry.key.clone(),
@@ -138,6 +139,9 @@ impl<B: Clone + Default> Lookup<B> {
             directives: RequestDirectives::default(),
             min_as_of: None,
         };
+        if !engine.memory.peek(&entry.key).is_some_and(|held| Arc::ptr_eq(held, entry)) {
+            return None;
+        }
         match engine.fills.claim(&request.key, now_ms, engine.config.fill_hold_ms) {
             Claim::Granted(ticket) => Some(Self::new(request).refresh(entry, ticket, Reason::PurgedSoft)),
             Claim::Taken | Claim::Passing => None,

@@ -108,7 +108,9 @@ impl<B: Clone + Default> Lookup<B> {
         }
         let keys = surrogate_keys(&self.request.key, &head.fields);
         let as_of = self.as_of(engine, &head.fields);
-        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms) {
+        if speaks_of_state(&head)
+            && let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms)
+        {
             return step;
         }
         self.forward(engine, head, keys.ok(), as_of, now_ms)
@@ -123,7 +125,7 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     /// Refuses an answer that is older than a hard purge of its keys or than what the client demands. Origin is
-    /// asked once more, with the state it must have seen; then it is a failure.
+    /// asked once more, with the state it must have seen, if it was not told of that; then it is a failure.
     pub(super) fn check_state(
         &mut self,
         engine: &mut Engine<B>,
@@ -139,7 +141,11 @@ impl<B: Clone + Default> Lookup<B> {
         if !purged && !behind {
             return None;
         }
-        if self.asked_again {
+        let newest = engine.view.newest();
+        // What the client demands it was told the first time. Where it knows of no states, the view's own may have come to that.
+        let reached = |as_of: &Option<AsOf>| matches!((as_of, demanded), (Some(as_of), Some(min)) if as_of.covers(min));
+        let helps = purged || (!reached(&self.sent_at) && reached(&newest));
+        if self.asked_again || !helps {
             self.note(Reason::OriginBehind);
             return Some(self.fail(
                 engine,
@@ -152,7 +158,7 @@ impl<B: Clone + Default> Lookup<B> {
         self.asked_again = true;
         self.best = None;
         self.sent_validators = false;
-        self.sent_at = engine.view.newest();
+        self.sent_at = newest;
         let min_as_of = self.demand(engine, keys);
         let fields = self.range_fields();
         Some(Step::Fetch(Fetch { fields, min_as_of }))
@@ -456,4 +462,10 @@ pub fn plan_written<B>(
     }
     let keys = surrogate_keys(&request.key, &head.fields).ok();
     plan(engine, request, head, keys, Ok(Some(as_of)))
+}
+
+/// Whether an answer says how something is at origin. What refuses the request, or says that origin is in trouble, is no older
+/// than a purge, and stands as it is; unless origin says at which state it was made.
+fn speaks_of_state(head: &ResponseHead) -> bool {
+    head.status < 400 || matches!(head.status, 404 | 410) || head.fields.has(SURROGATE_AS_OF)
 }
