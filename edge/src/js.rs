@@ -1,5 +1,5 @@
 //! The few calls into the platform that the `worker` crate has no thin form for, each typed once.
-use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use std::time::Duration;
 use surrogate_cache::Fields;
 use surrogate_cache::fields::remove_hop_by_hop;
@@ -40,7 +40,7 @@ extern "C" {
 
     type Content;
     #[wasm_bindgen(method, js_name = pipeTo)]
-    fn pipe_to(this: &Content, writable: &JsValue) -> Promise;
+    fn pipe_to(this: &Content, writable: &JsValue, options: &Object) -> Promise;
 }
 
 /// The country a request comes from, as the platform tells.
@@ -108,7 +108,9 @@ pub fn refused(error: JsValue) -> CallError {
 /// How long a request's content may take to be sent, however much it is and however slow its client.
 const CONTENT_MS_MAX: u64 = 3_600_000;
 
-/// Leads a request's content through a pipe, of which `init` gets the other end. Settled when all of it was taken.
+/// Leads a request's content through a pipe, of which `init` gets the other end. Settled when all of it was taken, or its
+/// client has left. Then the pipe stays open: the runtime ends a chunked request whose content breaks off as if that were all
+/// of it, so the request itself has to be broken off.
 fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestInit) -> Result<Promise, JsValue> {
     let length = request.headers().get("content-length")?.and_then(|length| length.parse::<u64>().ok());
     let pipe = match length {
@@ -117,7 +119,9 @@ fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestIn
         None => Pipe::of_any_length(),
     }?;
     init.set_body(&pipe.readable());
-    Ok(content.unchecked_ref::<Content>().pipe_to(&pipe.writable()))
+    let options = Object::new();
+    Reflect::set(&options, &"preventAbort".into(), &JsValue::TRUE)?;
+    Ok(content.unchecked_ref::<Content>().pipe_to(&pipe.writable(), &options))
 }
 
 /// Sends a request, waiting at most `ms` for the head of the answer once the request's content is sent: it comes as fast
@@ -141,7 +145,11 @@ pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<w
     let answer = global_fetch(request, &init).map_err(refused)?;
     if let Some(sent) = &sent {
         // Origin may answer before it has read all, and a client that leaves breaks the pipe.
-        let _ = within(Promise::race(&Array::of2(sent, &answer)), CONTENT_MS_MAX).await;
+        if let Err(CallError::Refused(error)) = within(Promise::race(&Array::of2(sent, &answer)), CONTENT_MS_MAX).await
+        {
+            abort.abort();
+            return Err(if is_fulfilled(sent).await { CallError::Refused(error) } else { CallError::Unsent(error) });
+        }
     }
     if body_ms > 0 {
         let stop: Function = Reflect::get(&abort, &"abort".into()).map_err(refused)?.unchecked_into();
@@ -150,10 +158,6 @@ pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<w
     }
     match within(answer, ms).await {
         Ok(answer) => Ok(answer.unchecked_into()),
-        Err(CallError::Refused(error)) => match sent {
-            Some(sent) if !is_fulfilled(&sent).await => Err(CallError::Unsent(error)),
-            _ => Err(CallError::Refused(error)),
-        },
         Err(error) => {
             abort.abort();
             Err(error)

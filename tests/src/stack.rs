@@ -37,7 +37,8 @@ pub struct Proxy {
     pub upstream: Upstream,
     pub gate: Gate,
     pub key: SigningKey,
-    token: String,
+    /// Good for purges and receipts.
+    pub token: String,
     _state: TempDir,
 }
 
@@ -49,30 +50,36 @@ impl Proxy {
     pub async fn with_edges(edges: usize) -> Self {
         let upstream = Upstream::start().await;
         let port = upstream.port;
-        Self::before(port, "", upstream, &vec![1; edges], LEASE_MS).await
+        Self::before(port, "", upstream, &vec![1; edges], &[]).await
     }
 
     /// Locations with so many isolates each, whose views are leased for as long as by default: to be measured.
     pub async fn with_isolates(isolates: &[usize]) -> Self {
         let upstream = Upstream::start().await;
         let port = upstream.port;
-        Self::in_folder(port, "", upstream, isolates, 1_000, quiet_folder()).await
+        Self::in_folder(port, "", upstream, isolates, (1_000, &[]), quiet_folder()).await
     }
 
     /// In front of that part of the upstream's site that lies below a path.
     pub async fn below(base: &str) -> Self {
         let upstream = Upstream::start().await;
-        Self::before(upstream.port, base, upstream, &[1], LEASE_MS).await
+        Self::before(upstream.port, base, upstream, &[1], &[]).await
     }
 
     /// In front of another origin; the upstream is idle.
     pub async fn before_port(port: u16) -> Self {
-        Self::before(port, "", Upstream::start().await, &[1], LEASE_MS).await
+        Self::before(port, "", Upstream::start().await, &[1], &[]).await
     }
 
-    async fn before(port: u16, base: &str, upstream: Upstream, isolates: &[usize], lease_ms: u64) -> Self {
+    /// With further variables.
+    pub async fn with_vars(vars: &[(&str, &str)]) -> Self {
+        let upstream = Upstream::start().await;
+        Self::before(upstream.port, "", upstream, &[1], vars).await
+    }
+
+    async fn before(port: u16, base: &str, upstream: Upstream, isolates: &[usize], vars: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("no folder");
-        Self::in_folder(port, base, upstream, isolates, lease_ms, state).await
+        Self::in_folder(port, base, upstream, isolates, (LEASE_MS, vars), state).await
     }
 
     async fn in_folder(
@@ -80,7 +87,7 @@ impl Proxy {
         base: &str,
         upstream: Upstream,
         isolates: &[usize],
-        lease_ms: u64,
+        (lease_ms, vars): (u64, &[(&str, &str)]),
         state: TempDir,
     ) -> Self {
         let gate = Gate::before(port).await;
@@ -93,8 +100,10 @@ impl Proxy {
             token_keys: key.public_jwks().expect("no key"),
             lease_ms: Some(lease_ms),
             vars: [("ORIGIN_TIMEOUT_MS", "5000"), ("TEST_PANICS", "on")]
+                .iter()
+                .chain(vars)
                 .map(|(name, value)| (name.to_string(), value.to_string()))
-                .into(),
+                .collect(),
             platform_field: None,
             tied: false,
         };
