@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use surrogate_cache::engine::{StorePlan, Stored};
 use surrogate_cache::entry::{about_of, target_of};
-use surrogate_cache::lookup::{Behind, Tier};
+use surrogate_cache::lookup::{Behind, Failure, Tier};
 use surrogate_cache::{Answer, Entry, Event, Lookup, Reason, Step};
 use worker::{Context, Delay, Env};
 
@@ -133,12 +133,12 @@ impl Outcome {
     }
 
     /// What the engine knows as a failed fetch, told by its cause.
-    fn explained(mut self, failure: Option<js::CallError>) -> Self {
-        if let (Answer::Failed { http_status, slug, title, .. }, Some(failure)) = (&mut self.answer, failure)
-            && *slug == "origin-unreachable"
+    fn explained(mut self, cause: Option<js::CallError>) -> Self {
+        if let (Answer::Failed { failure, .. }, Some(cause)) = (&mut self.answer, cause)
+            && *failure == Failure::Unreachable
         {
-            (*http_status, *slug, *title) = failure.problem();
-            self.retry_after_s = failure.retry_after_s();
+            *failure = cause.failure();
+            self.retry_after_s = cause.retry_after_s();
         }
         self
     }

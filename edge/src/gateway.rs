@@ -268,8 +268,9 @@ pub fn respond_to(
             let forwarded = Forwarded { response: &response, head: &head, body, not_modified, key };
             respond::forwarded(forwarded, &status, shape)
         }
-        Answer::Failed { http_status, slug, title, status, behind } => {
+        Answer::Failed { failure, status, behind } => {
             drive::do_behind(call, origin, behind, None);
+            let (http_status, slug, title) = failure.problem();
             let answer = respond::problem(&Problem::new(http_status, slug, title), Some(&status))?;
             if let Some(retry_after_s) = retry_after_s {
                 answer.headers().set("retry-after", &retry_after_s.to_string())?;

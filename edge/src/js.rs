@@ -3,6 +3,7 @@ use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use std::time::Duration;
 use surrogate_cache::Fields;
 use surrogate_cache::fields::remove_hop_by_hop;
+use surrogate_cache::lookup::Failure;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::Delay;
@@ -73,12 +74,12 @@ impl CallError {
         }
     }
 
-    /// Status, slug and title of the error a client gets for it.
-    pub fn problem(&self) -> (u16, &'static str, &'static str) {
+    /// What it is to who waits for an answer of origin.
+    pub fn failure(&self) -> Failure {
         match self {
-            Self::Timeout => (504, "origin-timeout", "The origin did not answer in time"),
-            Self::Refused(_) | Self::Unsent(_) => (502, "origin-unreachable", "The origin did not answer"),
-            Self::LeftAlone { .. } => (503, "service-unavailable", "The service is failing and is given a pause"),
+            Self::Timeout => Failure::TimedOut,
+            Self::Refused(_) | Self::Unsent(_) => Failure::Unreachable,
+            Self::LeftAlone { .. } => Failure::LeftAlone,
         }
     }
 

@@ -172,10 +172,9 @@ async fn exchange(
         }
         Err(error) => {
             worker::console_warn!("{}: {}", origin.named(&call), error.text());
-            let (http_status, slug, title) = error.problem();
             let status = CacheStatus { reason: Some(Reason::OriginFailed), ..CacheStatus::new(Phase::Failed) };
             let behind = Behind::default();
-            (Answer::Failed { http_status, slug, title, status, behind }, None)
+            (Answer::Failed { failure: error.failure(), status, behind }, None)
         }
     };
     Some(Outcome { answer, response, retry_after_s })

@@ -8,7 +8,7 @@ mod origin;
 mod steps;
 
 pub use origin::plan_written;
-pub use steps::{Answer, Behind, Event, Fetch, Request, Show, Step, Tier};
+pub use steps::{Answer, Behind, Event, Failure, Fetch, Request, Show, Step, Tier};
 
 use crate::conditional::{is_not_modified, range_counts};
 use crate::directives::RequestDirectives;
@@ -183,7 +183,7 @@ impl<B: Clone + Default> Lookup<B> {
             (State::Fetch, Event::OriginFailed) => self.origin_failed(engine, now_ms),
             (State::Join, Event::Joined(body)) => self.joined(engine, body, now_ms),
             // An event that does not fit the state is the caller's mistake; it must not take the isolate down.
-            _ => self.fail(engine, 500, "lookup-out-of-order", "The lookup was driven out of order", now_ms),
+            _ => self.fail(engine, Failure::OutOfOrder, now_ms),
         }
     }
 
@@ -422,13 +422,7 @@ impl<B: Clone + Default> Lookup<B> {
         if self.request.directives.only_if_cached {
             // RFC 9111 section 5.2.1.7: "either respond using a stored response [...] or respond with a 504 (Gateway
             // Timeout) status code."
-            return self.fail(
-                engine,
-                504,
-                "only-if-cached",
-                "Nothing usable is stored and only-if-cached was asked",
-                now_ms,
-            );
+            return self.fail(engine, Failure::OnlyIfCached, now_ms);
         }
         self.fetch(engine)
     }
@@ -532,18 +526,11 @@ impl<B: Clone + Default> Lookup<B> {
         Step::Answer(Box::new(Answer::Stored { entry, show, age_ms, status, behind }))
     }
 
-    fn fail(
-        &mut self,
-        engine: &mut Engine<B>,
-        http_status: u16,
-        slug: &'static str,
-        title: &'static str,
-        now_ms: u64,
-    ) -> Step<B> {
+    fn fail(&mut self, engine: &mut Engine<B>, failure: Failure, now_ms: u64) -> Step<B> {
         self.give_back(engine);
         self.state = State::Done;
         let status = CacheStatus { reason: Some(self.reason), ..CacheStatus::new(Phase::Failed) };
         let behind = self.behind(engine, now_ms);
-        Step::Answer(Box::new(Answer::Failed { http_status, slug, title, status, behind }))
+        Step::Answer(Box::new(Answer::Failed { failure, status, behind }))
     }
 }

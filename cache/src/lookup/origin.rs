@@ -1,6 +1,6 @@
 //! Asking origin, and what its answer means: stored, confirmed, refused, or replaced by what is stored.
 use super::assess::Use;
-use super::{Answer, Fetch, Lookup, Request, State, Step, Tier};
+use super::{Answer, Failure, Fetch, Lookup, Request, State, Step, Tier};
 use crate::conditional::{
     head_speaks_of, is_not_modified, not_modified_speaks_of, strongly_equal, update_stored, validators,
 };
@@ -76,13 +76,8 @@ impl<B: Clone + Default> Lookup<B> {
             let candidate = self.best.take().filter(|_| self.sent_validators);
             let Some(candidate) = candidate else {
                 // Nothing was asked conditionally, so there is nothing a 304 could speak of.
-                return self.fail(
-                    engine,
-                    502,
-                    "origin-invalid",
-                    "Origin answered 304 to an unconditional request",
-                    now_ms,
-                );
+                let title = "Origin answered 304 to an unconditional request";
+                return self.fail(engine, Failure::Invalid(title), now_ms);
             };
             if !not_modified_speaks_of(&head.fields, &candidate.entry.head.fields) {
                 return self.confirmed_for_once(engine, candidate.entry, now_ms);
@@ -147,13 +142,7 @@ impl<B: Clone + Default> Lookup<B> {
         let helps = purged || (!reached(&self.sent_at) && reached(&newest));
         if self.asked_again || !helps {
             self.note(Reason::OriginBehind);
-            return Some(self.fail(
-                engine,
-                503,
-                "origin-behind",
-                "Origin has not reached the demanded state yet",
-                now_ms,
-            ));
+            return Some(self.fail(engine, Failure::Behind, now_ms));
         }
         self.asked_again = true;
         self.best = None;
@@ -310,7 +299,7 @@ impl<B: Clone + Default> Lookup<B> {
     fn packed_part_answered(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
         if self.whole_only {
             let title = "Origin answered with a part of what was asked for whole";
-            return self.fail(engine, 502, "origin-invalid", title, now_ms);
+            return self.fail(engine, Failure::Invalid(title), now_ms);
         }
         self.whole_only = true;
         self.fetch_whole(engine)
@@ -381,7 +370,7 @@ impl<B: Clone + Default> Lookup<B> {
             return answer;
         }
         self.note(Reason::OriginFailed);
-        self.fail(engine, 502, "origin-unreachable", "The origin did not answer", now_ms)
+        self.fail(engine, Failure::Unreachable, now_ms)
     }
 
     /// RFC 5861 section 4: what is stored, if origin fails and the window allows it.
