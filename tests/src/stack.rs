@@ -3,6 +3,7 @@ use crate::free_port;
 use crate::gate::Gate;
 use crate::http::{Got, ask, send};
 use crate::upstream::Upstream;
+use kv_schemas::AsOf;
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope};
 use reqwest::Method;
 use serde::Serialize;
@@ -29,6 +30,12 @@ pub fn edge_claims(scope: Scope, body_sha256: Option<String>) -> EdgeClaims {
 
 pub fn sign<C: Serialize>(key: &SigningKey, claims: C, lifetime_s: u64) -> String {
     key.sign(claims, now_s(), lifetime_s).expect("cannot sign")
+}
+
+/// What the isolate at this URL counts.
+pub async fn metrics(edge: &str, key: &SigningKey) -> Got {
+    let token = sign(key, edge_claims(Scope::Metrics, None), 60);
+    send(ask(Method::GET, format!("{edge}/__edge/metrics")).bearer_auth(token)).await
 }
 
 /// The edge as a generic proxy, its journal numbering the purges.
@@ -128,10 +135,8 @@ impl Proxy {
 
     /// A figure of the first location's isolate.
     pub async fn metric(&self, name: &str) -> u64 {
-        let token = sign(&self.key, edge_claims(Scope::Metrics, None), 60);
-        let got = send(ask(Method::GET, self.url("/__edge/metrics")).bearer_auth(token)).await;
-        let value = got.body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.unwrap_or_else(|| panic!("no {name}: {got:?}"))
+        let got = metrics(&self.fleet.url(0), &self.key).await;
+        got.figure(name).unwrap_or_else(|| panic!("no {name}: {got:?}"))
     }
 
     /// Purges, and waits until every view knows.
@@ -296,7 +301,7 @@ impl Stack {
 
     /// Settles a write: its `seq`, and the receipt once it is applied everywhere, while viewers keep every edge awake.
     pub async fn applied(&self, written: &Got) -> serde_json::Value {
-        let seq = written.header("surrogate-as-of").and_then(|state| state.rsplit(':').next()).expect("no state");
+        let seq = written.as_of().expect("no state").seq;
         let path = format!("/admin/v1/purges/{seq}?wait=applied&timeout_ms=50");
         crate::eventually("applied everywhere", || async {
             for edge in 0..self.fleet.len() {
@@ -362,9 +367,10 @@ impl Stack {
         self.origin_counts("origin_warmed_total", "outcome").await.iter().map(|(_, count)| count).sum()
     }
 
-    /// The purge log's head as origin has it: `<log_id>:<seq>`.
-    pub async fn as_of(&self) -> String {
+    /// The purge log's head as origin has it.
+    pub async fn as_of(&self) -> AsOf {
         let ready = crate::http::get(self.origin_url("/readyz")).await;
-        ready.body.trim().trim_start_matches("ready ").to_string()
+        let state = ready.body.trim().strip_prefix("ready ").and_then(|state| state.parse().ok());
+        state.unwrap_or_else(|| panic!("origin is not ready: {ready:?}"))
     }
 }
