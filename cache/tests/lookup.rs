@@ -365,6 +365,8 @@ fn what_a_soft_purge_made_stale_can_be_refreshed_before_anybody_asks() {
     world.finish(&mut ahead, step);
     assert_eq!(brief(world.get()), got(Phase::Hit, "v2"));
     assert!(world.engine.softly_purged(10).is_empty());
+    let late = Lookup::ahead(&mut world.engine, &entries[0], world.now_ms);
+    assert!(late.is_none(), "a viewer has had it fetched while it waited for its turn");
 }
 
 #[test]

@@ -161,8 +161,7 @@ async fn answer(call: &Call, member: &Member) -> Option<Vec<u8>> {
     }
     init.set_headers(&headers);
     // Where the client is stands beside its request, not in its fields.
-    let place = js_sys::Reflect::get(&call.request, &"cf".into()).unwrap_or(JsValue::UNDEFINED);
-    if place.is_object() {
+    if let Some(place) = js::place(&call.request) {
         js_sys::Reflect::set(&init, &"cf".into(), &place).ok()?;
     }
     let request = web_sys::Request::new_with_str_and_init(&format!("{base}{}", member.path), &init).ok()?;

@@ -347,7 +347,7 @@ pub fn dimensions(
     if depends.region {
         // Where no regions are kept apart there is nothing to ask the platform.
         let named = fields.get(EDGE_REGION).filter(|_| is_debug).map(str::to_string);
-        dimensions.region = known.region(named.or_else(|| js::country(request)).as_deref());
+        dimensions.region = known.region(named.or_else(|| js::place_word(request, "country")).as_deref());
     }
     let mut locale = locale.and_then(|tag| known.locale(tag)).cloned();
     if let Who::Viewer(viewer) = who {

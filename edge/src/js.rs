@@ -33,22 +33,25 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn writable(this: &Pipe) -> JsValue;
 
-    /// `new Response(body, init)` with any kind of body.
+    /// `new Response(body, init)` with any kind of body, for which `web-sys` has a dozen forms.
     #[wasm_bindgen(js_name = Response)]
-    type OwnResponse;
+    type AnyResponse;
     #[wasm_bindgen(constructor, catch, js_class = "Response")]
-    fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<OwnResponse, JsValue>;
+    fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<AnyResponse, JsValue>;
 
     type Content;
     #[wasm_bindgen(method, js_name = pipeTo)]
     fn pipe_to(this: &Content, writable: &JsValue, options: &Object) -> Promise;
 }
 
-/// The country a request comes from, as the platform tells.
-pub fn country(request: &web_sys::Request) -> Option<String> {
-    let get = |object: &JsValue, name: &str| Reflect::get(object, &JsValue::from_str(name)).ok();
-    let cf = get(request.unchecked_ref(), "cf").filter(JsValue::is_object)?;
-    get(&cf, "country")?.as_string()
+/// What the platform knows of a request: where its client is, and the location it came to.
+pub fn place(request: &web_sys::Request) -> Option<JsValue> {
+    Reflect::get(request, &"cf".into()).ok().filter(JsValue::is_object)
+}
+
+/// One word of that: the `country` of the client, the `colo` of the location.
+pub fn place_word(request: &web_sys::Request, name: &str) -> Option<String> {
+    Reflect::get(&place(request)?, &name.into()).ok()?.as_string()
 }
 
 /// Why a call to another party brought nothing.
@@ -199,7 +202,12 @@ pub fn respond(body: &JsValue, status: u16, headers: &web_sys::Headers) -> Resul
     let init = web_sys::ResponseInit::new();
     init.set_status(status);
     init.set_headers(headers);
-    OwnResponse::new(body, &init).map(|response| response.unchecked_into())
+    with_init(body, &init)
+}
+
+/// `new Response(body, init)`.
+pub fn with_init(body: &JsValue, init: &web_sys::ResponseInit) -> Result<web_sys::Response, JsValue> {
+    AnyResponse::new(body, init).map(JsCast::unchecked_into)
 }
 
 /// The same answer as a HEAD has it.
@@ -225,6 +233,35 @@ pub fn strip(headers: &web_sys::Headers, all: &Fields, keeps: &dyn Fn(&str) -> b
     Ok(())
 }
 
+/// A stream, piece by piece. Whoever lets go of it before its end cancels it.
+pub struct Pieces(Option<web_sys::ReadableStreamDefaultReader>);
+
+impl Pieces {
+    pub fn of(stream: &web_sys::ReadableStream) -> Self {
+        Self(Some(stream.get_reader().unchecked_into()))
+    }
+
+    /// The next one, if it comes within `ms`; `None` at the end.
+    pub async fn next(&mut self, ms: u64) -> Result<Option<Uint8Array>, ReadError> {
+        let Some(reader) = &self.0 else { return Ok(None) };
+        let step = within(reader.read(), ms).await.map_err(|_| ReadError::Broken)?;
+        let get = |name: &str| Reflect::get(&step, &name.into()).unwrap_or(JsValue::UNDEFINED);
+        if get("done").is_truthy() {
+            self.0 = None;
+            return Ok(None);
+        }
+        Ok(Some(get("value").unchecked_into()))
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        if let Some(reader) = &self.0 {
+            let _ = reader.cancel();
+        }
+    }
+}
+
 /// How long a stream is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -240,25 +277,12 @@ pub async fn read_all(
     patience: Patience,
 ) -> Result<Uint8Array, ReadError> {
     let due_ms = platform::now_ms().saturating_add(patience.total_ms);
-    let reader: web_sys::ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
+    let mut pieces = Pieces::of(stream);
     let mut chunks: Vec<Uint8Array> = Vec::new();
     let mut total: u64 = 0;
-    loop {
-        let step = match within(reader.read(), patience.idle_ms.min(due_ms.saturating_sub(platform::now_ms()))).await {
-            Ok(step) => step,
-            Err(_) => {
-                let _ = reader.cancel();
-                return Err(ReadError::Broken);
-            }
-        };
-        let get = |name: &str| Reflect::get(&step, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
-        if get("done").is_truthy() {
-            break;
-        }
-        let chunk: Uint8Array = get("value").unchecked_into();
+    while let Some(chunk) = pieces.next(patience.idle_ms.min(due_ms.saturating_sub(platform::now_ms()))).await? {
         total = total.saturating_add(u64::from(chunk.length()));
         if total > bytes_max {
-            let _ = reader.cancel();
             return Err(ReadError::TooLarge);
         }
         chunks.push(chunk);
