@@ -39,7 +39,7 @@ impl<B: Clone + Default> Lookup<B> {
             let etag = beginning.head.fields.get("etag").filter(|etag| strongly_equal(etag, etag));
             return [rest].into_iter().chain(etag.map(|etag| ("if-range".to_string(), etag.to_string()))).collect();
         }
-        let client = |name: &str| self.request.fields.joined(name).map(|value| (name.to_string(), value));
+        let client = |name: &str| Some((name.to_string(), self.request.fields.joined(name)?.into_owned()));
         match client("range").filter(|_| !self.request.is_head && !self.whole_only) {
             Some(range) => [range].into_iter().chain(client("if-range")).collect(),
             None => Vec::new(),
