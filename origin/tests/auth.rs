@@ -400,6 +400,20 @@ async fn the_list_of_viewers_goes_on_after_any_id_an_import_brings() {
 }
 
 #[tokio::test]
+async fn an_import_says_which_viewers_have_the_address_of_another() {
+    let service = People::start().await;
+    service.viewer("ada@example.org").await;
+    let users =
+        concat!(r#"{"_id":"user-1","email":"Ada@example.org"}"#, "\n", r#"{"_id":"user-2","email":"eve@example.org"}"#);
+    for created in [1, 0] {
+        let report = import_users(&service, users).await;
+        assert_eq!((report.viewers_created, report.viewers_unchanged), (created, 1 - created), "{report}");
+        let foreign = &report.refused["the e-mail address of another viewer"];
+        assert_eq!((foreign.count, foreign.examples.as_slice()), (1, ["user-1".to_string()].as_slice()), "{report}");
+    }
+}
+
+#[tokio::test]
 async fn a_viewer_an_import_brought_is_invited_to_choose_a_password_and_logs_in() {
     let service = People::start().await;
     let users = concat!(
