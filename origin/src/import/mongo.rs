@@ -2,6 +2,7 @@
 //! list. Which field of a document becomes which of ours stands in a mapping file; [`Mapping::default`] is that of the
 //! collections `movies`, `series` and `users` as the old system had them.
 use super::{Batch, Refused, SAME_ADDRESS, SAME_ID};
+use crate::auth::email;
 use crate::catalog::model::slug;
 use crate::catalog::validate::{self, check_id};
 use crate::generate::Viewer;
@@ -279,12 +280,9 @@ fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> 
     let text = |field: &str| ours.get(field).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let id = text("id").map(id_of).unwrap_or_default();
     check_id(&id).map_err(|error| ("user without a valid id", error.to_string()))?;
-    let email = text("email").map(str::to_lowercase).unwrap_or_default();
-    let is_address =
-        email.len() <= 254 && email.split_once('@').is_some_and(|(who, at)| !who.is_empty() && at.contains('.'));
-    if !is_address {
-        return Err(("user without an e-mail address", id));
-    }
+    // As at log-in, which refuses others.
+    let email = email::normalise(text("email").unwrap_or_default())
+        .map_err(|message| ("user without a valid e-mail address", format!("{id}: {message}")))?;
     let names = [(SAME_ID, id.clone()), (SAME_ADDRESS, email.clone())];
     batch.taken.take(names).map_err(|reason| (reason, id.clone()))?;
     let plan = match text("plan").map(str::to_lowercase).as_deref() {
@@ -381,6 +379,19 @@ not json
         let viewer = &batch.viewers[0];
         assert_eq!((viewer.email.as_str(), viewer.plan, viewer.maturity), ("ada@example.com", "premium", 18));
         assert_eq!(batch.viewers.len(), 1);
-        assert!(batch.report.refused.contains_key("user without an e-mail address"));
+        assert_eq!(batch.report.refused["user without a valid e-mail address"].count, 1);
+    }
+
+    #[test]
+    fn users_who_could_never_log_in_with_their_address_are_refused() {
+        for address in
+            ["m\u{fc}ller@web.de", "max..m@example.org", "a@b@example.org", "ada@example.org,eve@example.org"]
+        {
+            let user = json!({"_id": "user-17", "email": address}).to_string();
+            let batch = read(&user, "users", &Mapping::default()).unwrap();
+            assert!(batch.viewers.is_empty(), "{address}");
+            let example = &batch.report.refused["user without a valid e-mail address"].examples[0];
+            assert!(example.starts_with("document 1: user-17: must "), "{address}: {example}");
+        }
     }
 }
