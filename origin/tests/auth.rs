@@ -414,6 +414,20 @@ async fn an_import_says_which_viewers_have_the_address_of_another() {
 }
 
 #[tokio::test]
+async fn viewers_whose_invitation_has_passed_are_invited_again_before_it_is_swept() {
+    let service = People::start().await;
+    import_users(&service, r#"{"_id":"user-1","email":"ada@example.org"}"#).await;
+    let invite = async |lifetime_ms| accounts::invite_viewers(&service.app.store, "", 10, lifetime_ms).await.unwrap().0;
+    assert_eq!(invite(-1).await.len(), 1);
+    let again = invite(60_000).await;
+    assert_eq!(again.len(), 1, "the first has passed");
+    assert!(invite(60_000).await.is_empty(), "the second is open");
+    let accept = json!({"invitation": again[0].invitation, "password": PASSWORD});
+    assert_eq!(service.post("/auth/accept", accept).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(service.database.count("invitation").await, 0);
+}
+
+#[tokio::test]
 async fn a_viewer_an_import_brought_is_invited_to_choose_a_password_and_logs_in() {
     let service = People::start().await;
     let users = concat!(
