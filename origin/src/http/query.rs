@@ -18,9 +18,10 @@ fn decoded(text: &str) -> Option<String> {
         match byte {
             b'+' => bytes.push(b' '),
             b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                // Digits alone: `from_str_radix` takes a sign as well.
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                let (high, low) = (digit()?, digit()?);
+                bytes.push(u8::try_from(high * 16 + low).ok()?);
             }
             byte => bytes.push(byte),
         }
@@ -110,6 +111,14 @@ mod tests {
         assert_eq!(place::<(String, i64)>("genre=war", &text), None);
         for bad in ["", "x", "e30", "WyJhIl0", "ééé"] {
             assert_eq!(place::<(String, i64)>("", bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn percent_encoding_is_two_hexadecimal_digits() {
+        assert_eq!(decoded("%c3%A4+%2B"), Some("ä +".into()));
+        for bad in ["%+5", "%5+", "% 5", "%-1", "%g0", "%5", "%", "%ff"] {
+            assert_eq!(decoded(bad), None, "{bad}");
         }
     }
 
