@@ -61,7 +61,7 @@ pub async fn received(request: Request, bytes_max: usize) -> Result<Request, Pro
 }
 
 /// What neither a database nor anything a viewer reads has a use for: PostgreSQL keeps no such text, and SQLite ends it there.
-const NUL_MESSAGE: &str = "must not contain U+0000";
+pub(super) const NUL_MESSAGE: &str = "must not contain U+0000";
 
 /// Where in a JSON document, member names included, a U+0000 stands, as a JSON Pointer.
 fn nul_in(value: &Value) -> Option<String> {
