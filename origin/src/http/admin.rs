@@ -152,10 +152,6 @@ pub(super) fn purge_mode(mut query: Query) -> Result<Option<PurgeMode>, Problem>
     query.end().map(|()| mode)
 }
 
-pub(super) fn bad_cursor() -> Problem {
-    Problem::new(400, "query-invalid", "The query has faults").fault("cursor", "must be a next_cursor of this list")
-}
-
 pub(super) fn private_json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (status, no_store, axum::Json(value)).into_response()

@@ -355,7 +355,7 @@ async fn the_audit_log_goes_on_by_cursor_within_one_write_and_past_new_ones() {
 #[tokio::test]
 async fn every_list_of_staff_reads_its_query_alike_and_names_every_fault() {
     let catalogue = Catalogue::start().await;
-    for list in ["titles", "people", "rails", "users", "staff", "audit"] {
+    for list in ["titles", "people", "rails", "users", "staff", "audit", "purges"] {
         for (query, expected) in [
             ("limit=201", vec!["limit"]),
             ("limit=0&cursor=!", vec!["cursor", "limit"]),
