@@ -105,7 +105,8 @@ pub async fn invite_viewers(
     limit: u32,
     lifetime_ms: i64,
 ) -> Result<(Vec<Invitation>, Option<String>), InviteError> {
-    let accounts = store.snapshot().await?.uninvited(Kind::Viewer, after, limit).await?;
+    let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+    let accounts = store.snapshot().await?.uninvited(Kind::Viewer, after, limit, now_ms).await?;
     let mut write = store.write().await?;
     let mut all = Vec::with_capacity(accounts.len());
     for account in &accounts {
