@@ -12,7 +12,7 @@ use crate::respond;
 use crate::settings::Settings;
 use crate::signatures::KeySet;
 use crate::viewer::{Depends, Known};
-use kv_schemas::claims::{AUDIENCE_VIEWER, ISSUER, ViewerClaims};
+use kv_schemas::claims::{AUDIENCE_VIEWER, ISSUER, VIEWER_LIFETIME_S_MAX, ViewerClaims};
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::surrogate_key::{KeyHash, hash};
 use kv_schemas::viewer::{Dimensions, Locale};
@@ -28,8 +28,6 @@ use surrogate_cache::{Answer, Engine, Fields, Lookup, Request};
 use tokens::{Expect, TokenError, Unverified};
 use wasm_bindgen::JsValue;
 
-/// A viewer's access token lives ten minutes; a longer one is not one of ours.
-const TOKEN_LIFETIME_S_MAX: u64 = 15 * 60;
 /// Tokens remembered, in two halves of which the older is dropped: some 4 MB.
 const REMEMBERED_MAX: usize = 4_096;
 const JWKS_TARGET: &str = "/.well-known/jwks.json";
@@ -226,7 +224,7 @@ pub async fn identify(call: &Call, fields: &Fields) -> Result<Who, Problem> {
         return known;
     }
     let Some(token) = bearer(fields).transpose()? else { return Ok(Who::Stranger) };
-    let expect = Expect { issuer: ISSUER, audience: AUDIENCE_VIEWER, lifetime_s_max: TOKEN_LIFETIME_S_MAX };
+    let expect = Expect { issuer: ISSUER, audience: AUDIENCE_VIEWER, lifetime_s_max: VIEWER_LIFETIME_S_MAX };
     let unverified = Unverified::read(token).map_err(|error| refused(&error))?;
     let Some(keys) = keys_for(call, unverified.kid()).await else { return Ok(Who::Unverifiable) };
     // Of the keys it is verified with: others may come while the platform verifies.
