@@ -109,6 +109,18 @@ fn a_read_under_way_during_a_write_that_purges_nothing_is_not_kept() {
 }
 
 #[test]
+fn its_key_says_whose_it_is_so_a_token_selects_nothing_more() {
+    let mut world = World::new(LogOwner::Origin);
+    world.serve("ada's", 0, &[OWN, &[("vary", "authorization, accept-encoding")]].concat());
+    world.ask(of("ada"));
+    assert_eq!(world.engine.memory_len(), 1);
+    assert_eq!(brief(world.ask(of("ada"))), got(Phase::Hit, "ada's"));
+    world.serve("in German", 0, &[OWN, &[("vary", "authorization, accept-language")]].concat());
+    world.ask(of("bob"));
+    assert_eq!(world.engine.memory_len(), 3, "what else selects does so still");
+}
+
+#[test]
 fn a_viewer_is_forgotten_whole_and_alone() {
     let mut world = world_of("ada", "ada's");
     world.serve("bob's", 0, OWN);
