@@ -330,7 +330,7 @@ async fn receipt(app: &App, staff: &Staff, seq: Seq) -> Result<Receipt, ApiError
             let why = "the edge does not hold this log yet".to_string();
             Receipt { purge, state: by_log, edge: None, edge_unknown: Some(why) }
         }
-        Err(error) => Receipt { purge, state: by_log, edge: None, edge_unknown: Some(error.to_string()) },
+        Err(error) => Receipt { purge, state: by_log, edge: None, edge_unknown: Some(error.said()) },
     })
 }
 
