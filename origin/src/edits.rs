@@ -104,9 +104,10 @@ impl Edited for TitleInput {
         Ok(genres.chain(made.people.iter().map(|id| keys::person(id))).flatten().collect())
     }
     async fn check(_: &mut Write, _: &str, before: Option<&Self>, after: &Self) -> Result<Vec<Fault>, StoreError> {
-        let changed = before.is_some_and(|before| before.kind != after.kind);
-        let fault = Fault { at: "/kind".into(), message: "cannot be changed; make another title".into() };
-        Ok(if changed { vec![fault] } else { Vec::new() })
+        let Some(before) = before.filter(|before| before.kind != after.kind) else { return Ok(Vec::new()) };
+        let (was, becomes) = (before.kind.as_str(), after.kind.as_str());
+        let message = format!("cannot be changed from {was} to {becomes}; take another id");
+        Ok(vec![Fault { at: "/kind".into(), message }])
     }
 }
 

@@ -262,6 +262,8 @@ enum CliError {
     Open(String, origin::error::StoreError),
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    #[error(transparent)]
+    Export(#[from] export::ExportError),
     #[error("{0}: {1}")]
     Backup(PathBuf, BackupError),
     #[error("--redis-url: {0}")]
@@ -489,8 +491,7 @@ async fn export_catalogue(settings: &Settings) -> Result<(), CliError> {
     let store = open(settings).await?;
     let mut snapshot = store.snapshot().await.map_err(CliError::Store)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    export::catalogue(&mut snapshot, &mut out).await.map_err(CliError::Store)?;
-    std::io::Write::flush(&mut out).map_err(CliError::Serve)?;
+    export::catalogue(&mut snapshot, &mut out).await?;
     drop(snapshot);
     store.close().await;
     Ok(())

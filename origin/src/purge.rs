@@ -2,11 +2,12 @@
 //!
 //! The journal says what it needs next, so nothing here has to be remembered across a crash; what is kept of the
 //! journal's answers is for people. A purge is on the wire milliseconds after its commit.
+use crate::edges::{Call, CallError, Client};
 use crate::error::StoreError;
-use crate::keys::{KeyError, Keys};
+use crate::keys::Keys;
 use crate::store::Store;
-use kv_schemas::claims::{Scope, body_digest};
-use kv_schemas::{AsOf, Purge, PurgeAck, PurgeBatch, Seq, Unannounced};
+use kv_schemas::claims::Scope;
+use kv_schemas::{AsOf, LogId, Purge, PurgeAck, PurgeBatch, Seq, Unannounced};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -14,7 +15,6 @@ use tokio::sync::watch;
 const BATCH_PURGES: u32 = 256;
 const BATCH_KEYS: usize = 5_000;
 const BATCH_BYTES: usize = 1024 * 1024;
-const TOKEN_LIFETIME_S: u64 = 60;
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Even with nothing to deliver, the journal is asked this often: it may have lost its state.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -23,23 +23,17 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 enum DeliveryError {
-    #[error("the edge could not be reached: {0}")]
-    Unreachable(#[from] reqwest::Error),
-    #[error("the edge answered {status}: {body}")]
-    Refused { status: u16, body: String },
-    #[error("the edge answered something else than an acknowledgement: {0}")]
-    Form(#[from] serde_json::Error),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the journal acknowledged purges of another log, {0}")]
+    OtherLog(LogId),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Key(#[from] KeyError),
 }
 
 pub struct Dispatcher {
     store: Store,
-    keys: Arc<Keys>,
-    client: reqwest::Client,
-    edges: Vec<String>,
+    client: Client,
     edge: usize,
     /// What the journal needs next, as far as it said.
     next_seq: Option<Seq>,
@@ -50,16 +44,13 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// `edges`: base URLs, tried in turn; each leads to the same journal.
     pub fn new(store: Store, keys: Arc<Keys>, edges: Vec<String>) -> reqwest::Result<Self> {
-        // Somebody may have chosen a provider before; either will do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build()?;
-        let edges = edges.into_iter().map(|url| url.trim_end_matches('/').to_string()).collect();
-        Ok(Self { store, keys, client, edges, edge: 0, next_seq: None, challenge: 0 })
+        let client = Client::new(keys, &edges, CALL_TIMEOUT)?;
+        Ok(Self { store, client, edge: 0, next_seq: None, challenge: 0 })
     }
 
     /// Runs until `stop` turns true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        if self.edges.is_empty() {
+        if self.client.edges().is_empty() {
             return;
         }
         let mut backoff = BACKOFF_MIN;
@@ -79,7 +70,7 @@ impl Dispatcher {
                     } else {
                         tracing::debug!(%error, "purges are not delivered; trying again");
                     }
-                    self.edge = (self.edge + 1) % self.edges.len();
+                    self.edge = (self.edge + 1) % self.client.edges().len();
                     let pause = jittered(backoff);
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     Some(pause)
@@ -116,13 +107,13 @@ impl Dispatcher {
             let batch = PurgeBatch { log_id: head.log_id.clone(), replaces, first_seq, after_mark, challenge, purges };
             let ack = match self.send(&batch).await {
                 // What the edge holds under these numbers is another history of this log: the database was put back.
-                Err(DeliveryError::Refused { status: 409, body }) if body.contains(":log-forked\"") => {
+                Err(CallError::Refused { status: 409, body }) if body.contains(":log-forked\"") => {
                     self.replace_log(&head, "the edge holds another history of this purge log").await?;
                     continue;
                 }
                 // The journal has lost this log, or never had it. It is announced from a snapshot taken after this answer,
                 // so that nothing the journal ever acknowledged lies beyond it.
-                Err(DeliveryError::Refused { status: 409, body })
+                Err(CallError::Refused { status: 409, body })
                     if Unannounced::read(&body).is_some_and(|asked| asked.challenge != self.challenge) =>
                 {
                     self.challenge = Unannounced::read(&body).map_or(0, |asked| asked.challenge);
@@ -133,10 +124,7 @@ impl Dispatcher {
             };
             self.challenge = 0;
             if ack.log_id != head.log_id {
-                return Err(DeliveryError::Refused {
-                    status: 200,
-                    body: format!("the journal keeps log {}", ack.log_id),
-                });
+                return Err(DeliveryError::OtherLog(ack.log_id));
             }
             if ack.next_seq > head.seq + 1 {
                 self.went_back(&ack).await?;
@@ -181,24 +169,9 @@ impl Dispatcher {
         Ok(())
     }
 
-    async fn send(&self, batch: &PurgeBatch) -> Result<PurgeAck, DeliveryError> {
-        let body = serde_json::to_vec(batch)?;
-        let token = self.keys.edge_token(Scope::PurgeBatch, Some(body_digest(&body)), TOKEN_LIFETIME_S)?;
-        let edge = self.edges.get(self.edge).map(String::as_str).unwrap_or_default();
-        let response = self
-            .client
-            .post(format!("{edge}/__edge/purges"))
-            .header("content-type", "application/json")
-            .bearer_auth(token)
-            .body(body)
-            .send()
-            .await?;
-        let status = response.status().as_u16();
-        let body = response.text().await?;
-        if status != 200 {
-            return Err(DeliveryError::Refused { status, body: body.chars().take(500).collect() });
-        }
-        Ok(serde_json::from_str(&body)?)
+    async fn send(&self, batch: &PurgeBatch) -> Result<PurgeAck, CallError> {
+        let edge = self.client.edges().get(self.edge).ok_or(CallError::NoEdge)?;
+        self.client.call(edge, &Call::post("/__edge/purges", Scope::PurgeBatch, batch)?).await
     }
 }
 

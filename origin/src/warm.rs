@@ -6,10 +6,11 @@
 //! when it does so ahead of viewers, which is no sign of use. Of each
 //! document the least time between two warmings is [`AGAIN_MS`], since KV takes one write a second of a key; what came
 //! earlier waits for its turn.
+use crate::edges::{Call, CallError, Client};
 use crate::error::StoreError;
-use crate::keys::{KeyError, Keys};
+use crate::keys::Keys;
 use crate::store::Store;
-use kv_schemas::claims::{Scope, body_digest};
+use kv_schemas::claims::Scope;
 use kv_schemas::surrogate_key::KeyHash;
 use kv_schemas::viewer::Dimensions;
 use kv_schemas::warm::{DOCUMENTS_MAX, Outcome, WarmAnswer, WarmDocument, WarmRequest};
@@ -31,31 +32,22 @@ const BACK_PER_S: f64 = 2.0;
 const LOOK: Duration = Duration::from_millis(100);
 const PURGES: u32 = 256;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-const TOKEN_LIFETIME_S: u64 = 60;
 
 #[derive(Debug, thiserror::Error)]
 enum WarmError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error("no edge could be reached: {0}")]
-    Unreachable(#[from] reqwest::Error),
-    #[error("the edge answered {0}")]
-    Refused(u16),
-    #[error(transparent)]
-    Form(#[from] serde_json::Error),
+    Call(#[from] CallError),
 }
 
-impl WarmError {
-    /// What became of the documents of a call that failed so.
-    fn outcome(&self) -> &'static str {
-        match self {
-            Self::Refused(429) => "rate-limited",
-            Self::Refused(_) | Self::Form(_) => "refused",
-            Self::Unreachable(_) => "unreachable",
-            Self::Store(_) | Self::Key(_) => "not-sent",
-        }
+/// What became of the documents of a call that failed so.
+fn outcome_of_failure(error: &CallError) -> &'static str {
+    match error {
+        CallError::Refused { status: 429, .. } => "rate-limited",
+        CallError::Refused { .. } | CallError::Form(_) => "refused",
+        CallError::Unreachable(_) => "unreachable",
+        CallError::NoEdge | CallError::Unwritten(_) | CallError::Key(_) => "not-sent",
     }
 }
 
@@ -157,10 +149,8 @@ impl InUse {
 
 pub struct Warmer {
     store: Store,
-    keys: Arc<Keys>,
     in_use: Arc<InUse>,
-    client: reqwest::Client,
-    edges: Vec<String>,
+    client: Client,
     budget: Budget,
     /// The youngest purge that was seen through.
     seen: Option<AsOf>,
@@ -199,10 +189,8 @@ impl Warmer {
         edges: &[String],
         count_max: usize,
     ) -> reqwest::Result<Self> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).no_proxy().build()?;
-        let edges = edges.iter().map(|url| url.trim_end_matches('/').to_string()).collect();
-        Ok(Self { store, keys, in_use, client, edges, budget: Budget::new(count_max), seen: None })
+        let client = Client::new(keys, edges, CALL_TIMEOUT)?;
+        Ok(Self { store, in_use, client, budget: Budget::new(count_max), seen: None })
     }
 
     /// Runs until `stop` turns true.
@@ -245,7 +233,7 @@ impl Warmer {
                 Ok(answer) => answer,
                 // The others are due as well.
                 Err(error) => {
-                    count(error.outcome(), documents.len());
+                    count(outcome_of_failure(&error), documents.len());
                     failed = Some(error);
                     continue;
                 }
@@ -254,23 +242,12 @@ impl Warmer {
                 count(outcome_of(one.outcome), 1);
             }
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// To the first edge that can be reached; KV is for all of them.
-    async fn send(&self, request: &WarmRequest) -> Result<WarmAnswer, WarmError> {
-        let body = serde_json::to_vec(request)?;
-        let mut failed = WarmError::Refused(0);
-        for edge in &self.edges {
-            let token = self.keys.edge_token(Scope::Warm, Some(body_digest(&body)), TOKEN_LIFETIME_S)?;
-            let call = self.client.post(format!("{edge}/__edge/warm")).bearer_auth(token).body(body.clone());
-            match call.header("content-type", "application/json").send().await {
-                Ok(answer) if answer.status().as_u16() == 200 => return Ok(answer.json().await?),
-                Ok(answer) => failed = WarmError::Refused(answer.status().as_u16()),
-                Err(error) => failed = error.into(),
-            }
-        }
-        Err(failed)
+    async fn send(&self, request: &WarmRequest) -> Result<WarmAnswer, CallError> {
+        self.client.call_any(&Call::post("/__edge/warm", Scope::Warm, request)?).await
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Never logged: queries, bodies, fields of the request, tokens.
 use super::REQUEST_TIMEOUT;
-use crate::error::problem_response;
+use super::error::problem_response;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;

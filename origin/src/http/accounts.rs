@@ -5,6 +5,7 @@
 //! are over as soon as a purge lands.
 use super::admin::private_json;
 use super::auth::{body_faults, check_name, moment, revoke, user_key, viewer_key};
+use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::Staff;
 use super::query::{PAGE_MAX, Query, id_cursor};
@@ -12,7 +13,6 @@ use super::spec::{Api, Op, integer, text};
 use super::{ApiResult, App};
 use crate::auth::accounts::Invitation;
 use crate::auth::{INVITATION_MS, accounts, email};
-use crate::error::ApiError;
 use crate::store::Write;
 use crate::store::accounts::{Account, Accounts, Kind, moment as rfc_3339, role_text};
 use axum::extract::State;

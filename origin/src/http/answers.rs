@@ -6,9 +6,9 @@
 //! for just what it should have. Only a cache that follows `CDN-Cache-Control` would keep more, and it has to key on these
 //! fields as the edge does.
 use super::conditional::{client_has, etag_of};
+use super::error::{ApiError, problem_response};
 use super::{ApiResult, App};
 use crate::catalog::documents::{Document, Kind, Schedule};
-use crate::error::{ApiError, problem_response};
 use crate::store::{Eye, Snapshot};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

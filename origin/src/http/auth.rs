@@ -4,6 +4,7 @@
 //! Who has no account and who mistypes the password are answered alike, with the same work done. Every end of a session is
 //! a hard purge of `session:<sid>` or `user:<sub>` in the transaction that ends it.
 use super::access_log::note_actor;
+use super::error::{ApiError, problem_response};
 use super::extract::{Segment, Whole, read_json};
 use super::guard::{ViewerToken, bearer};
 use super::limits::limit_fields;
@@ -11,7 +12,6 @@ use super::spec::{Api, Op, text};
 use super::{ApiResult, App};
 use crate::auth::throttle::Throttle;
 use crate::auth::{self, SESSIONS_MAX, account_key, accounts, email, password, secret};
-use crate::error::{ApiError, problem_response};
 use crate::keys::EXPECT_ADMIN;
 use crate::now_ms;
 use crate::store::accounts::{Account, Kind, Session};

@@ -1,7 +1,9 @@
 //! Many edits of titles in one write: all of them, or none. Every fault of every item is named before anything is written.
-use super::admin::{json_body, private_json, purge_mode};
+use super::admin::{json_body, purge_mode};
+use super::answers::text;
 use super::conditional::names;
 use super::conditional::version_etag;
+use super::error::ApiError;
 use super::extract::Whole;
 use super::guard::Staff;
 use super::idempotency::InFlight;
@@ -11,12 +13,16 @@ use super::{ApiResult, App};
 use crate::catalog::model::{Record, TitleInput};
 use crate::catalog::validate;
 use crate::edits::{Edited, Edits, Wanted};
+use crate::error::StoreError;
+use crate::store::Write;
+use axum::body::Bytes;
 use axum::extract::{Extension, OriginalUri, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use kv_schemas::claims::StaffRole;
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::problem::Fault;
+use kv_schemas::{Problem, PurgeMode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -24,6 +30,8 @@ use utoipa::ToSchema;
 
 pub const ITEMS_MAX: usize = 200;
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What such a request is called, in refusals and in the purge log.
+const WHAT: &str = "bulk";
 
 /// Edits of many titles.
 #[derive(Deserialize, ToSchema)]
@@ -66,6 +74,11 @@ pub struct BulkResult {
     version: i64,
 }
 
+/// A fault of what a patch makes, as one of the whole body.
+fn in_patch(at: &str, fault: Fault) -> Fault {
+    Fault { at: format!("{at}/patch{}", fault.at), message: fault.message }
+}
+
 fn wanted(
     item: &BulkItem,
     before: Option<&Record<TitleInput>>,
@@ -89,12 +102,81 @@ fn wanted(
         None => Ok(("restore", Wanted::Back)),
         Some(patch) if !patch.is_object() => fault(format!("{at}/patch"), "must be a JSON object (RFC 7396)"),
         Some(patch) => {
-            let named = |fault: Fault| Fault { at: format!("{at}/patch{}", fault.at), message: fault.message };
-            let input =
-                patched(before, patch).map_err(|problem| problem.errors.into_iter().map(named).collect::<Vec<_>>())?;
-            Ok(("edit", Wanted::Be(input)))
+            let named =
+                |problem: Problem| problem.errors.into_iter().map(|fault| in_patch(at, fault)).collect::<Vec<_>>();
+            Ok(("edit", Wanted::Be(patched(before, patch).map_err(named)?)))
         }
     }
+}
+
+/// The edits a body asks for.
+fn read(headers: &HeaderMap, body: Result<Bytes, Problem>) -> Result<Vec<BulkItem>, Problem> {
+    let refuse = |at: &str, message| validate::refused(WHAT, vec![Fault { at: at.into(), message }]);
+    let value = json_body(headers, body, &["application/json"])?;
+    let bulk: Bulk = serde_json::from_value(value).map_err(|error| refuse("", error.to_string()))?;
+    match bulk.items.len() {
+        1..=ITEMS_MAX => Ok(bulk.items),
+        _ => Err(refuse("/items", format!("must be 1 to {ITEMS_MAX} edits"))),
+    }
+}
+
+/// An edit that can be made.
+struct Planned {
+    id: String,
+    action: &'static str,
+    before: Option<Record<TitleInput>>,
+    wanted: Wanted<TitleInput>,
+}
+
+/// Holds the edits against what is there, all of them, whatever is wrong with one.
+async fn check(write: &mut Write, items: &[BulkItem]) -> Result<Vec<Planned>, ApiError> {
+    let mut faults = Vec::new();
+    let mut planned = Vec::with_capacity(items.len());
+    let mut seen = BTreeSet::new();
+    for (index, item) in items.iter().enumerate() {
+        let at = format!("/items/{index}");
+        if !seen.insert(&item.id) {
+            faults.push(Fault { at: format!("{at}/id"), message: "is the id of an item before it".into() });
+            continue;
+        }
+        let before = write.title(&item.id).await?;
+        let (action, wanted) = match wanted(item, before.as_ref(), &at) {
+            Ok(wanted) => wanted,
+            Err(found) => {
+                faults.extend(found);
+                continue;
+            }
+        };
+        if let Wanted::Be(input) = &wanted {
+            let was = before.as_ref().map(|before| &before.input);
+            let found = TitleInput::check(write, &item.id, was, input).await?;
+            faults.extend(found.into_iter().map(|fault| in_patch(&at, fault)));
+        }
+        planned.push(Planned { id: item.id.clone(), action, before, wanted });
+    }
+    if faults.is_empty() { Ok(planned) } else { Err(validate::refused(WHAT, faults).into()) }
+}
+
+/// Makes the edits, in one purge.
+async fn make(
+    write: &mut Write,
+    actor: &str,
+    planned: Vec<Planned>,
+    mode: Option<PurgeMode>,
+) -> Result<BulkDone, StoreError> {
+    let mut edits = Edits::by(actor);
+    let mut items = Vec::with_capacity(planned.len());
+    for Planned { id, action, before, wanted } in planned {
+        let Some(mut after) = edits.after(&id, before.as_ref(), wanted) else { continue };
+        let is_same = before.as_ref().is_some_and(|before| before.version == after.version);
+        if !is_same {
+            edits.put(write, action, before.as_ref(), &mut after, mode).await?;
+        }
+        let action = if is_same { "none" } else { action };
+        items.push(BulkResult { id, action, version: after.version });
+    }
+    edits.log(write, WHAT).await?;
+    Ok(BulkDone { items })
 }
 
 pub async fn titles(
@@ -112,69 +194,24 @@ pub async fn titles(
         Ok(bytes) => in_flight.claim(&headers, &staff.0.sub, &uri.to_string(), bytes)?,
         Err(_) => None,
     };
-    let value = json_body(&headers, body, &["application/json"])?;
-    let refuse = |faults| validate::refused("bulk", faults);
-    let bulk: Bulk = serde_json::from_value(value)
-        .map_err(|error| refuse(vec![Fault { at: String::new(), message: error.to_string() }]))?;
-    if !(1..=ITEMS_MAX).contains(&bulk.items.len()) {
-        let message = format!("must be 1 to {ITEMS_MAX} edits");
-        return Err(refuse(vec![Fault { at: "/items".into(), message }]).into());
-    }
+    let items = read(&headers, body)?;
     let mut write = app.store.write().await?;
     if let Some(claim) = &claim
         && let Some(answered) = claim.answered(&mut write).await?
     {
         return Ok(answered);
     }
-    let mut faults = Vec::new();
-    let mut changes = Vec::with_capacity(bulk.items.len());
-    let mut seen = BTreeSet::new();
-    for (index, item) in bulk.items.iter().enumerate() {
-        let at = format!("/items/{index}");
-        if !seen.insert(&item.id) {
-            faults.push(Fault { at: format!("{at}/id"), message: "is the id of an item before it".into() });
-            continue;
-        }
-        let before = write.title(&item.id).await?;
-        match wanted(item, before.as_ref(), &at) {
-            Err(found) => faults.extend(found),
-            Ok((action, wanted)) => {
-                if let Wanted::Be(input) = &wanted {
-                    let found =
-                        TitleInput::check(&mut write, &item.id, before.as_ref().map(|b| &b.input), input).await?;
-                    let named = |fault: Fault| Fault { at: format!("{at}/patch{}", fault.at), message: fault.message };
-                    faults.extend(found.into_iter().map(named));
-                }
-                changes.push((action, item.id.clone(), before, wanted));
-            }
-        }
-    }
-    if !faults.is_empty() {
-        return Err(refuse(faults).into());
-    }
-    let mut edits = Edits::by(&staff.0.sub);
-    let mut items = Vec::with_capacity(changes.len());
-    for (action, id, before, wanted) in changes {
-        let Some(mut after) = edits.after(&id, before.as_ref(), wanted) else { continue };
-        let is_same = before.as_ref().is_some_and(|before| before.version == after.version);
-        if !is_same {
-            edits.put(&mut write, action, before.as_ref(), &mut after, mode).await?;
-        }
-        let action = if is_same { "none" } else { action };
-        items.push(BulkResult { id, action, version: after.version });
-    }
-    edits.log(&mut write, "bulk").await?;
-    let mut response = private_json(StatusCode::OK, &BulkDone { items });
-    let as_of = write.as_of();
-    if let Ok(value) = HeaderValue::from_str(&as_of.to_string()) {
-        response.headers_mut().insert(SURROGATE_AS_OF, value);
-    }
-    let (parts, body) = response.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&body).into_owned();
+    let planned = check(&mut write, &items).await?;
+    let done = make(&mut write, &staff.0.sub, planned, mode).await?;
+    let body = serde_json::to_string(&done).map_err(|error| ApiError::Failed(error.to_string()))?;
+    let fields = HeaderMap::from_iter([
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (HeaderName::from_static(SURROGATE_AS_OF), text(&write.as_of().to_string())),
+    ]);
     if let Some(claim) = &claim {
-        claim.keep(&mut write, parts.status, &parts.headers, &text).await?;
+        claim.keep(&mut write, StatusCode::OK, &fields, &body).await?;
     }
     write.commit().await?;
-    Ok((parts.status, parts.headers, text).into_response())
+    Ok((fields, body).into_response())
 }

@@ -1,6 +1,6 @@
 //! The API's description, and a page to browse it: Swagger UI, whole in this binary; it loads nothing from elsewhere.
+use super::error::ApiError;
 use super::{ApiResult, App};
-use crate::error::ApiError;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderValue, header};

@@ -1,5 +1,5 @@
 //! Extractors whose refusals are problem+json like every other error here.
-use crate::error::ApiError;
+use super::error::ApiError;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;

@@ -2,7 +2,7 @@
 //! were issued for. A token of one is nothing to the other.
 use super::App;
 use super::access_log::note_actor;
-use crate::error::ApiError;
+use super::error::ApiError;
 use crate::keys::{EXPECT_ADMIN, EXPECT_VIEWER};
 use crate::now_ms;
 use crate::store::accounts::{Account, Kind};

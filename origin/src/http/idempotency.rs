@@ -1,7 +1,7 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header) on creates: the answer is kept in the transaction that
 //! creates, with a digest of the request, so a client that did not hear it may ask again and is told the same. Only what
 //! was done is kept; a refusal has changed nothing and comes out the same again.
-use crate::error::ApiError;
+use super::error::ApiError;
 use crate::store::{KeptAnswer, Write};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};

@@ -1,6 +1,6 @@
 //! What a client is told of limits: 429 with `Retry-After`, and the fields of draft-ietf-httpapi-ratelimit-headers.
+use super::error::problem_response;
 use crate::auth::throttle::{FORGET_MS, Throttle, Wait};
-use crate::error::problem_response;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use kv_schemas::Problem;

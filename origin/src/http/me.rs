@@ -7,6 +7,7 @@
 use super::answers::{cache_fields, newest_snapshot, text};
 use super::auth::{body_faults, check_name, done, moment, revoke, user_key, viewer_key};
 use super::conditional::{client_has, etag_of};
+use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::ViewerToken;
 use super::spec::{self, Api, Op};
@@ -15,7 +16,7 @@ use crate::catalog::documents::{Kind, Schedule};
 use crate::catalog::keys;
 use crate::catalog::model::Title;
 use crate::catalog::validate::check_id;
-use crate::error::{ApiError, StoreError};
+use crate::error::StoreError;
 use crate::store::accounts::{Account, moment as rfc_3339};
 use crate::store::viewing::{Kept, OwnList, Progress};
 use crate::store::{Eye, Snapshot, Write};

@@ -1,12 +1,12 @@
 //! Purges by hand, and what became of every purge: the log with filters, and receipts that tell whether it has landed at
 //! every location.
 use super::admin::{json_body, mode_of, private_json};
+use super::error::ApiError;
 use super::extract::{Segment, Whole};
 use super::guard::Staff;
 use super::query::{PAGE_MAX, Query, whole};
 use super::spec::{Api, Op, integer, one_of, text};
 use super::{ApiResult, App, jwks};
-use crate::error::ApiError;
 use crate::store::{LoggedPurge, PurgeFilter, is_personal};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -330,7 +330,7 @@ async fn receipt(app: &App, staff: &Staff, seq: Seq) -> Result<Receipt, ApiError
             let why = "the edge does not hold this log yet".to_string();
             Receipt { purge, state: by_log, edge: None, edge_unknown: Some(why) }
         }
-        Err(error) => Receipt { purge, state: by_log, edge: None, edge_unknown: Some(error.to_string()) },
+        Err(error) => Receipt { purge, state: by_log, edge: None, edge_unknown: Some(error.said()) },
     })
 }
 

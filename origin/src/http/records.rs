@@ -3,6 +3,7 @@
 use super::admin::{json_body, private_json, purge_mode};
 use super::client::number_of;
 use super::conditional::{names, version_etag};
+use super::error::ApiError;
 use super::extract::Whole;
 use super::guard::Staff;
 use super::idempotency::{Claim, InFlight};
@@ -11,7 +12,6 @@ use super::{ApiResult, App};
 use crate::catalog::model::{Record, SeasonInput, season_id};
 use crate::catalog::validate::{self, check_id, merge_patch};
 use crate::edits::{Edited, Edits, Wanted};
-use crate::error::ApiError;
 use crate::store::Write;
 use axum::extract::{Extension, FromRequestParts, OriginalUri, Path, State};
 use axum::http::request::Parts;

@@ -2,7 +2,7 @@
 //! is one viewer's own does not pass here.
 use super::App;
 use super::conditional::client_has;
-use crate::error::ApiError;
+use super::error::ApiError;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};

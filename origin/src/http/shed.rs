@@ -7,8 +7,8 @@
 //! A body is read before a place is taken, within a bound of its own: a client that sends slowly holds up nobody but itself.
 //!
 //! tower's ConcurrencyLimit queues without bound and its LoadShed refuses without a queue; the two semaphores here do both.
+use super::error::problem_response;
 use super::extract::received;
-use crate::error::problem_response;
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;

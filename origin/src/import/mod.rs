@@ -282,4 +282,23 @@ mod tests {
         );
         assert_eq!(store.snapshot().await.unwrap().as_of, as_of);
     }
+
+    #[tokio::test]
+    async fn a_series_does_not_take_the_place_of_a_film_of_its_id_nor_a_film_that_of_a_series() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db.sqlite")).await.unwrap();
+        let mut refused = Vec::new();
+        for (collection, ids) in [("movies", ["1", "2"]), ("series", ["2", "3"]), ("movies", ["2", "3"])] {
+            let line = |id| format!(r#"{{"_id":{{"$numberLong":"{id}"}},"title":"{collection} {id}"}}"#);
+            let batch = mongo::read(&ids.map(line).join("\n"), collection, &mongo::Mapping::default()).unwrap();
+            let report = write(&store, batch, |_| {}).await.unwrap();
+            refused.push(report.refused.into_values().flat_map(|count| count.examples).collect::<Vec<_>>().join("; "));
+        }
+        let becomes = |id, is, other| format!("{id}: /kind cannot be changed from {is} to {other}; take another id");
+        assert_eq!(refused, [String::new(), becomes(2, "film", "series"), becomes(3, "series", "film")]);
+        let mut snapshot = store.snapshot().await.unwrap();
+        for (id, name) in [("1", "movies 1"), ("2", "movies 2"), ("3", "series 3")] {
+            assert_eq!(snapshot.title(id).await.unwrap().unwrap().input.name, name);
+        }
+    }
 }

@@ -7,8 +7,11 @@ use crate::catalog::model::slug;
 use crate::catalog::validate::{self, check_id};
 use crate::generate::Viewer;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 use std::collections::BTreeMap;
+
+/// Beyond it whole numbers share those of floating point: 2^53 - 1.
+const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
 
 /// What a collection's documents become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -217,15 +220,30 @@ fn fields(collection: &Collection, document: &Value) -> Map<String, Value> {
     ours
 }
 
+/// The id a document says: a text, or a number's digits.
+fn id_of(id: &Value) -> Option<String> {
+    match id {
+        Value::String(text) => Some(id_of_text(text.trim())),
+        Value::Number(number) => counted(number).map(|number| number.to_string()),
+        _ => None,
+    }
+}
+
+/// A number that counts. The old system's shell wrote whole numbers as floating point.
+fn counted(number: &Number) -> Option<u64> {
+    let is_exact = |float: &f64| float.fract() == 0.0 && (0.0..=EXACT_MAX).contains(float);
+    number.as_u64().or_else(|| number.as_f64().filter(is_exact).map(|float| float as u64))
+}
+
 /// The id as it is, else the part of it that can be an id. Cut only if it is too long: ids that begin alike are different ones.
-fn id_of(text: &str) -> String {
+fn id_of_text(text: &str) -> String {
     let whole = slug::slugify(text);
     [text, whole.as_str()].into_iter().find(|id| check_id(id).is_ok()).map_or_else(|| slug(text), String::from)
 }
 
 fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, document: &Value) -> Result<(), Refused> {
     let mut ours = fields(collection, document);
-    let id = ours.remove("id").and_then(|id| id.as_str().map(id_of)).unwrap_or_default();
+    let id = ours.remove("id").as_ref().and_then(id_of).unwrap_or_default();
     check_id(&id).map_err(|error| ("document without a valid id", error.to_string()))?;
     if let Some(date) = ours.get("release_date").and_then(Value::as_str).and_then(|text| text.get(..10)) {
         let date = Value::from(date);
@@ -278,7 +296,7 @@ fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, documen
 fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> Result<(), Refused> {
     let ours = fields(collection, document);
     let text = |field: &str| ours.get(field).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
-    let id = text("id").map(id_of).unwrap_or_default();
+    let id = ours.get("id").and_then(id_of).unwrap_or_default();
     check_id(&id).map_err(|error| ("user without a valid id", error.to_string()))?;
     // As at log-in, which refuses others.
     let email = email::normalise(text("email").unwrap_or_default())
@@ -341,6 +359,31 @@ not json
         assert_eq!(ids, ["heat", "a--b", "a-b", &one, &other, &shared]);
         assert_eq!(batch.titles[0].1.name, "Heat!");
         assert_eq!(batch.report.refused[SAME_ID].examples, ["document 2: heat", &format!("document 8: {shared}")]);
+    }
+
+    #[test]
+    fn a_number_that_counts_is_an_id_by_its_digits() {
+        let numbers = [
+            json!({"$numberLong": "9007199254740993"}),
+            json!({"$numberInt": "42"}),
+            json!({"$numberDouble": "7.0"}),
+            json!(1917),
+            json!(3.0),
+            json!(0),
+        ];
+        let films = numbers.map(|id| json!({"_id": id, "title": "Heat"}).to_string());
+        let batch = read(&films.join("\n"), "movies", &Mapping::default()).unwrap();
+        let ids: Vec<_> = batch.titles.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["9007199254740993", "42", "7", "1917", "3", "0"]);
+        let users = r#"{"_id":{"$numberLong":"17"},"email":"ada@example.org"}"#;
+        assert_eq!(read(users, "users", &Mapping::default()).unwrap().viewers[0].id, "17");
+        // Digits alone would be another's id, or one that two numbers share.
+        for id in [json!(-1), json!(1.5), json!({"$numberDouble": "9007199254740993.0"}), json!(true)] {
+            let film = json!({"_id": id, "title": "Heat"}).to_string();
+            let batch = read(&film, "movies", &Mapping::default()).unwrap();
+            assert!(batch.titles.is_empty(), "{id}");
+            assert_eq!(batch.report.refused["document without a valid id"].count, 1, "{id}");
+        }
     }
 
     #[test]

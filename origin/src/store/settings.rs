@@ -1,5 +1,6 @@
 //! Which database the store uses and within which bounds: what the command line and the environment say.
 use crate::error::StoreError;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,9 +99,26 @@ impl Settings {
             return Ok(url.clone());
         }
         let path = self.database.as_deref().unwrap_or(Path::new("origin.sqlite"));
-        let wrong = || StoreError::Stored(format!("{} is no path of a file", path.display()));
-        let absolute = std::path::absolute(path).map_err(|_| wrong())?;
-        let file = reqwest::Url::from_file_path(absolute).map_err(|()| wrong())?;
+        let wrong = |error| StoreError::Path(path.into(), error);
+        let absolute = std::path::absolute(path).map_err(wrong)?;
+        let file = reqwest::Url::from_file_path(absolute).map_err(|()| wrong(ErrorKind::InvalidFilename.into()))?;
         Ok(format!("sqlite://{}?mode={}", file.path(), if read_only { "ro" } else { "rwc" }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_cannot_be_used_is_named_as_the_cause() {
+        let error = Settings::sqlite(Path::new("")).primary_url(false).unwrap_err();
+        assert!(matches!(&error, StoreError::Path(path, _) if path == Path::new("")), "{error}");
+        assert!(
+            Settings::sqlite(Path::new("a b?.sqlite"))
+                .primary_url(false)
+                .unwrap()
+                .ends_with("a%20b%3F.sqlite?mode=rwc")
+        );
     }
 }

@@ -4,6 +4,8 @@ use super::{Snapshot, Write};
 use crate::catalog::model::Title;
 use crate::error::StoreError;
 use sqlx::Row;
+use sqlx::any::{Any, AnyArguments};
+use sqlx::query::Query;
 
 /// Titles on one watch-list, and titles whose progress is kept; what was touched longest ago makes room.
 pub const KEPT_MAX: i64 = 500;
@@ -49,21 +51,26 @@ pub struct OwnList<T> {
     pub hidden: Vec<String>,
 }
 
+/// A statement about an account's rows and what is seen of them: `$1` is the account, `$2` the region, `$3` the age, `$4` the
+/// moment.
+fn of_viewer<'a>(statement: &'static str, account_id: &'a str, eye: Eye) -> Query<'a, Any, AnyArguments> {
+    let region = eye.region.as_str().to_string();
+    sqlx::query(statement).bind(account_id).bind(region).bind(eye.maturity).bind(eye.now_ms)
+}
+
 impl Snapshot {
     /// The watch-list, last added first, with the moments; as far as viewers may see the titles now.
     pub async fn watch_list(&mut self, account_id: &str, eye: Eye) -> Result<OwnList<i64>, StoreError> {
-        let rows = sqlx::query(
+        let rows = of_viewer(
             "SELECT title.*, watch_item.added_ms, COALESCE(own.gone_ms, title.gone_ms) AS until_ms
               FROM watch_item JOIN title ON title.id = watch_item.title_id
-              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $3
-              WHERE watch_item.account_id = $1 AND title.age <= $4 AND COALESCE(own.gone_ms, title.gone_ms) > $5
-              ORDER BY watch_item.added_ms DESC, watch_item.title_id LIMIT $2",
+              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
+              WHERE watch_item.account_id = $1 AND title.age <= $3 AND COALESCE(own.gone_ms, title.gone_ms) > $4
+              ORDER BY watch_item.added_ms DESC, watch_item.title_id LIMIT $5",
+            account_id,
+            eye,
         )
-        .bind(account_id)
         .bind(KEPT_MAX)
-        .bind(eye.region.as_str().to_string())
-        .bind(eye.maturity)
-        .bind(eye.now_ms)
         .fetch_all(&mut *self.tx)
         .await?;
         let mut shown = Vec::with_capacity(rows.len());
@@ -82,21 +89,19 @@ impl Snapshot {
         limit: u32,
         eye: Eye,
     ) -> Result<OwnList<Progress>, StoreError> {
-        let rows = sqlx::query(
+        let rows = of_viewer(
             "SELECT title.*, progress.episode_id AS at_episode, progress.position_s AS at_position_s,
                 progress.duration_s AS at_duration_s, progress.updated_ms AS at_updated_ms,
                 COALESCE(own.gone_ms, title.gone_ms) AS until_ms
               FROM progress JOIN title ON title.id = progress.title_id
-              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $3
-              WHERE progress.account_id = $1 AND progress.watching = 1 AND title.age <= $4
-                AND COALESCE(own.gone_ms, title.gone_ms) > $5
-              ORDER BY progress.updated_ms DESC, progress.title_id LIMIT $2",
+              LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
+              WHERE progress.account_id = $1 AND progress.watching = 1 AND title.age <= $3
+                AND COALESCE(own.gone_ms, title.gone_ms) > $4
+              ORDER BY progress.updated_ms DESC, progress.title_id LIMIT $5",
+            account_id,
+            eye,
         )
-        .bind(account_id)
         .bind(i64::from(limit))
-        .bind(eye.region.as_str().to_string())
-        .bind(eye.maturity)
-        .bind(eye.now_ms)
         .fetch_all(&mut *self.tx)
         .await?;
         let mut shown = Vec::with_capacity(rows.len());
@@ -117,13 +122,7 @@ impl Snapshot {
     }
 
     async fn hidden(&mut self, statement: &'static str, account_id: &str, eye: Eye) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query(statement)
-            .bind(account_id)
-            .bind(eye.region.as_str().to_string())
-            .bind(eye.maturity)
-            .bind(eye.now_ms)
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let rows = of_viewer(statement, account_id, eye).fetch_all(&mut *self.tx).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 }
