@@ -1,6 +1,6 @@
 //! The state of one isolate: journal view, memory tier, fill marks. Plain data; whoever holds it must not hold it
 //! across an await.
-use crate::entry::{Entry, Stamp, target_of, viewer_of};
+use crate::entry::{Entry, LocalTime, Stamp, target_of, viewer_of};
 use crate::fills::{Fills, Ticket};
 use crate::hits::Slots;
 use crate::memory::Memory;
@@ -174,9 +174,11 @@ pub enum CatchUp {
     Wait { ms: u64 },
 }
 
-/// Whether something was learnt after a request came: then it is as new as the request can ask for, however long it took.
-pub(crate) fn came_before(arrived_ms: Option<u64>, learnt_ms: Option<u64>) -> bool {
-    matches!((arrived_ms, learnt_ms), (Some(arrived_ms), Some(learnt_ms)) if arrived_ms <= learnt_ms)
+/// Whether something was learnt after a request came: then it is as new as the request can ask for, however long it took. What
+/// lies ahead of the clock was learnt before that went back, and may be of any age.
+pub(crate) fn came_before(arrived_ms: Option<u64>, learnt_ms: Option<u64>, now_ms: u64) -> bool {
+    let (Some(arrived_ms), Some(learnt_ms)) = (arrived_ms, learnt_ms) else { return false };
+    (arrived_ms..=now_ms).contains(&learnt_ms)
 }
 
 /// What a fill needs to become an entry once its body is complete.
@@ -191,6 +193,8 @@ pub struct StorePlan {
     /// Memory keeps the entry under this key as well.
     pub(crate) language_key: Option<String>,
     pub(crate) ticket: Option<Ticket>,
+    /// By which of the isolate's clocks origin was asked.
+    pub(crate) clock: u32,
     pub body_bytes_max: u64,
 }
 
@@ -227,6 +231,10 @@ pub struct Engine<B> {
     pub(crate) odds: Odds,
     pub(crate) turns: Turns,
     sync: SyncGate,
+    /// How often this isolate's clock was seen to have been set back.
+    pub(crate) clock: u32,
+    /// The latest it has said since.
+    latest_ms: u64,
 }
 
 /// Slots that are looked at when purges were learnt of.
@@ -242,6 +250,8 @@ impl<B: Clone + Default> Engine<B> {
             odds: Odds::default(),
             turns: Turns::default(),
             sync: SyncGate::default(),
+            clock: 0,
+            latest_ms: 0,
             config,
         }
     }
@@ -253,7 +263,19 @@ impl<B: Clone + Default> Engine<B> {
     /// Whether the view can be relied on for a request that came at `arrived_ms`: it is within its bound, or was confirmed by a
     /// question that was asked after the request came. A slow answer of the journal makes it no worse.
     pub fn knows_for(&self, arrived_ms: Option<u64>, now_ms: u64) -> bool {
-        self.knowledge(now_ms) != Knowledge::Unknown || came_before(arrived_ms, self.view.confirmed_ms())
+        self.knowledge(now_ms) != Knowledge::Unknown || came_before(arrived_ms, self.view.confirmed_ms(), now_ms)
+    }
+
+    /// Notices that the clock was set back: what was confirmed before is of unknown age, and must not count again when its time
+    /// comes once more. By less than a lease it may go unnoticed, and what is known lasts longer by as much.
+    fn look_at_clock(&mut self, now_ms: u64) {
+        let is_back = now_ms.saturating_add(self.config.lease_ms) < self.latest_ms
+            || self.view.confirmed_ms().is_some_and(|confirmed_ms| now_ms < confirmed_ms);
+        if is_back {
+            self.clock = self.clock.wrapping_add(1);
+            self.view.forget_confirmation();
+        }
+        self.latest_ms = if is_back { now_ms } else { self.latest_ms.max(now_ms) };
     }
 
     /// For a request that needs a view it can rely on, or (`wants_newer`) a newer one in any case.
@@ -263,6 +285,7 @@ impl<B: Clone + Default> Engine<B> {
         waits: &mut Waits,
         now_ms: u64,
     ) -> CatchUp {
+        self.look_at_clock(now_ms);
         if !wants_newer && self.knows_for(arrived_ms, now_ms) {
             CatchUp::Ended
         } else if self.claim_sync(now_ms) {
@@ -424,9 +447,9 @@ impl<B: Clone + Default> Engine<B> {
     /// The body of a fill is complete, or the one that is held was confirmed: the entry goes to memory, and comes back for
     /// the tiers below.
     pub fn complete(&mut self, plan: StorePlan, body: B, body_bytes: u64) -> Stored<B> {
-        let confirmed_ms = plan.head.request_time_ms;
+        let confirmed = LocalTime { clock: plan.clock, at_ms: plan.head.request_time_ms };
         let mut entry = Entry::new(plan.stamp, plan.head, self.config.rules, body, body_bytes);
-        entry.origin_confirmed_ms = Some(confirmed_ms);
+        entry.origin_confirmed = Some(confirmed);
         if let Some(key) = plan.language_key {
             self.keep(Arc::new(Entry { key, ..entry.clone() }));
         }

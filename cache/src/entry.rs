@@ -15,6 +15,14 @@ pub struct Stamp {
     pub keys: Vec<KeyHash>,
 }
 
+/// A time by an isolate's clock, and which of its clocks: after one that was set back, its times mean something else. So the
+/// first of two is the one that was earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LocalTime {
+    pub clock: u32,
+    pub at_ms: u64,
+}
+
 /// A stored answer. `B` is the caller's body: bytes natively, a JavaScript buffer in the Worker.
 #[derive(Clone, Debug)]
 pub struct Entry<B> {
@@ -30,7 +38,7 @@ pub struct Entry<B> {
     pub varies_on: Vec<String>,
     /// When origin last gave or confirmed it to this very isolate, by this isolate's clock. Never stored: another
     /// isolate has another clock.
-    pub origin_confirmed_ms: Option<u64>,
+    pub origin_confirmed: Option<LocalTime>,
 }
 
 /// Hashes of the surrogate keys an answer can be purged by: those it names, and that of its URL.
@@ -88,17 +96,7 @@ impl<B> Entry<B> {
     pub fn new(stamp: Stamp, head: ResponseHead, rules: Rules, body: B, bytes: u64) -> Self {
         let Stamp { key, as_of, keys } = stamp;
         let policy = Policy::of(&head, rules);
-        Self {
-            key,
-            head,
-            as_of,
-            keys,
-            policy,
-            body,
-            body_bytes: bytes,
-            varies_on: Vec::new(),
-            origin_confirmed_ms: None,
-        }
+        Self { key, head, as_of, keys, policy, body, body_bytes: bytes, varies_on: Vec::new(), origin_confirmed: None }
     }
 
     /// An entry as it was read from a tier. Keys that do not parse were never stored: such bytes are not ours.
@@ -156,9 +154,9 @@ impl<B> Entry<B> {
             (Some(a), Some(b)) if a.log_id == b.log_id && a.seq != b.seq => a.seq > b.seq,
             (ours, theirs) => {
                 let rank =
-                    |confirmed_ms: Option<u64>, as_of: &Option<AsOf>, at_ms| (confirmed_ms, as_of.is_some(), at_ms);
-                rank(self.origin_confirmed_ms, ours, self.head.response_time_ms)
-                    >= rank(other.origin_confirmed_ms, theirs, other.head.response_time_ms)
+                    |confirmed: Option<LocalTime>, as_of: &Option<AsOf>, at_ms| (confirmed, as_of.is_some(), at_ms);
+                rank(self.origin_confirmed, ours, self.head.response_time_ms)
+                    >= rank(other.origin_confirmed, theirs, other.head.response_time_ms)
             }
         }
     }

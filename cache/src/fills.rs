@@ -25,7 +25,15 @@ impl Default for Fills {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     number: u64,
+    from_ms: u64,
     until_ms: u64,
+}
+
+impl Mark {
+    /// One that begins later than now was made before the clock went back: nobody is to wait until that time comes again.
+    fn holds(&self, now_ms: u64) -> bool {
+        (self.from_ms..self.until_ms).contains(&now_ms)
+    }
 }
 
 /// Proof of having made a mark; only its holder clears it. It knows the key it stands under: what a request is looking for
@@ -63,7 +71,7 @@ impl Fills {
             return Claim::Passing;
         }
         if self.filling.len() >= self.sweep_at {
-            self.filling.retain(|_, mark| now_ms < mark.until_ms);
+            self.filling.retain(|_, mark| mark.holds(now_ms));
             self.sweep_at = self.filling.len().saturating_mul(2).clamp(SWEEP_AT, FILLING_MAX);
             if self.filling.len() >= FILLING_MAX {
                 return Claim::Passing;
@@ -71,7 +79,8 @@ impl Fills {
         }
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = Ticket { key: key.into(), number: self.tickets };
-        let mark = Mark { number: ticket.number, until_ms: now_ms.saturating_add(hold_ms) };
+        let until_ms = now_ms.saturating_add(hold_ms);
+        let mark = Mark { number: ticket.number, from_ms: now_ms, until_ms };
         self.filling.insert(ticket.key.clone(), mark);
         Claim::Granted(ticket)
     }
@@ -109,7 +118,7 @@ impl Fills {
     }
 
     pub fn is_filling(&self, key: &str, now_ms: u64) -> bool {
-        self.filling.get(key).is_some_and(|mark| now_ms < mark.until_ms)
+        self.filling.get(key).is_some_and(|mark| mark.holds(now_ms))
     }
 
     pub fn is_passing(&self, key: &str, now_ms: u64) -> bool {

@@ -95,9 +95,16 @@ impl Receipts {
         is_due
     }
 
-    /// Where each location stands with a purge. `accepted_ms`: when it was accepted, if that is still known.
-    pub fn locations(&self, seq: Seq, accepted_ms: Option<u64>, now_ms: u64) -> Vec<LocationReceipt> {
-        let settled = accepted_ms.is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= self.bound_ms);
+    /// Where each location stands with a purge. `accepted_ms`: when it was accepted, if that is still known. It was no later than
+    /// `settles_from_ms`: one bound after that no isolate of a location that has it can be without it.
+    pub fn locations(
+        &self,
+        seq: Seq,
+        accepted_ms: Option<u64>,
+        settles_from_ms: u64,
+        now_ms: u64,
+    ) -> Vec<LocationReceipt> {
+        let settled = now_ms.checked_sub(settles_from_ms).is_some_and(|ago_ms| ago_ms >= self.bound_ms);
         let receipt = |location: &Location| {
             let state = match location.is_live(self.bound_ms, now_ms) {
                 false => LocationState::Silent,
@@ -153,7 +160,7 @@ mod tests {
     }
 
     fn states(receipts: &Receipts, seq: Seq, now_ms: u64) -> Vec<(String, LocationState, Option<u64>)> {
-        let locations = receipts.locations(seq, Some(1_000), now_ms);
+        let locations = receipts.locations(seq, Some(1_000), 1_000, now_ms);
         locations.into_iter().map(|one| (one.location, one.state, one.lag_ms)).collect()
     }
 
@@ -167,9 +174,9 @@ mod tests {
         use LocationState::{Applied, Pending};
         assert_eq!(states(&receipts, 5, 1_060), [(a.clone(), Pending, Some(50)), (b.clone(), Pending, None)]);
         assert_eq!(states(&receipts, 5, 1_150), [(a.clone(), Applied, Some(50)), (b.clone(), Pending, None)]);
-        assert_eq!(state_of(&receipts.locations(5, Some(1_000), 1_150)), PurgeState::Accepted);
+        assert_eq!(state_of(&receipts.locations(5, Some(1_000), 1_000, 1_150)), PurgeState::Accepted);
         receipts.heard("b", Some(&log("l")), 6, &log("l"), 1_200);
-        let locations = receipts.locations(5, Some(1_000), 1_200);
+        let locations = receipts.locations(5, Some(1_000), 1_000, 1_200);
         assert_eq!(state_of(&locations), PurgeState::Applied);
         assert_eq!(percentiles(&locations), Some(Percentiles { p50: 50, p95: 200, p99: 200 }));
         assert_eq!(receipts.applied_everywhere(1_200), 5);
@@ -182,11 +189,15 @@ mod tests {
         receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_000);
         receipts.heard("b", Some(&log("l")), 2, &log("l"), 1_000);
         receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_301);
-        let locations = receipts.locations(5, Some(1_000), 1_301);
+        let locations = receipts.locations(5, Some(1_000), 1_000, 1_301);
         let states: Vec<_> = locations.iter().map(|one| one.state).collect();
         assert_eq!(states, [LocationState::Applied, LocationState::Silent, LocationState::Silent]);
         assert_eq!(state_of(&locations), PurgeState::Applied);
-        assert_eq!(state_of(&receipts.locations(5, Some(1_000), 9_000)), PurgeState::Accepted, "nobody is there");
+        assert_eq!(
+            state_of(&receipts.locations(5, Some(1_000), 1_000, 9_000)),
+            PurgeState::Accepted,
+            "nobody is there"
+        );
         assert_eq!(receipts.applied_everywhere(9_000), 0);
     }
 
@@ -214,12 +225,12 @@ mod tests {
         for n in 0..2_000 {
             receipts.heard(&format!("l-{n}"), Some(&log("l")), 1, &log("l"), 1_000);
         }
-        assert_eq!(receipts.locations(1, None, 1_000).len(), LOCATIONS_MAX);
+        assert_eq!(receipts.locations(1, None, 0, 1_000).len(), LOCATIONS_MAX);
         let mut receipts = Receipts::new(100);
         for seq in 1..=1_000 {
             receipts.heard("a", Some(&log("l")), seq, &log("l"), 1_000 + seq);
         }
-        assert_eq!(receipts.locations(1, Some(1_000), 2_000)[0].lag_ms, None);
-        assert_eq!(receipts.locations(990, Some(1_000), 2_000)[0].lag_ms, Some(990));
+        assert_eq!(receipts.locations(1, Some(1_000), 1_000, 2_000)[0].lag_ms, None);
+        assert_eq!(receipts.locations(990, Some(1_000), 1_000, 2_000)[0].lag_ms, Some(990));
     }
 }

@@ -208,7 +208,8 @@ impl JournalView {
         let first = self.steps.partition_point(|step| step.applied < oldest);
         let is_remembered = first > 0 || (self.steps.len() < STEPS_MAX && oldest > 0);
         let step = self.steps.get(first).filter(|_| is_remembered);
-        Some(step.map_or(u64::MAX, |step| now_ms.saturating_sub(step.since_ms)))
+        // Asked at a time that is still to come: the clock has gone back since, nobody knows how far.
+        Some(step.and_then(|step| now_ms.checked_sub(step.since_ms)).unwrap_or(u64::MAX))
     }
 
     /// The newest state this view contains: what an answer without `Surrogate-As-Of` is stamped with when its
@@ -233,6 +234,11 @@ impl JournalView {
         }
     }
 
+    /// Nobody knows any more how old this view is.
+    pub fn forget_confirmation(&mut self) {
+        self.confirmed_ms = None;
+    }
+
     /// What to ask the journal.
     pub fn query(&self, location: &str) -> JournalQuery {
         JournalQuery { log_id: self.log_id.clone(), since: self.applied, location: location.into() }
@@ -254,14 +260,15 @@ impl JournalView {
             // did before the journal heard of it by its floors.
             self.reset(delta);
             known_ms = None;
-        } else if delta.head < self.applied {
-            // The journal went back in time. What this view knows beyond it cannot be told from what will be
-            // numbered anew: everything read up to here is purged.
-            let known = self.applied;
+        } else if delta.head < asked.since {
+            // The journal went back in time. What was known beyond it cannot be told from what will be numbered anew:
+            // everything read up to there is purged.
+            let known = self.applied.max(asked.since);
             self.reset(delta);
             known_ms = None;
             self.tables.iter_mut().for_each(|table| table.raise(Floor::hard(known)));
-        } else if asked.since > self.applied {
+        } else if asked.since > self.applied || delta.head < self.applied {
+            // This view was reset since it asked, or has learnt more from a later answer that came sooner.
             return Applied::Ignored;
         }
         if !delta.purges.is_empty() || delta.floors != PerClass::default() {
@@ -501,6 +508,17 @@ mod tests {
         assert_eq!(synced(&mut view, &delta("log", 3, vec![purge(3, Soft, &[2])]), 2000), Applied::Complete);
         assert_eq!(judge(&view, "log:6", &[]), Verdict::Hard(Cause::Floor));
         assert_eq!(view.applied(), 3);
+    }
+
+    #[test]
+    fn an_older_answer_that_comes_late_is_not_a_journal_that_went_back() {
+        let mut view = view(vec![purge(7, Soft, &[1])]);
+        let (first, second) = (view.query("here"), view.query("here"));
+        // Both left at once; what was answered later came sooner.
+        assert_eq!(view.apply(&second, &delta("log", 9, vec![purge(9, Soft, &[2])]), 2000), Applied::Complete);
+        assert_eq!(view.apply(&first, &delta("log", 8, vec![]), 2000), Applied::Ignored);
+        assert_eq!(view.applied(), 9);
+        assert_eq!(judge(&view, "log:8", &[1]), Verdict::Clear);
     }
 
     #[test]

@@ -369,6 +369,29 @@ fn what_a_soft_purge_made_stale_can_be_refreshed_before_anybody_asks() {
     assert!(late.is_none(), "a viewer has had it fetched while it waited for its turn");
 }
 
+/// A day's idleness and a clock that is set back by less: by the clock, what is known is from the future.
+#[test]
+fn a_clock_that_is_set_back_makes_nothing_known_that_was_not() {
+    for journal in [true, false] {
+        let mut world = warm();
+        let confirmed_ms = world.now_ms;
+        world.now_ms += 86_400_000;
+        world.purge(1, PurgeMode::Hard, &["a"]);
+        world.serve("v2", 1, FRESH);
+        if !journal {
+            world.journal = None;
+        }
+        world.now_ms -= 86_400_000 + 40_000;
+        let after = world.get();
+        assert_ne!(after.phase, Phase::Hit, "journal {journal}: {after:?}");
+        assert_eq!(after.body, Some("v2"), "journal {journal}");
+        // Nor when that time comes once more.
+        world.journal = None;
+        world.now_ms = confirmed_ms + 1;
+        assert_ne!(world.get().phase, Phase::Hit, "journal {journal}");
+    }
+}
+
 #[test]
 fn a_fill_that_never_ends_holds_nobody_for_ever() {
     let mut world = World::new(LogOwner::Origin);

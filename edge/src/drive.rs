@@ -270,8 +270,12 @@ pub fn split_for_store(
     let (call, origin) = (call.clone(), origin.clone());
     let headers = response.headers();
     call.clone().behind(async move {
+        // Claimed, and wanted by those who come meanwhile: not after a body that may take long.
+        if behind.sync {
+            call.sync_claimed(Neighbours::Awaited);
+        }
         store_body(&call, *plan, for_store, headers, behind.seen_in_kv.as_deref()).await;
-        perform(&call, &origin, Behind { seen_in_kv: None, ..behind }, None).await;
+        perform(&call, &origin, Behind { seen_in_kv: None, sync: false, ..behind }, None).await;
     });
     for_client
 }
@@ -352,6 +356,9 @@ async fn refresh_behind(call: &Call, origin: &OriginRequest, mut refresh: Lookup
 /// Ends a lookup whose answer nobody reads: its body goes to the tiers all the same.
 pub async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
     let mut behind = std::mem::take(outcome.answer.behind());
+    if behind.sync {
+        call.sync_claimed(Neighbours::Awaited);
+    }
     // A refresh's own refresh does not exist; a client's that left is not worth another fetch. Nobody is to wait for it.
     if let Some(mut refresh) = behind.refresh.take() {
         isolate::with(|isolate| refresh.cancel(&mut isolate.engine));
@@ -370,8 +377,5 @@ pub async fn finish_unheard(call: &Call, outcome: &mut Outcome) {
             write_tiers(call, &stored, &behind.write, behind.seen_in_kv.as_deref()).await;
         }
         Answer::Failed { .. } => {}
-    }
-    if behind.sync {
-        call.sync_claimed(Neighbours::Awaited);
     }
 }

@@ -129,12 +129,13 @@ pub async fn append(env: &Env, purge: &PurgeRequest) -> Result<AsOf, js::CallErr
 pub async fn is_only_purge(env: &Env, after: &AsOf, own: &AsOf, keys: &[KeyHash]) -> bool {
     let query = JournalQuery { log_id: Some(after.log_id.clone()), since: after.seq, location: String::new() };
     let Ok(delta) = ask(env, &query, 1_000).await else { return false };
+    let numbers = after.seq.saturating_add(1)..=own.seq;
     let touches = |purge: &DeltaPurge| purge.all || purge.keys.iter().any(|key| keys.contains(key));
     delta.log_id == after.log_id
         && own.log_id == after.log_id
         && delta.until >= own.seq
-        // Told in detail from the very next one on: no part of it was answered as a floor.
-        && delta.purges.first().is_some_and(|first| first.seq == after.seq.saturating_add(1))
+        // Told in detail, each of them: none was answered as a floor, or left out since a later one is of the same keys.
+        && delta.purges.iter().map(|purge| purge.seq).take_while(|seq| *seq <= own.seq).eq(numbers)
         && !delta.purges.iter().any(|purge| purge.seq < own.seq && touches(purge))
 }
 

@@ -67,6 +67,9 @@ pub struct PurgeJournal {
     /// Random: which start of the object this is.
     epoch: u64,
     is_prepared: Cell<bool>,
+    /// Since when this object has held what it holds, by its own clock: when it started, or took over another log. What it has no
+    /// time for was accepted no later, and times from before its start are another machine's.
+    held_from_ms: Cell<u64>,
     receipts: RefCell<Receipts>,
 }
 
@@ -88,6 +91,7 @@ impl PurgeJournal {
             misconfigured,
             epoch: platform::random(),
             is_prepared: Cell::new(false),
+            held_from_ms: Cell::new(now_ms()),
             receipts: RefCell::new(Receipts::new(bound_ms)),
         }
     }
@@ -298,10 +302,13 @@ impl PurgeJournal {
     /// How far one purge has come.
     fn receipt(&self, seq: Seq) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        let rows = self.rows("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
-        let accepted_at_ms = rows.first().map(|row| row.seq(0));
+        // Of a purge that a later one of the same keys took the place of, that is known to have been accepted before.
+        let rows =
+            self.rows("SELECT seq, accepted_at_ms FROM purge WHERE seq >= ? ORDER BY seq LIMIT 1", vec![int(seq)])?;
+        let accepted_at_ms = rows.first().filter(|row| row.seq(0) == seq).map(|row| row.seq(1));
+        let settles_from_ms = rows.first().map_or(0, |row| row.seq(1)).max(self.held_from_ms.get());
         let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
-        let locations = receipts.locations(seq, accepted_at_ms, now_ms());
+        let locations = receipts.locations(seq, accepted_at_ms, settles_from_ms, now_ms());
         let state = if seq > held.head { PurgeState::Pending } else { state_of(&locations) };
         let pending = kv_schemas::receipt::LocationState::Pending;
         let laggards = locations.iter().filter(|one| one.state == pending).map(|one| one.location.clone()).collect();
@@ -312,19 +319,46 @@ impl PurgeJournal {
     /// Where the journal and the locations stand.
     fn summary(&self) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        // A purge counts as applied no earlier than one bound after it was accepted.
+        // A purge counts as applied no earlier than one bound after it was accepted, and no earlier than one after this object
+        // held it.
+        let (now_ms, held_from_ms) = (now_ms(), self.held_from_ms.get());
+        let before_ms = now_ms.saturating_sub(self.bound_ms);
+        let youngest = self.rows("SELECT accepted_at_ms FROM purge ORDER BY seq DESC LIMIT 1", vec![])?;
         let settled = "SELECT seq FROM purge WHERE accepted_at_ms <= ? ORDER BY seq DESC LIMIT 1";
-        let settled = self.rows(settled, vec![int(now_ms().saturating_sub(self.bound_ms))])?;
-        let settled = settled.first().map_or(0, |row| row.seq(0));
+        let settled = self.rows(settled, vec![int(before_ms)])?.first().map_or(0, |row| row.seq(0));
+        let settled = match youngest.first() {
+            _ if held_from_ms > before_ms => 0,
+            Some(_) => settled,
+            None => held.head,
+        };
+        let settles_from_ms = youngest.first().map_or(0, |row| row.seq(0)).max(held_from_ms);
         let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
-        let applied_seq = receipts.applied_everywhere(now_ms()).min(settled);
-        let locations = receipts.locations(held.head, None, now_ms());
+        let applied_seq = receipts.applied_everywhere(now_ms).min(settled);
+        let locations = receipts.locations(held.head, None, settles_from_ms, now_ms);
         json(&JournalSummary { log_id: held.log_id, head: held.head, applied_seq, locations })
+    }
+
+    /// Somebody has heard of purges that this journal does not have: its storage was put back, and it would use their numbers
+    /// again. Another log purges everything.
+    fn begin_anew(&self, old: &LogId) -> Result<JournalHead> {
+        self.retire(old)?;
+        self.run("DELETE FROM purge", vec![])?;
+        self.hold(&platform::random_uuid(), 0, 0)?;
+        self.held_from_ms.set(now_ms());
+        self.held()?.ok_or_else(|| refused("the journal has no log"))
+    }
+
+    /// Its purges are refused from now on.
+    fn retire(&self, log_id: &LogId) -> Result<()> {
+        self.run("INSERT OR IGNORE INTO retired (log_id) VALUES (?)", vec![JsValue::from_str(log_id.as_str())])
     }
 
     /// What an isolate lacks.
     fn sync(&self, query: &JournalQuery) -> Result<Answer> {
-        let Some(held) = self.held()? else { return Ok(no_log()) };
+        let Some(mut held) = self.held()? else { return Ok(no_log()) };
+        if self.numbers_itself && query.log_id.as_ref() == Some(&held.log_id) && query.since > held.head {
+            held = self.begin_anew(&held.log_id)?;
+        }
         self.hear(query, &held.log_id)?;
         let clock = JournalClock { epoch: self.epoch, at_ms: now_ms() };
         // Another log, or a state this journal has not reached: from the beginning.
@@ -423,12 +457,12 @@ impl PurgeJournal {
             Intake::Append { from_index } => from_index,
             Intake::Adopt { head } => {
                 for old in held.iter().map(|held| &held.log_id).chain(&batch.replaces) {
-                    let old = JsValue::from_str(old.as_str());
-                    self.run("INSERT OR IGNORE INTO retired (log_id) VALUES (?)", vec![old])?;
+                    self.retire(old)?;
                 }
                 self.run("DELETE FROM purge", vec![])?;
                 self.run("DELETE FROM challenge", vec![])?;
                 self.hold(batch.log_id.as_str(), head, batch.after_mark)?;
+                self.held_from_ms.set(now_ms());
                 0
             }
         };

@@ -42,8 +42,10 @@ struct Isolate {
     id: u32,
     location: usize,
     engine: Engine<Body>,
-    /// Its clock minus the true one.
+    /// Its clock minus the true one; it is set forward and back at times.
     offset_ms: i64,
+    /// When it asked origin: by its clock, in true time.
+    origin_asked_ms: HashMap<u64, u64>,
     /// True time of the last question to the journal that brought the view up to date.
     journal_asked_ms: Option<u64>,
     /// The slot of each document, by which plain hits are found without a lookup.
@@ -56,6 +58,14 @@ impl Isolate {
     }
 }
 
+/// When a question went out.
+#[derive(Clone, Copy)]
+struct Moment {
+    true_ms: u64,
+    /// By the clock of who asked.
+    clock_ms: u64,
+}
+
 /// A lookup's place between two steps.
 enum At {
     /// KV is to be read before anything else.
@@ -64,7 +74,7 @@ enum At {
     /// To be performed.
     Step(Step<Body>),
     /// The journal's answer is on its way.
-    Synced(JournalQuery, u64, Option<JournalDelta>),
+    Synced(JournalQuery, Moment, Option<JournalDelta>),
     Found(Option<Entry<Body>>),
     Answered(ResponseHead, Body),
 }
@@ -82,7 +92,7 @@ struct Asked {
 enum Work {
     Lookup(Asked, At),
     /// A sync behind an answer.
-    Sync(Option<(JournalQuery, u64, Option<JournalDelta>)>),
+    Sync(Option<(JournalQuery, Moment, Option<JournalDelta>)>),
     /// A body that is still coming.
     Fill(Box<StorePlan>, Body),
     Write(Arc<Entry<Body>>, Tier),
@@ -241,6 +251,7 @@ impl World {
             location,
             engine: Engine::new(config),
             offset_ms,
+            origin_asked_ms: HashMap::new(),
             journal_asked_ms: None,
             slots: HashMap::new(),
         };

@@ -9,7 +9,15 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 19] = [
+const MUTATIONS: [Mutation; 20] = [
+    Mutation {
+        name: "what lies ahead of a clock that was set back counts as learnt just now",
+        edits: &[(
+            "cache/src/engine.rs",
+            "(arrived_ms..=now_ms).contains(&learnt_ms)",
+            "now_ms > 0 && arrived_ms <= learnt_ms",
+        )],
+    },
     Mutation {
         name: "an answer is stamped when it is stored, not when its request was sent",
         edits: &[("cache/src/lookup/origin.rs", "_ => Ok(self.sent_at.clone()),", "_ => Ok(engine.view.newest()),")],

@@ -5,7 +5,7 @@ use crate::conditional::{
     head_speaks_of, is_not_modified, not_modified_speaks_of, strongly_equal, update_stored, validators,
 };
 use crate::engine::{Engine, LogOwner, StorePlan};
-use crate::entry::{Entry, Stamp, part_key, surrogate_keys, viewer_of};
+use crate::entry::{Entry, LocalTime, Stamp, part_key, surrogate_keys, viewer_of};
 use crate::fields::Fields;
 use crate::phase::{CacheStatus, Phase, Reason};
 use crate::policy::{ResponseHead, check_storable, fields_to_store, has_explicit_freshness};
@@ -20,6 +20,7 @@ impl<B: Clone + Default> Lookup<B> {
     pub(super) fn fetch(&mut self, engine: &mut Engine<B>) -> Step<B> {
         self.state = State::Fetch;
         self.sent_at = engine.view.newest();
+        self.sent_clock = engine.clock;
         let candidate = self.best.as_ref().filter(|best| best.validate && !self.request.is_head);
         let mut fields = candidate.map(|best| validators(&best.entry.head.fields)).unwrap_or_default();
         self.sent_validators = !fields.is_empty();
@@ -148,6 +149,7 @@ impl<B: Clone + Default> Lookup<B> {
         self.best = None;
         self.sent_validators = false;
         self.sent_at = newest;
+        self.sent_clock = engine.clock;
         let min_as_of = self.demand(engine, keys);
         let fields = self.range_fields();
         Some(Step::Fetch(Fetch { fields, min_as_of }))
@@ -180,7 +182,7 @@ impl<B: Clone + Default> Lookup<B> {
         let mut behind = self.behind(engine, now_ms);
         let (entry, stored) = match plan(engine, &self.request.of_the_whole(), &head, keys, as_of.clone()) {
             Ok(plan) => {
-                let plan = StorePlan { ticket: self.ticket.take(), ..plan };
+                let plan = StorePlan { ticket: self.ticket.take(), clock: self.sent_clock, ..plan };
                 let entry = engine.complete(plan, old.body.clone(), old.body_bytes).entry;
                 // The tiers below know the body already, and whoever finds there what has to be validated at each use asks
                 // origin anyway: a write a request would be for nothing. Moved, it needs a marker to be found by, which
@@ -192,11 +194,11 @@ impl<B: Clone + Default> Lookup<B> {
             }
             Err(reason) => {
                 self.end_unstored(engine, answered, now_ms);
-                let confirmed_ms = Some(head.request_time_ms);
+                let confirmed = Some(LocalTime { clock: self.sent_clock, at_ms: head.request_time_ms });
                 let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys: known };
                 let entry = Entry::new(stamp, head, engine.config.rules, old.body.clone(), old.body_bytes);
                 // Kept by nobody: its viewer may see what the 304 brought for him alone.
-                (Arc::new(Entry { origin_confirmed_ms: confirmed_ms, ..entry }), Err(reason))
+                (Arc::new(Entry { origin_confirmed: confirmed, ..entry }), Err(reason))
             }
         };
         let status = CacheStatus {
@@ -289,6 +291,7 @@ impl<B: Clone + Default> Lookup<B> {
         }
         let mut plan = plan(engine, &self.request, head, keys, as_of)?;
         plan.ticket = self.ticket.take();
+        plan.clock = self.sent_clock;
         Ok(plan)
     }
 
@@ -435,6 +438,7 @@ fn plan<B>(
         varies_on,
         language_key,
         ticket: None,
+        clock: engine.clock,
         body_bytes_max: engine.config.body_bytes_max,
     })
 }

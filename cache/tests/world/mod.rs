@@ -192,7 +192,7 @@ impl World {
                     let stored = self.engine.complete(*plan, body, body.len() as u64);
                     for entry in stored.for_tiers() {
                         let mut bytes = (**entry).clone();
-                        bytes.origin_confirmed_ms = None;
+                        bytes.origin_confirmed = None;
                         self.colo.insert(entry.key.clone(), bytes.clone());
                         self.kv.insert(entry.key.clone(), bytes);
                     }

@@ -157,7 +157,26 @@ impl World {
                 self.history.begin(self.database.log_id(), self.database.commits.clone());
                 self.note(|world| format!("the database is restored to {to}: {}", world.database.log_id()));
             }
+            19 => self.set_a_clock(),
             _ => self.pass_time(),
         }
+    }
+
+    /// An isolate's clock is set forward or back, by more than knowledge of purges lasts: by less, it is stretched by as much.
+    fn set_a_clock(&mut self) {
+        let place = self.random.usize(0..self.isolates.len());
+        let by_ms = self.random.i64(2_000..3_600_000) * if self.random.bool() { 1 } else { -1 };
+        let isolate = &mut self.isolates[place];
+        let clock = isolate.clock(self.now_ms).saturating_add_signed(by_ms);
+        // Into the very moment at which the journal was asked before: nobody could notice.
+        let age_ms = isolate.engine.view.confirmed_ms().and_then(|confirmed_ms| clock.checked_sub(confirmed_ms));
+        if age_ms.is_some_and(|age_ms| age_ms <= CONFIG_BOUND_MS) {
+            return;
+        }
+        isolate.offset_ms += by_ms;
+        let id = isolate.id;
+        self.note(|_| format!("isolate {id}: its clock is set by {by_ms} ms"));
+        // Somebody asks before the clock has come to that moment again.
+        self.ask(place, 0, Fields::new(), None);
     }
 }

@@ -100,8 +100,8 @@ impl World {
             At::Step(Step::Answer(_)) => return None,
             At::Step(Step::Sync { shared: true }) if self.take_shared(place) => Event::Synced,
             At::Step(Step::Sync { .. }) => {
-                let (query, sent_ms, delta) = self.ask_journal(place);
-                return Some(Work::Lookup(asked, At::Synced(query, sent_ms, delta)));
+                let (query, sent, delta) = self.ask_journal(place);
+                return Some(Work::Lookup(asked, At::Synced(query, sent, delta)));
             }
             At::Step(Step::Wait { ms }) => {
                 // A timer never fires early.
@@ -117,10 +117,10 @@ impl World {
                 Some((head, body)) => return Some(Work::Lookup(asked, At::Answered(head, body))),
             },
             At::Step(Step::Join { .. }) => Event::Joined(None),
-            At::Synced(query, sent_ms, delta) => {
-                if self.hear_journal(place, &query, sent_ms, delta) {
-                    let (query, sent_ms, delta) = self.ask_journal(place);
-                    return Some(Work::Lookup(asked, At::Synced(query, sent_ms, delta)));
+            At::Synced(query, sent, delta) => {
+                if self.hear_journal(place, &query, sent, delta) {
+                    let (query, sent, delta) = self.ask_journal(place);
+                    return Some(Work::Lookup(asked, At::Synced(query, sent, delta)));
                 }
                 Event::Synced
             }
@@ -160,7 +160,7 @@ impl World {
             return;
         }
         // What another isolate reads has no confirmation by that isolate's clock.
-        let stored = Entry { origin_confirmed_ms: None, ..(**entry).clone() };
+        let stored = Entry { origin_confirmed: None, ..(**entry).clone() };
         let location = self.isolates[place].location;
         if tier != Tier::Kv {
             self.colo[location].insert(stored.key.clone(), stored);
@@ -178,7 +178,9 @@ impl World {
             return None;
         }
         let seq = self.database.read_at(&mut self.random, fetch.min_as_of.as_ref());
-        let (id, clock) = (self.isolates[place].id, self.isolates[place].clock(self.now_ms));
+        let (now_ms, isolate) = (self.now_ms, &mut self.isolates[place]);
+        let (id, clock) = (isolate.id, isolate.clock(now_ms));
+        isolate.origin_asked_ms.insert(clock, now_ms);
         let mut fields = Fields::new();
         let head = |status, fields| ResponseHead { status, fields, request_time_ms: clock, response_time_ms: clock };
         let Some(seq) = seq.filter(|_| !self.calm || fetch.min_as_of.is_none() || seq.is_some()) else {
@@ -280,13 +282,12 @@ impl World {
 
     pub(super) fn check(&mut self, place: usize, entry: &Entry<Body>, asked: &Asked, phase: Phase) {
         let isolate = &self.isolates[place];
-        let true_time = |clock: u64| clock.saturating_add_signed(-isolate.offset_ms);
         let view = &isolate.engine.view;
         let logs = [view.log_id(), entry.as_of.as_ref().map(|as_of| &as_of.log_id)];
         if logs.into_iter().flatten().any(|log_id| self.forked.contains(log_id)) {
             return;
         }
-        let origin_asked_ms = entry.origin_confirmed_ms.map(true_time);
+        let origin_asked_ms = entry.origin_confirmed.and_then(|at| isolate.origin_asked_ms.get(&at.at_ms).copied());
         let least_ms = asked.arrived_ms.min(self.now_ms.saturating_sub(CONFIG_BOUND_MS));
         // Where the journal numbers, soft purges leave the old copy to stale-while-revalidate. And what a lagging replica
         // confirmed a moment ago is its word against nobody's.

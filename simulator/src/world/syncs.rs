@@ -3,15 +3,16 @@ use super::*;
 
 impl World {
     /// A question to the journal: asked now, answered now or never, heard of later.
-    pub(super) fn ask_journal(&mut self, place: usize) -> (JournalQuery, u64, Option<JournalDelta>) {
+    pub(super) fn ask_journal(&mut self, place: usize) -> (JournalQuery, Moment, Option<JournalDelta>) {
         let isolate = &self.isolates[place];
         let (query, id) = (isolate.engine.view.query("here"), isolate.id);
+        let sent = Moment { true_ms: self.now_ms, clock_ms: isolate.clock(self.now_ms) };
         let delta = if self.journal_up && !self.fails(5) { self.journal.sync(&query, self.now_ms) } else { None };
         self.note(|_| match &delta {
             None => format!("isolate {id}: asks the journal from {}, in vain", query.since),
             Some(delta) => format!("isolate {id}: asks the journal from {}, which is at {}", query.since, delta.head),
         });
-        (query, self.now_ms, delta)
+        (query, sent, delta)
     }
 
     /// The journal's answer arrives. Whether there is more to ask for.
@@ -19,7 +20,7 @@ impl World {
         &mut self,
         place: usize,
         query: &JournalQuery,
-        sent_ms: u64,
+        sent: Moment,
         delta: Option<JournalDelta>,
     ) -> bool {
         let isolate = &mut self.isolates[place];
@@ -28,11 +29,12 @@ impl World {
             isolate.engine.sync_failed(clock);
             return false;
         };
-        let applied = isolate.engine.sync_succeeded(query, &delta, isolate.clock(sent_ms));
+        let applied = isolate.engine.sync_succeeded(query, &delta, sent.clock_ms);
         if applied == Applied::Complete {
-            isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(sent_ms));
+            isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(sent.true_ms));
             // What the others of the location are told may be lost, or overwrite something newer.
-            self.shared[isolate.location] = Some((SharedSync { asked: query.clone(), delta, asking_ms: 0 }, sent_ms));
+            self.shared[isolate.location] =
+                Some((SharedSync { asked: query.clone(), delta, asking_ms: 0 }, sent.true_ms));
         }
         let (id, log) = (isolate.id, isolate.engine.view.newest());
         self.note(|_| format!("isolate {id}: hears the journal ({applied:?}), is at {log:?}"));
@@ -56,16 +58,16 @@ impl World {
     pub(super) fn advance_sync(
         &mut self,
         place: usize,
-        asked: Option<(JournalQuery, u64, Option<JournalDelta>)>,
+        asked: Option<(JournalQuery, Moment, Option<JournalDelta>)>,
     ) -> Option<Work> {
-        let Some((query, sent_ms, delta)) = asked else {
+        let Some((query, sent, delta)) = asked else {
             if self.take_shared(place) {
                 return None;
             }
             return Some(Work::Sync(Some(self.ask_journal(place))));
         };
         let known = self.isolates[place].engine.view.applied();
-        if self.hear_journal(place, &query, sent_ms, delta) {
+        if self.hear_journal(place, &query, sent, delta) {
             return Some(Work::Sync(None));
         }
         let now_ms = self.now_ms;
