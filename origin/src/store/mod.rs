@@ -44,7 +44,7 @@ use crate::error::{StoreError, is_lost};
 use kv_schemas::{AsOf, LogId, Seq};
 use replicas::Replicas;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Executor, Row as _};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +139,9 @@ fn pool(settings: &Settings, url: &str, count: u32) -> Result<AnyPool, StoreErro
         .acquire_timeout(settings.wait())
         // A file does not hang up; a server does.
         .test_before_acquire(engine == Engine::Postgres)
+        // With a full or failing disk SQLite ends a transaction by itself, which the driver does not notice: it would begin no
+        // other on this connection, and there is one writer.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .after_connect(move |connection, _| {
             let settings = prepared.clone();
             Box::pin(async move { prepare(engine, &settings, connection).await })
