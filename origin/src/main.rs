@@ -407,6 +407,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
         }
     }
     let mut jobs = tokio::task::JoinSet::new();
+    jobs.spawn(origin::upkeep::run(metrics.clone(), stop.subscribe()));
     if arguments.role.contains(&Role::Jobs) {
         let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url.clone());
         jobs.spawn(dispatcher.map_err(CliError::Client)?.run(stopped.clone()));
