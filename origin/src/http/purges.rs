@@ -3,10 +3,12 @@
 use super::admin::{bad_cursor, json_body, private_json};
 use super::extract::{Params, Segment, Whole};
 use super::guard::Staff;
+use super::shed::{Place, Work};
 use super::spec::{Api, Op, integer, one_of, text};
 use super::{ApiResult, App, jwks};
 use crate::error::ApiError;
 use crate::store::{LoggedPurge, PurgeFilter, is_personal};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
@@ -19,7 +21,7 @@ use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
 use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod;
 
@@ -31,6 +33,9 @@ const WAIT_MS_DEFAULT: u64 = 5_000;
 /// How soon the edge is asked again meanwhile: often at first, since most purges land within a lease.
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(40);
 const ASK_AGAIN_MAX: Duration = Duration::from_millis(250);
+/// How long the edge has for its answer when the time of whoever waits is as good as over; with the longest wait, within the
+/// time a request may take.
+const ASK_MIN: Duration = Duration::from_millis(500);
 
 pub fn api() -> Api {
     let op = |summary: &str| Op::new("purges", summary).staff();
@@ -352,6 +357,7 @@ struct ReadQuery {
 /// A receipt; with `wait`, as soon as the purge has come so far, or when the time is over.
 async fn read(
     State(app): State<App>,
+    Extension(place): Extension<Place>,
     staff: Staff,
     Segment(seq): Segment,
     Params(query): Params<ReadQuery>,
@@ -367,21 +373,27 @@ async fn read(
     let expected = "a whole number of milliseconds from 0 to 9000";
     let timeout_ms = faults.read("timeout_ms", query.timeout_ms.as_ref(), expected, timeout);
     faults.end()?;
+    let Some(wanted) = wait else {
+        let receipt = receipt(&app, &staff, seq, Duration::from_millis(WAIT_MS_MAX)).await?;
+        return Ok(private_json(StatusCode::OK, &receipt));
+    };
+    // For seconds, most of them asleep: those who only look something up must not stand behind.
+    place.move_to(Work::AdminWait).await?;
     let limit = Duration::from_millis(timeout_ms.unwrap_or(WAIT_MS_DEFAULT));
-    let began = Instant::now();
+    let left = || limit.saturating_sub(place.came().elapsed());
     let mut pause = ASK_AGAIN_MIN;
     loop {
-        let receipt = receipt(&app, &staff, seq).await?;
-        let is_there = wait.is_none_or(|wanted| receipt.state >= wanted);
-        if is_there || began.elapsed() >= limit {
+        let receipt = receipt(&app, &staff, seq, left().max(ASK_MIN)).await?;
+        if receipt.state >= wanted || left().is_zero() {
             return Ok(private_json(StatusCode::OK, &receipt));
         }
-        tokio::time::sleep(pause.min(limit.saturating_sub(began.elapsed()))).await;
+        tokio::time::sleep(pause.min(left())).await;
         pause = pause.mul_f32(1.2).min(ASK_AGAIN_MAX);
     }
 }
 
-async fn receipt(app: &App, staff: &Staff, seq: Seq) -> Result<Receipt, ApiError> {
+/// `edge_limit`: how long the edge is waited for.
+async fn receipt(app: &App, staff: &Staff, seq: Seq, edge_limit: Duration) -> Result<Receipt, ApiError> {
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
     let log_id = snapshot.as_of.log_id.clone();
@@ -391,15 +403,14 @@ async fn receipt(app: &App, staff: &Staff, seq: Seq) -> Result<Receipt, ApiError
     let found = found.filter(|purge| staff.0.role >= StaffRole::Admin || !is_personal(&purge.keys));
     let purge = found.map(shown).ok_or_else(|| Problem::new(404, "not-found", "There is no purge of this number"))?;
     let by_log = delivered_state(seq, delivered);
-    Ok(match app.edges.receipt(seq).await {
-        Ok(edge) if edge.log_id == log_id => {
+    let without = |why: String| Receipt { purge: purge.clone(), state: by_log, edge: None, edge_unknown: Some(why) };
+    Ok(match tokio::time::timeout(edge_limit, app.edges.receipt(seq)).await {
+        Ok(Ok(edge)) if edge.log_id == log_id => {
             Receipt { purge, state: edge.state.max(by_log), edge: Some(edge_state(edge)), edge_unknown: None }
         }
-        Ok(_) => {
-            let why = "the edge does not hold this log yet".to_string();
-            Receipt { purge, state: by_log, edge: None, edge_unknown: Some(why) }
-        }
-        Err(error) => Receipt { purge, state: by_log, edge: None, edge_unknown: Some(error.to_string()) },
+        Ok(Ok(_)) => without("the edge does not hold this log yet".into()),
+        Ok(Err(error)) => without(error.to_string()),
+        Err(_) => without("the edge did not answer in time".into()),
     })
 }
 
