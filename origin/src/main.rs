@@ -94,8 +94,8 @@ enum Command {
     Token {
         #[arg(long, env = "ORIGIN_KEYS")]
         keys: PathBuf,
-        /// Who acts; stands in the purge log.
-        #[arg(long)]
+        /// Who acts; stands in the logs of purges and of changes. At most 200 bytes.
+        #[arg(long, value_parser = subject)]
         subject: String,
         #[arg(long, value_enum)]
         role: RoleArg,
@@ -222,6 +222,14 @@ struct Import {
     /// How the summary is printed.
     #[arg(long, value_enum, default_value = "text")]
     report: ReportForm,
+}
+
+/// What the audit log can be asked for.
+fn subject(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=200 => Ok(text.into()),
+        _ => Err("must have 1 to 200 bytes".into()),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -251,6 +251,24 @@ async fn a_filtered_list_looks_at_a_bounded_part_and_goes_on_by_cursor() {
 }
 
 #[tokio::test]
+async fn whatever_a_purge_says_of_itself_it_can_be_delivered() {
+    let service = Service::start().await;
+    let note = "é".repeat(400);
+    let mut write = service.app.store.write().await.unwrap();
+    let purge = LoggedPurge { keys: &[], mode: PurgeMode::Soft, reason: Some(&note), actor: Some(&note) };
+    write.purge(purge).await.unwrap();
+    write.commit().await.unwrap();
+    let pulled = async || PurgeBatch::read(text(service.call("GET", "/internal/purges", "").await).await.as_bytes());
+    let logged = pulled().await.unwrap().purges.remove(0);
+    assert_eq!(logged.actor.as_deref(), Some("é".repeat(250).as_str()), "cut, between characters");
+    assert_eq!(logged.reason, logged.actor);
+    // What an earlier release has committed stands in the way of all that comes after it.
+    let earlier = format!("UPDATE purge_log SET actor = '{note}', reason = '{note}'");
+    service.database.sql(&earlier, &earlier).await;
+    assert_eq!(pulled().await.unwrap().purges, [logged]);
+}
+
+#[tokio::test]
 async fn a_receipt_says_when_the_edge_cannot_be_asked_and_waits_no_longer_than_told() {
     let service = Service::start().await;
     service.call("POST", "/admin/v1/purges", r#"{"keys":["a"]}"#).await;
