@@ -30,3 +30,8 @@ pub fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// The same, as moments stand in the database.
+pub fn moment() -> i64 {
+    i64::try_from(now_ms()).unwrap_or(i64::MAX)
+}

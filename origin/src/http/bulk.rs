@@ -1,5 +1,6 @@
 //! Many edits of titles in one write: all of them, or none. Every fault of every item is named before anything is written.
 use super::admin::{WriteQuery, json_body, private_json};
+use super::answers::as_of_field;
 use super::conditional::names;
 use super::conditional::version_etag;
 use super::extract::{Params, Whole};
@@ -11,10 +12,9 @@ use crate::catalog::model::{Record, TitleInput};
 use crate::catalog::validate;
 use crate::edits::{Edited, Edits, Wanted};
 use axum::extract::{Extension, OriginalUri, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use kv_schemas::claims::StaffRole;
-use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::problem::Fault;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -164,10 +164,7 @@ pub async fn titles(
     }
     edits.log(&mut write, "bulk").await?;
     let mut response = private_json(StatusCode::OK, &BulkDone { items });
-    let as_of = write.as_of();
-    if let Ok(value) = HeaderValue::from_str(&as_of.to_string()) {
-        response.headers_mut().insert(SURROGATE_AS_OF, value);
-    }
+    response.headers_mut().extend([as_of_field(&write.as_of())]);
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&body).into_owned();

@@ -1,6 +1,7 @@
 //! Purges by hand, and what became of every purge: the log with filters, and receipts that tell whether it has landed at
 //! every location.
 use super::admin::{bad_cursor, json_body, private_json};
+use super::answers::{self, as_of_field};
 use super::extract::{Params, Segment, Whole};
 use super::guard::Staff;
 use super::shed::{Place, Work};
@@ -10,13 +11,12 @@ use crate::error::ApiError;
 use crate::store::{LoggedPurge, PurgeFilter, is_personal};
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::StaffRole;
-use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
 use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
@@ -206,13 +206,8 @@ async fn create(
     let seq = write.purge(purge).await?;
     let as_of = write.commit().await?;
     let mut response = private_json(StatusCode::ACCEPTED, &Created { seq, as_of: as_of.clone() });
-    for (name, value) in
-        [(SURROGATE_AS_OF, as_of.to_string()), (header::LOCATION.as_str(), format!("/admin/v1/purges/{seq}"))]
-    {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(name, value);
-        }
-    }
+    let location = (header::LOCATION, answers::text(&format!("/admin/v1/purges/{seq}")));
+    response.headers_mut().extend([as_of_field(&as_of), location]);
     Ok(response.into_response())
 }
 

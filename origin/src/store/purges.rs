@@ -94,7 +94,7 @@ impl Write {
         .bind(purge.mode.as_str())
         .bind(purge.reason.map(note))
         .bind(purge.actor.map(note))
-        .bind(int_of(crate::now_ms()))
+        .bind(crate::moment())
         .bind(int_of(new_mark()?))
         .execute(&mut *self.tx)
         .await?;
@@ -194,7 +194,7 @@ impl Store {
         )
         .bind(as_of.log_id.as_str())
         .bind(int_of(as_of.seq))
-        .bind(int_of(crate::now_ms()))
+        .bind(crate::moment())
         .execute(&self.writer)
         .await?;
         Ok(())
