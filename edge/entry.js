@@ -149,16 +149,22 @@ function bearerOf(authorization) {
   const known = bearers.get(authorization);
   if (known !== undefined) return known;
   if (authorization.length > AUTHORIZATION_LENGTH_MAX) return undefined;
-  if (bearers.size >= BEARERS_MAX) {
+  if (bearers.size >= BEARERS_MAX || kinds.size >= KINDS_MAX) {
     bearers.clear();
     wasm.forget_bearers();
+  }
+  if (kinds.size >= KINDS_MAX) {
+    // Pages know their slots by the kind of who asks: this request holds such a page, and goes the long way.
+    kinds.clear();
+    forgetPages();
+    wasm.forget_slots();
+    return undefined;
   }
   const told = wasm.bearer_of(authorization);
   if (told === undefined) return undefined;
   const [number, group] = told.split("\n");
   let kind = kinds.get(group);
   if (kind === undefined) {
-    if (kinds.size >= KINDS_MAX) return undefined;
     kinds.set(group, (kind = kinds.size + 1));
   }
   const bearer = { number: Number(number), kind };

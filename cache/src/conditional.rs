@@ -5,7 +5,9 @@ use crate::policy::ResponseHead;
 
 /// RFC 9110 section 8.8.3.2: weak comparison looks at the opaque tags alone.
 fn weakly_equal(a: &str, b: &str) -> bool {
-    let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_string();
+    fn opaque(tag: &str) -> &str {
+        tag.strip_prefix("W/").unwrap_or(tag)
+    }
     opaque(a) == opaque(b)
 }
 
@@ -61,8 +63,8 @@ pub fn is_not_modified(request: &Fields, stored: &ResponseHead) -> bool {
     }
     // "A recipient MUST ignore the If-Modified-Since header field if the received field value is not a valid
     // HTTP-date, the field value has more than one member".
-    let read = |value: String| parse_date_ms(&value, stored.response_time_ms);
-    let Some(since_ms) = request.joined("if-modified-since").and_then(read) else { return false };
+    let since = request.joined("if-modified-since");
+    let Some(since_ms) = since.and_then(|since| parse_date_ms(&since, stored.response_time_ms)) else { return false };
     // RFC 9111 section 4.3.2: Last-Modified, else Date, else when it was received, "earlier or equal to the
     // conditional timestamp".
     let modified_ms = match stored.fields.get("last-modified") {

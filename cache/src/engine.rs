@@ -459,9 +459,9 @@ impl<B: Clone + Default> Engine<B> {
         }
     }
 
-    /// Forgets all that is a viewer's own.
-    pub fn forget_viewer(&mut self, viewer: &str) {
-        self.memory.retain_own(|key| viewer_of(key) != Some(viewer));
+    /// A viewer has written: forgets all that is that viewer's own, what origin was asked for before included.
+    pub fn forget_viewer(&mut self, viewer: &str, now_ms: u64) {
+        self.memory.forget_viewer(viewer, now_ms);
     }
 
     /// Forgets all that memory holds of a path with its query: the answer, its variants, its part.

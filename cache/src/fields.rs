@@ -2,6 +2,8 @@
 //!
 //! A list beats a hash map here: a message has some twenty fields, and the Worker hands them over in one crossing.
 
+use std::borrow::Cow;
+
 /// Header fields of one message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
@@ -28,11 +30,12 @@ impl Fields {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// RFC 9110 section 5.3: the field's lines joined by comma, which means the same as the lines.
-    pub fn joined(&self, name: &str) -> Option<String> {
-        let mut values = self.0.iter().filter(|(n, _)| n == name).map(|(_, value)| value);
-        let mut joined = values.next()?.clone();
+    /// RFC 9110 section 5.3: the field's lines joined by comma, which means the same as the lines. Most have one.
+    pub fn joined(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut values = self.0.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        let mut joined = Cow::Borrowed(values.next()?);
         for value in values {
+            let joined = joined.to_mut();
             joined.push_str(", ");
             joined.push_str(value);
         }

@@ -3,8 +3,10 @@
 //! In one room pages would drive out what a viewer asks for every few minutes, though nobody but origin has it besides; and one
 //! who logs in again and again could drive out pages.
 use crate::entry::{Entry, viewer_of};
+use kv_schemas::surrogate_key::{KeyHash, hash};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A room is bounded by weight alone, so the share of one entry is the least that any weighs.
@@ -24,8 +26,13 @@ type Room<B> = Cache<String, Arc<Entry<B>>, Weight>;
 pub(crate) struct Memory<B> {
     shared: Room<B>,
     own: Room<B>,
+    /// Whose own was forgotten last, and when: an answer that was asked for before that is not taken any more.
+    forgotten: VecDeque<(KeyHash, u64)>,
     changes: u64,
 }
+
+/// More than write within the time an answer of origin takes.
+const FORGOTTEN_MAX: usize = 512;
 
 impl<B> Memory<B> {
     /// `bytes_max` and `entries_max`: of what all share. Of viewers' own as many entries as have their least share of
@@ -37,6 +44,7 @@ impl<B> Memory<B> {
         Self {
             shared: Cache::with_weighter(entries_max, bytes_max, weight.clone()),
             own: Cache::with_weighter(own_entries.unwrap_or(entries_max), own_bytes_max, weight),
+            forgotten: VecDeque::new(),
             changes: 0,
         }
     }
@@ -67,6 +75,12 @@ impl<B> Memory<B> {
     }
 
     pub fn insert(&mut self, entry: Arc<Entry<B>>) {
+        if let Some(viewer) = viewer_of(&entry.key).map(hash) {
+            let is_older = |(whose, at_ms): &(KeyHash, u64)| *whose == viewer && entry.head.request_time_ms <= *at_ms;
+            if self.forgotten.iter().any(is_older) {
+                return;
+            }
+        }
         self.room_mut(&entry.key).insert(entry.key.clone(), entry);
     }
 
@@ -74,16 +88,21 @@ impl<B> Memory<B> {
         self.room_mut(key).remove(key);
     }
 
-    /// Keeps of what is viewers' own what `keeps` says.
-    pub fn retain_own(&mut self, keeps: impl Fn(&str) -> bool) {
+    /// Forgets what is one viewer's own, and what is under way of it.
+    pub fn forget_viewer(&mut self, viewer: &str, now_ms: u64) {
         self.changes = self.changes.wrapping_add(1);
-        self.own.retain(|key, _| keeps(key));
+        self.own.retain(|key, _| viewer_of(key) != Some(viewer));
+        if self.forgotten.len() >= FORGOTTEN_MAX {
+            self.forgotten.pop_front();
+        }
+        self.forgotten.push_back((hash(viewer), now_ms));
     }
 
-    /// Keeps of all what `keeps` says.
+    /// Keeps what `keeps` says, by the keys.
     pub fn retain(&mut self, keeps: impl Fn(&str) -> bool) {
+        self.changes = self.changes.wrapping_add(1);
         self.shared.retain(|key, _| keeps(key));
-        self.retain_own(keeps);
+        self.own.retain(|key, _| keeps(key));
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry<B>>> {

@@ -76,8 +76,8 @@ fn language_ranges(value: &str) -> Option<Vec<LanguageRange>> {
     (!ranges.is_empty()).then_some(ranges)
 }
 
-/// A `weight` (RFC 9110 section 12.4.2): at most three decimals, at most 1.
-fn thousandths(weight: &str) -> Option<u16> {
+/// A `weight` (RFC 9110 section 12.4.2), such as `q=0.8`, in thousandths: at most three decimals, at most 1.
+pub fn thousandths(weight: &str) -> Option<u16> {
     let (name, value) = weight.trim().split_once('=')?;
     let (whole, decimals) = value.trim().split_once('.').unwrap_or((value.trim(), ""));
     let legal = name.trim().eq_ignore_ascii_case("q")

@@ -365,6 +365,8 @@ fn what_a_soft_purge_made_stale_can_be_refreshed_before_anybody_asks() {
     world.finish(&mut ahead, step);
     assert_eq!(brief(world.get()), got(Phase::Hit, "v2"));
     assert!(world.engine.softly_purged(10).is_empty());
+    let late = Lookup::ahead(&mut world.engine, &entries[0], world.now_ms);
+    assert!(late.is_none(), "a viewer has had it fetched while it waited for its turn");
 }
 
 #[test]
@@ -439,8 +441,16 @@ fn min_as_of_is_honoured_through_every_tier() {
     assert_eq!(brief(world.ask(request(&[("min-as-of", "log:5")]))), got(Phase::Expired, "v2"));
     assert_eq!(world.fetches.last().unwrap().min_as_of, Some("log:5".parse().unwrap()));
     assert_eq!(brief(world.ask(request(&[("min-as-of", "log:5")]))), got(Phase::Hit, "v2"));
+    let asked = world.fetches.len();
     let behind = world.ask(request(&[("min-as-of", "log:9")]));
     assert_eq!((behind.status, behind.reason), (503, Some(Reason::OriginBehind)));
+    assert_eq!(world.fetches.len(), asked + 1, "it was told at once what is demanded");
+    for (status, shown) in [(401, 401), (429, 429), (503, 503), (404, 503)] {
+        world.origin = Some((status, Vec::new(), "origin's word"));
+        let refused = world.ask(request(&[("min-as-of", "log:9")]));
+        assert_eq!(refused.status, shown, "what says nothing of a state stands as it is");
+        assert_eq!(refused.body.is_some(), status == shown);
+    }
     world.origin = None;
     let down = world.ask(request(&[("min-as-of", "log:9")]));
     assert_eq!((down.status, down.body), (502, None), "never a stale answer below the demanded state");

@@ -2,6 +2,7 @@
 //! with the same limits, checks and caches, and is answered by itself: its status, its fields, its body. A member that is
 //! slow has its own bound and then its own 504; what it was waiting for goes on to be stored.
 use crate::drive::Call;
+use crate::js::Patience;
 use crate::respond::{self, fail, refuse};
 use crate::{content, cut, gateway, isolate, js, route};
 use kv_schemas::Problem;
@@ -19,6 +20,8 @@ const MEMBERS_MAX: usize = 20;
 const CONTENT_BYTES_MAX: u64 = 64 * 1024;
 /// A member's longest body, unpacked.
 const BODY_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// A member has a timeout of its own.
+const BODY_PATIENCE: Patience = Patience { idle_ms: 15_000, total_ms: 15_000 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,8 +161,7 @@ async fn answer(call: &Call, member: &Member) -> Option<Vec<u8>> {
     }
     init.set_headers(&headers);
     // Where the client is stands beside its request, not in its fields.
-    let place = js_sys::Reflect::get(&call.request, &"cf".into()).unwrap_or(JsValue::UNDEFINED);
-    if place.is_object() {
+    if let Some(place) = js::place(&call.request) {
         js_sys::Reflect::set(&init, &"cf".into(), &place).ok()?;
     }
     let request = web_sys::Request::new_with_str_and_init(&format!("{base}{}", member.path), &init).ok()?;
@@ -199,7 +201,7 @@ async fn described(response: &web_sys::Response) -> Option<Vec<u8>> {
         None => whole.extend_from_slice(b"null"),
         Some(_) if is_json => whole.extend_from_slice(&cut::cut(response, None, BODY_BYTES_MAX).await.ok()??),
         Some(body) => {
-            let bytes = js::read_all(&body, BODY_BYTES_MAX, 15_000).await.ok()?.to_vec();
+            let bytes = js::read_all(&body, BODY_BYTES_MAX, BODY_PATIENCE).await.ok()?.to_vec();
             let mut text = String::new();
             respond::push_json(&mut text, &String::from_utf8_lossy(&bytes));
             whole.extend_from_slice(text.as_bytes());

@@ -1,6 +1,7 @@
 //! The location's tier: the Cache API. Its entries are shared by the isolates of one location and by nobody else.
 use crate::entry_bytes;
 use crate::isolate::Body;
+use crate::js;
 use js_sys::Promise;
 use js_sys::Uint8Array;
 use kv_schemas::journal::SharedSync;
@@ -23,11 +24,17 @@ extern "C" {
     fn remove(this: &Cache, url: &str) -> Result<Promise, JsValue>;
 }
 
+/// How long each half of a read may take before it counts as a miss.
+const READ_MS: u64 = 1_000;
+
+async fn get(url: &str) -> Option<JsValue> {
+    let found = CACHE.with(|cache| cache.get(url)).ok()?;
+    let response: web_sys::Response = js::within(found, READ_MS).await.ok()?.dyn_into().ok()?;
+    js::within(response.array_buffer().ok()?, READ_MS).await.ok()
+}
+
 pub async fn read(key: &str, rules: Rules) -> Option<Entry<Body>> {
-    let found = CACHE.with(|cache| cache.get(&colo_url(key))).ok()?;
-    let response: web_sys::Response = JsFuture::from(found).await.ok()?.dyn_into().ok()?;
-    let buffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
-    entry_bytes::decode(&buffer.dyn_into().ok()?, rules)
+    entry_bytes::decode(&get(&colo_url(key)).await?.dyn_into().ok()?, rules)
 }
 
 pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
@@ -37,16 +44,13 @@ pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
         Err(error) => Err(error),
     };
     if let Err(error) = written {
-        worker::console_warn!("colo cache: {}", crate::js::text_of(&error));
+        worker::console_warn!("colo cache: {}", js::text_of(&error));
     }
 }
 
 /// What the journal told another isolate of this location, if that was a moment ago.
 pub async fn read_sync() -> Option<SharedSync> {
-    let found = CACHE.with(|cache| cache.get(SHARED_SYNC_URL)).ok()?;
-    let response: web_sys::Response = JsFuture::from(found).await.ok()?.dyn_into().ok()?;
-    let buffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?;
-    SharedSync::decode(&Uint8Array::new(&buffer).to_vec())
+    SharedSync::decode(&Uint8Array::new(&get(SHARED_SYNC_URL).await?).to_vec())
 }
 
 /// Shares what the journal told. A view that knew nothing asked for another answer than the others need.

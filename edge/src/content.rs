@@ -1,7 +1,7 @@
 //! A request's content, read before any service hears of it: bounded in length and in time, so that who sends it slowly,
 //! or sends too much, costs the services nothing.
 use crate::drive::Call;
-use crate::js::{self, ReadError};
+use crate::js::{self, Patience, ReadError};
 use gateway_rules::services::Index;
 use js_sys::Uint8Array;
 use kv_schemas::Problem;
@@ -9,8 +9,8 @@ use kv_schemas::Problem;
 /// Longer contents, where a service takes them, go through as they come.
 const TAKEN_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A client that sends nothing for so long has left.
-const IDLE_MS: u64 = 10_000;
+/// A client that sends nothing for so long has left; one that sends so slowly is kept from the memory of an isolate.
+const PATIENCE: Patience = Patience { idle_ms: 10_000, total_ms: 60_000 };
 
 /// The content, if the request has one that is to be taken; it is left where it is if it is long.
 pub async fn take(call: &Call, service: Index) -> Result<Option<Uint8Array>, Problem> {
@@ -25,7 +25,7 @@ pub async fn take(call: &Call, service: Index) -> Result<Option<Uint8Array>, Pro
 
 /// Reads a content of at most so many bytes.
 pub async fn read(body: &web_sys::ReadableStream, bytes_max: u64) -> Result<Uint8Array, Problem> {
-    js::read_all(body, bytes_max, IDLE_MS).await.map_err(|error| match error {
+    js::read_all(body, bytes_max, PATIENCE).await.map_err(|error| match error {
         ReadError::TooLarge => too_large(bytes_max),
         ReadError::Broken => Problem::new(408, "request-timeout", "The request's content did not arrive"),
     })

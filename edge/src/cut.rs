@@ -2,14 +2,14 @@
 //! itself goes through the gateway as if it had been asked for whole, so that no cut has an entry, a key or a fill of its
 //! own.
 use crate::drive::Call;
-use crate::respond::{fail, unpacked};
+use crate::respond::{self, fail, unpacked};
 use crate::{gateway, js};
 use gateway_rules::cut::Cutter;
 use gateway_rules::wanted::{Fault, Plan, Wanted, plan};
 use js_sys::Uint8Array;
 use kv_schemas::Problem;
 use surrogate_cache::{Reason, encoding};
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsValue;
 
 /// Longer documents, unpacked, are not cut.
 const DOCUMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -82,10 +82,7 @@ pub fn send(
     takes_packed: bool,
     is_head: bool,
 ) -> Result<web_sys::Response, JsValue> {
-    let vary = headers.get("vary")?.unwrap_or_default();
-    if !crate::respond::has_member(&vary, &["accept-encoding", "*"]) {
-        headers.append("vary", "accept-encoding")?;
-    }
+    respond::say_that_coding_varies(headers)?;
     if takes_packed && bytes.len() >= PACKED_BYTES_MIN {
         headers.set("content-encoding", "gzip")?;
     } else if is_head {
@@ -123,22 +120,16 @@ pub async fn cut(
     if response.headers().get("content-encoding")?.is_some() {
         body = unpacked(&body)?;
     }
-    let reader: web_sys::ReadableStreamDefaultReader = body.get_reader().unchecked_into();
+    let mut pieces = js::Pieces::of(&body);
     let selection = wanted.and_then(|wanted| wanted.selection.as_ref());
     let mut cutter = Cutter::new(selection, wanted.and_then(|wanted| wanted.slice.as_ref()));
     let mut left = bytes_max;
     loop {
-        let Ok(step) = js::within(reader.read(), IDLE_MS).await else { break };
-        let get = |name: &str| js_sys::Reflect::get(&step, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
-        if get("done").is_truthy() {
-            return Ok(cutter.finish().ok());
-        }
-        let chunk: Uint8Array = get("value").unchecked_into();
-        match left.checked_sub(u64::from(chunk.length())) {
-            Some(rest) if cutter.feed(&chunk.to_vec()).is_ok() => left = rest,
-            _ => break,
+        let Ok(piece) = pieces.next(IDLE_MS).await else { return Ok(None) };
+        let Some(piece) = piece else { return Ok(cutter.finish().ok()) };
+        match left.checked_sub(u64::from(piece.length())) {
+            Some(rest) if cutter.feed(&piece.to_vec()).is_ok() => left = rest,
+            _ => return Ok(None),
         }
     }
-    let _ = reader.cancel();
-    Ok(None)
 }

@@ -2,7 +2,7 @@
 //! behind the answer. It decides nothing about freshness.
 use crate::isolate::{self, Body, Isolate, now_ms};
 use crate::journal_client::Neighbours;
-use crate::js::{self, ReadError};
+use crate::js::{self, Patience, ReadError};
 use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
 use crate::{colo_cache, journal_client, kv, viewer};
@@ -14,12 +14,12 @@ use std::rc::Rc;
 use std::time::Duration;
 use surrogate_cache::engine::{StorePlan, Stored};
 use surrogate_cache::entry::{about_of, target_of};
-use surrogate_cache::lookup::{Behind, Tier};
+use surrogate_cache::lookup::{Behind, Failure, Tier};
 use surrogate_cache::{Answer, Entry, Event, Lookup, Reason, Step};
 use worker::{Context, Delay, Env};
 
 /// A stored body that brings nothing for so long is given up.
-const BODY_IDLE_MS: u64 = 15_000;
+const BODY_PATIENCE: Patience = Patience { idle_ms: 15_000, total_ms: u64::MAX };
 /// How often a location without viewers tries to say what it has.
 const CONFIRM_TRIES: u32 = 5;
 
@@ -107,12 +107,11 @@ async fn refresh_ahead(call: &Call) {
     if call.settings.mode != Mode::Gateway {
         return;
     }
-    let lookups = isolate::with(|isolate| {
-        let engine = &mut isolate.engine;
-        let entries = engine.softly_purged(AHEAD_MAX);
-        entries.iter().filter_map(|entry| Lookup::ahead(engine, entry, now_ms())).collect::<Vec<_>>()
-    });
-    for lookup in lookups.unwrap_or_default() {
+    let entries = isolate::with(|isolate| isolate.engine.softly_purged(AHEAD_MAX));
+    for entry in entries.unwrap_or_default() {
+        // Marked when its turn comes, not before: who finds a mark waits for its fetch.
+        let lookup = isolate::with(|isolate| Lookup::ahead(&mut isolate.engine, &entry, now_ms()));
+        let Some(lookup) = lookup.flatten() else { continue };
         // The very dimensions the page is stored under.
         let (target, about) = (target_of(lookup.key()), about_of(lookup.key()));
         let origin = OriginRequest::of(call, target, false, viewer::fields_of(about).collect()).ahead();
@@ -134,12 +133,12 @@ impl Outcome {
     }
 
     /// What the engine knows as a failed fetch, told by its cause.
-    fn explained(mut self, failure: Option<js::CallError>) -> Self {
-        if let (Answer::Failed { http_status, slug, title, .. }, Some(failure)) = (&mut self.answer, failure)
-            && *slug == "origin-unreachable"
+    fn explained(mut self, cause: Option<js::CallError>) -> Self {
+        if let (Answer::Failed { failure, .. }, Some(cause)) = (&mut self.answer, cause)
+            && *failure == Failure::Unreachable
         {
-            (*http_status, *slug, *title) = failure.problem();
-            self.retry_after_s = failure.retry_after_s();
+            *failure = cause.failure();
+            self.retry_after_s = cause.retry_after_s();
         }
         self
     }
@@ -208,7 +207,7 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
                         Event::Origin(head)
                     }
                     Err(error) => {
-                        worker::console_warn!("origin {}: {}", origin.url, error.text());
+                        worker::console_warn!("{}: {}", origin.named(call), error.text());
                         failure = Some(error);
                         Event::OriginFailed
                     }
@@ -227,7 +226,7 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
 
 /// The stored beginning of a body and the rest of it, as one.
 async fn join(beginning: &Body, rest: Option<web_sys::ReadableStream>, bytes_max: u64) -> Option<(Body, u64)> {
-    let rest = js::read_all(&rest?, bytes_max, BODY_IDLE_MS).await.ok()?;
+    let rest = js::read_all(&rest?, bytes_max, BODY_PATIENCE).await.ok()?;
     let whole = Uint8Array::new_with_length(beginning.bytes.length().checked_add(rest.length())?);
     whole.set(&beginning.bytes, 0);
     whole.set(&rest, beginning.bytes.length());
@@ -287,7 +286,7 @@ async fn store_body(
 ) {
     let read = match body {
         None => Ok(Uint8Array::new_with_length(0)),
-        Some(stream) => js::read_all(&stream, plan.body_bytes_max, BODY_IDLE_MS).await,
+        Some(stream) => js::read_all(&stream, plan.body_bytes_max, BODY_PATIENCE).await,
     };
     let bytes = read.as_ref().map_or(0, |body| u64::from(body.length()));
     // workerd breaks such a stream off by itself; a truncated page for everybody is too much to rely on that.

@@ -5,7 +5,7 @@ use crate::identity::Who;
 use crate::isolate::{self, Body, IsolateError};
 use crate::origin_fetch::OriginRequest;
 use crate::pass::pass;
-use crate::purge_intake::{TOKEN_LIFETIME_S_MAX, verify};
+use crate::purge_intake::{EDGE_TOKEN_LIFETIME_S_MAX, verify};
 use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::{Mode, Settings};
@@ -133,7 +133,7 @@ async fn cached(
     }
     let debug = all.get("edge-debug");
     if let Some(token) = debug
-        && let Err(problem) = verify(call, token, &[Scope::Debug], TOKEN_LIFETIME_S_MAX).await
+        && let Err(problem) = verify(call, token, &[Scope::Debug], EDGE_TOKEN_LIFETIME_S_MAX).await
     {
         return fail(&problem, Reason::RequestDirective);
     }
@@ -268,8 +268,9 @@ pub fn respond_to(
             let forwarded = Forwarded { response: &response, head: &head, body, not_modified, key };
             respond::forwarded(forwarded, &status, shape)
         }
-        Answer::Failed { http_status, slug, title, status, behind } => {
+        Answer::Failed { failure, status, behind } => {
             drive::do_behind(call, origin, behind, None);
+            let (http_status, slug, title) = failure.problem();
             let answer = respond::problem(&Problem::new(http_status, slug, title), Some(&status))?;
             if let Some(retry_after_s) = retry_after_s {
                 answer.headers().set("retry-after", &retry_after_s.to_string())?;

@@ -157,7 +157,8 @@ pub fn slot_of(url: &str, request: &web_sys::Request, minds_coding: bool) -> i32
 pub fn bearer_of(authorization: &str) -> Option<String> {
     let fields = Fields::from_lower(vec![("authorization".into(), authorization.into())]);
     let Some(Ok(Who::Viewer(viewer))) = identity::known(&fields) else { return None };
-    isolate::with(|isolate| isolate.identities.enlist(viewer)).map(|(number, class)| format!("{number}\n{class}"))
+    let enlisted = isolate::with(|isolate| isolate.identities.enlist(viewer, &isolate.settings.known));
+    enlisted.map(|(number, class)| format!("{number}\n{class}"))
 }
 
 /// `entry.js` has forgotten all bearers.

@@ -6,13 +6,13 @@
 //! refused, never taken for no token: who asks without one may see more than a child may.
 use crate::drive::{self, Call};
 use crate::isolate::{self, Body, now_ms};
-use crate::js;
+use crate::js::{self, Patience};
 use crate::origin_fetch::OriginRequest;
 use crate::respond;
 use crate::settings::Settings;
 use crate::signatures::KeySet;
-use crate::viewer::Depends;
-use kv_schemas::claims::{AUDIENCE_VIEWER, ISSUER, ViewerClaims};
+use crate::viewer::{Depends, Known};
+use kv_schemas::claims::{AUDIENCE_VIEWER, ISSUER, VIEWER_LIFETIME_S_MAX, ViewerClaims};
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::surrogate_key::{KeyHash, hash};
 use kv_schemas::viewer::{Dimensions, Locale};
@@ -28,13 +28,11 @@ use surrogate_cache::{Answer, Engine, Fields, Lookup, Request};
 use tokens::{Expect, TokenError, Unverified};
 use wasm_bindgen::JsValue;
 
-/// A viewer's access token lives ten minutes; a longer one is not one of ours.
-const TOKEN_LIFETIME_S_MAX: u64 = 15 * 60;
 /// Tokens remembered, in two halves of which the older is dropped: some 4 MB.
 const REMEMBERED_MAX: usize = 4_096;
 const JWKS_TARGET: &str = "/.well-known/jwks.json";
 const JWKS_BYTES_MAX: u64 = 64 * 1024;
-const JWKS_IDLE_MS: u64 = 5_000;
+const JWKS_PATIENCE: Patience = Patience { idle_ms: 5_000, total_ms: 10_000 };
 /// How long after origin was asked for keys it is not asked again, however many tokens name keys nobody knows.
 const JWKS_PAUSE_MS: u64 = 10_000;
 
@@ -132,9 +130,10 @@ impl Identities {
     }
 
     /// A number for a viewer, and what all are answered alike by who have it in common.
-    pub fn enlist(&mut self, viewer: Rc<Viewer>) -> (usize, String) {
+    pub fn enlist(&mut self, viewer: Rc<Viewer>, known: &Known) -> (usize, String) {
         let ViewerClaims { locale, maturity, plan, .. } = &viewer.claims;
-        let locale = locale.as_ref().map_or("", Locale::as_str);
+        // Of the languages that are kept apart here: there would be no end to the others.
+        let locale = locale.as_ref().and_then(|tag| known.locale(tag.as_str())).map_or("", Locale::as_str);
         let class = format!("{locale} {} {}", maturity.years(), plan.as_str());
         self.bearers.push(viewer);
         (self.bearers.len().saturating_sub(1), class)
@@ -225,7 +224,7 @@ pub async fn identify(call: &Call, fields: &Fields) -> Result<Who, Problem> {
         return known;
     }
     let Some(token) = bearer(fields).transpose()? else { return Ok(Who::Stranger) };
-    let expect = Expect { issuer: ISSUER, audience: AUDIENCE_VIEWER, lifetime_s_max: TOKEN_LIFETIME_S_MAX };
+    let expect = Expect { issuer: ISSUER, audience: AUDIENCE_VIEWER, lifetime_s_max: VIEWER_LIFETIME_S_MAX };
     let unverified = Unverified::read(token).map_err(|error| refused(&error))?;
     let Some(keys) = keys_for(call, unverified.kid()).await else { return Ok(Who::Unverifiable) };
     // Of the keys it is verified with: others may come while the platform verifies.
@@ -313,7 +312,7 @@ async fn look_up(call: &Call, anew: bool) -> Option<Published> {
         }
     };
     let stream = if head.fields.has("content-encoding") { respond::unpacked(&body) } else { respond::stream_of(&body) };
-    let text = js::read_all(&stream.ok()?, JWKS_BYTES_MAX, JWKS_IDLE_MS).await.ok()?.to_vec();
+    let text = js::read_all(&stream.ok()?, JWKS_BYTES_MAX, JWKS_PATIENCE).await.ok()?.to_vec();
     if head.status != 200 {
         return None;
     }
@@ -346,7 +345,7 @@ pub fn dimensions(
     if depends.region {
         // Where no regions are kept apart there is nothing to ask the platform.
         let named = fields.get(EDGE_REGION).filter(|_| is_debug).map(str::to_string);
-        dimensions.region = known.region(named.or_else(|| js::country(request)).as_deref());
+        dimensions.region = known.region(named.or_else(|| js::place_word(request, "country")).as_deref());
     }
     let mut locale = locale.and_then(|tag| known.locale(tag)).cloned();
     if let Who::Viewer(viewer) = who {
@@ -368,7 +367,7 @@ pub const EDGE_REGION: &str = "edge-region";
 /// purge in the log does the rest.
 pub fn forget_viewer(viewer: &str, as_of: Option<&AsOf>) {
     isolate::with(|isolate| {
-        isolate.engine.forget_viewer(viewer);
+        isolate.engine.forget_viewer(viewer, now_ms());
         if let Some(as_of) = as_of {
             isolate.engine.view.learn(as_of, hash(&viewer_key(viewer)));
         }

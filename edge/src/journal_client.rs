@@ -154,7 +154,5 @@ pub fn location(request: &web_sys::Request, configured: Option<&str>) -> String 
     if let Some(name) = configured {
         return name.to_string();
     }
-    let get = |object: &JsValue, name: &str| js_sys::Reflect::get(object, &JsValue::from_str(name)).ok();
-    let cf = get(request.unchecked_ref(), "cf").filter(JsValue::is_object);
-    cf.and_then(|cf| get(&cf, "colo")?.as_string()).unwrap_or_else(|| "unknown".into())
+    js::place_word(request, "colo").unwrap_or_else(|| "unknown".into())
 }

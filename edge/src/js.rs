@@ -1,8 +1,9 @@
 //! The few calls into the platform that the `worker` crate has no thin form for, each typed once.
-use js_sys::{Array, Promise, Uint8Array};
+use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use std::time::Duration;
 use surrogate_cache::Fields;
 use surrogate_cache::fields::remove_hop_by_hop;
+use surrogate_cache::lookup::Failure;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::Delay;
@@ -18,10 +19,8 @@ extern "C" {
     #[wasm_bindgen(js_name = String)]
     pub fn text_of(error: &JsValue) -> String;
 
-    #[wasm_bindgen(js_namespace = AbortSignal, js_name = timeout)]
-    fn abort_after(ms: f64) -> web_sys::AbortSignal;
-    #[wasm_bindgen(js_namespace = AbortSignal, js_name = any)]
-    fn abort_with_any(signals: &Array) -> web_sys::AbortSignal;
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn call_after(callback: &Function, ms: f64) -> JsValue;
 
     /// What is written into it comes out as it is; a write ends when its bytes were read.
     type Pipe;
@@ -34,28 +33,33 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn writable(this: &Pipe) -> JsValue;
 
-    /// `new Response(body, init)` with any kind of body.
+    /// `new Response(body, init)` with any kind of body, for which `web-sys` has a dozen forms.
     #[wasm_bindgen(js_name = Response)]
-    type OwnResponse;
+    type AnyResponse;
     #[wasm_bindgen(constructor, catch, js_class = "Response")]
-    fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<OwnResponse, JsValue>;
+    fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<AnyResponse, JsValue>;
 
     type Content;
     #[wasm_bindgen(method, js_name = pipeTo)]
-    fn pipe_to(this: &Content, writable: &JsValue) -> Promise;
+    fn pipe_to(this: &Content, writable: &JsValue, options: &Object) -> Promise;
 }
 
-/// The country a request comes from, as the platform tells.
-pub fn country(request: &web_sys::Request) -> Option<String> {
-    let get = |object: &JsValue, name: &str| js_sys::Reflect::get(object, &JsValue::from_str(name)).ok();
-    let cf = get(request.unchecked_ref(), "cf").filter(JsValue::is_object)?;
-    get(&cf, "country")?.as_string()
+/// What the platform knows of a request: where its client is, and the location it came to.
+pub fn place(request: &web_sys::Request) -> Option<JsValue> {
+    Reflect::get(request, &"cf".into()).ok().filter(JsValue::is_object)
+}
+
+/// One word of that: the `country` of the client, the `colo` of the location.
+pub fn place_word(request: &web_sys::Request, name: &str) -> Option<String> {
+    Reflect::get(&place(request)?, &name.into()).ok()?.as_string()
 }
 
 /// Why a call to another party brought nothing.
 pub enum CallError {
     Timeout,
     Refused(JsValue),
+    /// The request's content did not arrive whole, so nobody can have done what it asks for.
+    Unsent(JsValue),
     /// Not even asked: the upstream has failed so often that it is left alone for so long.
     LeftAlone {
         retry_after_ms: u64,
@@ -68,16 +72,17 @@ impl CallError {
         match self {
             Self::Timeout => "no answer in time".into(),
             Self::Refused(error) => text_of(error),
+            Self::Unsent(error) => format!("its content was not sent to the end: {}", text_of(error)),
             Self::LeftAlone { retry_after_ms } => format!("not asked for {retry_after_ms} ms"),
         }
     }
 
-    /// Status, slug and title of the error a client gets for it.
-    pub fn problem(&self) -> (u16, &'static str, &'static str) {
+    /// What it is to who waits for an answer of origin.
+    pub fn failure(&self) -> Failure {
         match self {
-            Self::Timeout => (504, "origin-timeout", "The origin did not answer in time"),
-            Self::Refused(_) => (502, "origin-unreachable", "The origin did not answer"),
-            Self::LeftAlone { .. } => (503, "service-unavailable", "The service is failing and is given a pause"),
+            Self::Timeout => Failure::TimedOut,
+            Self::Refused(_) | Self::Unsent(_) => Failure::Unreachable,
+            Self::LeftAlone { .. } => Failure::LeftAlone,
         }
     }
 
@@ -107,7 +112,9 @@ pub fn refused(error: JsValue) -> CallError {
 /// How long a request's content may take to be sent, however much it is and however slow its client.
 const CONTENT_MS_MAX: u64 = 3_600_000;
 
-/// Leads a request's content through a pipe, of which `init` gets the other end. Settled when all of it was taken.
+/// Leads a request's content through a pipe, of which `init` gets the other end. Settled when all of it was taken, or its
+/// client has left. Then the pipe stays open: the runtime ends a chunked request whose content breaks off as if that were all
+/// of it, so the request itself has to be broken off.
 fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestInit) -> Result<Promise, JsValue> {
     let length = request.headers().get("content-length")?.and_then(|length| length.parse::<u64>().ok());
     let pipe = match length {
@@ -116,7 +123,9 @@ fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestIn
         None => Pipe::of_any_length(),
     }?;
     init.set_body(&pipe.readable());
-    Ok(content.unchecked_ref::<Content>().pipe_to(&pipe.writable()))
+    let options = Object::new();
+    Reflect::set(&options, &"preventAbort".into(), &JsValue::TRUE)?;
+    Ok(content.unchecked_ref::<Content>().pipe_to(&pipe.writable(), &options))
 }
 
 /// Sends a request, waiting at most `ms` for the head of the answer once the request's content is sent: it comes as fast
@@ -126,16 +135,10 @@ fn pipe(request: &web_sys::Request, content: &JsValue, init: &web_sys::RequestIn
 pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<web_sys::Response, CallError> {
     let abort = web_sys::AbortController::new().map_err(refused)?;
     let init = web_sys::RequestInit::new();
-    let mut signal = abort.signal();
-    if body_ms > 0 {
-        // Below 2^53: an operator's setting.
-        let deadline = abort_after(ms.saturating_add(body_ms) as f64);
-        signal = abort_with_any(&Array::of2(&signal, &deadline));
-    }
-    init.set_signal(Some(&signal));
+    init.set_signal(Some(&abort.signal()));
     // The edge passes redirects on: following them would cache one URL under another's name.
     init.set_redirect(web_sys::RequestRedirect::Manual);
-    js_sys::Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
+    Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
     // `fetch` takes the content of a GET or HEAD with the request alone, not from a pipe; little of it is ever sent.
     let sent = match request.body() {
         Some(content) if !matches!(request.method().as_str(), "GET" | "HEAD") => {
@@ -144,15 +147,32 @@ pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<w
         _ => None,
     };
     let answer = global_fetch(request, &init).map_err(refused)?;
-    if let Some(sent) = sent {
+    if let Some(sent) = &sent {
         // Origin may answer before it has read all, and a client that leaves breaks the pipe.
-        let _ = within(Promise::race(&Array::of2(&sent, &answer)), CONTENT_MS_MAX).await;
+        if let Err(CallError::Refused(error)) = within(Promise::race(&Array::of2(sent, &answer)), CONTENT_MS_MAX).await
+        {
+            abort.abort();
+            return Err(if is_fulfilled(sent).await { CallError::Refused(error) } else { CallError::Unsent(error) });
+        }
     }
-    let answer = within(answer, ms).await;
-    if matches!(answer, Err(CallError::Timeout)) {
-        abort.abort();
+    if body_ms > 0 {
+        let stop: Function = Reflect::get(&abort, &"abort".into()).map_err(refused)?.unchecked_into();
+        // Below 2^53: an operator's setting.
+        call_after(&stop.bind0(&abort), ms.saturating_add(body_ms) as f64);
     }
-    Ok(answer?.unchecked_into())
+    match within(answer, ms).await {
+        Ok(answer) => Ok(answer.unchecked_into()),
+        Err(error) => {
+            abort.abort();
+            Err(error)
+        }
+    }
+}
+
+/// Whether a promise is fulfilled by now: of those that are settled, the first wins a race.
+async fn is_fulfilled(promise: &Promise) -> bool {
+    let not_yet = Promise::reject(&JsValue::NULL);
+    JsFuture::from(Promise::race(&Array::of2(promise, &not_yet))).await.is_ok()
 }
 
 /// RFC 9110 section 15: "Values outside the range 100..599 are invalid", and are to be taken for a server error. The
@@ -182,7 +202,12 @@ pub fn respond(body: &JsValue, status: u16, headers: &web_sys::Headers) -> Resul
     let init = web_sys::ResponseInit::new();
     init.set_status(status);
     init.set_headers(headers);
-    OwnResponse::new(body, &init).map(|response| response.unchecked_into())
+    with_init(body, &init)
+}
+
+/// `new Response(body, init)`.
+pub fn with_init(body: &JsValue, init: &web_sys::ResponseInit) -> Result<web_sys::Response, JsValue> {
+    AnyResponse::new(body, init).map(JsCast::unchecked_into)
 }
 
 /// The same answer as a HEAD has it.
@@ -208,28 +233,56 @@ pub fn strip(headers: &web_sys::Headers, all: &Fields, keeps: &dyn Fn(&str) -> b
     Ok(())
 }
 
-/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when nothing comes for
-/// `idle_ms`.
-pub async fn read_all(stream: &web_sys::ReadableStream, bytes_max: u64, idle_ms: u64) -> Result<Uint8Array, ReadError> {
-    let reader: web_sys::ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
+/// A stream, piece by piece. Whoever lets go of it before its end cancels it.
+pub struct Pieces(Option<web_sys::ReadableStreamDefaultReader>);
+
+impl Pieces {
+    pub fn of(stream: &web_sys::ReadableStream) -> Self {
+        Self(Some(stream.get_reader().unchecked_into()))
+    }
+
+    /// The next one, if it comes within `ms`; `None` at the end.
+    pub async fn next(&mut self, ms: u64) -> Result<Option<Uint8Array>, ReadError> {
+        let Some(reader) = &self.0 else { return Ok(None) };
+        let step = within(reader.read(), ms).await.map_err(|_| ReadError::Broken)?;
+        let get = |name: &str| Reflect::get(&step, &name.into()).unwrap_or(JsValue::UNDEFINED);
+        if get("done").is_truthy() {
+            self.0 = None;
+            return Ok(None);
+        }
+        Ok(Some(get("value").unchecked_into()))
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        if let Some(reader) = &self.0 {
+            let _ = reader.cancel();
+        }
+    }
+}
+
+/// How long a stream is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From one piece to the next.
+    pub idle_ms: u64,
+    pub total_ms: u64,
+}
+
+/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when it takes too long.
+pub async fn read_all(
+    stream: &web_sys::ReadableStream,
+    bytes_max: u64,
+    patience: Patience,
+) -> Result<Uint8Array, ReadError> {
+    let due_ms = platform::now_ms().saturating_add(patience.total_ms);
+    let mut pieces = Pieces::of(stream);
     let mut chunks: Vec<Uint8Array> = Vec::new();
     let mut total: u64 = 0;
-    loop {
-        let step = match within(reader.read(), idle_ms).await {
-            Ok(step) => step,
-            Err(_) => {
-                let _ = reader.cancel();
-                return Err(ReadError::Broken);
-            }
-        };
-        let get = |name: &str| js_sys::Reflect::get(&step, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
-        if get("done").is_truthy() {
-            break;
-        }
-        let chunk: Uint8Array = get("value").unchecked_into();
+    while let Some(chunk) = pieces.next(patience.idle_ms.min(due_ms.saturating_sub(platform::now_ms()))).await? {
         total = total.saturating_add(u64::from(chunk.length()));
         if total > bytes_max {
-            let _ = reader.cancel();
             return Err(ReadError::TooLarge);
         }
         chunks.push(chunk);

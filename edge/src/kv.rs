@@ -52,18 +52,10 @@ pub async fn write(env: &Env, entry: &Entry<Body>, seen: Option<&Entry<Body>>, r
 fn put(env: &Env, entry: &Entry<Body>, retention_ms_max: u64) -> Option<Promise> {
     let value = entry_bytes::encode(entry)?;
     let ttl_s = entry.policy.retention_ms().min(retention_ms_max).div_ceil(1000).max(TTL_S_MIN);
-    // `kv_schemas::entry::EntryMeta`, made where it is needed.
-    let meta = Object::new();
-    if let Some(as_of) = &entry.as_of {
-        Reflect::set(&meta, &"as_of".into(), &as_of.to_string().into()).ok()?;
-    }
-    // Milliseconds since 1970 stay below 2^53 for another 285,000 years.
-    Reflect::set(&meta, &"response_time_ms".into(), &JsValue::from_f64(entry.head.response_time_ms as f64)).ok()?;
     let options = Object::new();
     // A number below 2^53: at most the retention limit in seconds.
     let ttl_s = f64::from(u32::try_from(ttl_s).unwrap_or(u32::MAX));
     Reflect::set(&options, &"expirationTtl".into(), &JsValue::from_f64(ttl_s)).ok()?;
-    Reflect::set(&options, &"metadata".into(), &meta).ok()?;
     namespace(env)?.put(&kv_key(&entry.key), &value, &options).ok()
 }
 

@@ -1,7 +1,7 @@
 //! `/__edge/*`: health for load balancers, metrics for operators, and the purge intake.
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
-use crate::purge_intake::{self, TOKEN_LIFETIME_S_MAX};
+use crate::purge_intake::{self, EDGE_TOKEN_LIFETIME_S_MAX};
 use crate::{respond, upstream, warm};
 use kv_schemas::claims::Scope;
 use kv_schemas::{LogId, Problem, Seq};
@@ -15,7 +15,7 @@ pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, Proble
         #[allow(clippy::panic, reason = "the one that is asked for")]
         "panic" if call.settings.panics => panic!("a panic was asked for"),
         "metrics" => {
-            purge_intake::authorize(call, &[Scope::Metrics], TOKEN_LIFETIME_S_MAX).await?;
+            purge_intake::authorize(call, &[Scope::Metrics], EDGE_TOKEN_LIFETIME_S_MAX).await?;
             Ok(metrics(call))
         }
         "warm" => warm::handle(call).await,

@@ -3,6 +3,7 @@ use crate::drive::Call;
 use crate::isolate::now_ms;
 use crate::settings::{Mode, Settings};
 use crate::{access, js, upstream};
+use gateway_rules::access::route;
 use gateway_rules::services::Index;
 use gateway_rules::trace::Context;
 use kv_schemas::header::{PREFETCH, SEC_PURPOSE};
@@ -31,6 +32,13 @@ impl OriginRequest {
         let base = services.get(service).map_or("", |service| service.url.as_str());
         let trace = (call.settings.mode == Mode::Gateway).then_some(call.trace);
         Self { url: format!("{base}{target}"), is_head, fields, service, trace }
+    }
+
+    /// For the log, in which nothing stands that a client made up: the service, and the route.
+    pub fn named(&self, call: &Call) -> String {
+        let Some(service) = call.settings.services.get(self.service) else { return String::new() };
+        let target = self.url.strip_prefix(&service.url).unwrap_or_default();
+        format!("service {}, {}", service.name, route(target))
     }
 
     /// No viewer asks for it: origin must not take it for a document in use.

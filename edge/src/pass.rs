@@ -2,6 +2,7 @@
 //! every location, by a purge of those URLs; so a fill that was under way cannot bring the old answer back.
 use crate::drive::{self, Call, Outcome};
 use crate::journal_client::Neighbours;
+use crate::js::CallError;
 use crate::origin_fetch::{self, OriginRequest, VIA};
 use crate::private::{self, Own};
 use crate::respond::{Shape, fail, refuse};
@@ -100,7 +101,7 @@ async fn exchange(
     taken: Option<js_sys::Uint8Array>,
     (reason, about): (Reason, String),
 ) -> Option<Outcome> {
-    let url = origin.url;
+    let url = origin.url.clone();
     let (copy, content) = match &taken {
         Some(bytes) => {
             let init = web_sys::RequestInit::new();
@@ -142,10 +143,12 @@ async fn exchange(
     let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
     let answer = origin_fetch::exchange(&call.settings, origin.service, &copy, content).await;
     // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
-    // response to an unsafe request method". Where no answer came, origin may have done what it was asked to.
+    // response to an unsafe request method". Where no answer came, origin may have done what it was asked to, unless it was not
+    // asked at all, or not to the end.
     let named = match &answer {
         Ok((head, _)) => Some(&head.fields).filter(|_| head.status < 400),
-        Err(_) => Some(&NO_FIELDS),
+        Err(CallError::LeftAlone { .. } | CallError::Unsent(_)) => None,
+        Err(CallError::Timeout | CallError::Refused(_)) => Some(&NO_FIELDS),
     };
     let purges = !is_safe(&method) && call.settings.engine.log_owner == LogOwner::Journal;
     let landed = match named.filter(|_| purges) {
@@ -153,7 +156,7 @@ async fn exchange(
         None => None,
     };
     let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
-    let retry_after_s = answer.as_ref().err().and_then(js::CallError::retry_after_s);
+    let retry_after_s = answer.as_ref().err().and_then(CallError::retry_after_s);
     let (answer, response) = match answer {
         Ok((head, response)) => {
             let store = match (method.as_str(), sent_at, landed) {
@@ -168,11 +171,10 @@ async fn exchange(
             (Answer::Forwarded { head, not_modified: false, status, store, behind }, Some(response))
         }
         Err(error) => {
-            worker::console_warn!("origin {url}: {}", error.text());
-            let (http_status, slug, title) = error.problem();
+            worker::console_warn!("{}: {}", origin.named(&call), error.text());
             let status = CacheStatus { reason: Some(Reason::OriginFailed), ..CacheStatus::new(Phase::Failed) };
             let behind = Behind::default();
-            (Answer::Failed { http_status, slug, title, status, behind }, None)
+            (Answer::Failed { failure: error.failure(), status, behind }, None)
         }
     };
     Some(Outcome { answer, response, retry_after_s })
@@ -247,6 +249,8 @@ async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: 
 async fn append(call: &Call, purge: &PurgeRequest) -> Option<AsOf> {
     match journal_client::append(&call.env, purge).await {
         Ok(state) => {
+            // Should the sync fail, too.
+            isolate::with(|isolate| purge.keys.iter().for_each(|key| isolate.engine.view.learn(&state, key.hash())));
             call.sync(Neighbours::Ignored).await;
             Some(state)
         }

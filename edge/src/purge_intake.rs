@@ -6,6 +6,7 @@
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::journal_client::{self, Neighbours};
+use crate::js::{self, Patience, ReadError};
 use crate::settings::Mode;
 use crate::{identity, respond};
 use kv_schemas::as_of::parse_seq;
@@ -21,9 +22,9 @@ use wasm_bindgen::JsValue;
 
 /// Lifetimes a token may have, in seconds: a batch is signed for one delivery, a person's token for a month.
 const BATCH_LIFETIME_S_MAX: u64 = 300;
-pub const TOKEN_LIFETIME_S_MAX: u64 = 31 * 24 * 3600;
+pub const EDGE_TOKEN_LIFETIME_S_MAX: u64 = 31 * 24 * 3600;
 const JOURNAL_MS: u64 = 5_000;
-const BODY_IDLE_MS: u64 = 5_000;
+const BODY_PATIENCE: Patience = Patience { idle_ms: 5_000, total_ms: 30_000 };
 
 /// Checks the bearer token of a call to `/__edge/*`, which must be of one of these scopes.
 pub async fn authorize(call: &Call, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
@@ -83,14 +84,14 @@ pub async fn handle(call: &Call, rest: &str) -> Result<web_sys::Response, Proble
 
 /// Passes a question about purges on to the journal.
 async fn ask(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
-    authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX).await?;
+    authorize(call, &RECEIPT_SCOPES, EDGE_TOKEN_LIFETIME_S_MAX).await?;
     let (status, text, _) = journal(call, path, &JsValue::NULL).await?;
     if status == 200 { Ok(respond::json(200, &text)) } else { refusal(status, &text) }
 }
 
 /// What a purge would touch here, as far as that can be known.
 async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
-    authorize(call, &RECEIPT_SCOPES, TOKEN_LIFETIME_S_MAX).await?;
+    authorize(call, &RECEIPT_SCOPES, EDGE_TOKEN_LIFETIME_S_MAX).await?;
     let request = PurgeRequest::read(&body(call, BATCH_BYTES_MAX).await?)?;
     let mut keys: Vec<_> = request.keys.iter().map(SurrogateKey::hash).collect();
     keys.sort_unstable();
@@ -123,7 +124,7 @@ async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
     // The token is checked before a byte of the body is read.
     let claims = match owner {
         LogOwner::Origin => authorize(call, &[Scope::PurgeBatch], BATCH_LIFETIME_S_MAX).await?,
-        LogOwner::Journal => authorize(call, &[Scope::PurgeRequest], TOKEN_LIFETIME_S_MAX).await?,
+        LogOwner::Journal => authorize(call, &[Scope::PurgeRequest], EDGE_TOKEN_LIFETIME_S_MAX).await?,
     };
     let body = body(call, BATCH_BYTES_MAX).await?;
     let digest_required = owner == LogOwner::Origin;
@@ -163,9 +164,9 @@ pub async fn body(call: &Call, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     };
     let Some(stream) = call.request.body() else { return Ok(Vec::new()) };
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    match crate::js::read_all(&stream, limit, BODY_IDLE_MS).await {
+    match js::read_all(&stream, limit, BODY_PATIENCE).await {
         Ok(bytes) => Ok(bytes.to_vec()),
-        Err(crate::js::ReadError::TooLarge) => Err(too_large()),
-        Err(crate::js::ReadError::Broken) => Err(Problem::new(400, "body-broken", "The body ended before its end")),
+        Err(ReadError::TooLarge) => Err(too_large()),
+        Err(ReadError::Broken) => Err(Problem::new(400, "body-broken", "The body ended before its end")),
     }
 }

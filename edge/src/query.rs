@@ -1,5 +1,6 @@
 //! Query parameters of documents, each brought into one spelling: a value that can be written in two ways would be two
 //! cache keys, and one that origin reads otherwise than the edge would be somebody else's key.
+use gateway_rules::percent;
 use kv_schemas::Problem;
 use std::fmt::Write;
 
@@ -101,23 +102,9 @@ fn searched(value: &str) -> Result<String, &'static str> {
     if text.chars().count() > SEARCH_CHARS_MAX { Err("has more than 100 characters") } else { Ok(text) }
 }
 
-/// `application/x-www-form-urlencoded`, strictly.
+/// As `application/x-www-form-urlencoded`: a space may be a plus.
 fn decoded(text: &str) -> Result<String, &'static str> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => match (digit(rest.next()), digit(rest.next())) {
-                // Below 256, of two digits.
-                (Some(high), Some(low)) => u8::try_from(high.saturating_mul(16).saturating_add(low)).unwrap_or(0),
-                _ => return Err("is not percent-encoded as it should be"),
-            },
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8")
+    percent::decoded(&text.replace('+', " ")).ok_or("is not percent-encoded UTF-8")
 }
 
 fn encode(target: &mut String, value: &str) {

@@ -80,12 +80,6 @@ fn build(
 
 #[wasm_bindgen::prelude::wasm_bindgen]
 extern "C" {
-    /// `new Response(body, init)` with any kind of body, for which `web-sys` has a dozen forms.
-    #[wasm_bindgen(js_name = Response)]
-    type AnyResponse;
-    #[wasm_bindgen(constructor, catch, js_class = "Response")]
-    fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<AnyResponse, JsValue>;
-
     type DecompressionStream;
     #[wasm_bindgen(constructor, catch)]
     fn new(format: &str) -> Result<DecompressionStream, JsValue>;
@@ -128,7 +122,7 @@ fn describe_unpacked(headers: &web_sys::Headers) -> Result<(), JsValue> {
 }
 
 /// RFC 9110 section 12.5.5: caches behind this one have to know that the coding was chosen.
-fn say_that_coding_varies(headers: &web_sys::Headers) -> Result<(), JsValue> {
+pub fn say_that_coding_varies(headers: &web_sys::Headers) -> Result<(), JsValue> {
     if !has_member(&headers.get("vary")?.unwrap_or_default(), &["accept-encoding", "*"]) {
         headers.append("vary", "accept-encoding")?;
     }
@@ -144,7 +138,7 @@ fn new_response(body: &JsValue, init: &web_sys::ResponseInit, coded: bool) -> Re
     if coded {
         js_sys::Reflect::set(init, &"encodeBody".into(), &"manual".into())?;
     }
-    with_init(body, init)
+    js::with_init(body, init)
 }
 
 /// Our member of `Cache-Status`, with the cache key (RFC 9211 section 2.7) for debug tokens.
@@ -215,11 +209,6 @@ fn mark_coded(entry: &Entry<Body>, fields: &mut Fields) -> bool {
     coded
 }
 
-/// `new Response(body, init)`.
-pub fn with_init(body: &JsValue, init: &web_sys::ResponseInit) -> Result<web_sys::Response, JsValue> {
-    AnyResponse::new(body, init).map(JsCast::unchecked_into)
-}
-
 /// A stored answer, or what of it the client is to have.
 pub fn stored(
     entry: &Entry<Body>,
@@ -279,7 +268,7 @@ const LINES: &str = "set-cookie";
 /// `new Response(body, init)`, all of `init` in one string: each crossing costs more than the bytes it carries.
 fn from_text(body: &JsValue, status: u16, fields: &Fields, coded: bool) -> Result<web_sys::Response, JsValue> {
     let init: web_sys::ResponseInit = js_sys::JSON::parse(&init_text(status, fields, coded))?.unchecked_into();
-    let response = with_init(body, &init)?;
+    let response = js::with_init(body, &init)?;
     for line in fields.all(LINES) {
         response.headers().append(LINES, line)?;
     }

@@ -7,6 +7,7 @@
 use kv_schemas::viewer::{Dimensions, LOCALE, Locale, MATURITY, PLAN, REGION, Region};
 use std::fmt::Write;
 use surrogate_cache::Fields;
+use surrogate_cache::vary::thousandths;
 
 /// Which dimensions a document depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,18 +93,6 @@ impl Known {
             }
         }
         best.map(|(locale, _)| locale).or(self.locales.first()).cloned().unwrap_or_default()
-    }
-}
-
-/// `q=0.8` in thousandths (RFC 9110 section 12.4.2).
-fn thousandths(weight: &str) -> Option<u16> {
-    let value = weight.trim().strip_prefix("q=").or(weight.trim().strip_prefix("Q="))?;
-    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
-    let legal = matches!(whole, "0" | "1") && decimals.len() <= 3 && decimals.bytes().all(|b| b.is_ascii_digit());
-    let decimals: u16 = format!("{decimals:0<3}").parse().ok().filter(|_| legal)?;
-    match whole {
-        "1" => (decimals == 0).then_some(1000),
-        _ => Some(decimals),
     }
 }
 

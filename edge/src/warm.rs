@@ -125,7 +125,7 @@ async fn warm(call: &Call, wanted: &Wanted, min_as_of: &AsOf) -> (Outcome, u16) 
         Answer::Stored { entry, .. } => (Outcome::Failed, entry.head.status),
         Answer::Forwarded { head, store: None, .. } => (Outcome::NotStored, head.status),
         Answer::Forwarded { head, .. } => (Outcome::Stored, head.status),
-        Answer::Failed { http_status, .. } => (Outcome::Failed, *http_status),
+        Answer::Failed { failure, .. } => (Outcome::Failed, failure.problem().0),
     };
     // Its body is read to the end and written to the tiers, and whatever else stands behind the answer is done.
     drive::finish_unheard(call, &mut outcome).await;

@@ -19,6 +19,7 @@ pub mod breaker;
 pub mod cut;
 pub mod fields;
 pub mod limits;
+pub mod percent;
 pub mod retry;
 pub mod services;
 pub mod trace;

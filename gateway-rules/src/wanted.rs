@@ -7,6 +7,7 @@
 //! an item twice or pass over one there, and nowhere else.
 use crate::cut::Slice;
 use crate::fields::{self, Selection};
+use crate::percent;
 
 /// What a client wants of the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,26 +125,10 @@ fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Fault> {
     if values.next().is_some() {
         return fault("it is there twice");
     }
-    match decoded(pair.split_once('=').map_or("", |(_, value)| value)) {
+    match percent::decoded(pair.split_once('=').map_or("", |(_, value)| value)) {
         Some(value) => Ok(Some(value)),
         None => fault("it is not percent-encoded as it must be"),
     }
-}
-
-/// Without percent-encoding (RFC 3986 section 2.1).
-fn decoded(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        bytes.push(u8::try_from(high.checked_mul(16)?.checked_add(low)?).ok()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// Which part of the list is wanted; what origin is to be asked for goes to `kept`.

@@ -148,12 +148,6 @@ fn bit(class: KeyClass) -> JsValue {
     int(class.bit().into())
 }
 
-struct Meta {
-    log_id: LogId,
-    head: Seq,
-    mark: u64,
-}
-
 /// A row as SQLite gave it.
 struct Row(Array);
 
@@ -240,22 +234,22 @@ impl PurgeJournal {
             let rows = self.rows("SELECT name FROM location", vec![])?;
             rows.iter().for_each(|row| receipts.remember(&row.text(0)));
         }
-        if self.numbers_itself && self.meta()?.is_none() {
-            self.set_meta(&platform::random_uuid(), 0, 0)?;
+        if self.numbers_itself && self.held()?.is_none() {
+            self.hold(&platform::random_uuid(), 0, 0)?;
         }
         self.is_prepared.set(true);
         Ok(())
     }
 
-    fn meta(&self) -> Result<Option<Meta>> {
+    fn held(&self) -> Result<Option<JournalHead>> {
         let rows = self.rows("SELECT log_id, head, mark FROM purge_log", vec![])?;
         let Some(row) = rows.first() else { return Ok(None) };
         let log_id = LogId::new(row.text(0)).map_err(refused)?;
-        Ok(Some(Meta { log_id, head: row.seq(1), mark: row.seq(2) }))
+        Ok(Some(JournalHead { log_id, head: row.seq(1), mark: row.seq(2) }))
     }
 
     /// Begins a log: everything up to `head` counts as hard purged.
-    fn set_meta(&self, log_id: &str, head: Seq, mark: u64) -> Result<()> {
+    fn hold(&self, log_id: &str, head: Seq, mark: u64) -> Result<()> {
         self.run(
             "INSERT OR REPLACE INTO purge_log (one, log_id, head, mark) VALUES (1, ?, ?, ?)",
             vec![JsValue::from_str(log_id), int(head), int(mark)],
@@ -303,38 +297,38 @@ impl PurgeJournal {
 
     /// How far one purge has come.
     fn receipt(&self, seq: Seq) -> Result<Answer> {
-        let Some(meta) = self.meta()? else { return Ok(no_log()) };
+        let Some(held) = self.held()? else { return Ok(no_log()) };
         let rows = self.rows("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
         let accepted_at_ms = rows.first().map(|row| row.seq(0));
         let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
         let locations = receipts.locations(seq, accepted_at_ms, now_ms());
-        let state = if seq > meta.head { PurgeState::Pending } else { state_of(&locations) };
+        let state = if seq > held.head { PurgeState::Pending } else { state_of(&locations) };
         let pending = kv_schemas::receipt::LocationState::Pending;
         let laggards = locations.iter().filter(|one| one.state == pending).map(|one| one.location.clone()).collect();
         let lag_ms = percentiles(&locations);
-        json(&EdgeReceipt { log_id: meta.log_id, seq, state, accepted_at_ms, locations, lag_ms, laggards })
+        json(&EdgeReceipt { log_id: held.log_id, seq, state, accepted_at_ms, locations, lag_ms, laggards })
     }
 
     /// Where the journal and the locations stand.
     fn summary(&self) -> Result<Answer> {
-        let Some(meta) = self.meta()? else { return Ok(no_log()) };
+        let Some(held) = self.held()? else { return Ok(no_log()) };
         // A purge counts as applied no earlier than one bound after it was accepted.
         let settled = "SELECT seq FROM purge WHERE accepted_at_ms <= ? ORDER BY seq DESC LIMIT 1";
         let settled = self.rows(settled, vec![int(now_ms().saturating_sub(self.bound_ms))])?;
         let settled = settled.first().map_or(0, |row| row.seq(0));
         let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
         let applied_seq = receipts.applied_everywhere(now_ms()).min(settled);
-        let locations = receipts.locations(meta.head, None, now_ms());
-        json(&JournalSummary { log_id: meta.log_id, head: meta.head, applied_seq, locations })
+        let locations = receipts.locations(held.head, None, now_ms());
+        json(&JournalSummary { log_id: held.log_id, head: held.head, applied_seq, locations })
     }
 
     /// What an isolate lacks.
     fn sync(&self, query: &JournalQuery) -> Result<Answer> {
-        let Some(meta) = self.meta()? else { return Ok(no_log()) };
-        self.hear(query, &meta.log_id)?;
+        let Some(held) = self.held()? else { return Ok(no_log()) };
+        self.hear(query, &held.log_id)?;
         let clock = JournalClock { epoch: self.epoch, at_ms: now_ms() };
         // Another log, or a state this journal has not reached: from the beginning.
-        let continues = query.log_id.as_ref() == Some(&meta.log_id) && query.since <= meta.head;
+        let continues = query.log_id.as_ref() == Some(&held.log_id) && query.since <= held.head;
         let mut floors = self.floors()?;
         let (rows, page) = if continues {
             let query_text = "SELECT seq, mode, whole, hashes FROM purge WHERE seq > ? ORDER BY seq LIMIT ?";
@@ -366,11 +360,11 @@ impl PurgeJournal {
         }
         let last = purges.last().map_or(since, |purge| purge.seq);
         let delta = JournalDelta {
-            log_id: meta.log_id,
+            log_id: held.log_id,
             clock,
-            head: meta.head,
+            head: held.head,
             floors,
-            until: if is_whole { meta.head } else { last },
+            until: if is_whole { held.head } else { last },
             purges,
         };
         Ok(ok(delta.encode()))
@@ -410,9 +404,7 @@ impl PurgeJournal {
             let title = "This edge numbers its purges itself; send keys, not batches";
             return Ok(problem(Problem::new(409, "log-not-from-origin", title)));
         }
-        let meta = self.meta()?;
-        let held =
-            meta.as_ref().map(|meta| JournalHead { log_id: meta.log_id.clone(), head: meta.head, mark: meta.mark });
+        let held = self.held()?;
         let retired =
             self.rows("SELECT 1 AS one FROM retired WHERE log_id = ?", vec![JsValue::from_str(batch.log_id.as_str())])?;
         let challenge = self.rows("SELECT value FROM challenge", vec![])?.first().map(|row| row.seq(0));
@@ -430,13 +422,13 @@ impl PurgeJournal {
             Intake::Gap => batch.purges.len(),
             Intake::Append { from_index } => from_index,
             Intake::Adopt { head } => {
-                for old in meta.iter().map(|meta| &meta.log_id).chain(&batch.replaces) {
+                for old in held.iter().map(|held| &held.log_id).chain(&batch.replaces) {
                     let old = JsValue::from_str(old.as_str());
                     self.run("INSERT OR IGNORE INTO retired (log_id) VALUES (?)", vec![old])?;
                 }
                 self.run("DELETE FROM purge", vec![])?;
                 self.run("DELETE FROM challenge", vec![])?;
-                self.set_meta(batch.log_id.as_str(), head, batch.after_mark)?;
+                self.hold(batch.log_id.as_str(), head, batch.after_mark)?;
                 0
             }
         };
@@ -462,12 +454,12 @@ impl PurgeJournal {
 
     /// Numbers and takes a purge by keys.
     fn append(&self, request: &PurgeRequest) -> Result<Answer> {
-        let Some(meta) = self.meta()?.filter(|_| self.numbers_itself) else {
+        let Some(held) = self.held()?.filter(|_| self.numbers_itself) else {
             let title = "Purges of this edge come from its origin's log; purge there";
             return Ok(problem(Problem::new(409, "log-from-origin", title)));
         };
         let PurgeRequest { keys, all, mode, reason } = request.clone();
-        let seq = meta.head.saturating_add(1);
+        let seq = held.head.saturating_add(1);
         self.insert(&Purge { seq, keys, all, mode, reason, actor: None, committed_at_ms: now_ms(), mark: 0 })?;
         self.ack(1)
     }
@@ -518,10 +510,10 @@ impl PurgeJournal {
     }
 
     fn ack(&self, accepted: usize) -> Result<Answer> {
-        let meta = self.meta()?.ok_or_else(|| refused("the journal has no log"))?;
+        let held = self.held()?.ok_or_else(|| refused("the journal has no log"))?;
         let ack = PurgeAck {
-            log_id: meta.log_id,
-            next_seq: meta.head.saturating_add(1),
+            log_id: held.log_id,
+            next_seq: held.head.saturating_add(1),
             accepted: u32::try_from(accepted).unwrap_or(u32::MAX),
         };
         Ok(Answer { as_of: Some(ack.as_of()), ..json(&ack)? })

@@ -7,12 +7,10 @@
 //! ```
 //! Numbers and texts as in [`crate::wire`].
 //!
-//! The head carries everything but the body, surrogate keys included, so that it may be as long as it must: KV
-//! metadata is limited to 1,024 bytes and holds only [`EntryMeta`]. A reader can cut the head off without touching the
-//! body.
+//! The head carries everything but the body, surrogate keys included, so that it may be as long as it must: KV's metadata is
+//! limited to 1,024 bytes and not used. A reader can cut the head off without touching the body.
 use crate::as_of::AsOf;
 use crate::wire::{Reader, put_number, put_text};
-use serde::{Deserialize, Serialize};
 
 pub const MAGIC: [u8; 4] = *b"SCE2";
 /// Bytes before the head.
@@ -38,14 +36,6 @@ pub struct EntryHead {
     pub body_bytes: u64,
     /// Not empty on a marker: the cache key has variants, selected by these request fields (lower case, sorted).
     pub varies_on: Vec<String>,
-}
-
-/// KV metadata, at most 1,024 bytes as JSON: for whoever lists keys; no reader in the edge needs it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryMeta {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub as_of: Option<AsOf>,
-    pub response_time_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,10 +74,6 @@ impl Reader<'_> {
 }
 
 impl EntryHead {
-    pub fn meta(&self) -> EntryMeta {
-        EntryMeta { as_of: self.as_of.clone(), response_time_ms: self.response_time_ms }
-    }
-
     /// Magic, length and head; the body follows.
     pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
         let mut bytes = Vec::with_capacity(512);
@@ -171,9 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_with_a_thousand_keys_keeps_its_metadata_small() {
+    fn an_entry_may_have_a_thousand_keys() {
         let head = head(1000);
-        assert!(serde_json::to_vec(&head.meta()).unwrap().len() <= 1024);
         let mut bytes = head.encode().unwrap();
         bytes.extend_from_slice(b"body");
         assert_eq!(EntryHead::split(&bytes).unwrap(), (head, &b"body"[..]));

@@ -118,7 +118,6 @@ fn the_journal_speaks_as_agreed() {
 
 #[test]
 fn entries_are_stored_as_agreed() {
-    check("entry_meta", &head().meta());
     let mut bytes = head().encode().unwrap();
     bytes.extend_from_slice(b"{}");
     same("entry.hex", &hex(&bytes));
@@ -211,8 +210,10 @@ fn the_schemas_refuse_what_the_types_refuse() {
     ] {
         assert!(!schema(name).is_valid(&serde_json::from_str(bad).unwrap()), "{name} takes {bad}");
         let refused = match name {
+            "warm_request" => serde_json::from_str::<WarmRequest>(bad).is_err(),
             "purge_request" => serde_json::from_str::<PurgeRequest>(bad).map_or(true, |value| value.check().is_err()),
-            _ => serde_json::from_str::<PurgeBatch>(bad).map_or(true, |value| value.check().is_err()),
+            "purge_batch" => serde_json::from_str::<PurgeBatch>(bad).map_or(true, |value| value.check().is_err()),
+            other => panic!("which type is {other}?"),
         };
         assert!(refused, "{name}: the type takes {bad}");
     }

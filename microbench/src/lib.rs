@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope};
+use kv_schemas::entry::{EntryHead, PREFIX_BYTES};
 use kv_schemas::journal::{DeltaPurge, JournalClock, JournalDelta};
 use kv_schemas::surrogate_key::{hash, hash_lists};
 use kv_schemas::{AsOf, KeyHash, LogId, PerClass, PurgeMode, Seq};
@@ -85,6 +86,18 @@ fn engine() -> Engine<Vec<u8>> {
     engine
 }
 
+/// The head of a page as a tier has it.
+fn kv_bytes() -> Vec<u8> {
+    let ResponseHead { status, mut fields, request_time_ms, response_time_ms } = head();
+    fields.push("surrogate-key", (0..20).map(|n| format!("title:{n}")).collect::<Vec<_>>().join(" "));
+    let key = entry::key_about(";region=DE;locale=de;maturity=18;plan=none", "/v1/home");
+    let headers = fields.into_inner();
+    let as_of = Some(AsOf::new(log(), 1_000));
+    let (body_bytes, varies_on) = (9_800, Vec::new());
+    let head = EntryHead { key, status, headers, as_of, request_time_ms, response_time_ms, body_bytes, varies_on };
+    head.encode().expect("a head")[PREFIX_BYTES..].to_vec()
+}
+
 fn request(fields: &[(&str, &str)]) -> Request {
     Request {
         key: entry::key_of("/v1/home"),
@@ -113,6 +126,11 @@ pub fn cases() -> Vec<Case> {
         black_box(lookup.step(&mut isolate, Event::Start, NOW_MS));
         lookup.cancel(&mut isolate);
         1
+    }));
+    let tier = kv_bytes();
+    all.push(case("entry: out of a tier's bytes, 20 keys", move || {
+        let head = EntryHead::decode(black_box(&tier), 9_800).expect("an entry");
+        u64::from(Entry::from_stored(head, Rules::default(), Vec::<u8>::new()).is_some())
     }));
     for (name, known) in [
         ("view of 10: the rule, 20 keys", 10),

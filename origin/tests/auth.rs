@@ -7,8 +7,10 @@ use common::people::{PASSWORD, People};
 use kv_schemas::PurgeMode;
 use kv_schemas::claims::{StaffRole, ViewerClaims};
 use origin::auth::accounts;
+use origin::import::{self, Report, mongo};
 use origin::keys::EXPECT_VIEWER;
 use serde_json::json;
+use std::path::Path;
 
 #[tokio::test]
 async fn a_viewer_registers_logs_in_and_reads_what_is_hers() {
@@ -367,6 +369,64 @@ async fn the_device_used_longest_ago_makes_room() {
     assert_eq!(devices["items"].as_array().unwrap().len(), origin::auth::SESSIONS_MAX);
 }
 
+/// Brings in users of the old system.
+async fn import_users(service: &People, users: &str) -> Report {
+    let mapping = mongo::Mapping::default();
+    let batch = import::read_collection(Path::new("users.json"), users, None, &mapping).unwrap();
+    import::write(&service.app.store, batch, |_| {}).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_list_of_viewers_goes_on_after_any_id_an_import_brings() {
+    let service = People::start().await;
+    let ids = ["0b5c0f3e-7c1a-4f57-9d8c-5a1b2c3d4e5f", "user-17", "zoe"];
+    let users = ids.map(|id| json!({"_id": id, "email": format!("{id}@example.org")}).to_string());
+    let report = import_users(&service, &users.join("\n")).await;
+    assert_eq!(report.viewers_created, 3, "{report}");
+    let (mut cursor, mut listed) = (String::new(), Vec::new());
+    loop {
+        let got = service.get(&format!("/admin/v1/users?limit=1{cursor}"), &service.admin_token()).await;
+        assert_eq!(got.status, StatusCode::OK, "{cursor}: {got:?}");
+        let page = got.json();
+        listed.extend(page["items"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap().to_string()));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(listed, ids);
+    for bad in ["User-17", "-", "a%00b", "a/b"] {
+        let got = service.get(&format!("/admin/v1/users?cursor={bad}"), &service.admin_token()).await;
+        assert_eq!(got.problem(), "query-invalid", "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn an_import_says_which_viewers_have_the_address_of_another() {
+    let service = People::start().await;
+    service.viewer("ada@example.org").await;
+    let users =
+        concat!(r#"{"_id":"user-1","email":"Ada@example.org"}"#, "\n", r#"{"_id":"user-2","email":"eve@example.org"}"#);
+    for created in [1, 0] {
+        let report = import_users(&service, users).await;
+        assert_eq!((report.viewers_created, report.viewers_unchanged), (created, 1 - created), "{report}");
+        let foreign = &report.refused["the e-mail address of another viewer"];
+        assert_eq!((foreign.count, foreign.examples.as_slice()), (1, ["user-1".to_string()].as_slice()), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn viewers_whose_invitation_has_passed_are_invited_again_before_it_is_swept() {
+    let service = People::start().await;
+    import_users(&service, r#"{"_id":"user-1","email":"ada@example.org"}"#).await;
+    let invite = async |lifetime_ms| accounts::invite_viewers(&service.app.store, "", 10, lifetime_ms).await.unwrap().0;
+    assert_eq!(invite(-1).await.len(), 1);
+    let again = invite(60_000).await;
+    assert_eq!(again.len(), 1, "the first has passed");
+    assert!(invite(60_000).await.is_empty(), "the second is open");
+    let accept = json!({"invitation": again[0].invitation, "password": PASSWORD});
+    assert_eq!(service.post("/auth/accept", accept).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(service.database.count("invitation").await, 0);
+}
+
 #[tokio::test]
 async fn a_viewer_an_import_brought_is_invited_to_choose_a_password_and_logs_in() {
     let service = People::start().await;
@@ -375,9 +435,7 @@ async fn a_viewer_an_import_brought_is_invited_to_choose_a_password_and_logs_in(
         "\n",
         r#"{"_id":{"$oid":"5f0000000000000000000002"},"email":"eve@example.org"}"#
     );
-    let mapping = origin::import::mongo::Mapping::default();
-    let batch = origin::import::read_collection(std::path::Path::new("users.json"), users, None, &mapping).unwrap();
-    let report = origin::import::write(&service.app.store, batch, |_| {}).await.unwrap();
+    let report = import_users(&service, users).await;
     assert_eq!(report.viewers_created, 2, "{report}");
     let log_in = |password: &str| {
         let body = json!({"email": "ada@example.org", "password": password});

@@ -2,7 +2,7 @@
 //! purge log is kept by hand.
 use crate::free_port;
 use crate::http::{Got, ask, send};
-use crate::stack::{LEASE_MS, LEASE_OVER, edge_claims, now_s, sign};
+use crate::stack::{LEASE_MS, LEASE_OVER, edge_claims, metrics, now_s, sign};
 use crate::upstream::{Asked, Upstream};
 use kv_schemas::claims::{AUDIENCE_VIEWER, ISSUER, Scope, ViewerClaims, body_digest};
 use kv_schemas::viewer::{Maturity, Plan};
@@ -175,10 +175,7 @@ impl Api {
 
     /// A counter of the edge's.
     pub async fn metric(&self, name: &str) -> u64 {
-        let token = sign(&self.key, edge_claims(Scope::Metrics, None), 60);
-        let metrics = send(ask(Method::GET, self.url("/__edge/metrics")).bearer_auth(token)).await.body;
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse().ok()).unwrap_or_default()
+        metrics(&self.fleet.url(0), &self.key).await.figure(name).unwrap_or_default()
     }
 
     pub fn debug_token(&self) -> String {

@@ -2,6 +2,7 @@
 //! rounds that take turns.
 use crate::pump::{self, Load};
 use crate::stack::{Shape, Stack};
+use crate::statistics::median;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -42,10 +43,6 @@ pub async fn run(rounds: usize) -> Result<Vec<Row>, String> {
             rates.push(stint.map_err(|error| error.to_string())??.requests_per_s);
         }
     }
-    let median = |mut rates: Vec<f64>| {
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
-    };
     let rates: Vec<(&'static str, f64)> = stacks.into_iter().map(|(name, _, rates)| (name, median(rates))).collect();
     let bare = rates[0].1;
     Ok(rates.into_iter().map(|(name, rate)| Row { name, requests_per_s: rate, to_bare: rate / bare }).collect())

@@ -6,6 +6,7 @@ use crate::api::{Api, SHARED};
 use crate::hits_peers::{Peers, start_peers};
 use crate::pump::{self, Load, Stint};
 use crate::stack::Proxy;
+use crate::statistics::median;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -394,15 +395,6 @@ fn duels(targets: &mut [Target], turns: usize) -> Result<Vec<Wanted>, String> {
         all.push(Wanted { what, ratio: Ratio::of(&ratios), at_least });
     }
     Ok(all)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        0 => values.get(middle.wrapping_sub(1)..=middle).map_or(0.0, |two| two.iter().sum::<f64>() / 2.0),
-        _ => values[middle],
-    }
 }
 
 fn report(targets: &[Target], wanted: Vec<Wanted>, options: &Options) -> Report {

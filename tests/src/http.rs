@@ -1,4 +1,6 @@
 //! Asking and reading answers.
+use kv_schemas::AsOf;
+use kv_schemas::header::SURROGATE_AS_OF;
 use reqwest::{Client, Method, RequestBuilder};
 
 /// An answer, read whole.
@@ -25,6 +27,16 @@ impl Got {
 
     pub fn is_fresh_or_forwarded(&self) -> bool {
         !self.cache().contains("detail=\"stale")
+    }
+
+    /// The state of the purge log it was read at, or that it made.
+    pub fn as_of(&self) -> Option<AsOf> {
+        self.header(SURROGATE_AS_OF)?.parse().ok()
+    }
+
+    /// Of metrics, the value of a series; named with its labels.
+    pub fn figure(&self, series: &str) -> Option<u64> {
+        self.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
     pub fn json(&self) -> serde_json::Value {

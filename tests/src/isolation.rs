@@ -4,6 +4,7 @@
 use crate::free_port;
 use crate::http::{ask, client};
 use crate::stack::LEASE_MS;
+use crate::statistics::{median, nearest_rank};
 use reqwest::Method;
 use serde::Serialize;
 use std::sync::Arc;
@@ -100,7 +101,7 @@ async fn reads(system: &System, first: &AtomicU64, how_long: Duration) -> f64 {
         times.extend(reader.await.expect("a reader ended"));
     }
     times.sort_by(f64::total_cmp);
-    times[times.len() * 95 / 100]
+    nearest_rank(&times, 95)
 }
 
 /// Keeps asking for lists of titles; counts answers of any kind.
@@ -121,11 +122,6 @@ fn flood(system: &System, stop: &Arc<AtomicBool>, count: &Arc<AtomicU64>) -> Vec
             })
         })
         .collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 pub async fn run(how_long: Duration, rounds: usize) -> Vec<Row> {

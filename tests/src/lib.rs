@@ -17,6 +17,7 @@ pub mod races;
 pub mod raw;
 pub mod stack;
 pub mod start;
+pub mod statistics;
 pub mod upstream;
 pub mod warmed;
 

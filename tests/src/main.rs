@@ -3,6 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use e2e::{costs, crowd, hits, isolation, origin_load, propagation, races, start, warmed};
+use std::error::Error;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -87,7 +88,7 @@ enum What {
 }
 
 /// Puts a figure into the report, beside those of other measurements.
-fn report(name: &str, value: impl serde::Serialize) {
+fn report(name: &str, value: &impl serde::Serialize) {
     let path = xtask::target().join("bench/report.json");
     let mut all: serde_json::Value =
         std::fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
@@ -100,87 +101,69 @@ fn report(name: &str, value: impl serde::Serialize) {
 // Starting a process blocks its thread.
 #[tokio::main(worker_threads = 8)]
 async fn main() -> ExitCode {
-    match Cli::parse().what {
+    match measure(Cli::parse().what).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, shows and reports; says whether what must hold did.
+async fn measure(what: What) -> Result<bool, Box<dyn Error>> {
+    match what {
         What::Races { writes, edges, lease_ms, seed, no_faults } => {
             let options = races::Options { writes, edges, lease_ms, seed, faults: !no_faults, ..Default::default() };
             let report = races::run(options).await;
             println!("{report}");
-            if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            Ok(report.violations.is_empty())
         }
-        What::Hits(options) => match hits::run(&options).await {
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
+        What::Hits(options) => {
+            let measured = hits::run(&options).await?;
+            println!("{measured}");
+            report("hits", &measured);
+            Ok(true)
+        }
+        What::Origin(options) => {
+            let all = origin_load::run(&options).await?;
+            all.iter().for_each(|figures| println!("{figures}"));
+            println!("{}", origin_load::table(&all));
+            for figures in &all {
+                report(&format!("origin_{:?}", figures.engine).to_lowercase(), figures);
             }
-            Ok(measured) => {
-                println!("{measured}");
-                report("hits", measured);
-                ExitCode::SUCCESS
-            }
-        },
-        What::Origin(options) => match origin_load::run(&options).await {
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-            Ok(figures) => {
-                for figures in &figures {
-                    println!("{figures}");
-                }
-                println!("{}", origin_load::table(&figures));
-                let is_well = figures.iter().all(|figures| figures.errors == 0);
-                for figures in figures {
-                    report(&format!("origin_{:?}", figures.engine).to_lowercase(), figures);
-                }
-                if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-            }
-        },
-        What::Load(options) => match crowd::run(&options).await {
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-            Ok(None) => ExitCode::SUCCESS,
-            Ok(Some(figures)) => {
-                println!("{figures}");
-                println!("report: target/bench/load/report.md");
-                let is_true = figures.is_true();
-                report("load", figures);
-                if is_true { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-            }
-        },
+            Ok(all.iter().all(|figures| figures.errors == 0))
+        }
+        What::Load(options) => {
+            let Some(figures) = crowd::run(&options).await? else { return Ok(true) };
+            println!("{figures}");
+            println!("report: target/bench/load/report.md");
+            report("load", &figures);
+            Ok(figures.is_true())
+        }
         What::Propagation { edges, lease_ms, rounds } => {
             for lease_ms in lease_ms {
                 let lag = propagation::run(edges, lease_ms, rounds).await;
                 println!("write to last of {edges} locations, lease {lease_ms} ms, {rounds} writes: {lag}");
-                report(&format!("propagation_lease_{lease_ms}_ms"), lag);
+                report(&format!("propagation_lease_{lease_ms}_ms"), &lag);
             }
-            ExitCode::SUCCESS
+            Ok(true)
         }
-        What::Start { rounds, beside } => match start::run(rounds, beside.as_deref()).await {
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
+        What::Start { rounds, beside } => {
+            let rows = start::run(rounds, beside.as_deref()).await?;
+            rows.iter().for_each(|row| println!("{row}"));
+            report("start", &rows);
+            Ok(true)
+        }
+        What::Costs { rounds } => {
+            let rows = costs::run(rounds).await?;
+            for row in &rows {
+                println!("{:<24}{:>12.0}{:>10.2}", row.name, row.requests_per_s, row.to_bare);
             }
-            Ok(rows) => {
-                rows.iter().for_each(|row| println!("{row}"));
-                report("start", rows);
-                ExitCode::SUCCESS
-            }
-        },
-        What::Costs { rounds } => match costs::run(rounds).await {
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-            Ok(rows) => {
-                for row in &rows {
-                    println!("{:<24}{:>12.0}{:>10.2}", row.name, row.requests_per_s, row.to_bare);
-                }
-                report("costs", rows);
-                ExitCode::SUCCESS
-            }
-        },
+            report("costs", &rows);
+            Ok(true)
+        }
         What::Isolation { seconds, rounds } => {
             let rows = isolation::run(std::time::Duration::from_secs(seconds), rounds).await;
             println!("{:<34}{:>12}{:>12}{:>8}{:>12}", "", "p95 calm", "p95 flood", "ratio", "flood/s");
@@ -188,21 +171,20 @@ async fn main() -> ExitCode {
                 let (calm, flood) = (row.calm_p95_ms, row.flood_p95_ms);
                 println!("{:<34}{calm:>9.2} ms{flood:>9.2} ms{:>8.2}{:>12.0}", row.name, row.ratio, row.flood_per_s);
             }
-            report("isolation", rows);
-            ExitCode::SUCCESS
+            report("isolation", &rows);
+            Ok(true)
         }
         What::Storm { keys, seconds, titles } => {
             let storm = propagation::storm(keys, seconds, titles).await;
             println!("{storm}");
-            let is_calm = storm.errors == 0;
-            report("storm", storm);
-            if is_calm { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            report("storm", &storm);
+            Ok(storm.errors == 0)
         }
         What::Warm { titles, edges, warm } => {
             let rows = warmed::run(warm, titles, edges).await;
             rows.iter().for_each(|row| println!("{row}"));
-            report("warm", rows);
-            ExitCode::SUCCESS
+            report("warm", &rows);
+            Ok(true)
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Latencies count from the moment a request was due, so a stall shows in all that came during it.
 use crate::free_port;
 use crate::http::{Got, ask, send_to};
+use crate::statistics::nearest_rank;
 use fastrand::Rng;
 use reqwest::Method;
 use serde::Serialize;
@@ -111,11 +112,8 @@ impl fmt::Display for Figures {
 
 fn latencies(mut ms: Vec<f64>) -> Latencies {
     ms.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let last = ms.len().saturating_sub(1);
-        ms.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
-    };
-    Latencies { count: ms.len(), p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+    let [p50, p95, p99, max] = [50, 95, 99, 100].map(|percent| nearest_rank(&ms, percent));
+    Latencies { count: ms.len(), p50, p95, p99, max }
 }
 
 /// A database with a catalogue, and what has to stay as long as it is used.

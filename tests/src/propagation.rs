@@ -1,7 +1,8 @@
 //! How long a purge takes to the last location that refuses the old copy, and what a storm of purges does to hits.
 use crate::http::{client, send_to};
 use crate::races::version_of;
-use crate::stack::{Shape, Stack};
+use crate::stack::{Shape, Stack, metrics};
+use crate::statistics::nearest_rank;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::fmt;
@@ -21,11 +22,8 @@ pub struct Percentiles {
 
 fn percentiles(mut values: Vec<u64>) -> Percentiles {
     values.sort_unstable();
-    let rank = |percent: usize| {
-        let place = (values.len() * percent).div_ceil(100).saturating_sub(1);
-        values.get(place).copied().unwrap_or(0)
-    };
-    Percentiles { p50: rank(50), p95: rank(95), p99: rank(99), max: rank(100) }
+    let [p50, p95, p99, max] = [50, 95, 99, 100].map(|percent| nearest_rank(&values, percent));
+    Percentiles { p50, p95, p99, max }
 }
 
 impl fmt::Display for Percentiles {
@@ -188,10 +186,7 @@ pub async fn storm(keys: u64, seconds: u64, titles: usize) -> Storm {
     for reader in readers {
         took.extend(reader.await.expect("a reader failed"));
     }
-    let token = crate::stack::sign(&stack.key, crate::stack::edge_claims(kv_schemas::claims::Scope::Metrics, None), 60);
-    let asked = client().get(stack.url("/__edge/metrics")).bearer_auth(token);
-    let metrics = send_to(asked).await.expect("no metrics").body;
-    let view_keys = metrics.lines().find_map(|line| line.strip_prefix("edge_view_keys ")?.parse().ok()).unwrap_or(0);
+    let view_keys = metrics(&stack.fleet.url(0), &stack.key).await.figure("edge_view_keys").unwrap_or(0);
     let [requests, hits, forwarded, errors] = &*counts;
     let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
     Storm {

@@ -6,6 +6,8 @@
 //! process's clock. A purge it saw accepted more than one bound before a request was sent must show in the answer.
 use crate::http::{client, send_to};
 use crate::stack::{Shape, Stack, TOKEN_S, edge_claims, sign};
+use crate::statistics::nearest_rank;
+use kv_schemas::AsOf;
 use kv_schemas::claims::Scope;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -208,8 +210,7 @@ pub async fn run(options: Options) -> Report {
     settle(&world, &stack).await;
     let mut known = world.known();
     known.write_ms.sort_unstable();
-    let rank = |percent: usize| known.write_ms.get(known.write_ms.len() * percent / 100).copied().unwrap_or(0);
-    let write_ms = [rank(50), rank(95), rank(99)];
+    let write_ms = [50, 95, 99].map(|percent| nearest_rank(&known.write_ms, percent));
     let mut report = std::mem::take(&mut known.report);
     report.elapsed = began.elapsed();
     report.write_ms = write_ms;
@@ -264,9 +265,8 @@ async fn write(world: Arc<World>, writer: usize) {
             .timeout(Duration::from_secs(15))
             .body(json!({"name": format!("v{version}")}).to_string());
         let answer = send_to(request).await.filter(|got| got.status == 200);
-        let state = answer.as_ref().and_then(|got| got.header("surrogate-as-of"));
-        match state.and_then(|state| state.rsplit(':').next()?.parse().ok()) {
-            Some(seq) => {
+        match answer.and_then(|got| got.as_of()) {
+            Some(AsOf { seq, .. }) => {
                 let mut known = world.known();
                 known.report.writes += 1;
                 known.write_ms.push(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -392,7 +392,7 @@ async fn disturb(world: Arc<World>, mut stack: Stack) -> Stack {
 async fn settle(world: &World, stack: &Stack) {
     let client = client();
     let as_of = stack.as_of().await;
-    let head: u64 = as_of.rsplit(':').next().and_then(|seq| seq.parse().ok()).expect("no head");
+    let head = as_of.seq;
     world.known().report.head = head;
     crate::eventually("every purge is in the journal", || async {
         let asked = client.get(format!("{}/__edge/purges", world.edges[0])).bearer_auth(&world.edge_token);
@@ -412,7 +412,7 @@ async fn settle(world: &World, stack: &Stack) {
     // meanwhile; what is promised is promised from the first request that gets through.
     for edge in &world.edges {
         crate::eventually("every location reaches origin again", || async {
-            let asked = client.get(format!("{edge}/v1/titles/t0")).header("min-as-of", &as_of);
+            let asked = client.get(format!("{edge}/v1/titles/t0")).header("min-as-of", as_of.to_string());
             send_to(asked).await.filter(|got| got.status == 200).map(|_| ())
         })
         .await;

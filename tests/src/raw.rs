@@ -1,6 +1,7 @@
 //! An origin below HTTP: it sends the very bytes it is told, waits where it is told, and hangs up when it is told.
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -70,10 +71,8 @@ impl Drop for Raw {
 
 /// Sends a request as it is given, with a pause after each piece, and reads until the connection ends. Dropped before,
 /// it resets the connection: the server notices a client that leaves.
-pub async fn ask(url: &str, pieces: &[&str], pause: std::time::Duration) -> String {
-    let authority = url.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(authority).await.expect("cannot connect");
-    let _ = stream.set_zero_linger();
+pub async fn ask(url: &str, pieces: &[&str], pause: Duration) -> String {
+    let mut stream = connect(url).await;
     for piece in pieces {
         // Refused before all is sent: the answer says why.
         let _ = stream.write_all(piece.as_bytes()).await;
@@ -82,6 +81,23 @@ pub async fn ask(url: &str, pieces: &[&str], pause: std::time::Duration) -> Stri
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Everything that comes in answer to these bytes within `limit`, on a connection that the server may keep open for more.
+pub async fn ask_within(url: &str, text: &str, limit: Duration) -> String {
+    let mut stream = connect(url).await;
+    let _ = stream.write_all(text.as_bytes()).await;
+    let mut answer = Vec::new();
+    let reading = async { while matches!(stream.read_buf(&mut answer).await, Ok(1..)) {} };
+    let _ = tokio::time::timeout(limit, reading).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn connect(url: &str) -> TcpStream {
+    let authority = url.trim_start_matches("http://");
+    let stream = TcpStream::connect(authority).await.expect("cannot connect");
+    let _ = stream.set_zero_linger();
+    stream
 }
 
 async fn serve(mut stream: TcpStream, scripts: Scripts, asked: Arc<Mutex<Vec<String>>>, mut go: watch::Receiver<bool>) {

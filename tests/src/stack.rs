@@ -3,6 +3,7 @@ use crate::free_port;
 use crate::gate::Gate;
 use crate::http::{Got, ask, send};
 use crate::upstream::Upstream;
+use kv_schemas::AsOf;
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope};
 use reqwest::Method;
 use serde::Serialize;
@@ -31,13 +32,20 @@ pub fn sign<C: Serialize>(key: &SigningKey, claims: C, lifetime_s: u64) -> Strin
     key.sign(claims, now_s(), lifetime_s).expect("cannot sign")
 }
 
+/// What the isolate at this URL counts.
+pub async fn metrics(edge: &str, key: &SigningKey) -> Got {
+    let token = sign(key, edge_claims(Scope::Metrics, None), 60);
+    send(ask(Method::GET, format!("{edge}/__edge/metrics")).bearer_auth(token)).await
+}
+
 /// The edge as a generic proxy, its journal numbering the purges.
 pub struct Proxy {
     pub fleet: Fleet,
     pub upstream: Upstream,
     pub gate: Gate,
     pub key: SigningKey,
-    token: String,
+    /// Good for purges and receipts.
+    pub token: String,
     _state: TempDir,
 }
 
@@ -49,30 +57,36 @@ impl Proxy {
     pub async fn with_edges(edges: usize) -> Self {
         let upstream = Upstream::start().await;
         let port = upstream.port;
-        Self::before(port, "", upstream, &vec![1; edges], LEASE_MS).await
+        Self::before(port, "", upstream, &vec![1; edges], &[]).await
     }
 
     /// Locations with so many isolates each, whose views are leased for as long as by default: to be measured.
     pub async fn with_isolates(isolates: &[usize]) -> Self {
         let upstream = Upstream::start().await;
         let port = upstream.port;
-        Self::in_folder(port, "", upstream, isolates, 1_000, quiet_folder()).await
+        Self::in_folder(port, "", upstream, isolates, (1_000, &[]), quiet_folder()).await
     }
 
     /// In front of that part of the upstream's site that lies below a path.
     pub async fn below(base: &str) -> Self {
         let upstream = Upstream::start().await;
-        Self::before(upstream.port, base, upstream, &[1], LEASE_MS).await
+        Self::before(upstream.port, base, upstream, &[1], &[]).await
     }
 
     /// In front of another origin; the upstream is idle.
     pub async fn before_port(port: u16) -> Self {
-        Self::before(port, "", Upstream::start().await, &[1], LEASE_MS).await
+        Self::before(port, "", Upstream::start().await, &[1], &[]).await
     }
 
-    async fn before(port: u16, base: &str, upstream: Upstream, isolates: &[usize], lease_ms: u64) -> Self {
+    /// With further variables.
+    pub async fn with_vars(vars: &[(&str, &str)]) -> Self {
+        let upstream = Upstream::start().await;
+        Self::before(upstream.port, "", upstream, &[1], vars).await
+    }
+
+    async fn before(port: u16, base: &str, upstream: Upstream, isolates: &[usize], vars: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("no folder");
-        Self::in_folder(port, base, upstream, isolates, lease_ms, state).await
+        Self::in_folder(port, base, upstream, isolates, (LEASE_MS, vars), state).await
     }
 
     async fn in_folder(
@@ -80,7 +94,7 @@ impl Proxy {
         base: &str,
         upstream: Upstream,
         isolates: &[usize],
-        lease_ms: u64,
+        (lease_ms, vars): (u64, &[(&str, &str)]),
         state: TempDir,
     ) -> Self {
         let gate = Gate::before(port).await;
@@ -93,8 +107,10 @@ impl Proxy {
             token_keys: key.public_jwks().expect("no key"),
             lease_ms: Some(lease_ms),
             vars: [("ORIGIN_TIMEOUT_MS", "5000"), ("TEST_PANICS", "on")]
+                .iter()
+                .chain(vars)
                 .map(|(name, value)| (name.to_string(), value.to_string()))
-                .into(),
+                .collect(),
             platform_field: None,
             tied: false,
         };
@@ -119,10 +135,8 @@ impl Proxy {
 
     /// A figure of the first location's isolate.
     pub async fn metric(&self, name: &str) -> u64 {
-        let token = sign(&self.key, edge_claims(Scope::Metrics, None), 60);
-        let got = send(ask(Method::GET, self.url("/__edge/metrics")).bearer_auth(token)).await;
-        let value = got.body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.unwrap_or_else(|| panic!("no {name}: {got:?}"))
+        let got = metrics(&self.fleet.url(0), &self.key).await;
+        got.figure(name).unwrap_or_else(|| panic!("no {name}: {got:?}"))
     }
 
     /// Purges, and waits until every view knows.
@@ -287,7 +301,7 @@ impl Stack {
 
     /// Settles a write: its `seq`, and the receipt once it is applied everywhere, while viewers keep every edge awake.
     pub async fn applied(&self, written: &Got) -> serde_json::Value {
-        let seq = written.header("surrogate-as-of").and_then(|state| state.rsplit(':').next()).expect("no state");
+        let seq = written.as_of().expect("no state").seq;
         let path = format!("/admin/v1/purges/{seq}?wait=applied&timeout_ms=50");
         crate::eventually("applied everywhere", || async {
             for edge in 0..self.fleet.len() {
@@ -353,9 +367,10 @@ impl Stack {
         self.origin_counts("origin_warmed_total", "outcome").await.iter().map(|(_, count)| count).sum()
     }
 
-    /// The purge log's head as origin has it: `<log_id>:<seq>`.
-    pub async fn as_of(&self) -> String {
+    /// The purge log's head as origin has it.
+    pub async fn as_of(&self) -> AsOf {
         let ready = crate::http::get(self.origin_url("/readyz")).await;
-        ready.body.trim().trim_start_matches("ready ").to_string()
+        let state = ready.body.trim().strip_prefix("ready ").and_then(|state| state.parse().ok());
+        state.unwrap_or_else(|| panic!("origin is not ready: {ready:?}"))
     }
 }

@@ -2,6 +2,7 @@
 //! later ones. Beside the least a Worker can be in the same runtime, in rounds that take turns.
 use crate::api::{Api, SHARED};
 use crate::free_port;
+use crate::statistics::median;
 use serde::Serialize;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -114,11 +115,6 @@ impl Kind {
             added_ms: of(|times| times[1] - times[2]),
         }
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 const PAGE: &str = "/v1/titles/heat-1995";

@@ -8,7 +8,7 @@ mod origin;
 mod steps;
 
 pub use origin::plan_written;
-pub use steps::{Answer, Behind, Event, Fetch, Request, Show, Step, Tier};
+pub use steps::{Answer, Behind, Event, Failure, Fetch, Request, Show, Step, Tier};
 
 use crate::conditional::{is_not_modified, range_counts};
 use crate::directives::RequestDirectives;
@@ -129,7 +129,8 @@ impl<B: Clone + Default> Lookup<B> {
         self
     }
 
-    /// A refresh of an entry before anybody asks for it. `None` if it is being filled already.
+    /// A refresh of an entry ([`Engine::softly_purged`]) before anybody asks for it. `None` if it is being filled already, or
+    /// memory has something newer by now.
     pub fn ahead(engine: &mut Engine<B>, entry: &Arc<Entry<B>>, now_ms: u64) -> Option<Self> {
         let request = Request {
             key: entry.key.clone(),
@@ -138,6 +139,9 @@ impl<B: Clone + Default> Lookup<B> {
             directives: RequestDirectives::default(),
             min_as_of: None,
         };
+        if !engine.memory.peek(&entry.key).is_some_and(|held| Arc::ptr_eq(held, entry)) {
+            return None;
+        }
         match engine.fills.claim(&request.key, now_ms, engine.config.fill_hold_ms) {
             Claim::Granted(ticket) => Some(Self::new(request).refresh(entry, ticket, Reason::PurgedSoft)),
             Claim::Taken | Claim::Passing => None,
@@ -179,7 +183,7 @@ impl<B: Clone + Default> Lookup<B> {
             (State::Fetch, Event::OriginFailed) => self.origin_failed(engine, now_ms),
             (State::Join, Event::Joined(body)) => self.joined(engine, body, now_ms),
             // An event that does not fit the state is the caller's mistake; it must not take the isolate down.
-            _ => self.fail(engine, 500, "lookup-out-of-order", "The lookup was driven out of order", now_ms),
+            _ => self.fail(engine, Failure::OutOfOrder, now_ms),
         }
     }
 
@@ -418,13 +422,7 @@ impl<B: Clone + Default> Lookup<B> {
         if self.request.directives.only_if_cached {
             // RFC 9111 section 5.2.1.7: "either respond using a stored response [...] or respond with a 504 (Gateway
             // Timeout) status code."
-            return self.fail(
-                engine,
-                504,
-                "only-if-cached",
-                "Nothing usable is stored and only-if-cached was asked",
-                now_ms,
-            );
+            return self.fail(engine, Failure::OnlyIfCached, now_ms);
         }
         self.fetch(engine)
     }
@@ -528,18 +526,11 @@ impl<B: Clone + Default> Lookup<B> {
         Step::Answer(Box::new(Answer::Stored { entry, show, age_ms, status, behind }))
     }
 
-    fn fail(
-        &mut self,
-        engine: &mut Engine<B>,
-        http_status: u16,
-        slug: &'static str,
-        title: &'static str,
-        now_ms: u64,
-    ) -> Step<B> {
+    fn fail(&mut self, engine: &mut Engine<B>, failure: Failure, now_ms: u64) -> Step<B> {
         self.give_back(engine);
         self.state = State::Done;
         let status = CacheStatus { reason: Some(self.reason), ..CacheStatus::new(Phase::Failed) };
         let behind = self.behind(engine, now_ms);
-        Step::Answer(Box::new(Answer::Failed { http_status, slug, title, status, behind }))
+        Step::Answer(Box::new(Answer::Failed { failure, status, behind }))
     }
 }

@@ -1,6 +1,6 @@
 //! Asking origin, and what its answer means: stored, confirmed, refused, or replaced by what is stored.
 use super::assess::Use;
-use super::{Answer, Fetch, Lookup, Request, State, Step, Tier};
+use super::{Answer, Failure, Fetch, Lookup, Request, State, Step, Tier};
 use crate::conditional::{
     head_speaks_of, is_not_modified, not_modified_speaks_of, strongly_equal, update_stored, validators,
 };
@@ -39,7 +39,7 @@ impl<B: Clone + Default> Lookup<B> {
             let etag = beginning.head.fields.get("etag").filter(|etag| strongly_equal(etag, etag));
             return [rest].into_iter().chain(etag.map(|etag| ("if-range".to_string(), etag.to_string()))).collect();
         }
-        let client = |name: &str| self.request.fields.joined(name).map(|value| (name.to_string(), value));
+        let client = |name: &str| Some((name.to_string(), self.request.fields.joined(name)?.into_owned()));
         match client("range").filter(|_| !self.request.is_head && !self.whole_only) {
             Some(range) => [range].into_iter().chain(client("if-range")).collect(),
             None => Vec::new(),
@@ -76,13 +76,8 @@ impl<B: Clone + Default> Lookup<B> {
             let candidate = self.best.take().filter(|_| self.sent_validators);
             let Some(candidate) = candidate else {
                 // Nothing was asked conditionally, so there is nothing a 304 could speak of.
-                return self.fail(
-                    engine,
-                    502,
-                    "origin-invalid",
-                    "Origin answered 304 to an unconditional request",
-                    now_ms,
-                );
+                let title = "Origin answered 304 to an unconditional request";
+                return self.fail(engine, Failure::Invalid(title), now_ms);
             };
             if !not_modified_speaks_of(&head.fields, &candidate.entry.head.fields) {
                 return self.confirmed_for_once(engine, candidate.entry, now_ms);
@@ -108,7 +103,9 @@ impl<B: Clone + Default> Lookup<B> {
         }
         let keys = surrogate_keys(&self.request.key, &head.fields);
         let as_of = self.as_of(engine, &head.fields);
-        if let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms) {
+        if speaks_of_state(&head)
+            && let Some(step) = self.check_state(engine, as_of.as_ref().ok(), keys.as_deref().unwrap_or(&[]), now_ms)
+        {
             return step;
         }
         self.forward(engine, head, keys.ok(), as_of, now_ms)
@@ -123,7 +120,7 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     /// Refuses an answer that is older than a hard purge of its keys or than what the client demands. Origin is
-    /// asked once more, with the state it must have seen; then it is a failure.
+    /// asked once more, with the state it must have seen, if it was not told of that; then it is a failure.
     pub(super) fn check_state(
         &mut self,
         engine: &mut Engine<B>,
@@ -139,20 +136,18 @@ impl<B: Clone + Default> Lookup<B> {
         if !purged && !behind {
             return None;
         }
-        if self.asked_again {
+        let newest = engine.view.newest();
+        // What the client demands it was told the first time. Where it knows of no states, the view's own may have come to that.
+        let reached = |as_of: &Option<AsOf>| matches!((as_of, demanded), (Some(as_of), Some(min)) if as_of.covers(min));
+        let helps = purged || (!reached(&self.sent_at) && reached(&newest));
+        if self.asked_again || !helps {
             self.note(Reason::OriginBehind);
-            return Some(self.fail(
-                engine,
-                503,
-                "origin-behind",
-                "Origin has not reached the demanded state yet",
-                now_ms,
-            ));
+            return Some(self.fail(engine, Failure::Behind, now_ms));
         }
         self.asked_again = true;
         self.best = None;
         self.sent_validators = false;
-        self.sent_at = engine.view.newest();
+        self.sent_at = newest;
         let min_as_of = self.demand(engine, keys);
         let fields = self.range_fields();
         Some(Step::Fetch(Fetch { fields, min_as_of }))
@@ -304,7 +299,7 @@ impl<B: Clone + Default> Lookup<B> {
     fn packed_part_answered(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
         if self.whole_only {
             let title = "Origin answered with a part of what was asked for whole";
-            return self.fail(engine, 502, "origin-invalid", title, now_ms);
+            return self.fail(engine, Failure::Invalid(title), now_ms);
         }
         self.whole_only = true;
         self.fetch_whole(engine)
@@ -375,7 +370,7 @@ impl<B: Clone + Default> Lookup<B> {
             return answer;
         }
         self.note(Reason::OriginFailed);
-        self.fail(engine, 502, "origin-unreachable", "The origin did not answer", now_ms)
+        self.fail(engine, Failure::Unreachable, now_ms)
     }
 
     /// RFC 5861 section 4: what is stored, if origin fails and the window allows it.
@@ -456,4 +451,10 @@ pub fn plan_written<B>(
     }
     let keys = surrogate_keys(&request.key, &head.fields).ok();
     plan(engine, request, head, keys, Ok(Some(as_of)))
+}
+
+/// Whether an answer says how something is at origin. What refuses the request, or says that origin is in trouble, is no older
+/// than a purge, and stands as it is; unless origin says at which state it was made.
+fn speaks_of_state(head: &ResponseHead) -> bool {
+    head.status < 400 || matches!(head.status, 404 | 410) || head.fields.has(SURROGATE_AS_OF)
 }

@@ -140,7 +140,41 @@ pub enum Answer<B> {
         behind: Behind<B>,
     },
     /// No answer could be had.
-    Failed { http_status: u16, slug: &'static str, title: &'static str, status: CacheStatus, behind: Behind<B> },
+    Failed { failure: Failure, status: CacheStatus, behind: Behind<B> },
+}
+
+/// Why there is no answer to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Origin did not answer. The lookup knows no more; its caller may know that it was one of the next two.
+    Unreachable,
+    /// Origin did not answer in time.
+    TimedOut,
+    /// Origin is failing, and was not asked.
+    LeftAlone,
+    /// Origin answered what was not asked; in words.
+    Invalid(&'static str),
+    /// Origin has not reached a state that is needed.
+    Behind,
+    /// Nothing usable is stored, and nothing else was wanted.
+    OnlyIfCached,
+    /// The caller did not follow the steps.
+    OutOfOrder,
+}
+
+impl Failure {
+    /// Status, slug and title of the error a client gets for it.
+    pub fn problem(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::Unreachable => (502, "origin-unreachable", "The origin did not answer"),
+            Self::TimedOut => (504, "origin-timeout", "The origin did not answer in time"),
+            Self::LeftAlone => (503, "service-unavailable", "The service is failing and is given a pause"),
+            Self::Invalid(title) => (502, "origin-invalid", title),
+            Self::Behind => (503, "origin-behind", "Origin has not reached the demanded state yet"),
+            Self::OnlyIfCached => (504, "only-if-cached", "Nothing usable is stored and only-if-cached was asked"),
+            Self::OutOfOrder => (500, "lookup-out-of-order", "The lookup was driven out of order"),
+        }
+    }
 }
 
 static NO_FIELDS: Fields = Fields::NONE;

@@ -199,7 +199,7 @@ impl World {
                 }
                 got(Some(body), head.status, not_modified)
             }
-            Answer::Failed { http_status, .. } => got(None, http_status, false),
+            Answer::Failed { failure, .. } => got(None, failure.problem().0, false),
         };
         if behind.sync {
             self.sync();

@@ -105,7 +105,8 @@ pub async fn invite_viewers(
     limit: u32,
     lifetime_ms: i64,
 ) -> Result<(Vec<Invitation>, Option<String>), InviteError> {
-    let accounts = store.snapshot().await?.uninvited(Kind::Viewer, after, limit).await?;
+    let now_ms = crate::moment();
+    let accounts = store.snapshot().await?.uninvited(Kind::Viewer, after, limit, now_ms).await?;
     let mut write = store.write().await?;
     let mut all = Vec::with_capacity(accounts.len());
     for account in &accounts {

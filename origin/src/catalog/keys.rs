@@ -334,6 +334,8 @@ pub fn of_title(before: Option<&Title>, after: Option<&Title>) -> Vec<SurrogateK
         }
         if a.year != b.year {
             keys.extend([a.year, b.year].into_iter().flatten().map(year));
+            // Their pages show the newest titles, as many as there is room for: this one may come into that or leave it.
+            keys.extend(had.keys().chain(has.keys()).map(|id| person(id)));
         }
         let parts = had.keys().chain(has.keys()).filter(|id| had.get(*id) != has.get(*id));
         keys.extend(parts.map(|id| person(id)));
@@ -519,7 +521,7 @@ mod tests {
         assert_eq!(
             keys(Some(&a), Some(&title_with(json!({"year": 1999})))),
             "card:heat catalog:by-year catalog:by-year:0 catalog:by-year:99 genre:drama:by-year genre:drama:by-year:0 \
-             genre:drama:by-year:99 title:heat year:1999"
+             genre:drama:by-year:99 person:ann title:heat year:1999"
         );
     }
 

@@ -3,10 +3,11 @@
 //!
 //! What ends or changes what somebody may do is a hard purge of `user:<sub>` in its transaction, so tokens that say otherwise
 //! are over as soon as a purge lands.
-use super::admin::{bad_cursor, private_json};
+use super::admin::private_json;
 use super::auth::{body_faults, check_name, moment, revoke, user_key, viewer_key};
-use super::extract::{Params, Segment, Whole, read_json};
+use super::extract::{Segment, Whole, read_json};
 use super::guard::Staff;
+use super::query::{PAGE_MAX, Query, id_cursor};
 use super::spec::{Api, Op, integer, text};
 use super::{ApiResult, App};
 use crate::auth::accounts::Invitation;
@@ -26,8 +27,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod;
 
-const LIMIT_DEFAULT: u32 = 50;
-const LIMIT_MAX: u32 = 200;
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
 type Body = Whole<BODY_BYTES_MAX>;
@@ -42,7 +41,7 @@ fn of_kind(kind: Kind) -> Api {
     };
     let op = |summary: &str| Op::new(tag, summary).staff();
     let listed = op("List by id")
-        .query("limit", integer(1, i64::from(LIMIT_MAX)), "50 when not given")
+        .query("limit", integer(1, i64::from(PAGE_MAX)), "50 when not given")
         .query("cursor", text(), "`next_cursor` of this list")
         .query("email", text(), "The one of this address")
         .page::<View<'_>>("By id")
@@ -150,33 +149,18 @@ fn view(account: &Account) -> View<'_> {
     }
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-    email: Option<String>,
-}
-
-async fn list(kind: Kind, State(app): State<App>, staff: Staff, Params(query): Params<ListQuery>) -> ApiResult {
+async fn list(kind: Kind, State(app): State<App>, staff: Staff, mut query: Query) -> ApiResult {
     #[derive(Serialize)]
     struct Page<'a> {
         items: Vec<View<'a>>,
         next_cursor: Option<&'a str>,
     }
     staff.at_least(StaffRole::Admin)?;
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::new(400, "query-invalid", "The query has faults")
-            .fault("limit", format!("must be a whole number from 1 to {LIMIT_MAX}"))
-            .into());
-    }
-    let after = query.cursor.unwrap_or_default();
-    if !after.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(bad_cursor().into());
-    }
+    let (limit, after) = query.page(id_cursor);
     // Who is no address has no account: an empty list, as for an address without one.
-    let email = query.email.map(|text| email::normalise(&text).unwrap_or_default());
-    let page = Accounts { kind, after: &after, email: email.as_deref(), limit };
+    let email = query.take("email", "an e-mail address", |text| Some(email::normalise(text).unwrap_or_default()));
+    query.end()?;
+    let page = Accounts { kind, after: after.as_deref().unwrap_or_default(), email: email.as_deref(), limit };
     let found = app.store.snapshot().await?.accounts(page).await?;
     let is_full = u32::try_from(found.len()).is_ok_and(|count| count == limit);
     let next_cursor = found.last().filter(|_| is_full).map(|last| last.id.as_str());

@@ -2,6 +2,7 @@
 //! answers with the state it made (`Surrogate-As-Of`), which a reader can demand (`Min-As-Of`).
 use super::extract::document;
 use super::idempotency::InFlight;
+use super::query::{PAGE_MAX, Query};
 use super::records::{self, Routed};
 use super::spec::{Api, Op, integer, one_of, pattern, text};
 use super::{audit, bulk};
@@ -13,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post, put};
 use kv_schemas::{Problem, PurgeMode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod;
@@ -78,7 +79,7 @@ fn one<I: Routed + ToSchema>(what: &str, path: &str, id: impl Fn(Op) -> Op) -> A
 /// A kind whose things have ids of their own.
 fn kind<I: Routed + ToSchema>(what: &str, path: &str) -> Api {
     let listed = op(what, "List by id")
-        .query("limit", integer(1, 200), "50 when not given")
+        .query("limit", integer(1, i64::from(PAGE_MAX)), "50 when not given")
         .query("cursor", text(), "`next_cursor` of this list")
         .query("deleted", one_of(&["true", "false"]), "true: what is deleted, and nothing else")
         .page::<I>("By id")
@@ -109,7 +110,7 @@ pub fn api() -> Api {
         .query("actor", text(), "")
         .query("from", text(), "RFC 3339, inclusive")
         .query("until", text(), "RFC 3339, exclusive")
-        .query("limit", integer(1, 200), "50 when not given")
+        .query("limit", integer(1, i64::from(PAGE_MAX)), "50 when not given")
         .query("cursor", text(), "`next_cursor` of this list")
         .page::<Entry>("Changes")
         .problems(&[(400, "The query has faults, each named")]);
@@ -141,27 +142,14 @@ pub(super) fn json_body(headers: &HeaderMap, body: Result<Bytes, Problem>, types
     document(&body?)
 }
 
+pub(super) fn mode_of(text: &str) -> Option<PurgeMode> {
+    [PurgeMode::Soft, PurgeMode::Hard].into_iter().find(|mode| mode.as_str() == text)
+}
+
 /// How a write wants its purge.
-#[derive(Deserialize)]
-pub(super) struct WriteQuery {
-    purge: Option<String>,
-}
-
-impl WriteQuery {
-    pub(super) fn mode(&self) -> Result<Option<PurgeMode>, Problem> {
-        match self.purge.as_deref() {
-            None => Ok(None),
-            Some("soft") => Ok(Some(PurgeMode::Soft)),
-            Some("hard") => Ok(Some(PurgeMode::Hard)),
-            Some(_) => {
-                Err(Problem::new(400, "query-invalid", "The query has faults").fault("purge", "must be soft or hard"))
-            }
-        }
-    }
-}
-
-pub(super) fn bad_cursor() -> Problem {
-    Problem::new(400, "query-invalid", "The query has faults").fault("cursor", "must be a next_cursor of this list")
+pub(super) fn purge_mode(mut query: Query) -> Result<Option<PurgeMode>, Problem> {
+    let mode = query.take("purge", "soft or hard", mode_of);
+    query.end().map(|()| mode)
 }
 
 pub(super) fn private_json<T: Serialize>(status: StatusCode, value: &T) -> Response {

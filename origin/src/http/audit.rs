@@ -4,15 +4,13 @@ use super::guard::Staff;
 use super::query::{Query, cursor, place};
 use super::{ApiResult, App};
 use crate::store::{AuditFilter, Entry};
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use kv_schemas::SEQ_MAX;
 use kv_schemas::claims::StaffRole;
 use serde::Serialize;
 
-const LIMIT_DEFAULT: u32 = 50;
-const LIMIT_MAX: u32 = 200;
 const LIST: &str = "audit";
 pub const KINDS: [&str; 6] = ["title", "season", "person", "genre", "rail", "collection"];
 
@@ -22,24 +20,20 @@ struct Listed {
     next_cursor: Option<String>,
 }
 
-pub async fn list(State(app): State<App>, staff: Staff, RawQuery(query): RawQuery) -> ApiResult {
+pub async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
-    let known = ["kind", "id", "actor", "from", "until", "limit", "cursor"];
-    let mut query = Query::read(query.as_deref().unwrap_or(""), &known);
     let word = |text: &str| (!text.is_empty() && text.len() <= 200).then(|| text.to_string());
     let moment = |text: &str| text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond);
     let expected = "a date and time with an offset (RFC 3339)";
+    let (limit, before) = query.page(|text| place::<(u64, i64)>(LIST, text).filter(|(seq, _)| *seq <= SEQ_MAX));
     let filter = AuditFilter {
         kind: query.take("kind", "1 to 200 characters", word),
         id: query.take("id", "1 to 200 characters", word),
         actor: query.take("actor", "1 to 200 characters", word),
         from_ms: query.take("from", expected, moment),
         until_ms: query.take("until", expected, moment),
-        before: query.take("cursor", "a next_cursor of this list", |text| {
-            place::<(u64, i64)>(LIST, text).filter(|(seq, _)| *seq <= SEQ_MAX)
-        }),
+        before,
     };
-    let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX);
     query.end()?;
     let items = app.store.snapshot().await?.audit(&filter, limit).await?;
     let is_full = u32::try_from(items.len()).is_ok_and(|count| count == limit);

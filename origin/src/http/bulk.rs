@@ -1,11 +1,12 @@
 //! Many edits of titles in one write: all of them, or none. Every fault of every item is named before anything is written.
-use super::admin::{WriteQuery, json_body, private_json};
+use super::admin::{json_body, private_json, purge_mode};
 use super::answers::as_of_field;
 use super::conditional::names;
 use super::conditional::version_etag;
-use super::extract::{Params, Whole};
+use super::extract::Whole;
 use super::guard::Staff;
 use super::idempotency::InFlight;
+use super::query::Query;
 use super::records::patched;
 use super::{ApiResult, App};
 use crate::catalog::model::{Record, TitleInput};
@@ -100,13 +101,13 @@ pub async fn titles(
     State(app): State<App>,
     Extension(in_flight): Extension<InFlight>,
     staff: Staff,
-    Params(query): Params<WriteQuery>,
+    query: Query,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     Whole(body): Whole<BODY_BYTES_MAX>,
 ) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
-    let mode = query.mode()?;
+    let mode = purge_mode(query)?;
     let claim = match &body {
         Ok(bytes) => in_flight.claim(&headers, &staff.0.sub, &uri.to_string(), bytes)?,
         Err(_) => None,

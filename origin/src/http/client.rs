@@ -15,7 +15,7 @@ use crate::catalog::model::{CollectionInput, Fill, PersonInput, SeasonInput, Sor
 use crate::catalog::similar::SHOWN;
 use crate::catalog::validate::check_id;
 use crate::store::{After, Page, Rank, words_of};
-use axum::extract::{Path, RawQuery};
+use axum::extract::Path;
 use axum::routing::get;
 use kv_schemas::Problem;
 use std::collections::HashMap;
@@ -261,8 +261,7 @@ struct CatalogQuery {
 }
 
 impl CatalogQuery {
-    fn read(query: &str) -> Result<Self, Problem> {
-        let mut query = Query::read(query, &["cursor", "genre", "kind", "limit", "sort", "year"]);
+    fn read(mut query: Query) -> Result<Self, Problem> {
         let genre = query.take("genre", "the slug of a genre, as /v1/genres lists them", |text| {
             check_id(text).is_ok().then(|| text.to_string())
         });
@@ -306,8 +305,8 @@ impl CatalogQuery {
     }
 }
 
-async fn catalog(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
-    let query = CatalogQuery::read(query.as_deref().unwrap_or(""))?;
+async fn catalog(query: Query, mut reading: Reading) -> ApiResult {
+    let query = CatalogQuery::read(query)?;
     if let Some(genre) = &query.genre
         && !reading.snapshot.has_genre(genre).await?
     {
@@ -333,11 +332,9 @@ async fn catalog(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
     reading.answer(document, ends)
 }
 
-async fn search(RawQuery(query): RawQuery, mut reading: Reading) -> ApiResult {
-    let mut query = Query::read(query.as_deref().unwrap_or(""), &["q", "limit", "cursor"]);
+async fn search(mut query: Query, mut reading: Reading) -> ApiResult {
     let expected = format!("something to look for, of at most {QUERY_CHARS_MAX} characters");
-    query.require("q", &expected);
-    let words = query.take("q", &expected, |text| {
+    let words = query.require("q", &expected, |text| {
         (text.chars().count() <= QUERY_CHARS_MAX && !text.trim().is_empty()).then(|| words_of(text))
     });
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX);

@@ -1,7 +1,7 @@
 //! Extractors whose refusals are problem+json like every other error here.
 use crate::error::ApiError;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
@@ -61,7 +61,7 @@ pub async fn received(request: Request, bytes_max: usize) -> Result<Request, Pro
 }
 
 /// What neither a database nor anything a viewer reads has a use for: PostgreSQL keeps no such text, and SQLite ends it there.
-const NUL_MESSAGE: &str = "must not contain U+0000";
+pub(super) const NUL_MESSAGE: &str = "must not contain U+0000";
 
 /// Where in a JSON document, member names included, a U+0000 stands, as a JSON Pointer.
 fn nul_in(value: &Value) -> Option<String> {
@@ -102,25 +102,6 @@ pub fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Result<Bytes, P
         Problem::new(400, "json-invalid", "The body is not of this call's form").detail(error.to_string())
     })?;
     document(&body).map(|_| read)
-}
-
-/// Query parameters.
-pub struct Params<T>(pub T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let faulty = || Problem::new(400, "query-invalid", "The query has faults");
-        let given = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let given = given.map_err(|rejection| faulty().detail(rejection.body_text()))?;
-        if let Some((name, _)) = given.0.iter().find(|(_, value)| value.contains('\0')) {
-            return Err(faulty().fault(name.replace('\0', ""), NUL_MESSAGE).into());
-        }
-        let query = Query::<T>::from_request_parts(parts, state).await;
-        let query = query.map_err(|rejection| faulty().detail(rejection.body_text()))?;
-        Ok(Self(query.0))
-    }
 }
 
 /// The one parameter of a path.

@@ -1,9 +1,10 @@
 //! Purges by hand, and what became of every purge: the log with filters, and receipts that tell whether it has landed at
 //! every location.
-use super::admin::{bad_cursor, json_body, private_json};
+use super::admin::{json_body, mode_of, private_json};
 use super::answers::{self, as_of_field};
-use super::extract::{Params, Segment, Whole};
+use super::extract::{Segment, Whole};
 use super::guard::Staff;
+use super::query::{PAGE_MAX, Query, whole};
 use super::shed::{Place, Work};
 use super::spec::{Api, Op, integer, one_of, text};
 use super::{ApiResult, App, jwks};
@@ -20,13 +21,11 @@ use kv_schemas::claims::StaffRole;
 use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
 use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod;
 
-const LIMIT_DEFAULT: u32 = 50;
-const LIMIT_MAX: u32 = 200;
 /// The longest wait for a purge; the edge gives a request to origin ten seconds.
 const WAIT_MS_MAX: u64 = 9_000;
 const WAIT_MS_DEFAULT: u64 = 5_000;
@@ -42,7 +41,7 @@ pub fn api() -> Api {
     let moment = "RFC 3339";
     let listed = op("The purge log, youngest first")
         .says("What names a person (`user:`, `viewer:`, `session:`) is shown to admins alone.")
-        .query("limit", integer(1, i64::from(LIMIT_MAX)), "50 when not given")
+        .query("limit", integer(1, i64::from(PAGE_MAX)), "50 when not given")
         .query("cursor", text(), "`next_cursor` of this list")
         .query("key", text(), "With this surrogate key")
         .query("mode", one_of(&MODES), "")
@@ -125,34 +124,6 @@ struct Preview {
     unknown: [&'static str; 2],
 }
 
-/// Reads the parameters of a query, naming every fault.
-struct Faults(Problem);
-
-impl Faults {
-    fn new() -> Self {
-        Self(Problem::new(400, "query-invalid", "The query has faults"))
-    }
-
-    fn read<T>(
-        &mut self,
-        at: &str,
-        text: Option<&String>,
-        expected: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        let text = text?;
-        let value = read(text);
-        if value.is_none() {
-            self.0 = std::mem::replace(&mut self.0, Problem::new(400, "", "")).fault(at, format!("must be {expected}"));
-        }
-        value
-    }
-
-    fn end(self) -> Result<(), Problem> {
-        if self.0.errors.is_empty() { Ok(()) } else { Err(self.0) }
-    }
-}
-
 /// Whether purging these ends tokens or costs all viewers something: what verifies tokens, and what is viewers' own.
 fn is_guarded(keys: &[SurrogateKey]) -> bool {
     let guarded = ["url:/.well-known/", "url:/v1/me", "url:/auth/", "url:/admin/"];
@@ -161,31 +132,20 @@ fn is_guarded(keys: &[SurrogateKey]) -> bool {
     is_personal(keys) || keys.iter().any(is_guarded)
 }
 
-fn mode_of(text: &str) -> Option<PurgeMode> {
-    [PurgeMode::Soft, PurgeMode::Hard].into_iter().find(|mode| mode.as_str() == text)
-}
-
 fn state_of(text: &str) -> Option<PurgeState> {
     [PurgeState::Pending, PurgeState::Accepted, PurgeState::Applied].into_iter().find(|state| state.as_str() == text)
-}
-
-#[derive(Deserialize)]
-struct CreateQuery {
-    dry_run: Option<String>,
 }
 
 async fn create(
     State(app): State<App>,
     staff: Staff,
-    Params(query): Params<CreateQuery>,
+    mut query: Query,
     headers: HeaderMap,
     Whole(body): Whole<BATCH_BYTES_MAX>,
 ) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
-    let mut faults = Faults::new();
-    let switch = |text: &str| text.parse::<bool>().ok();
-    let dry_run = faults.read("dry_run", query.dry_run.as_ref(), "true or false", switch).unwrap_or(false);
-    faults.end()?;
+    let dry_run = query.take("dry_run", "true or false", |text| text.parse().ok()).unwrap_or(false);
+    query.end()?;
     let value = json_body(&headers, body, &["application/json"])?;
     let invalid = |detail: String| Problem::new(422, "purge-invalid", "The purge is not valid").detail(detail);
     let request: PurgeRequest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
@@ -277,39 +237,24 @@ fn delivered_state(seq: Seq, delivered: Seq) -> PurgeState {
     if seq <= delivered { PurgeState::Accepted } else { PurgeState::Pending }
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    limit: Option<String>,
-    cursor: Option<String>,
-    key: Option<String>,
-    mode: Option<String>,
-    actor: Option<String>,
-    state: Option<String>,
-    /// RFC 3339.
-    from: Option<String>,
-    until: Option<String>,
-}
-
-async fn list(State(app): State<App>, staff: Staff, Params(query): Params<ListQuery>) -> ApiResult {
+async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResult {
     #[derive(Serialize)]
     struct Purges {
         items: Vec<Receipt>,
         next_cursor: Option<String>,
     }
     staff.at_least(StaffRole::Viewer)?;
-    let mut faults = Faults::new();
-    let limit = |text: &str| text.parse::<u32>().ok().filter(|n| (1..=LIMIT_MAX).contains(n));
-    let limit = faults.read("limit", query.limit.as_ref(), "a whole number from 1 to 200", limit);
-    let before = query.cursor.as_deref().map_or(Ok(SEQ_MAX), |text| parse_seq(text).map_err(|_| bad_cursor()))?;
-    let key = |text: &str| SurrogateKey::new(text).ok();
+    let (limit, before) = query.page(|text| parse_seq(text).ok());
+    let before = before.unwrap_or(SEQ_MAX);
     let ms = |text: &str| text.parse::<Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
     let moment = "a date and time with an offset (RFC 3339)";
-    let key = faults.read("key", query.key.as_ref(), "a surrogate key", key);
-    let mode = faults.read("mode", query.mode.as_ref(), "soft or hard", mode_of);
-    let state = faults.read("state", query.state.as_ref(), "pending, accepted or applied", state_of);
-    let from_ms = faults.read("from", query.from.as_ref(), moment, ms);
-    let until_ms = faults.read("until", query.until.as_ref(), moment, ms);
-    faults.end()?;
+    let key = query.take("key", "a surrogate key", |text| SurrogateKey::new(text).ok());
+    let mode = query.take("mode", "soft or hard", mode_of);
+    let state = query.take("state", "pending, accepted or applied", state_of);
+    let actor = query.take("actor", "a name", |text| Some(text.to_string()));
+    let from_ms = query.take("from", moment, ms);
+    let until_ms = query.take("until", moment, ms);
+    query.end()?;
 
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
@@ -318,7 +263,7 @@ async fn list(State(app): State<App>, staff: Staff, Params(query): Params<ListQu
     let delivered = delivered.max(applied);
     let impersonal = staff.0.role < StaffRole::Admin;
     let from_seq = snapshot.oldest_purge().await?;
-    let mut filter = PurgeFilter { before, from_seq, key, mode, actor: query.actor, impersonal, from_ms, until_ms };
+    let mut filter = PurgeFilter { before, from_seq, key, mode, actor, impersonal, from_ms, until_ms };
     // States lie in the log one after the other.
     match state {
         None => {}
@@ -330,7 +275,6 @@ async fn list(State(app): State<App>, staff: Staff, Params(query): Params<ListQu
         Some(PurgeState::Pending) => filter.from_seq = from_seq.max(delivered.saturating_add(1)),
     }
     filter.before = filter.before.min(snapshot.as_of.seq.saturating_add(1));
-    let limit = limit.unwrap_or(LIMIT_DEFAULT);
     let items = snapshot.purges_matching(&filter, limit).await?;
     let is_full = u32::try_from(items.len()).is_ok_and(|count| count == limit);
     // A page that is not full has looked at its window; the next one goes on below it.
@@ -343,31 +287,23 @@ async fn list(State(app): State<App>, staff: Staff, Params(query): Params<ListQu
     Ok(private_json(StatusCode::OK, &Purges { items: items.into_iter().map(receipt).collect(), next_cursor }))
 }
 
-#[derive(Deserialize)]
-struct ReadQuery {
-    wait: Option<String>,
-    timeout_ms: Option<String>,
-}
-
 /// A receipt; with `wait`, as soon as the purge has come so far, or when the time is over.
 async fn read(
     State(app): State<App>,
     Extension(place): Extension<Place>,
     staff: Staff,
     Segment(seq): Segment,
-    Params(query): Params<ReadQuery>,
+    mut query: Query,
 ) -> ApiResult {
     staff.at_least(StaffRole::Viewer)?;
     let seq = parse_seq(&seq).map_err(|error| {
         Problem::new(400, "seq-invalid", "The purge's number is not valid").fault("seq", error.to_string())
     })?;
-    let mut faults = Faults::new();
     let wait = |text: &str| state_of(text).filter(|state| *state != PurgeState::Pending);
-    let wait = faults.read("wait", query.wait.as_ref(), "accepted or applied", wait);
-    let timeout = |text: &str| text.parse::<u64>().ok().filter(|ms| *ms <= WAIT_MS_MAX);
-    let expected = "a whole number of milliseconds from 0 to 9000";
-    let timeout_ms = faults.read("timeout_ms", query.timeout_ms.as_ref(), expected, timeout);
-    faults.end()?;
+    let wait = query.take("wait", "accepted or applied", wait);
+    let timeout = |text: &str| whole(text).filter(|ms| *ms <= WAIT_MS_MAX);
+    let timeout_ms = query.take("timeout_ms", "a whole number of milliseconds from 0 to 9000", timeout);
+    query.end()?;
     let Some(wanted) = wait else {
         let receipt = receipt(&app, &staff, seq, Duration::from_millis(WAIT_MS_MAX)).await?;
         return Ok(private_json(StatusCode::OK, &receipt));
@@ -409,17 +345,11 @@ async fn receipt(app: &App, staff: &Staff, seq: Seq, edge_limit: Duration) -> Re
     })
 }
 
-#[derive(Deserialize)]
-struct PullQuery {
-    since: Option<String>,
-}
-
 /// The log as the dispatcher sends it, for whoever wants to pull.
-async fn pull(State(app): State<App>, staff: Staff, Params(query): Params<PullQuery>) -> ApiResult {
+async fn pull(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResult {
     staff.at_least(StaffRole::Admin)?;
-    let since = parse_seq(query.since.as_deref().unwrap_or("0")).map_err(|error| {
-        Problem::new(400, "query-invalid", "The query has faults").fault("since", error.to_string())
-    })?;
+    let since = query.take("since", "the number of a purge", |text| parse_seq(text).ok()).unwrap_or(0);
+    query.end()?;
     let mut snapshot = app.store.snapshot().await?;
     let batch = PurgeBatch {
         log_id: snapshot.as_of.log_id.clone(),
@@ -427,7 +357,7 @@ async fn pull(State(app): State<App>, staff: Staff, Params(query): Params<PullQu
         first_seq: since.saturating_add(1),
         after_mark: snapshot.mark_of(since).await?,
         challenge: 0,
-        purges: snapshot.purges_after(since, LIMIT_MAX).await?,
+        purges: snapshot.purges_after(since, PAGE_MAX).await?,
     };
     Ok(private_json(StatusCode::OK, &batch))
 }

@@ -1,13 +1,32 @@
-//! Reading the query of a client's request: every fault of the known parameters is named, unknown ones are ignored, and a
+//! Reading the query of a request: every fault of the parameters a call knows is named, unknown ones are ignored, and a
 //! cursor is taken only by the list it came from.
+use super::extract::NUL_MESSAGE;
+use crate::catalog::validate::check_id;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use kv_schemas::Problem;
-use std::collections::HashMap;
+use kv_schemas::problem::Fault;
+use std::convert::Infallible;
+use std::str::FromStr;
 
-/// Decoded parameters, each of which may be given once.
+/// Of the lists for staff: how many things a page has, and at most.
+const PAGE_DEFAULT: u32 = 50;
+pub const PAGE_MAX: u32 = 200;
+
+/// The parameters of a request, each of which may be given once.
 pub struct Query {
-    given: HashMap<String, String>,
-    problem: Problem,
+    /// Name and value as they came, names decoded.
+    given: Vec<(String, String)>,
+    faults: Vec<Fault>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::read(parts.uri.query().unwrap_or("")))
+    }
 }
 
 /// `%xx` and `+`; `None` if it is no UTF-8.
@@ -18,9 +37,10 @@ fn decoded(text: &str) -> Option<String> {
         match byte {
             b'+' => bytes.push(b' '),
             b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                // Digits alone: `from_str_radix` takes a sign as well.
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                let (high, low) = (digit()?, digit()?);
+                bytes.push(u8::try_from(high * 16 + low).ok()?);
             }
             byte => bytes.push(byte),
         }
@@ -28,59 +48,71 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A whole number in digits alone.
+pub fn whole<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The cursor of a list by id: the last one shown. Ids of viewers an import brought are those of the system they come from.
+pub fn id_cursor(text: &str) -> Option<String> {
+    check_id(text).is_ok().then(|| text.to_string())
+}
+
 impl Query {
-    pub fn read(query: &str, known: &[&str]) -> Self {
-        let mut given = HashMap::new();
-        let mut problem = Problem::new(400, "query-invalid", "The query has faults");
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    pub fn read(query: &str) -> Self {
+        let pair = |pair: &str| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !known.contains(&name) {
-                continue;
-            }
-            match decoded(value) {
-                None => problem = problem.fault(name, "is not percent-encoded UTF-8"),
-                Some(value) if value.contains('\0') => problem = problem.fault(name, "must not contain U+0000"),
-                Some(value) => {
-                    if given.insert(name.to_string(), value).is_some() {
-                        problem = problem.fault(name, "must be given once");
-                    }
-                }
-            }
-        }
-        Self { given, problem }
+            Some((decoded(name)?, value.to_string()))
+        };
+        // What has no readable name is none that is known.
+        Self { given: query.split('&').filter_map(pair).collect(), faults: Vec::new() }
     }
 
-    pub fn fault(&mut self, name: &str, message: impl Into<String>) {
-        let problem = std::mem::replace(&mut self.problem, Problem::new(400, "", ""));
-        self.problem = problem.fault(name, message);
+    fn fault(&mut self, name: &str, message: impl Into<String>) {
+        self.faults.push(Fault { at: name.into(), message: message.into() });
     }
 
     /// `expected`: as in "must be …".
     pub fn take<T>(&mut self, name: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let text = self.given.remove(name)?;
-        let value = read(&text);
-        if value.is_none() {
-            self.fault(name, format!("must be {expected}"));
-        }
-        value
+        let mut values = self.given.iter().filter(|(given, _)| given == name).map(|(_, value)| value);
+        let value = decoded(values.next()?);
+        let message = match value {
+            _ if values.next().is_some() => "must be given once".to_string(),
+            None => "is not percent-encoded UTF-8".to_string(),
+            Some(value) if value.contains('\0') => NUL_MESSAGE.to_string(),
+            Some(value) => match read(&value) {
+                Some(value) => return Some(value),
+                None => format!("must be {expected}"),
+            },
+        };
+        self.fault(name, message);
+        None
     }
 
-    /// One that must be there; `expected` as for [`Self::take`].
-    pub fn require(&mut self, name: &str, expected: &str) {
-        let is_named = self.given.contains_key(name) || self.problem.errors.iter().any(|fault| fault.at == name);
-        if !is_named {
+    /// As [`Self::take`], of one that must be there.
+    pub fn require<T>(&mut self, name: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        if self.given.iter().all(|(given, _)| given != name) {
             self.fault(name, format!("must be {expected}"));
         }
+        self.take(name, expected, read)
     }
 
     pub fn limit(&mut self, default: u32, max: u32) -> u32 {
-        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-        let read = |text: &str| text.parse().ok().filter(|n| (1..=max).contains(n) && plain(text));
+        let read = |text: &str| whole(text).filter(|n| (1..=max).contains(n));
         self.take("limit", &format!("a whole number from 1 to {max}"), read).unwrap_or(default)
     }
 
+    /// Which part of a list for staff: how many, and after which place.
+    pub fn page<T>(&mut self, place: impl Fn(&str) -> Option<T>) -> (u32, Option<T>) {
+        let after = self.take("cursor", "a next_cursor of this list", place);
+        (self.limit(PAGE_DEFAULT, PAGE_MAX), after)
+    }
+
     pub fn end(self) -> Result<(), Problem> {
-        if self.problem.errors.is_empty() { Ok(()) } else { Err(self.problem) }
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        Err(Problem { errors: self.faults, ..Problem::new(400, "query-invalid", "The query has faults") })
     }
 }
 
@@ -114,9 +146,17 @@ mod tests {
     }
 
     #[test]
+    fn percent_encoding_is_two_hexadecimal_digits() {
+        assert_eq!(decoded("%c3%A4+%2B"), Some("ä +".into()));
+        for bad in ["%+5", "%5+", "% 5", "%-1", "%g0", "%5", "%", "%ff"] {
+            assert_eq!(decoded(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn every_fault_of_a_query_is_named_and_strangers_are_ignored() {
         let at = |query: &str| {
-            let mut query = Query::read(query, &["limit", "q"]);
+            let mut query = Query::read(query);
             query.limit(5, 100);
             query.take("q", "an x", |text| (text == "x y").then_some(()));
             query.end().map_err(|p| p.errors.into_iter().map(|fault| fault.at).collect::<Vec<_>>())

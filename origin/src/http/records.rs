@@ -1,12 +1,13 @@
 //! What editors do with any kind of thing: list, create, read, write, patch, delete, restore. The kinds differ in
 //! [`crate::edits::Edited`] alone.
-use super::admin::{WriteQuery, bad_cursor, json_body, private_json};
+use super::admin::{json_body, private_json, purge_mode};
 use super::answers::as_of_field;
 use super::client::number_of;
 use super::conditional::{names, version_etag};
-use super::extract::{Params, Whole};
+use super::extract::Whole;
 use super::guard::Staff;
 use super::idempotency::{Claim, InFlight};
+use super::query::{Query, id_cursor};
 use super::{ApiResult, App};
 use crate::catalog::model::{Record, SeasonInput, season_id};
 use crate::catalog::validate::{self, check_id, merge_patch};
@@ -19,13 +20,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kv_schemas::claims::StaffRole;
 use kv_schemas::{AsOf, Problem, PurgeMode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::marker::PhantomData;
-
-const LIMIT_DEFAULT: u32 = 50;
-const LIMIT_MAX: u32 = 200;
 
 /// The id in the path of a kind of thing.
 pub struct Id<I>(pub String, PhantomData<I>);
@@ -211,9 +209,9 @@ pub(super) fn patched<I: Edited>(before: &Record<I>, patch: &Value) -> Result<I,
 }
 
 /// Whether this member of staff may write, and how the write wants its purge.
-fn editing(staff: &Staff, query: &WriteQuery) -> Result<Option<PurgeMode>, ApiError> {
+fn editing(staff: &Staff, query: Query) -> Result<Option<PurgeMode>, ApiError> {
     staff.at_least(StaffRole::Editor)?;
-    Ok(query.mode()?)
+    Ok(purge_mode(query)?)
 }
 
 /// A write, and the thing it is for in the state the client names. `gone`: one that is deleted will do.
@@ -282,11 +280,11 @@ pub async fn put<I: Routed>(
     State(app): State<App>,
     staff: Staff,
     Id(id, _): Id<I>,
-    Params(query): Params<WriteQuery>,
+    query: Query,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> ApiResult {
-    let mode = editing(&staff, &query)?;
+    let mode = editing(&staff, query)?;
     let value = json_body(&headers, body, &["application/json"])?;
     let input = read_input::<I>(&value, &id)?;
     let mut write = app.store.write().await?;
@@ -302,11 +300,11 @@ pub async fn patch<I: Routed>(
     State(app): State<App>,
     staff: Staff,
     Id(id, _): Id<I>,
-    Params(query): Params<WriteQuery>,
+    query: Query,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> ApiResult {
-    let mode = editing(&staff, &query)?;
+    let mode = editing(&staff, query)?;
     let patch = json_body(&headers, body, &["application/merge-patch+json", "application/json"])?;
     if !patch.is_object() {
         return Err(Problem::new(400, "json-invalid", "A patch is a JSON object (RFC 7396)").into());
@@ -320,10 +318,10 @@ pub async fn delete<I: Routed>(
     State(app): State<App>,
     staff: Staff,
     Id(id, _): Id<I>,
-    Params(query): Params<WriteQuery>,
+    query: Query,
     headers: HeaderMap,
 ) -> ApiResult {
-    let mode = editing(&staff, &query)?;
+    let mode = editing(&staff, query)?;
     let (mut write, before) = matched::<I>(&app, &id, &headers, false).await?;
     if let Some(why) = I::is_used(&mut write, &id).await? {
         let title = format!("The {} is in use and cannot be deleted", I::WHAT);
@@ -346,44 +344,18 @@ pub async fn restore<I: Routed>(
     change(write, &staff, (&id, Some(before)), Wanted::Back, None, None).await
 }
 
-#[derive(Deserialize)]
-pub struct ListQuery {
-    limit: Option<String>,
-    cursor: Option<String>,
-    deleted: Option<String>,
-}
-
 #[derive(Serialize)]
 struct Listed<I> {
     items: Vec<Record<I>>,
     next_cursor: Option<String>,
 }
 
-impl ListQuery {
-    fn read(&self) -> Result<(u32, bool), Problem> {
-        let mut problem = Problem::new(400, "query-invalid", "The query has faults");
-        let limit = self
-            .limit
-            .as_ref()
-            .map_or(Some(LIMIT_DEFAULT), |text| text.parse::<u32>().ok().filter(|n| (1..=LIMIT_MAX).contains(n)));
-        let deleted = self.deleted.as_ref().map_or(Some(false), |text| text.parse::<bool>().ok());
-        if limit.is_none() {
-            problem = problem.fault("limit", format!("must be a whole number from 1 to {LIMIT_MAX}"));
-        }
-        if deleted.is_none() {
-            problem = problem.fault("deleted", "must be true or false");
-        }
-        limit.zip(deleted).ok_or(problem)
-    }
-}
-
-pub async fn list<I: Routed>(State(app): State<App>, staff: Staff, Params(query): Params<ListQuery>) -> ApiResult {
+pub async fn list<I: Routed>(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResult {
     staff.at_least(StaffRole::Viewer)?;
-    let (limit, deleted) = query.read()?;
-    let after = query.cursor.unwrap_or_default();
-    if !after.is_empty() && check_id(&after).is_err() {
-        return Err(bad_cursor().into());
-    }
+    let (limit, after) = query.page(id_cursor);
+    let deleted = query.take("deleted", "true or false", |text| text.parse().ok()).unwrap_or(false);
+    query.end()?;
+    let after = after.unwrap_or_default();
     let items = I::page(&mut app.store.snapshot().await?, &after, limit, deleted).await?;
     let is_full = u32::try_from(items.len()).is_ok_and(|count| count == limit);
     let next_cursor = items.last().filter(|_| is_full).map(|last| last.id.clone());

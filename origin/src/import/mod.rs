@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::generate::Viewer;
 use crate::store::Store;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Titles written in one transaction.
@@ -40,6 +40,10 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
+const SAME_ID: &str = "the same id again";
+const SAME_ADDRESS: &str = "the same e-mail address again";
+const FOREIGN_ADDRESS: &str = "the e-mail address of another viewer";
+
 /// What a file holds, as far as it could be read.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -51,6 +55,25 @@ pub struct Batch {
     pub rails: Vec<(String, RailInput)>,
     pub viewers: Vec<Viewer>,
     pub report: Report,
+    taken: Taken,
+}
+
+/// Why a record is refused, and which.
+type Refused = (&'static str, String);
+
+/// Names that one record of a file may have. A later one would write over it, each time the file is imported.
+#[derive(Debug, Default)]
+struct Taken(HashSet<String>);
+
+impl Taken {
+    /// Takes all of these names, each with the reason if it has been taken; or none.
+    fn take<const N: usize>(&mut self, names: [(&'static str, String); N]) -> Result<(), &'static str> {
+        if let Some((reason, _)) = names.iter().find(|(_, name)| self.0.contains(name)) {
+            return Err(reason);
+        }
+        self.0.extend(names.into_iter().map(|(_, name)| name));
+        Ok(())
+    }
 }
 
 /// A reason and where it was met.
@@ -71,6 +94,7 @@ pub struct Report {
     /// People, genres, seasons and collections.
     pub others_written: usize,
     pub viewers_created: usize,
+    pub viewers_unchanged: usize,
     pub mended: BTreeMap<&'static str, Count>,
     pub refused: BTreeMap<String, Count>,
     pub purges: usize,
@@ -101,8 +125,8 @@ impl std::fmt::Display for Report {
         if self.others_written > 0 {
             writeln!(f, "  {} people, genres, seasons and collections written", self.others_written)?;
         }
-        if self.viewers_created > 0 {
-            writeln!(f, "  {} viewers created", self.viewers_created)?;
+        if self.viewers_created + self.viewers_unchanged > 0 {
+            writeln!(f, "  {} viewers created, {} unchanged", self.viewers_created, self.viewers_unchanged)?;
         }
         for (reason, Count { count, examples }) in &self.mended {
             writeln!(f, "  mended  {count:>5}  {reason} (such as {})", examples.join("; "))?;
@@ -149,7 +173,7 @@ pub async fn text(store: &Store, text: &str) -> Result<Report, ImportError> {
 
 /// Writes what differs from what is stored. `progress` is told how many titles are done.
 pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Result<Report, ImportError> {
-    let Batch { people, genres, titles, seasons, collections, rails, viewers, mut report } = batch;
+    let Batch { people, genres, titles, seasons, collections, rails, viewers, mut report, .. } = batch;
     report.others_written += write_records(store, &people, &mut report).await?.written();
     report.others_written += write_records(store, &genres, &mut report).await?.written();
     let mut done = 0;
@@ -165,12 +189,24 @@ pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Res
     report.others_written += write_records(store, &collections, &mut report).await?.written();
     report.rails_written += write_records(store, &rails, &mut report).await?.written();
     for chunk in viewers.chunks(VIEWERS_BATCH) {
-        let mut write = store.write().await?;
-        report.viewers_created += write.put_viewers(chunk).await?;
-        // No document that is kept for all shows them: nothing to purge.
-        write.commit().await?;
+        write_viewers(store, chunk, &mut report).await?;
     }
     Ok(report)
+}
+
+/// Writes viewers who are not there, in one transaction. Those who are may have changed what the file says of them.
+async fn write_viewers(store: &Store, viewers: &[Viewer], report: &mut Report) -> Result<(), ImportError> {
+    let mut write = store.write().await?;
+    let foreign = write.viewers_with_foreign_addresses(viewers).await?;
+    let created = write.put_viewers(viewers).await?;
+    // No document that is kept for all shows them: nothing to purge.
+    write.commit().await?;
+    report.viewers_created += created;
+    report.viewers_unchanged += viewers.len().saturating_sub(created).saturating_sub(foreign.len());
+    for id in foreign {
+        report.refuse(FOREIGN_ADDRESS, id);
+    }
+    Ok(())
 }
 
 #[derive(Default)]

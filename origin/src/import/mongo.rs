@@ -1,7 +1,8 @@
 //! Exports of the old system's MongoDB, as `mongoexport` writes them: Extended JSON, one document a line or all in one
 //! list. Which field of a document becomes which of ours stands in a mapping file; [`Mapping::default`] is that of the
 //! collections `movies`, `series` and `users` as the old system had them.
-use super::Batch;
+use super::{Batch, Refused, SAME_ADDRESS, SAME_ID};
+use crate::auth::email;
 use crate::catalog::model::slug;
 use crate::catalog::validate::{self, check_id};
 use crate::generate::Viewer;
@@ -178,8 +179,6 @@ fn names(value: &Value) -> Vec<String> {
     names.into_iter().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect()
 }
 
-type Refused = (&'static str, String);
-
 /// Reads the documents of one collection.
 pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> {
     let collection = mapping.collection(name)?;
@@ -218,9 +217,15 @@ fn fields(collection: &Collection, document: &Value) -> Map<String, Value> {
     ours
 }
 
+/// The id as it is, else the part of it that can be an id. Cut only if it is too long: ids that begin alike are different ones.
+fn id_of(text: &str) -> String {
+    let whole = slug::slugify(text);
+    [text, whole.as_str()].into_iter().find(|id| check_id(id).is_ok()).map_or_else(|| slug(text), String::from)
+}
+
 fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, document: &Value) -> Result<(), Refused> {
     let mut ours = fields(collection, document);
-    let id = ours.remove("id").and_then(|id| id.as_str().map(slug)).unwrap_or_default();
+    let id = ours.remove("id").and_then(|id| id.as_str().map(id_of)).unwrap_or_default();
     check_id(&id).map_err(|error| ("document without a valid id", error.to_string()))?;
     if let Some(date) = ours.get("release_date").and_then(Value::as_str).and_then(|text| text.get(..10)) {
         let date = Value::from(date);
@@ -265,6 +270,7 @@ fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, documen
         let faults: Vec<_> = faults.into_iter().map(|fault| format!("{} {}", fault.at, fault.message)).collect();
         ("document with faults", format!("{id}: {}", faults.join(", ")))
     })?;
+    batch.taken.take([(SAME_ID, id.clone())]).map_err(|reason| (reason, id.clone()))?;
     batch.titles.push((id, input));
     Ok(())
 }
@@ -272,14 +278,13 @@ fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, documen
 fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> Result<(), Refused> {
     let ours = fields(collection, document);
     let text = |field: &str| ours.get(field).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
-    let id = text("id").map(slug).unwrap_or_default();
+    let id = text("id").map(id_of).unwrap_or_default();
     check_id(&id).map_err(|error| ("user without a valid id", error.to_string()))?;
-    let email = text("email").map(str::to_lowercase).unwrap_or_default();
-    let is_address =
-        email.len() <= 254 && email.split_once('@').is_some_and(|(who, at)| !who.is_empty() && at.contains('.'));
-    if !is_address {
-        return Err(("user without an e-mail address", id));
-    }
+    // As at log-in, which refuses others.
+    let email = email::normalise(text("email").unwrap_or_default())
+        .map_err(|message| ("user without a valid e-mail address", format!("{id}: {message}")))?;
+    let names = [(SAME_ID, id.clone()), (SAME_ADDRESS, email.clone())];
+    batch.taken.take(names).map_err(|reason| (reason, id.clone()))?;
     let plan = match text("plan").map(str::to_lowercase).as_deref() {
         Some("premium") => "premium",
         Some("standard") => "standard",
@@ -325,6 +330,34 @@ not json
     }
 
     #[test]
+    fn of_documents_whose_ids_agree_the_first_is_taken() {
+        let shared = "a".repeat(60);
+        let (one, other) = (format!("{shared}-one"), format!("{shared}-other"));
+        let (long, longer) = (format!("{shared} {}", "b".repeat(30)), format!("{shared} {}", "c".repeat(30)));
+        let slugs = ["Heat!", "heat", "a--b", "a-b", &one, &other, &long, &longer];
+        let films = slugs.map(|slug| json!({"slug": slug, "title": slug}).to_string());
+        let batch = read(&films.join("\n"), "movies", &Mapping::default()).unwrap();
+        let ids: Vec<_> = batch.titles.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["heat", "a--b", "a-b", &one, &other, &shared]);
+        assert_eq!(batch.titles[0].1.name, "Heat!");
+        assert_eq!(batch.report.refused[SAME_ID].examples, ["document 2: heat", &format!("document 8: {shared}")]);
+    }
+
+    #[test]
+    fn a_document_that_is_refused_takes_no_id() {
+        let films = r#"[{"_id":"heat","title":""},{"_id":"heat","title":"Heat"}]"#;
+        let batch = read(films, "movies", &Mapping::default()).unwrap();
+        assert_eq!(batch.titles[0].1.name, "Heat");
+        let users = r#"[{"_id":"a","email":"ada@example.org"},{"_id":"b","email":"Ada@example.org"},
+            {"_id":"a","email":"eve@example.org"},{"_id":"b","email":"eve@example.org"}]"#;
+        let batch = read(users, "users", &Mapping::default()).unwrap();
+        let taken: Vec<_> = batch.viewers.iter().map(|viewer| (viewer.id.as_str(), viewer.email.as_str())).collect();
+        assert_eq!(taken, [("a", "ada@example.org"), ("b", "eve@example.org")]);
+        assert_eq!(batch.report.refused[SAME_ADDRESS].examples, ["document 2: b"]);
+        assert_eq!(batch.report.refused[SAME_ID].examples, ["document 3: a"]);
+    }
+
+    #[test]
     fn a_mapping_file_names_other_places_and_other_words() {
         let mapping = r#"{"filme":{"becomes":"films","fields":{"id":["kennung"],"name":["titel.de"],"maturity":["fsk"]},
             "people":{"director":["regie[].name"]},"values":{"maturity":{"ab 16":"16"}}}}"#;
@@ -346,6 +379,19 @@ not json
         let viewer = &batch.viewers[0];
         assert_eq!((viewer.email.as_str(), viewer.plan, viewer.maturity), ("ada@example.com", "premium", 18));
         assert_eq!(batch.viewers.len(), 1);
-        assert!(batch.report.refused.contains_key("user without an e-mail address"));
+        assert_eq!(batch.report.refused["user without a valid e-mail address"].count, 1);
+    }
+
+    #[test]
+    fn users_who_could_never_log_in_with_their_address_are_refused() {
+        for address in
+            ["m\u{fc}ller@web.de", "max..m@example.org", "a@b@example.org", "ada@example.org,eve@example.org"]
+        {
+            let user = json!({"_id": "user-17", "email": address}).to_string();
+            let batch = read(&user, "users", &Mapping::default()).unwrap();
+            assert!(batch.viewers.is_empty(), "{address}");
+            let example = &batch.report.refused["user without a valid e-mail address"].examples[0];
+            assert!(example.starts_with("document 1: user-17: must "), "{address}: {example}");
+        }
     }
 }

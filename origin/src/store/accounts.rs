@@ -218,15 +218,22 @@ impl Snapshot {
     }
 
     /// Accounts in which nobody can log in, since no password was chosen, and which have no open invitation.
-    pub async fn uninvited(&mut self, kind: Kind, after: &str, limit: u32) -> Result<Vec<Account>, StoreError> {
+    pub async fn uninvited(
+        &mut self,
+        kind: Kind,
+        after: &str,
+        limit: u32,
+        now_ms: i64,
+    ) -> Result<Vec<Account>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM account WHERE kind = $1 AND id > $2 AND password_hash = '' AND banned = 0
-              AND NOT EXISTS (SELECT 1 FROM invitation WHERE invitation.account_id = account.id)
+              AND NOT EXISTS (SELECT 1 FROM invitation WHERE invitation.account_id = account.id AND end_ms > $4)
               ORDER BY id LIMIT $3",
         )
         .bind(kind.as_str())
         .bind(after)
         .bind(i64::from(limit))
+        .bind(now_ms)
         .fetch_all(&mut *self.tx)
         .await?;
         rows.iter().map(account_of).collect()

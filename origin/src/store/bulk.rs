@@ -2,11 +2,28 @@
 use super::{Engine, Sql, Store, Write};
 use crate::error::StoreError;
 use crate::generate::Viewer;
+use sqlx::Row;
+use std::collections::HashMap;
 
 /// Viewers of one statement: 13 values each, and SQLite takes 32,766.
 const ROWS: usize = 500;
 
 impl Write {
+    /// Ids of those whose address another viewer has.
+    pub async fn viewers_with_foreign_addresses(&mut self, viewers: &[Viewer]) -> Result<Vec<String>, StoreError> {
+        let mut foreign = Vec::new();
+        for rows in viewers.chunks(ROWS) {
+            let mut sql = Sql::new("SELECT id, email FROM account WHERE kind = 'viewer' AND email IN (");
+            sql.bind_all(rows.iter().map(|viewer| viewer.email.as_str())).push(")");
+            let there = sql.build()?.fetch_all(&mut *self.tx).await?;
+            let owners = there.iter().map(|row| Ok((row.try_get("email")?, row.try_get("id")?)));
+            let owners = owners.collect::<Result<HashMap<String, String>, StoreError>>()?;
+            let is_foreign = |viewer: &&Viewer| owners.get(&viewer.email).is_some_and(|owner| *owner != viewer.id);
+            foreign.extend(rows.iter().filter(is_foreign).map(|viewer| viewer.id.clone()));
+        }
+        Ok(foreign)
+    }
+
     /// Viewers without a password: nobody logs in as one of them before it is set. Those who are there already, by id or
     /// address, stay as they are. Returns how many were new.
     pub async fn put_viewers(&mut self, viewers: &[Viewer]) -> Result<usize, StoreError> {

@@ -311,7 +311,7 @@ impl Snapshot {
         Ok(Self { tx, engine, as_of })
     }
 
-    /// Whether this is a replica's state.
+    /// Whether this is a replica's state. For tests: nothing that is answered may depend on it.
     pub async fn is_replica(&mut self) -> Result<bool, StoreError> {
         if self.engine == Engine::Sqlite {
             return Ok(false);

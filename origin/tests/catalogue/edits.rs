@@ -351,3 +351,42 @@ async fn the_audit_log_goes_on_by_cursor_within_one_write_and_past_new_ones() {
         (vec!["edit ronin".into()], ["edit heat", "create ronin", "create heat"].map(String::from).into())
     );
 }
+
+#[tokio::test]
+async fn every_list_of_staff_reads_its_query_alike_and_names_every_fault() {
+    let catalogue = Catalogue::start().await;
+    for list in ["titles", "people", "rails", "users", "staff", "audit", "purges"] {
+        for (query, expected) in [
+            ("limit=201", vec!["limit"]),
+            ("limit=0&cursor=!", vec!["cursor", "limit"]),
+            ("limit=%2B5", vec!["limit"]),
+            ("limit=1&limit=2", vec!["limit"]),
+            ("limit=", vec!["limit"]),
+            ("%6Cimit=0", vec!["limit"]),
+            ("cursor=", vec!["cursor"]),
+            ("cursor=a%00b", vec!["cursor"]),
+            ("cursor=%+5", vec!["cursor"]),
+            ("limit=200&utm=%00&utm=%+5", vec![]),
+        ] {
+            let got = catalogue.get(&format!("/admin/v1/{list}?{query}"), &catalogue.admin_token()).await;
+            let found = if got.status == StatusCode::OK { vec![] } else { faults(&got) };
+            assert_eq!(found, expected, "{list}?{query}: {got:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn how_a_write_purges_is_said_once_and_as_soft_or_hard() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat"})).await;
+    for query in ["purge=firm", "purge=", "purge=soft&purge=hard", "%70urge=firm", "purge=so%+5t"] {
+        for (method, path, body) in [
+            ("PATCH", "titles/heat", json!({"year": 1995})),
+            ("POST", "titles/bulk", json!({"items": [{"id": "heat", "patch": {"year": 1995}}]})),
+        ] {
+            let path = format!("{path}?{query}");
+            let got = catalogue.staff_asks("ed", method, &path, &body, &[("if-match", "*")]).await;
+            assert_eq!((got.problem(), faults(&got)), ("query-invalid".into(), vec!["purge".into()]), "{path}");
+        }
+    }
+}

@@ -173,6 +173,28 @@ async fn a_persons_page_shows_newest_first_the_titles_its_viewer_may_see_and_no_
 }
 
 #[tokio::test]
+async fn a_title_too_old_for_a_persons_page_purges_it_when_it_becomes_newer() {
+    let catalogue = Catalogue::start().await;
+    let title = |n: i64| {
+        let people = json!([{"name": "Ann", "role": "actor"}]);
+        json!({"type": "title", "id": format!("t{n}"), "name": "T", "year": 1800 + n, "people": people}).to_string()
+    };
+    // A page shows 200 of them.
+    let lines: Vec<String> = (100..301).map(title).collect();
+    let report = origin::import::text(&catalogue.app.store, &lines.join("\n")).await.unwrap();
+    assert_eq!(report.created, 201, "{report}");
+    let page = catalogue.page("/v1/people/ann", ANYBODY).await;
+    assert_eq!(page.json()["credits"].as_array().unwrap().len(), 200);
+    assert!(!page.body.contains("\"t100\""), "the oldest is not shown");
+    catalogue.edit("PATCH", "titles/t100", json!({"year": 2101})).await;
+    let purge = catalogue.last_purge().await;
+    let carries = |key: &str| page.header("surrogate-key").split(' ').any(|carried| carried == key);
+    assert!(purge.keys.iter().any(|key| carries(key.as_str())), "{:?}", purge.keys);
+    let page = catalogue.shown("/v1/people/ann", ANYBODY).await;
+    assert_eq!(page["credits"][0]["title"]["id"], "t100");
+}
+
+#[tokio::test]
 async fn similar_titles_are_those_that_share_something_and_may_be_seen() {
     let catalogue = of_ann().await;
     catalogue.put("titles/stranger", json!({"name": "Stranger", "genres": ["Comedy"], "maturity": "G"})).await;

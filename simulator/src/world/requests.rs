@@ -206,9 +206,9 @@ impl World {
         let status = answer.status().clone();
         let mut written = None;
         match answer {
-            Answer::Failed { slug, .. } => {
+            Answer::Failed { failure, .. } => {
                 self.stats.failed += 1;
-                self.note(|_| format!("isolate {id}: document {doc} failed: {slug}"));
+                self.note(|_| format!("isolate {id}: document {doc} failed: {failure:?}"));
             }
             Answer::Stored { entry, .. } => {
                 match status.phase {

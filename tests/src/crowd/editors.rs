@@ -5,6 +5,7 @@ use super::World;
 use super::truth::{Words, told, version_of};
 use crate::http::{Got, send_to};
 use fastrand::Rng;
+use kv_schemas::AsOf;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -132,9 +133,7 @@ impl Editor {
         let acknowledged = Instant::now();
         receipts.spawn(async move {
             // The next edit does not wait for this one's receipt.
-            let Some(seq) = written.header("surrogate-as-of").and_then(|state| state.rsplit(':').next()) else {
-                return;
-            };
+            let Some(AsOf { seq, .. }) = written.as_of() else { return };
             let query = format!("wait=accepted&timeout_ms={RECEIPT_TIMEOUT_MS}");
             let url = format!("{}/admin/v1/purges/{seq}?{query}", world.edge_url);
             let receipt = send_to(client.get(url).bearer_auth(&world.admin_token)).await;

@@ -143,7 +143,7 @@ async fn keys_rotate_under_running_services_and_nobody_is_logged_out() {
     let said = xtask::origin::run(&rotate).unwrap();
     let after = published().await;
     assert_eq!(after.json()["keys"].as_array().unwrap().len(), 2, "published at once");
-    let seq = |got: &Got| got.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap().parse::<u64>().unwrap();
+    let seq = |got: &Got| got.as_of().unwrap().seq;
     assert_eq!(seq(&after), seq(&before) + 1, "with a purge: {said}");
     assert!(xtask::origin::run(&rotate).is_err(), "one at a time");
     // The next key's time comes sooner than anybody would wait here.

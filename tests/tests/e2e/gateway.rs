@@ -1,7 +1,7 @@
 //! The catalogue from the edge: reads, writes, and what a write does to reads.
 use e2e::eventually;
 use e2e::http::{ask, get, send};
-use e2e::stack::{LEASE_OVER, Stack, edge_claims, sign};
+use e2e::stack::{LEASE_OVER, Stack, edge_claims, metrics, sign};
 use kv_schemas::claims::Scope;
 use reqwest::Method;
 use serde_json::json;
@@ -73,7 +73,7 @@ async fn after_the_bound_an_edit_shows_at_the_first_look_at_every_location() {
     for n in 0..3 {
         let name = format!("Heat {n}");
         let patched = stack.admin(Method::PATCH, "/admin/v1/titles/heat", Some(json!({"name": name}))).await;
-        let seq = patched.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap().to_string();
+        let seq = patched.as_of().unwrap().seq;
         eventually("accepted", || async {
             let receipt = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json();
             (receipt["state"] == "accepted").then_some(())
@@ -107,7 +107,7 @@ async fn what_is_unpublished_or_deleted_is_gone_from_the_edge() {
         assert_eq!(stack.get(&page).await.status, 200);
         let written = stack.admin(method, &format!("/admin/v1/titles/{id}"), body).await;
         assert!(written.status < 300, "{written:?}");
-        let seq = written.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap();
+        let seq = written.as_of().unwrap().seq;
         let purge = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json();
         assert_eq!(purge["mode"], "hard", "{purge}");
         eventually(&page, || async { (stack.get(&page).await.status == 404).then_some(()) }).await;
@@ -142,7 +142,7 @@ async fn a_writer_can_demand_to_read_her_own_write_through_the_edge_at_the_first
         let read = send(ask(Method::GET, stack.url("/v1/home")).header("min-as-of", as_of)).await;
         assert!(read.body.contains(&name), "{read:?}");
     }
-    let future = format!("{}:999999", stack.as_of().await.split(':').next().unwrap());
+    let future = format!("{}:999999", stack.as_of().await.log_id);
     let never = send(ask(Method::GET, stack.url("/v1/home")).header("min-as-of", future)).await;
     assert_eq!((never.status, never.problem().as_str()), (503, "origin-behind"));
 }
@@ -204,10 +204,8 @@ async fn health_is_open_and_metrics_want_a_token() {
     stack.get("/v1/home").await;
     assert_eq!(stack.get("/__edge/health").await.json()["status"], "ok");
     assert_eq!(stack.get("/__edge/metrics").await.problem(), "token-missing");
-    let token = sign(&stack.key, edge_claims(Scope::Metrics, None), 60);
-    let metrics = send(ask(Method::GET, stack.url("/__edge/metrics")).bearer_auth(token)).await;
-    let hits = metrics.body.lines().find_map(|line| line.strip_prefix("edge_answers_total{phase=\"hit\"} "));
-    assert!(hits.is_some_and(|hits| hits.parse::<u64>().unwrap() >= 1), "{metrics:?}");
+    let metrics = metrics(&stack.fleet.url(0), &stack.key).await;
+    assert!(metrics.figure("edge_answers_total{phase=\"hit\"}").is_some_and(|hits| hits >= 1), "{metrics:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

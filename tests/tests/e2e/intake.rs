@@ -1,6 +1,7 @@
 //! The purge intake: who may purge, and what is taken.
 use e2e::http::{Got, ask, send};
 use e2e::stack::{Proxy, Stack, edge_claims, now_s, sign};
+use kv_schemas::AsOf;
 use kv_schemas::claims::{AUDIENCE_ADMIN, EdgeClaims, Scope, body_digest};
 use reqwest::Method;
 use serde_json::json;
@@ -14,14 +15,10 @@ fn batch_token(key: &SigningKey, body: &str) -> String {
     sign(key, edge_claims(Scope::PurgeBatch, Some(body_digest(body.as_bytes()))), 60)
 }
 
-async fn head(stack: &Stack) -> u64 {
-    stack.as_of().await.rsplit(':').next().unwrap().parse().unwrap()
-}
-
 /// The batch origin would send next, by the log the journal holds.
 async fn next_batch(stack: &Stack) -> String {
-    let log_id = stack.as_of().await.split(':').next().unwrap().to_string();
-    let seq = head(stack).await + 1;
+    let AsOf { log_id, seq } = stack.as_of().await;
+    let seq = seq + 1;
     let purge = json!({"seq": seq, "all": true, "mode": "hard", "committed_at_ms": 0});
     json!({"log_id": log_id, "first_seq": seq, "purges": [purge]}).to_string()
 }
@@ -78,8 +75,8 @@ async fn only_a_batch_signed_by_origin_for_this_very_body_is_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_out_of_order_malformed_or_of_an_old_log_change_nothing() {
     let mut stack = Stack::start().await;
-    let seq = head(&stack).await;
-    let log_id = stack.as_of().await.split(':').next().unwrap().to_string();
+    let AsOf { log_id, seq } = stack.as_of().await;
+    let log_id = log_id.to_string();
     stack.kill_origin();
     let url = stack.url("/__edge/purges");
     let send_batch = async |body: String| post(&url, &batch_token(&stack.key, &body), &body).await;
@@ -140,8 +137,8 @@ async fn batches_out_of_order_malformed_or_of_an_old_log_change_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_batch_of_a_replaced_log_and_another_history_of_this_one_are_refused() {
     let mut stack = Stack::start().await;
-    let seq = head(&stack).await;
-    let log_id = stack.as_of().await.split(':').next().unwrap().to_string();
+    let AsOf { log_id, seq } = stack.as_of().await;
+    let log_id = log_id.to_string();
     stack.kill_origin();
     let url = stack.url("/__edge/purges");
     let send_batch = async |body: serde_json::Value| {

@@ -17,9 +17,9 @@ fn lines(first: &str, fields: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_may_take_longer_than_origin_may_take_to_answer_it() {
-    let proxy = Proxy::start().await;
+    let proxy = Proxy::with_vars(&[("BODY_TIMEOUT_MS", "1000")]).await;
     proxy.upstream.answer("/upload", &[], "taken");
-    // Origin has five seconds to answer; the upload alone takes seven.
+    // Origin has five seconds to answer, and one more to end it; the upload alone takes seven.
     let pause = Duration::from_secs(1);
     let declared = lines("POST /upload?declared", "content-length: 7\r\n");
     let declared: Vec<&str> = [declared.as_str()].into_iter().chain(["a"; 7]).collect();
@@ -97,6 +97,36 @@ async fn a_write_that_got_no_answer_makes_its_url_invalid_all_the_same() {
         assert_eq!(proxy.get(path).await.body, "new", "{path}, where it was written");
         tokio::time::sleep(LEASE_OVER).await;
         assert_eq!(get(format!("{}{path}", proxy.fleet.url(1))).await.body, "new", "{path}, elsewhere");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_content_breaks_off_reaches_origin_as_such_and_makes_nothing_invalid() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH], "old");
+    proxy.upstream.answer("/b", &[], "written");
+    proxy.get("/a").await;
+    let logged = || async {
+        let summary = ask(Method::GET, proxy.url("/__edge/purges")).bearer_auth(&proxy.token);
+        send(summary).await.json()["head"].as_u64().unwrap_or_default()
+    };
+    // A whole write numbers a purge: so would this one.
+    send(ask(Method::PUT, proxy.url("/b")).body("x")).await;
+    let before = logged().await;
+    assert!(before > 0);
+    for framing in ["content-length: 100\r\n", "transfer-encoding: chunked\r\n"] {
+        let edge = proxy.fleet.url(0);
+        let (head, piece) = (lines("PUT /a", framing), if framing.starts_with('c') { "x" } else { "1\r\nx\r\n" });
+        let writing =
+            tokio::spawn(async move { e2e::raw::ask(&edge, &[&head, piece], Duration::from_millis(300)).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        writing.abort();
+        let _ = writing.await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(proxy.upstream.last().body.is_empty(), "{framing}: origin took a part for all of it");
+        assert_eq!(logged().await, before, "{framing}");
+        let got = proxy.get("/a").await;
+        assert!(got.is_hit(), "{framing}: {got:?}");
     }
 }
 

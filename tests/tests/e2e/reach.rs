@@ -252,7 +252,7 @@ async fn viewers(stack: &Stack) -> [Viewer; 2] {
         aud: AUDIENCE_VIEWER.into(),
         sub: "ada".into(),
         sid: "ada-phone".into(),
-        as_of: stack.as_of().await.parse().unwrap(),
+        as_of: stack.as_of().await,
         plan: Plan::Basic,
         maturity: Maturity::From13,
         region: None,

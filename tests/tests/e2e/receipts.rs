@@ -1,7 +1,7 @@
 //! What a purge's receipt says: where it has landed, who is late, who is silent; and what one would touch.
 use e2e::eventually;
 use e2e::http::{Got, ask, get, send};
-use e2e::stack::{Proxy, Shape, Stack, edge_claims, sign};
+use e2e::stack::{Proxy, Shape, Stack, edge_claims, metrics, sign};
 use kv_schemas::claims::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn a_purge_is_applied_when_every_location_has_it_and_a_killed_one_is_silen
     }
     stack.fleet.kill_edge(2);
     let written = patch(&stack, "Heat 2").await;
-    let seq = written.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap().to_string();
+    let seq = written.as_of().unwrap().seq;
     for edge in 0..2 {
         get(format!("{}/v1/genres", stack.fleet.url(edge))).await;
     }
@@ -43,7 +43,7 @@ async fn a_purge_is_applied_when_every_location_has_it_and_a_killed_one_is_silen
     assert_eq!(states(&receipt)[2], ("local-3".into(), "silent".into()), "{receipt}");
     assert_eq!(receipt["edge"]["silent"], json!(["local-3"]));
     let applied = stack.admin(Method::GET, "/admin/v1/purges?state=applied&limit=2", None).await.json();
-    assert_eq!(applied["items"][0]["seq"].to_string(), seq, "{applied}");
+    assert_eq!(applied["items"][0]["seq"], seq, "{applied}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn a_location_that_nobody_visits_says_by_itself_that_it_has_the_purge() {
     let stack = Stack::start().await;
     get(stack.url("/v1/home")).await;
     let written = patch(&stack, "Heat 1").await;
-    let seq = written.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap();
+    let seq = written.as_of().unwrap().seq;
     // The batch reached this location; no viewer comes.
     let waited = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}?wait=applied&timeout_ms=9000"), None).await;
     assert_eq!(waited.json()["state"], "applied", "{waited:?}");
@@ -64,7 +64,7 @@ async fn after_the_journals_process_died_receipts_wait_for_word_and_lose_nothing
     stack.applied(&first).await;
     stack.fleet.kill_global();
     let second = patch(&stack, "Heat 2").await;
-    let seq = second.header("surrogate-as-of").unwrap().rsplit(':').next().unwrap();
+    let seq = second.as_of().unwrap().seq;
     let pending = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json();
     assert_eq!(pending["state"], "pending", "{pending}");
     assert!(pending["edge_unknown"].is_string(), "{pending}");
@@ -121,7 +121,7 @@ async fn an_edge_with_its_own_log_gives_receipts_itself() {
     let token = sign(&proxy.key, edge_claims(Scope::PurgeRequest, None), 60);
     let read = async |path: &str| send(ask(Method::GET, format!("{url}{path}")).bearer_auth(&token)).await;
     let purged = proxy.purge(r#"{"keys":["a"]}"#).await;
-    assert!(purged.header("surrogate-as-of").is_some_and(|state| state.ends_with(":1")), "{purged:?}");
+    assert_eq!(purged.as_of().map(|state| state.seq), Some(1), "{purged:?}");
     let receipt = eventually("applied at both", || async {
         for edge in 0..2 {
             get(format!("{}/a", proxy.fleet.url(edge))).await;
@@ -167,9 +167,7 @@ async fn what_could_not_be_purged_is_not_stored_and_that_is_said_and_counted() {
             assert!(got.cache().contains("unstored:bad-surrogate"), "{path}: {got:?}");
         }
     }
-    let token = sign(&proxy.key, edge_claims(Scope::Metrics, None), 60);
-    let metrics = send(ask(Method::GET, proxy.url("/__edge/metrics")).bearer_auth(token)).await.body;
-    assert!(metrics.lines().any(|line| line == "edge_bad_surrogates_total 6"), "{metrics}");
+    assert_eq!(proxy.metric("edge_bad_surrogates_total").await, 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,14 +208,9 @@ async fn a_title_leaves_every_page_at_its_time_and_no_copy_outlives_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn isolates_of_one_location_ask_the_journal_for_each_other() {
     let stack = Stack::of(Shape { isolates: 4, lease_ms: 1_000, ..Shape::default() }).await;
-    let token = sign(&stack.key, edge_claims(Scope::Metrics, None), 600);
     let counts = async |isolate: usize| {
-        let url = format!("{}/__edge/metrics", stack.fleet.isolate_url(0, isolate));
-        let text = send(ask(Method::GET, url).bearer_auth(&token)).await.body;
-        let value = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.unwrap_or_else(|| panic!("no {name}: {text}")).parse::<u64>().unwrap()
-        };
+        let got = metrics(&stack.fleet.isolate_url(0, isolate), &stack.key).await;
+        let value = |name: &str| got.figure(name).unwrap_or_else(|| panic!("no {name}: {got:?}"));
         (value("edge_journal_syncs_total{by=\"itself\"}"), value("edge_journal_syncs_total{by=\"neighbour\"}"))
     };
     let totals = async || {

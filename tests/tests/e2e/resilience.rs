@@ -2,9 +2,8 @@
 //! is answered within its bound, and a service that fails is left alone.
 use e2e::gate::Mode;
 use e2e::http::{Got, ask, send, send_to};
-use e2e::stack::{Shape, Stack};
+use e2e::stack::{Shape, Stack, metrics};
 use e2e::{eventually, raw};
-use kv_schemas::claims::Scope;
 use reqwest::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -31,10 +30,7 @@ async fn within_promise(got: impl Future<Output = Got>) -> Got {
 }
 
 async fn metric(stack: &Stack, name: &str) -> u64 {
-    let token = e2e::stack::sign(&stack.key, e2e::stack::edge_claims(Scope::Metrics, None), 60);
-    let metrics = send(ask(Method::GET, stack.url("/__edge/metrics")).bearer_auth(token)).await.body;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap_or("0");
-    line.trim().parse().unwrap()
+    metrics(&stack.fleet.url(0), &stack.key).await.figure(name).unwrap_or(0)
 }
 
 const PAGES: [&str; 4] = ["/v1/home", "/v1/catalog", "/v1/titles/heat", "/v1/genres"];

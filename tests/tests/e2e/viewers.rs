@@ -344,11 +344,8 @@ async fn viewers_take_the_short_way_and_are_answered_there_as_on_the_long_one() 
 async fn tokens_of_services_go_on_being_taken_when_origins_key_has_changed() {
     let api = Api::start().await;
     let new = xtask::proxy::new_key("new").unwrap();
-    let url = api.url("/__edge/metrics");
-    let metrics = async |key: &tokens::SigningKey| {
-        let token = sign(key, e2e::stack::edge_claims(kv_schemas::claims::Scope::Metrics, None), 60);
-        e2e::http::send(e2e::http::ask(Method::GET, &url).bearer_auth(token)).await.status
-    };
+    let edge = api.fleet.url(0);
+    let metrics = async |key: &tokens::SigningKey| e2e::stack::metrics(&edge, key).await.status;
     api.publish(&[&new]);
     assert_eq!(metrics(&new).await, 200);
     assert_eq!(metrics(&api.key).await, 200, "that of the settings is good for services all the while");
