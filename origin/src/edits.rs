@@ -256,7 +256,7 @@ fn value_of<I: Serialize>(record: Option<&Record<I>>) -> Option<Value> {
 
 impl<'a> Edits<'a> {
     pub fn by(actor: &'a str) -> Self {
-        Self::at(actor, i64::try_from(crate::now_ms()).unwrap_or(i64::MAX))
+        Self::at(actor, crate::moment())
     }
 
     /// Changes made at this moment, which was taken in the same write.

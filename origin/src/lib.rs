@@ -2,7 +2,7 @@
 //!
 //! `http` speaks, `auth` knows who somebody is, `catalog` what a title is, `store` keeps it, `purge` tells the edge and `edges` asks it,
 //! `schedule` opens and closes availability windows, `import` fills the catalogue,
-//! `generate` makes a large one.
+//! `generate` makes a large one. `upkeep` keeps metrics small.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
@@ -22,10 +22,16 @@ pub mod schedule;
 pub mod similar;
 pub mod store;
 pub mod sweep;
+pub mod upkeep;
 pub mod warm;
 
 /// Milliseconds since 1970 by this machine's clock.
 pub fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same, as moments stand in the database.
+pub fn moment() -> i64 {
+    i64::try_from(now_ms()).unwrap_or(i64::MAX)
 }

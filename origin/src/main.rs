@@ -1,4 +1,5 @@
 //! The command line of the origin: serve, import, and the keys.
+use axum::Router;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kv_schemas::claims::{Scope, StaffRole};
@@ -25,7 +26,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
+/// How long jobs may take to end, once they are told to.
+const JOBS_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Invitations of one transaction.
 const INVITATIONS: u32 = 500;
 
@@ -94,8 +100,8 @@ enum Command {
     Token {
         #[arg(long, env = "ORIGIN_KEYS")]
         keys: PathBuf,
-        /// Who acts; stands in the purge log.
-        #[arg(long)]
+        /// Who acts; stands in the logs of purges and of changes. At most 200 bytes.
+        #[arg(long, value_parser = subject)]
         subject: String,
         #[arg(long, value_enum)]
         role: RoleArg,
@@ -186,7 +192,7 @@ struct Serve {
     hashes: u16,
     /// `<work>=<at once>/<waiting>/<wait in ms>`: what runs at the same time, what may queue for it, and how long; beyond that 503.
     /// Unless said otherwise client-read=64/256/1000, client-write=16/128/1000, auth=48/64/2000, admin-read=16/64/2000,
-    /// admin-write=8/64/5000.
+    /// admin-write=8/64/5000, admin-wait=64/0/0 (receipts that are waited for).
     #[arg(long, env = "ORIGIN_LIMITS", value_delimiter = ',')]
     limit: Vec<Limit>,
     /// Memory for documents that were rendered, in MiB; 0: each is rendered anew.
@@ -200,6 +206,9 @@ struct Serve {
     /// Redis in which processes share what they rendered: redis://host:port/database.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
+    /// How long requests under way may take once the service is told to stop, in ms: as long as any may, and its answer's way.
+    #[arg(long, env = "ORIGIN_DRAIN_MS", default_value_t = 12_000)]
+    drain_ms: u64,
     /// Log lines as JSON.
     #[arg(long, env = "ORIGIN_LOG_JSON")]
     log_json: bool,
@@ -222,6 +231,14 @@ struct Import {
     /// How the summary is printed.
     #[arg(long, value_enum, default_value = "text")]
     report: ReportForm,
+}
+
+/// What the audit log can be asked for.
+fn subject(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=200 => Ok(text.into()),
+        _ => Err("must have 1 to 200 bytes".into()),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -391,7 +408,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
     let keys = Arc::new(keys::load(&arguments.keys)?);
     let store = open(&arguments.store).await?;
-    let listener = tokio::net::TcpListener::bind(arguments.listen).await;
+    let listener = TcpListener::bind(arguments.listen).await;
     let listener = listener.map_err(|error| CliError::Listen(arguments.listen, error))?;
     let address = listener.local_addr().map_err(CliError::Serve)?;
 
@@ -409,6 +426,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
         }
     }
     let mut jobs = tokio::task::JoinSet::new();
+    jobs.spawn(origin::upkeep::run(metrics.clone(), stop.subscribe()));
     if arguments.role.contains(&Role::Jobs) {
         let dispatcher = Dispatcher::new(store.clone(), Arc::clone(&keys), arguments.edge_url.clone());
         jobs.spawn(dispatcher.map_err(CliError::Client)?.run(stopped.clone()));
@@ -437,11 +455,34 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     }
     let app = App { store: store.clone(), keys, edges, metrics, auth, gates, rendered, in_use };
     tracing::info!("origin listening on http://{address}");
-    let served = axum::serve(listener, router(app, &arguments.role)).with_graceful_shutdown(stop_signal()).await;
+    let served = serve_until_stopped(listener, router(app, &arguments.role), arguments.drain_ms).await;
     let _ = stop.send(true);
-    let _ = jobs.join_all().await;
+    // What a job has not committed by then never was; the next start does it.
+    let _ = tokio::time::timeout(JOBS_STOP_TIMEOUT, jobs.join_all()).await;
     store.close().await;
     served.map_err(CliError::Serve)
+}
+
+/// Serves until it is told to stop and requests under way are answered. A client that never sends its request to the end, or
+/// reads its answer, must not keep the process.
+async fn serve_until_stopped(listener: TcpListener, router: Router, drain_ms: u64) -> std::io::Result<()> {
+    let told = Arc::new(Notify::new());
+    let tells = Arc::clone(&told);
+    let signal = async move {
+        stop_signal().await;
+        tells.notify_one();
+    };
+    let overdue = async {
+        told.notified().await;
+        tokio::time::sleep(Duration::from_millis(drain_ms)).await;
+    };
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(signal).into_future() => served,
+        () = overdue => {
+            tracing::warn!(drain_ms, "clients that have not sent their request, or read their answer, to the end are left");
+            Ok(())
+        }
+    }
 }
 
 async fn stop_signal() {

@@ -4,6 +4,7 @@
 use crate::catalog::model::{Record, Shown};
 use crate::edits::{Edited, Edits};
 use crate::error::StoreError;
+use crate::moment;
 use crate::store::{Store, Write};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ pub async fn run(store: Store, mut stop: watch::Receiver<bool>) {
     loop {
         let pause = match turn(&store).await {
             Ok(next_ms) => {
-                let left_ms = next_ms.map(|at_ms| u64::try_from(at_ms.saturating_sub(now())).unwrap_or(0));
+                let left_ms = next_ms.map(|at_ms| u64::try_from(at_ms.saturating_sub(moment())).unwrap_or(0));
                 left_ms.map_or(SLEEP_MAX, |ms| Duration::from_millis(ms).min(SLEEP_MAX))
             }
             Err(error) => {
@@ -35,14 +36,10 @@ pub async fn run(store: Store, mut stop: watch::Receiver<bool>) {
     }
 }
 
-fn now() -> i64 {
-    i64::try_from(crate::now_ms()).unwrap_or(i64::MAX)
-}
-
 /// Does what is due, and says when there is something to do next.
 pub async fn turn(store: &Store) -> Result<Option<i64>, StoreError> {
     loop {
-        let now_ms = now();
+        let now_ms = moment();
         let mut snapshot = store.snapshot().await?;
         let is_due = snapshot.is_change_due(now_ms).await?;
         let next_ms = snapshot.next_change_ms(now_ms).await?;
@@ -52,7 +49,7 @@ pub async fn turn(store: &Store) -> Result<Option<i64>, StoreError> {
         }
         let mut write = store.write().await?;
         // One moment for all of it, taken now that others have done writing: what passes later is due at the next look.
-        let now_ms = now();
+        let now_ms = moment();
         // Appearing purges softly and going hard: two purges, so that what comes does not fall with what goes.
         let (mut appearing, mut going) = (Edits::at("schedule", now_ms), Edits::at("schedule", now_ms));
         for before in write.due_titles(now_ms, BATCH).await? {

@@ -42,7 +42,7 @@ pub async fn run(store: Store, retention: Retention, mut stop: watch::Receiver<b
 
 /// Once; says how much went.
 pub async fn once(store: &Store, retention: Retention) -> Result<Swept, StoreError> {
-    let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+    let now_ms = crate::moment();
     let before = |days: u16| (days > 0).then(|| now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)));
     let (purges, audit) = (before(retention.keep_purges_days), before(retention.keep_audit_days));
     let mut all = Swept::default();

@@ -58,6 +58,9 @@ async fn a_full_disk_refuses_the_write_and_keeps_what_is_there() {
     }
     assert_eq!(problem(refused.expect("never full")).await, (StatusCode::INSUFFICIENT_STORAGE, "storage-full".into()));
     assert_eq!(service.call("GET", "/v1/titles/t0", "").await.status(), StatusCode::OK, "reads go on");
+    service.database.sql("DELETE FROM audit", "DROP TRIGGER refuse ON purge_log; DROP FUNCTION refuse").await;
+    let written = service.call("PUT", "/admin/v1/titles/again", r#"{"name":"Again"}"#).await;
+    assert_eq!(written.status(), StatusCode::CREATED, "there is room again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,11 @@
 mod common;
 
 use axum::http::StatusCode;
-use common::{Service, text};
+use common::{Database, Service, text};
 use futures_util::FutureExt;
 use kv_schemas::{PurgeAck, PurgeBatch, PurgeMode};
+use origin::edges::Edges;
+use origin::http::{App, Role, router};
 use origin::purge::Dispatcher;
 use origin::schedule;
 use origin::store::{LoggedPurge, Store, Swept};
@@ -249,6 +251,24 @@ async fn a_filtered_list_looks_at_a_bounded_part_and_goes_on_by_cursor() {
 }
 
 #[tokio::test]
+async fn whatever_a_purge_says_of_itself_it_can_be_delivered() {
+    let service = Service::start().await;
+    let note = "é".repeat(400);
+    let mut write = service.app.store.write().await.unwrap();
+    let purge = LoggedPurge { keys: &[], mode: PurgeMode::Soft, reason: Some(&note), actor: Some(&note) };
+    write.purge(purge).await.unwrap();
+    write.commit().await.unwrap();
+    let pulled = async || PurgeBatch::read(text(service.call("GET", "/internal/purges", "").await).await.as_bytes());
+    let logged = pulled().await.unwrap().purges.remove(0);
+    assert_eq!(logged.actor.as_deref(), Some("é".repeat(250).as_str()), "cut, between characters");
+    assert_eq!(logged.reason, logged.actor);
+    // What an earlier release has committed stands in the way of all that comes after it.
+    let earlier = format!("UPDATE purge_log SET actor = '{note}', reason = '{note}'");
+    service.database.sql(&earlier, &earlier).await;
+    assert_eq!(pulled().await.unwrap().purges, [logged]);
+}
+
+#[tokio::test]
 async fn a_receipt_says_when_the_edge_cannot_be_asked_and_waits_no_longer_than_told() {
     let service = Service::start().await;
     service.call("POST", "/admin/v1/purges", r#"{"keys":["a"]}"#).await;
@@ -265,6 +285,42 @@ async fn a_receipt_says_when_the_edge_cannot_be_asked_and_waits_no_longer_than_t
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad}");
     }
     assert_eq!(service.call("GET", "/admin/v1/purges/2", "").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_receipt_takes_no_place_of_those_who_read() {
+    let limits = ["admin-read=1/0/0", "admin-wait=1/0/0"].map(|limit| limit.parse().unwrap());
+    let service = Arc::new(Service::shaped(Database::fresh(), &[Role::Admin], &limits).await);
+    service.call("POST", "/admin/v1/purges", r#"{"keys":["a"]}"#).await;
+    let waiter = Arc::clone(&service);
+    let waits = tokio::spawn(async move {
+        waiter.call("GET", "/admin/v1/purges/1?wait=applied&timeout_ms=2000", "").await.status()
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for path in ["/admin/v1/titles", "/admin/v1/purges/1"] {
+        assert_eq!(service.call("GET", path, "").await.status(), StatusCode::OK, "{path}");
+    }
+    let refused = service.call("GET", "/admin/v1/purges/1?wait=applied&timeout_ms=0", "").await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "there is one place for who waits");
+    assert_eq!(waits.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_wait_ends_in_time_though_edges_do_not_answer() {
+    let service = Service::start().await;
+    service.call("POST", "/admin/v1/purges", r#"{"keys":["a"]}"#).await;
+    // Connections are taken, and nobody says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let edges = Arc::new(Edges::new(Arc::clone(&service.app.keys), &[url.clone(), url]).unwrap());
+    let router = router(App { edges, ..service.app.clone() }, &[Role::Admin]);
+    let service = Service { router, ..service };
+    let began = std::time::Instant::now();
+    let waited = service.call("GET", "/admin/v1/purges/1?wait=applied&timeout_ms=300", "").await;
+    assert_eq!(waited.status(), StatusCode::OK);
+    let body: serde_json::Value = serde_json::from_str(&text(waited).await).unwrap();
+    assert_eq!(body["edge_unknown"], "the edge did not answer in time");
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
 }
 
 /// An edge that keeps what it is sent and can be told to fail.

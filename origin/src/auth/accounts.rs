@@ -57,7 +57,7 @@ pub async fn create_staff(
     let email = email::normalise(address).map_err(CreateError::Email)?;
     password::check(chosen, &email).map_err(CreateError::Password)?;
     let password_hash = hasher.hash(chosen.into()).await?;
-    let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+    let now_ms = crate::moment();
     let account = Account { role: Some(role), ..new_account(Kind::Staff, email, password_hash, now_ms)? };
     let mut write = store.write().await?;
     if !write.add_account(&account).await? {
@@ -105,7 +105,7 @@ pub async fn invite_viewers(
     limit: u32,
     lifetime_ms: i64,
 ) -> Result<(Vec<Invitation>, Option<String>), InviteError> {
-    let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+    let now_ms = crate::moment();
     let accounts = store.snapshot().await?.uninvited(Kind::Viewer, after, limit, now_ms).await?;
     let mut write = store.write().await?;
     let mut all = Vec::with_capacity(accounts.len());
@@ -119,7 +119,7 @@ pub async fn invite_viewers(
 /// Makes an account's one open invitation.
 pub async fn invitation(write: &mut Write, account: &Account, lifetime_ms: i64) -> Result<Invitation, InviteError> {
     let invitation = new_secret()?;
-    let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+    let now_ms = crate::moment();
     let ends_at = now_ms.saturating_add(lifetime_ms);
     write.invite(&account.id, &secret::hash(&invitation), ends_at).await?;
     Ok(Invitation { email: account.email.clone(), invitation, ends_at })

@@ -33,7 +33,7 @@ impl FromRequestParts<App> for Reading {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let headers = parts.headers.clone();
         let viewer = Dimensions::from_fields(|name| headers.get(name).and_then(|value| value.to_str().ok()));
-        let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+        let now_ms = crate::moment();
         let eye = Eye::of(&viewer, now_ms);
         let mut snapshot = snapshot(app, &headers).await?;
         let next_change_ms = snapshot.next_change_ms(now_ms).await?;
@@ -79,6 +79,11 @@ pub fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// The state an answer was read at, or a write has made.
+pub fn as_of_field(as_of: &AsOf) -> (HeaderName, HeaderValue) {
+    (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string()))
+}
+
 fn joined(keys: &[SurrogateKey]) -> String {
     keys.iter().map(SurrogateKey::as_str).collect::<Vec<_>>().join(" ")
 }
@@ -95,7 +100,7 @@ pub fn cache_fields(
         (header::CACHE_CONTROL, HeaderValue::from_static(kind.cache_control())),
         (HeaderName::from_static(CDN_CACHE_CONTROL), text(&kind.cdn_cache_control(schedule, now_ms))),
         (HeaderName::from_static(SURROGATE_KEY), text(&joined(keys))),
-        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
+        as_of_field(as_of),
     ]
 }
 

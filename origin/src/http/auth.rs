@@ -4,6 +4,7 @@
 //! Who has no account and who mistypes the password are answered alike, with the same work done. Every end of a session is
 //! a hard purge of `session:<sid>` or `user:<sub>` in the transaction that ends it.
 use super::access_log::note_actor;
+use super::answers::as_of_field;
 use super::error::{ApiError, problem_response};
 use super::extract::{Segment, Whole, read_json};
 use super::guard::{ViewerToken, bearer};
@@ -13,16 +14,16 @@ use super::{ApiResult, App};
 use crate::auth::throttle::Throttle;
 use crate::auth::{self, SESSIONS_MAX, account_key, accounts, email, password, secret};
 use crate::keys::EXPECT_ADMIN;
+pub(super) use crate::moment;
 use crate::now_ms;
 use crate::store::accounts::{Account, Kind, Session};
 use crate::store::{LoggedPurge, Write};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use kv_schemas::claims::AdminClaims;
 use kv_schemas::edge_client::EDGE_CLIENT;
-use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::viewer::{Locale, Plan};
 use kv_schemas::{AsOf, Problem, PurgeMode, SurrogateKey};
 use serde::{Deserialize, Serialize};
@@ -135,21 +136,13 @@ pub fn api() -> Api {
         .merge(of_kind(Kind::Staff))
 }
 
-pub(super) fn moment() -> i64 {
-    i64::try_from(now_ms()).unwrap_or(i64::MAX)
-}
-
 fn no_store<T: Serialize>(status: StatusCode, value: &T) -> Response {
     (status, [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], axum::Json(value)).into_response()
 }
 
 /// An answer without content, with the state a write made.
 pub(super) fn done(as_of: &AsOf) -> Response {
-    let as_of = HeaderValue::from_str(&as_of.to_string()).unwrap_or(HeaderValue::from_static(""));
-    let fields = [
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (HeaderName::from_static(SURROGATE_AS_OF), as_of),
-    ];
+    let fields = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), as_of_field(as_of)];
     (StatusCode::NO_CONTENT, fields).into_response()
 }
 

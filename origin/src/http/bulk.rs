@@ -1,6 +1,6 @@
 //! Many edits of titles in one write: all of them, or none. Every fault of every item is named before anything is written.
 use super::admin::{json_body, purge_mode};
-use super::answers::text;
+use super::answers::as_of_field;
 use super::conditional::names;
 use super::conditional::version_etag;
 use super::error::ApiError;
@@ -17,10 +17,9 @@ use crate::error::StoreError;
 use crate::store::Write;
 use axum::body::Bytes;
 use axum::extract::{Extension, OriginalUri, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use kv_schemas::claims::StaffRole;
-use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::problem::Fault;
 use kv_schemas::{Problem, PurgeMode};
 use serde::{Deserialize, Serialize};
@@ -207,7 +206,7 @@ pub async fn titles(
     let fields = HeaderMap::from_iter([
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (HeaderName::from_static(SURROGATE_AS_OF), text(&write.as_of().to_string())),
+        as_of_field(&write.as_of()),
     ]);
     if let Some(claim) = &claim {
         claim.keep(&mut write, StatusCode::OK, &fields, &body).await?;

@@ -4,7 +4,7 @@ use super::App;
 use super::access_log::note_actor;
 use super::error::ApiError;
 use crate::keys::{EXPECT_ADMIN, EXPECT_VIEWER};
-use crate::now_ms;
+use crate::moment;
 use crate::store::accounts::{Account, Kind};
 use crate::store::{Snapshot, Write};
 use axum::extract::FromRequestParts;
@@ -41,10 +41,6 @@ pub fn bearer<C: DeserializeOwned + Addressed>(
 /// The session a token was issued for is over, or its account is.
 pub fn revoked() -> ApiError {
     Problem::new(401, "token-revoked", "The session is over; log in again").into()
-}
-
-fn moment() -> i64 {
-    i64::try_from(now_ms()).unwrap_or(i64::MAX)
 }
 
 /// A verified member of staff.

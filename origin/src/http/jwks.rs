@@ -1,5 +1,5 @@
 //! The public keys that verify this service's tokens (RFC 7517), as a document the edge keeps like any other.
-use super::answers::newest_snapshot;
+use super::answers::{as_of_field, newest_snapshot};
 use super::conditional::{client_has, etag_of};
 use super::spec::{Api, Op, text};
 use super::{ApiResult, App};
@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_AS_OF, SURROGATE_KEY};
+use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_KEY};
 use utoipa::openapi::path::HttpMethod;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder};
 
@@ -41,7 +41,7 @@ async fn jwks(State(app): State<App>, headers: HeaderMap) -> ApiResult {
             field(&format!("max-age={MAX_AGE_S}, stale-while-revalidate=60, stale-if-error=86400")),
         ),
         (HeaderName::from_static(SURROGATE_KEY), HeaderValue::from_static(KEY)),
-        (HeaderName::from_static(SURROGATE_AS_OF), field(&as_of.to_string())),
+        as_of_field(&as_of),
         (header::ETAG, field(&etag)),
     ];
     if client_has(&headers, &etag) {

@@ -4,8 +4,8 @@
 //! Reads may be kept for that viewer alone. They carry the key `viewer:<sub>`, which writes purge, hard, and the keys of the
 //! titles that are on a list, shown or not. Progress comes too often for a purge each time: until it has settled, what is
 //! read may be kept for half a minute.
-use super::answers::{cache_fields, newest_snapshot, text};
-use super::auth::{body_faults, check_name, done, moment, revoke, user_key, viewer_key};
+use super::answers::{as_of_field, cache_fields, newest_snapshot, text};
+use super::auth::{body_faults, check_name, done, revoke, user_key, viewer_key};
 use super::conditional::{client_has, etag_of};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
@@ -17,14 +17,14 @@ use crate::catalog::keys;
 use crate::catalog::model::Title;
 use crate::catalog::validate::check_id;
 use crate::error::StoreError;
+use crate::moment;
 use crate::store::accounts::{Account, moment as rfc_3339};
 use crate::store::viewing::{Kept, OwnList, Progress};
 use crate::store::{Eye, Snapshot, Write};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, put};
-use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::viewer::{Dimensions, Locale, Maturity, Plan};
 use kv_schemas::{AsOf, Problem, SurrogateKey};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -249,10 +249,7 @@ async fn change_profile(
     }
     revoke(&mut write, &purged, "profile changed", &after.id).await?;
     let as_of = write.commit().await?;
-    let fields = [
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (HeaderName::from_static(SURROGATE_AS_OF), text(&as_of.to_string())),
-    ];
+    let fields = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), as_of_field(&as_of)];
     Ok((fields, axum::Json(profile_of(&after))).into_response())
 }
 

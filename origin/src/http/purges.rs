@@ -1,26 +1,28 @@
 //! Purges by hand, and what became of every purge: the log with filters, and receipts that tell whether it has landed at
 //! every location.
 use super::admin::{json_body, mode_of, private_json};
+use super::answers::{self, as_of_field};
 use super::error::ApiError;
 use super::extract::{Segment, Whole};
 use super::guard::Staff;
 use super::query::{PAGE_MAX, Query, whole};
+use super::shed::{Place, Work};
 use super::spec::{Api, Op, integer, one_of, text};
 use super::{ApiResult, App, jwks};
 use crate::store::{LoggedPurge, PurgeFilter, is_personal};
+use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::StaffRole;
-use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
 use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa::openapi::path::HttpMethod;
 
@@ -30,6 +32,9 @@ const WAIT_MS_DEFAULT: u64 = 5_000;
 /// How soon the edge is asked again meanwhile: often at first, since most purges land within a lease.
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(40);
 const ASK_AGAIN_MAX: Duration = Duration::from_millis(250);
+/// How long the edge has for its answer when the time of whoever waits is as good as over; with the longest wait, within the
+/// time a request may take.
+const ASK_MIN: Duration = Duration::from_millis(500);
 
 pub fn api() -> Api {
     let op = |summary: &str| Op::new("purges", summary).staff();
@@ -161,13 +166,8 @@ async fn create(
     let seq = write.purge(purge).await?;
     let as_of = write.commit().await?;
     let mut response = private_json(StatusCode::ACCEPTED, &Created { seq, as_of: as_of.clone() });
-    for (name, value) in
-        [(SURROGATE_AS_OF, as_of.to_string()), (header::LOCATION.as_str(), format!("/admin/v1/purges/{seq}"))]
-    {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(name, value);
-        }
-    }
+    let location = (header::LOCATION, answers::text(&format!("/admin/v1/purges/{seq}")));
+    response.headers_mut().extend([as_of_field(&as_of), location]);
     Ok(response.into_response())
 }
 
@@ -288,7 +288,13 @@ async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResu
 }
 
 /// A receipt; with `wait`, as soon as the purge has come so far, or when the time is over.
-async fn read(State(app): State<App>, staff: Staff, Segment(seq): Segment, mut query: Query) -> ApiResult {
+async fn read(
+    State(app): State<App>,
+    Extension(place): Extension<Place>,
+    staff: Staff,
+    Segment(seq): Segment,
+    mut query: Query,
+) -> ApiResult {
     staff.at_least(StaffRole::Viewer)?;
     let seq = parse_seq(&seq).map_err(|error| {
         Problem::new(400, "seq-invalid", "The purge's number is not valid").fault("seq", error.to_string())
@@ -298,21 +304,27 @@ async fn read(State(app): State<App>, staff: Staff, Segment(seq): Segment, mut q
     let timeout = |text: &str| whole(text).filter(|ms| *ms <= WAIT_MS_MAX);
     let timeout_ms = query.take("timeout_ms", "a whole number of milliseconds from 0 to 9000", timeout);
     query.end()?;
+    let Some(wanted) = wait else {
+        let receipt = receipt(&app, &staff, seq, Duration::from_millis(WAIT_MS_MAX)).await?;
+        return Ok(private_json(StatusCode::OK, &receipt));
+    };
+    // For seconds, most of them asleep: those who only look something up must not stand behind.
+    place.move_to(Work::AdminWait).await?;
     let limit = Duration::from_millis(timeout_ms.unwrap_or(WAIT_MS_DEFAULT));
-    let began = Instant::now();
+    let left = || limit.saturating_sub(place.came().elapsed());
     let mut pause = ASK_AGAIN_MIN;
     loop {
-        let receipt = receipt(&app, &staff, seq).await?;
-        let is_there = wait.is_none_or(|wanted| receipt.state >= wanted);
-        if is_there || began.elapsed() >= limit {
+        let receipt = receipt(&app, &staff, seq, left().max(ASK_MIN)).await?;
+        if receipt.state >= wanted || left().is_zero() {
             return Ok(private_json(StatusCode::OK, &receipt));
         }
-        tokio::time::sleep(pause.min(limit.saturating_sub(began.elapsed()))).await;
+        tokio::time::sleep(pause.min(left())).await;
         pause = pause.mul_f32(1.2).min(ASK_AGAIN_MAX);
     }
 }
 
-async fn receipt(app: &App, staff: &Staff, seq: Seq) -> Result<Receipt, ApiError> {
+/// `edge_limit`: how long the edge is waited for.
+async fn receipt(app: &App, staff: &Staff, seq: Seq, edge_limit: Duration) -> Result<Receipt, ApiError> {
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
     let log_id = snapshot.as_of.log_id.clone();
@@ -322,15 +334,14 @@ async fn receipt(app: &App, staff: &Staff, seq: Seq) -> Result<Receipt, ApiError
     let found = found.filter(|purge| staff.0.role >= StaffRole::Admin || !is_personal(&purge.keys));
     let purge = found.map(shown).ok_or_else(|| Problem::new(404, "not-found", "There is no purge of this number"))?;
     let by_log = delivered_state(seq, delivered);
-    Ok(match app.edges.receipt(seq).await {
-        Ok(edge) if edge.log_id == log_id => {
+    let without = |why: String| Receipt { purge: purge.clone(), state: by_log, edge: None, edge_unknown: Some(why) };
+    Ok(match tokio::time::timeout(edge_limit, app.edges.receipt(seq)).await {
+        Ok(Ok(edge)) if edge.log_id == log_id => {
             Receipt { purge, state: edge.state.max(by_log), edge: Some(edge_state(edge)), edge_unknown: None }
         }
-        Ok(_) => {
-            let why = "the edge does not hold this log yet".to_string();
-            Receipt { purge, state: by_log, edge: None, edge_unknown: Some(why) }
-        }
-        Err(error) => Receipt { purge, state: by_log, edge: None, edge_unknown: Some(error.said()) },
+        Ok(Ok(_)) => without("the edge does not hold this log yet".into()),
+        Ok(Err(error)) => without(error.said()),
+        Err(_) => without("the edge did not answer in time".into()),
     })
 }
 

@@ -1,6 +1,7 @@
 //! What editors do with any kind of thing: list, create, read, write, patch, delete, restore. The kinds differ in
 //! [`crate::edits::Edited`] alone.
 use super::admin::{json_body, private_json, purge_mode};
+use super::answers::as_of_field;
 use super::client::number_of;
 use super::conditional::{names, version_etag};
 use super::error::ApiError;
@@ -18,7 +19,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kv_schemas::claims::StaffRole;
-use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::{AsOf, Problem, PurgeMode};
 use serde::Serialize;
 use serde_json::Value;
@@ -110,7 +110,7 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
 fn fields<I: Edited>(as_of: &AsOf, record: Option<&Record<I>>, location: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    insert(&mut headers, header::HeaderName::from_static(SURROGATE_AS_OF), &as_of.to_string());
+    headers.extend([as_of_field(as_of)]);
     if let Some(record) = record {
         insert(&mut headers, header::ETAG, &version_etag(record.version));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

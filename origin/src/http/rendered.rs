@@ -1,6 +1,7 @@
 //! The layer before the viewers' shared documents: answers what was rendered before, and keeps what is rendered now. What
 //! is one viewer's own does not pass here.
 use super::App;
+use super::answers::as_of_field;
 use super::conditional::client_has;
 use super::error::ApiError;
 use axum::body::{Body, Bytes};
@@ -102,9 +103,7 @@ fn answer<'a>(
             headers.append(name, value);
         }
     }
-    if let Ok(as_of) = HeaderValue::from_str(&as_of.to_string()) {
-        headers.insert(SURROGATE_AS_OF, as_of);
-    }
+    headers.extend([as_of_field(as_of)]);
     if age_s > 0 {
         headers.insert(header::AGE, HeaderValue::from(age_s));
     }

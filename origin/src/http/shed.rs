@@ -4,6 +4,8 @@
 //! Each kind has its own gate, so a flood of one does not take another's places, in one process as in several; and an
 //! editor's write waits for no more writes of viewers than their gates let through.
 //!
+//! Waiting for what happens elsewhere is work of its own kind, which takes no place of what the database is asked for.
+//!
 //! A body is read before a place is taken, within a bound of its own: a client that sends slowly holds up nobody but itself.
 //!
 //! tower's ConcurrencyLimit queues without bound and its LoadShed refuses without a queue; the two semaphores here do both.
@@ -15,8 +17,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use kv_schemas::Problem;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one gate lets through.
@@ -41,10 +43,13 @@ pub enum Work {
     Auth,
     AdminRead,
     AdminWrite,
+    /// Receipts that are waited for: seconds each, most of them asleep.
+    AdminWait,
 }
 
 impl Work {
-    pub const ALL: [Self; 5] = [Self::ClientRead, Self::ClientWrite, Self::Auth, Self::AdminRead, Self::AdminWrite];
+    pub const ALL: [Self; 6] =
+        [Self::ClientRead, Self::ClientWrite, Self::Auth, Self::AdminRead, Self::AdminWrite, Self::AdminWait];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,6 +58,7 @@ impl Work {
             Self::Auth => "auth",
             Self::AdminRead => "admin-read",
             Self::AdminWrite => "admin-write",
+            Self::AdminWait => "admin-wait",
         }
     }
 
@@ -63,6 +69,7 @@ impl Work {
             Self::Auth => Bounds::new(48, 64, 2_000),
             Self::AdminRead => Bounds::new(16, 64, 2_000),
             Self::AdminWrite => Bounds::new(8, 64, 5_000),
+            Self::AdminWait => Bounds::new(64, 0, 0),
         }
     }
 }
@@ -129,7 +136,7 @@ impl Gate {
 }
 
 /// All gates of a process.
-pub struct Gates([Gate; 5]);
+pub struct Gates([Gate; Work::ALL.len()]);
 
 impl Gates {
     pub fn new(limits: &[Limit]) -> Self {
@@ -141,6 +148,16 @@ impl Gates {
 
     fn of(&self, work: Work) -> Option<&Gate> {
         self.0.iter().find(|gate| gate.work == work)
+    }
+
+    /// A place at this work, or the refusal. `None`: nothing bounds it.
+    async fn enter(&self, work: Work) -> Result<Option<Pass>, Problem> {
+        let Some(gate) = self.of(work) else { return Ok(None) };
+        if let Some(pass) = gate.enter().await {
+            return Ok(Some(pass));
+        }
+        metrics::counter!("origin_shed_total", "work" => work.as_str()).increment(1);
+        Err(Problem::new(503, "overloaded", "The service has more to do than it can; try again in a moment"))
     }
 }
 
@@ -160,30 +177,51 @@ pub struct Door {
     pub body_bytes_max: usize,
 }
 
+/// Where a request is at work; among its extensions.
+#[derive(Clone)]
+pub struct Place(Arc<Placed>);
+
+struct Placed {
+    gates: Arc<Gates>,
+    came: Instant,
+    pass: Mutex<Option<Pass>>,
+}
+
+impl Place {
+    /// When the request came, before it waited for its place.
+    pub fn came(&self) -> Instant {
+        self.0.came
+    }
+
+    /// Leaves this place to others and takes one at another kind of work.
+    pub async fn move_to(&self, work: Work) -> Result<(), Problem> {
+        let pass = self.0.gates.enter(work).await?;
+        *self.0.pass.lock().unwrap_or_else(PoisonError::into_inner) = pass;
+        Ok(())
+    }
+}
+
 /// Lets a request through its gate, or refuses it.
 pub async fn shed(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let came = Instant::now();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let work = if reads { door.read } else { door.write };
     // What only reads has no body here; whatever is sent is not looked at.
-    let request = match reads {
+    let mut request = match reads {
         true => request,
         false => match received(request, door.body_bytes_max).await {
             Ok(request) => request,
             Err(problem) => return problem_response(&problem),
         },
     };
-    let Some(gate) = door.gates.of(work) else { return next.run(request).await };
-    match gate.enter().await {
-        Some(_pass) => next.run(request).await,
-        None => {
-            metrics::counter!("origin_shed_total", "work" => work.as_str()).increment(1);
-            problem_response(&Problem::new(
-                503,
-                "overloaded",
-                "The service has more to do than it can; try again in a moment",
-            ))
-        }
-    }
+    let pass = match door.gates.enter(work).await {
+        Ok(pass) => Mutex::new(pass),
+        Err(problem) => return problem_response(&problem),
+    };
+    let place = Place(Arc::new(Placed { gates: door.gates, came, pass }));
+    // This one keeps it until there is an answer.
+    request.extensions_mut().insert(place.clone());
+    next.run(request).await
 }
 
 #[cfg(test)]

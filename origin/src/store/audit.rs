@@ -69,7 +69,7 @@ impl Write {
         )
         .bind(int_of(self.head))
         .bind(i64::try_from(n).unwrap_or(i64::MAX))
-        .bind(int_of(crate::now_ms()))
+        .bind(crate::moment())
         .bind(change.actor.to_string())
         .bind(change.action.to_string())
         .bind(change.kind.to_string())
@@ -87,7 +87,7 @@ impl Write {
             sqlx::query("SELECT digest, answer FROM idempotency WHERE actor = $1 AND key = $2 AND created_ms > $3")
                 .bind(actor.to_string())
                 .bind(key.to_string())
-                .bind(int_of(crate::now_ms()).saturating_sub(KEPT_MS))
+                .bind(crate::moment().saturating_sub(KEPT_MS))
                 .fetch_optional(&mut *self.tx)
                 .await?;
         row.map(|row| Ok((row.try_get(0)?, super::titles::stored(&row.try_get::<String, _>(1)?)?))).transpose()
@@ -100,7 +100,7 @@ impl Write {
         digest: &str,
         answer: &KeptAnswer,
     ) -> Result<(), StoreError> {
-        let now_ms = int_of(crate::now_ms());
+        let now_ms = crate::moment();
         // One of this key that is forgotten may not have been taken away yet.
         sqlx::query(
             "INSERT INTO idempotency (actor, key, digest, answer, created_ms) VALUES ($1, $2, $3, $4, $5)

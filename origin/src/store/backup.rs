@@ -2,7 +2,7 @@
 //! put back into an empty database of either engine.
 //!
 //! Who was logged in is not kept: a session that was ended after the backup must not come back with it.
-use super::{Engine, Snapshot, Sql, Store, int_of, new_log_id, seq_of};
+use super::{Engine, Snapshot, Sql, Store, new_log_id, seq_of};
 use crate::error::StoreError;
 use futures_util::TryStreamExt;
 use kv_schemas::{AsOf, LogId};
@@ -249,7 +249,7 @@ impl super::Write {
                ON CONFLICT (log_id) DO UPDATE SET replaced_at_ms = excluded.replaced_at_ms",
         )
         .bind(self.log_id.as_str())
-        .bind(int_of(crate::now_ms()))
+        .bind(crate::moment())
         .execute(&mut *self.tx)
         .await?;
         self.log_id = new_log_id()?;

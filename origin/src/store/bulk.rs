@@ -28,7 +28,7 @@ impl Write {
     /// address, stay as they are. Returns how many were new.
     pub async fn put_viewers(&mut self, viewers: &[Viewer]) -> Result<usize, StoreError> {
         let mut count = 0;
-        let now = super::int_of(crate::now_ms());
+        let now = crate::moment();
         for rows in viewers.chunks(ROWS) {
             let mut sql = Sql::new(
                 "INSERT INTO account (id, kind, email, password_hash, name, role, plan, maturity, locale, banned,

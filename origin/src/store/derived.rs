@@ -84,7 +84,7 @@ impl Write {
 
     /// Rails of the first release have no body.
     async fn derive_rails(&mut self) -> Result<usize, StoreError> {
-        let now_ms = i64::try_from(crate::now_ms()).unwrap_or(i64::MAX);
+        let now_ms = crate::moment();
         let rows = sqlx::query("SELECT id, name, position, version FROM rail WHERE body = ''");
         let rows = rows.fetch_all(&mut *self.tx).await?;
         for row in &rows {

@@ -1,9 +1,13 @@
 //! The schema's versions. Files in `migrations/` are for both engines; those in `migrations/sqlite` and
 //! `migrations/postgres` for one of them. Numbers are one sequence over all three folders.
-use super::Engine;
+use super::{Engine, Settings};
 use crate::error::StoreError;
 use sqlx::migrate::Migrator;
-use sqlx::{AnyPool, Row, migrate};
+use sqlx::{AnyPool, AssertSqlSafe, Row, migrate};
+
+/// PostgreSQL's advisory lock that a process holds from here on until what is derived is up to date, too. The migrations' own
+/// is held for these alone.
+const START_LOCK: i64 = 0x6f72_6967_696e;
 
 static COMMON: Migrator = migrate!("./migrations");
 static SQLITE: Migrator = migrate!("./migrations/sqlite");
@@ -19,12 +23,17 @@ fn migrator(engine: Engine) -> Migrator {
     Migrator::with_migrations(migrations)
 }
 
-/// Brings the schema up to date. Processes that start together wait for each other: in PostgreSQL on an advisory lock,
-/// in SQLite on the writer's.
-pub async fn run(engine: Engine, writer: &AnyPool) -> Result<(), StoreError> {
+/// Brings the schema up to date. Processes that start together wait for each other: in PostgreSQL on an advisory lock, which
+/// the one connection of `writer` keeps, in SQLite on the writer's.
+pub async fn run(settings: &Settings, writer: &AnyPool) -> Result<(), StoreError> {
+    let engine = settings.engine();
     match engine {
         Engine::Postgres => {
             check_collation(writer).await?;
+            sqlx::query("SELECT pg_advisory_lock($1)").bind(START_LOCK).execute(writer).await?;
+            // Behind a change of a table that waits for one transaction, a backup say, all others that read it wait, too.
+            let bounded = format!("SET lock_timeout = {}", settings.wait_ms);
+            sqlx::raw_sql(AssertSqlSafe(bounded)).execute(writer).await?;
             migrator(engine).run_direct(None, &mut *writer.acquire().await?, false).await?;
         }
         Engine::Sqlite => {

@@ -44,13 +44,15 @@ use crate::error::{StoreError, is_lost};
 use kv_schemas::{AsOf, LogId, Seq};
 use replicas::Replicas;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Executor, Row as _};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tx::{Timed, Watch};
 
+/// The longest wait SQLite can be told, 24 days.
+const SQLITE_WAIT_MS_MAX: u64 = 2_147_483_647;
 /// How long closing may take: statistics are brought up to date, connections end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -105,21 +107,43 @@ fn new_log_id() -> Result<LogId, StoreError> {
     Ok(LogId::from_random(u128::from_be_bytes(bits)))
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Requests and jobs: how long they wait is bounded.
+    Serve,
+    /// Bringing the database up to date. Another process may be at it for minutes, and then this one waits.
+    Start,
+}
+
+impl Purpose {
+    /// How long a statement waits for others, and how long it runs, in ms; each engine's own word for as long as it takes.
+    fn bounds(self, engine: Engine, settings: &Settings) -> (u64, u64) {
+        match (self, engine) {
+            (Self::Serve, _) => (settings.wait_ms, settings.statement_ms),
+            (Self::Start, Engine::Sqlite) => (SQLITE_WAIT_MS_MAX, 0),
+            (Self::Start, Engine::Postgres) => (0, 0),
+        }
+    }
+}
+
 /// What every connection is told once.
-async fn prepare(engine: Engine, settings: &Settings, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+async fn prepare(purpose: Purpose, settings: &Settings, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let engine = settings.engine();
+    let (wait_ms, statement_ms) = purpose.bounds(engine, settings);
     let statement = match engine {
         // FULL: a write that was acknowledged survives the power cord. The journal mode is the file's own.
         Engine::Sqlite => format!(
             "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
              PRAGMA cache_size = -16384; PRAGMA max_page_count = {}",
-            settings.wait_ms,
+            wait_ms,
             // SQLite's own limit.
             settings.pages_max.unwrap_or(4_294_967_294)
         ),
         Engine::Postgres => format!(
             "SET lock_timeout = {}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}",
-            settings.wait_ms,
-            settings.statement_ms,
+            wait_ms,
+            statement_ms,
             // A request ends before; what is left over is a process that hangs, and it holds the log.
             settings.statement_ms.saturating_mul(2)
         ),
@@ -130,6 +154,10 @@ async fn prepare(engine: Engine, settings: &Settings, connection: &mut AnyConnec
 
 /// A pool of at most `count` connections, none of which is made yet.
 fn pool(settings: &Settings, url: &str, count: u32) -> Result<AnyPool, StoreError> {
+    pool_for(Purpose::Serve, settings, url, count)
+}
+
+fn pool_for(purpose: Purpose, settings: &Settings, url: &str, count: u32) -> Result<AnyPool, StoreError> {
     let engine = settings.engine();
     // Statements are timed and logged by the store's own transactions.
     let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
@@ -139,9 +167,12 @@ fn pool(settings: &Settings, url: &str, count: u32) -> Result<AnyPool, StoreErro
         .acquire_timeout(settings.wait())
         // A file does not hang up; a server does.
         .test_before_acquire(engine == Engine::Postgres)
+        // With a full or failing disk SQLite ends a transaction by itself, which the driver does not notice: it would begin no
+        // other on this connection, and there is one writer.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .after_connect(move |connection, _| {
             let settings = prepared.clone();
-            Box::pin(async move { prepare(engine, &settings, connection).await })
+            Box::pin(async move { prepare(purpose, &settings, connection).await })
         });
     Ok(pool.connect_lazy_with(options))
 }
@@ -158,11 +189,6 @@ impl Store {
         let engine = settings.engine();
         let url = settings.primary_url(false)?;
         let writer = pool(settings, &url, if engine == Engine::Sqlite { 1 } else { settings.writers })?;
-        if engine == Engine::Sqlite {
-            sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&writer).await?;
-        }
-        migrations::run(engine, &writer).await?;
-        ensure_log(&writer).await?;
         let readers = pool(settings, &settings.primary_url(true)?, settings.readers)?;
         let threshold = Duration::from_millis(settings.slow_statement_ms);
         let watch = Watch::start(engine, readers.clone(), threshold, settings.remember_statements);
@@ -175,8 +201,29 @@ impl Store {
         };
         let store =
             Self { engine, readers, writer, replicas, watch, committed: Arc::default(), changed: Arc::default() };
-        store.derive().await?;
+        let starter = Self { writer: pool_for(Purpose::Start, settings, &url, 1)?, ..store.clone() };
+        let mut started = std::pin::pin!(starter.bring_up_to_date(settings));
+        match tokio::time::timeout(settings.wait(), &mut started).await {
+            Ok(started) => started?,
+            Err(_) => {
+                tracing::info!("the database is being brought up to date, here or by another process");
+                started.await?;
+            }
+        }
         Ok(store)
+    }
+
+    /// Schema, log, and what is derived, on a connection that waits for other processes at the same for as long as they take.
+    async fn bring_up_to_date(&self, settings: &Settings) -> Result<(), StoreError> {
+        if self.engine == Engine::Sqlite {
+            sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&self.writer).await?;
+        }
+        migrations::run(settings, &self.writer).await?;
+        ensure_log(&self.writer).await?;
+        self.derive().await?;
+        // With it goes the lock that lets others start.
+        self.writer.close().await;
+        Ok(())
     }
 
     pub fn engine(&self) -> Engine {

@@ -3,7 +3,7 @@
 use super::titles::json;
 use super::{Row as DbRow, Snapshot, Sql, Store, Write, int_of, seq_of};
 use crate::error::StoreError;
-use kv_schemas::purge::REPLACED_LOGS_MAX;
+use kv_schemas::purge::{NOTE_BYTES_MAX, REPLACED_LOGS_MAX};
 use kv_schemas::{AsOf, LogId, Purge, PurgeMode, SEQ_MAX, Seq, SurrogateKey};
 use sqlx::Row;
 
@@ -51,6 +51,12 @@ impl PurgeFilter {
     }
 }
 
+/// As much of a reason, or of an actor's name, as the journal takes. One that is longer would make it refuse the batch, and all
+/// that come after.
+fn note(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(NOTE_BYTES_MAX)).unwrap_or_default()
+}
+
 fn purge_of(row: &DbRow) -> Result<Purge, StoreError> {
     let keys: String = row.try_get("keys")?;
     let mode: String = row.try_get("mode")?;
@@ -59,8 +65,9 @@ fn purge_of(row: &DbRow) -> Result<Purge, StoreError> {
         keys: serde_json::from_str(&keys).map_err(|e| StoreError::Stored(e.to_string()))?,
         all: row.try_get::<i64, _>("everything")? != 0,
         mode: if mode == PurgeMode::Soft.as_str() { PurgeMode::Soft } else { PurgeMode::Hard },
-        reason: row.try_get("reason")?,
-        actor: row.try_get("actor")?,
+        // Earlier releases kept them at any length.
+        reason: row.try_get::<Option<String>, _>("reason")?.map(|text| note(&text).into()),
+        actor: row.try_get::<Option<String>, _>("actor")?.map(|text| note(&text).into()),
         committed_at_ms: seq_of(row.try_get("committed_at_ms")?),
         mark: seq_of(row.try_get("mark")?),
     })
@@ -85,9 +92,9 @@ impl Write {
         .bind(json(&purge.keys)?)
         .bind(i64::from(purge.keys.is_empty()))
         .bind(purge.mode.as_str())
-        .bind(purge.reason)
-        .bind(purge.actor)
-        .bind(int_of(crate::now_ms()))
+        .bind(purge.reason.map(note))
+        .bind(purge.actor.map(note))
+        .bind(crate::moment())
         .bind(int_of(new_mark()?))
         .execute(&mut *self.tx)
         .await?;
@@ -187,7 +194,7 @@ impl Store {
         )
         .bind(as_of.log_id.as_str())
         .bind(int_of(as_of.seq))
-        .bind(int_of(crate::now_ms()))
+        .bind(crate::moment())
         .execute(&self.writer)
         .await?;
         Ok(())

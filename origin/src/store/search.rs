@@ -36,7 +36,7 @@ const SHORT: std::ops::RangeInclusive<usize> = 4..=8;
 const LONG: std::ops::RangeInclusive<usize> = 4..=32;
 /// Words with some of these groups that are compared.
 const ALIKE_MAX: u32 = 200;
-/// Rows of one statement.
+/// Rows, or words, of one statement.
 const PAIRS_MAX: usize = 1_000;
 /// Words that are tried in place of one that was typed.
 const NEAR_MAX: usize = 20;
@@ -415,13 +415,14 @@ impl Write {
 
     /// Words stay when the last title that has them goes: then they find nothing.
     pub(super) async fn put_words(&mut self, mut words: BTreeSet<&str>) -> Result<(), StoreError> {
-        if words.is_empty() {
-            return Ok(());
-        }
-        let mut known = Sql::new("SELECT word FROM search_word WHERE form = word AND form IN (");
-        known.bind_all(words.iter().map(|word| word.to_string())).push(")");
-        for row in known.build()?.fetch_all(&mut *self.tx).await? {
-            words.remove(row.try_get::<String, _>(0)?.as_str());
+        // A release that makes all words anew brings those of hundreds of texts, more than a statement takes values.
+        let asked: Vec<&str> = words.iter().copied().collect();
+        for asked in asked.chunks(PAIRS_MAX) {
+            let mut known = Sql::new("SELECT word FROM search_word WHERE form = word AND form IN (");
+            known.bind_all(asked.iter().map(|word| word.to_string())).push(")");
+            for row in known.build()?.fetch_all(&mut *self.tx).await? {
+                words.remove(row.try_get::<String, _>(0)?.as_str());
+            }
         }
         let pairs: Vec<(String, &str)> =
             words.iter().flat_map(|word| all_forms(word).into_iter().map(move |form| (form, *word))).collect();

@@ -1,0 +1,64 @@
+//! The program itself: what its command line refuses, and how it ends.
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn origin(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_origin")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn who_acts_has_a_name_of_bounded_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    let keys = keys.to_str().unwrap();
+    assert!(origin(&["keygen", "--keys", keys]).status.success());
+    let token = |subject: &str| origin(&["token", "--keys", keys, "--role", "editor", "--subject", subject]);
+    assert!(token(&"é".repeat(100)).status.success());
+    for refused in ["", &"a".repeat(201), &"é".repeat(101)] {
+        let said = String::from_utf8(token(refused).stderr).unwrap();
+        assert!(said.contains("must have 1 to 200 bytes"), "{said}");
+    }
+}
+
+/// A service of its own, with its address.
+fn serve(dir: &std::path::Path, more: &[&str]) -> (Child, String) {
+    let (keys, database) = (dir.join("keys"), dir.join("db.sqlite"));
+    assert!(origin(&["keygen", "--keys", keys.to_str().unwrap()]).status.success());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
+    command.args(["serve", "--listen", "127.0.0.1:0"]).arg("--keys").arg(keys).arg("--database").arg(database);
+    let mut child = command.args(more).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening on http://") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    let address = line.trim().rsplit("http://").next().unwrap().to_string();
+    // It goes on logging.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    (child, address)
+}
+
+#[test]
+fn a_client_that_never_ends_its_request_does_not_keep_a_service_that_is_told_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, address) = serve(dir.path(), &["--drain-ms", "300"]);
+    let mut whole = TcpStream::connect(&address).unwrap();
+    whole.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    assert!(whole.read(&mut [0; 1000]).unwrap() > 0);
+    let mut half = TcpStream::connect(&address).unwrap();
+    half.write_all(b"GET /healthz HTTP/1.1\r\nho").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let told = Instant::now();
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    while child.try_wait().unwrap().is_none() {
+        if told.elapsed() > Duration::from_secs(10) {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,52 @@
+//! What a start makes of the database it finds: one of an older release, one that another process is at work on.
+mod common;
+
+use common::Database;
+use futures_util::future::join_all;
+use origin::store::Store;
+use std::time::{Duration, Instant};
+
+/// 500 texts of 140 words each, known to searches but for some, and what is derived as an older release left it.
+async fn fill_richly(database: &Database, unknown: &str) {
+    // Their titles play no part.
+    let sqlite = "PRAGMA foreign_keys = OFF;
+        WITH RECURSIVE text (t) AS (SELECT 1 UNION ALL SELECT t + 1 FROM text WHERE t < 500),
+          place (p) AS (SELECT 1 UNION ALL SELECT p + 1 FROM place WHERE p < 140)
+        INSERT INTO search_word (form, word) SELECT 'w' || (1000 * t + p), 'w' || (1000 * t + p) FROM text, place;
+        INSERT INTO title_text (n, title_id, words)
+          SELECT CAST(substr(word, 2) AS INTEGER) / 1000, CAST(substr(word, 2) AS INTEGER) / 1000, group_concat(word, ' ')
+            FROM search_word GROUP BY 1;";
+    let postgres = "ALTER TABLE title_text DROP CONSTRAINT title_text_title_id_fkey;
+        INSERT INTO search_word (form, word)
+          SELECT 'w' || (1000 * t + p), 'w' || (1000 * t + p) FROM generate_series(1, 500) t, generate_series(1, 140) p;
+        INSERT INTO title_text (n, title_id, words)
+          SELECT substr(word, 2)::bigint / 1000, substr(word, 2)::bigint / 1000, string_agg(word, ' ')
+            FROM search_word GROUP BY 1, 2;";
+    let both = format!("DELETE FROM search_word WHERE word {unknown}; UPDATE derived SET form = 2");
+    database.sql(&format!("{sqlite} {both}"), &format!("{postgres} {both}")).await;
+}
+
+#[tokio::test]
+async fn texts_of_any_number_of_words_are_made_anew_for_a_new_release() {
+    let database = Database::fresh();
+    Store::connect(&database.settings).await.unwrap().close().await;
+    fill_richly(&database, "= 'w500140'").await;
+    assert_eq!(database.count("search_word WHERE word = 'w500140'").await, 0);
+    Store::connect(&database.settings).await.unwrap().close().await;
+    assert!(database.count("search_word WHERE word = 'w500140'").await > 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_start_together_wait_for_the_one_that_brings_the_database_up_to_date() {
+    let mut database = Database::fresh();
+    Store::connect(&database.settings).await.unwrap().close().await;
+    // Work for a second or two.
+    fill_richly(&database, "LIKE 'w10___'").await;
+    database.settings.wait_ms = 250;
+    let began = Instant::now();
+    for started in join_all((0..3).map(|_| Store::connect(&database.settings))).await {
+        started.unwrap().close().await;
+    }
+    assert!(began.elapsed() > Duration::from_millis(database.settings.wait_ms), "too little work for a test");
+    assert_eq!(database.count("purge_log").await, 1, "one of them did it");
+}
