@@ -139,8 +139,13 @@ async fn an_editor_whose_write_loses_its_database_is_told_so() {
         tokio::spawn(async move { writer.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat II"}"#).await });
     // In the middle of its transaction, as the server sees it.
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let mut looks = 0;
     while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut other).await.unwrap() == 0 {
+        looks += 1;
+        assert!(looks < 2_000, "the write never waited");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        // Within a transaction the server shows the same picture until it is told to look anew.
+        other.execute("SELECT pg_stat_clear_snapshot()").await.unwrap();
     }
     service.database.cut_connections();
     let refused = problem(write.await.unwrap()).await;

@@ -1,6 +1,9 @@
-//! A deterministic world around the real engine. Everything that can happen to a fleet of edges happens here in an
-//! order one seed decides: requests begin and are cancelled, messages are lost, late and repeated, tiers lag, clocks
-//! differ by minutes, isolates come and go, the journal is unreachable or loses its storage, the database is restored.
+//! A deterministic world around the real engine. What happens to a fleet of edges happens here in an order one seed decides:
+//! requests begin and are cancelled, messages are lost, late and repeated, tiers lag, clocks differ by minutes and are set
+//! forward and back, isolates come and go, the journal is unreachable or loses its storage, the database is restored.
+//!
+//! Not here: receipts, writes through the edge, variants and parts, and that the journal drops a hard purge when a later one
+//! has the same keys.
 //!
 //! Real are the lookup machine, the journal view and the engine around them (`surrogate_cache`), and the journal's
 //! decision about batches. A model are the things around: origin and its replicas, the journal's table, colo caches, KV.
