@@ -5,6 +5,7 @@ use crate::range::ContentRange;
 use kv_schemas::AsOf;
 use kv_schemas::entry::EntryHead;
 use kv_schemas::header::{CACHE_TAG, SURROGATE_KEY};
+use kv_schemas::key_class::viewer_key;
 use kv_schemas::surrogate_key::{KeyHash, SurrogateKeyError, hash, hash_lists, url_key};
 
 /// What places an entry: its key, the state it was read at, and the hashes of its surrogate keys, sorted.
@@ -52,11 +53,6 @@ pub fn surrogate_keys(key: &str, fields: &Fields) -> Result<Vec<KeyHash>, Surrog
         }
     }
     Ok(keys)
-}
-
-/// The surrogate key of everything that is one viewer's own.
-pub fn viewer_key(viewer: &str) -> String {
-    format!("viewer:{viewer}")
 }
 
 /// The key of the answer to a GET of this path with its query.

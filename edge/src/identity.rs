@@ -14,6 +14,7 @@ use crate::signatures::KeySet;
 use crate::viewer::{Depends, Known};
 use kv_schemas::claims::{AUDIENCE_VIEWER, ISSUER, VIEWER_LIFETIME_S_MAX, ViewerClaims};
 use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::key_class::{session_key, user_key, viewer_key};
 use kv_schemas::surrogate_key::{KeyHash, hash};
 use kv_schemas::viewer::{Dimensions, Locale};
 use kv_schemas::{AsOf, Problem};
@@ -21,7 +22,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::Stored;
-use surrogate_cache::entry::{key_of, surrogate_keys, viewer_key};
+use surrogate_cache::entry::{key_of, surrogate_keys};
 use surrogate_cache::policy::Policy;
 use surrogate_cache::view::{Standing, Verdict};
 use surrogate_cache::{Answer, Engine, Fields, Lookup, Request};
@@ -231,7 +232,7 @@ pub async fn identify(call: &Call, fields: &Fields) -> Result<Who, Problem> {
     let generation = isolate::with(|isolate| isolate.identities.generation).unwrap_or_default();
     let verified = keys.verify::<ViewerClaims>(&unverified, expect, now_ms() / 1000).await;
     let (claims, ends_s) = verified.map_err(|error| refused(&error))?;
-    let keys = [hash(&format!("session:{}", claims.sid)), hash(&format!("user:{}", claims.sub))];
+    let keys = [hash(&session_key(&claims.sid)), hash(&user_key(&claims.sub))];
     isolate::with(|isolate| {
         let viewer = Rc::new(Viewer { claims, keys, ends_s, generation });
         isolate.identities.keep(hash(token), token.into(), Rc::clone(&viewer));

@@ -18,6 +18,28 @@ pub enum KeyClass {
 const SHIFT: u32 = 48;
 const BITS: u64 = 0b11 << SHIFT;
 
+/// What begins keys that name one person, whose purge says who did what, and when. Origin purges by them, edges look for them:
+/// here alone they are spelled.
+pub const PERSONAL: [&str; 3] = [SESSION, USER, VIEWER];
+const SESSION: &str = "session:";
+const USER: &str = "user:";
+const VIEWER: &str = "viewer:";
+
+/// The surrogate key of one log-in: its hard purge revokes the tokens of that session.
+pub fn session_key(session: &str) -> String {
+    format!("{SESSION}{session}")
+}
+
+/// The surrogate key of one account: its hard purge revokes all tokens.
+pub fn user_key(user: &str) -> String {
+    format!("{USER}{user}")
+}
+
+/// The surrogate key of everything that is one viewer's own.
+pub fn viewer_key(viewer: &str) -> String {
+    format!("{VIEWER}{viewer}")
+}
+
 impl KeyClass {
     pub const ALL: [Self; 3] = [Self::Content, Self::Session, Self::Viewer];
 
@@ -33,9 +55,9 @@ impl KeyClass {
     fn of_name(text: &str) -> Self {
         // Each key of each answer comes by here, and hardly any is of these.
         match text.as_bytes().first() {
-            Some(b's') if text.starts_with("session:") => Self::Session,
-            Some(b'u') if text.starts_with("user:") => Self::Session,
-            Some(b'v') if text.starts_with("viewer:") => Self::Viewer,
+            Some(b's') if text.starts_with(SESSION) => Self::Session,
+            Some(b'u') if text.starts_with(USER) => Self::Session,
+            Some(b'v') if text.starts_with(VIEWER) => Self::Viewer,
             _ => Self::Content,
         }
     }
@@ -134,6 +156,12 @@ mod tests {
         ];
         for (name, class) in table {
             assert_eq!(KeyClass::of(hash(name)), class, "{name}");
+        }
+        for (key, spelled) in
+            [(session_key("1"), "session:1"), (user_key("1"), "user:1"), (viewer_key("1"), "viewer:1")]
+        {
+            assert_eq!(key, spelled, "part of the exchanged format");
+            assert_ne!(KeyClass::of(hash(&key)), Content, "{key}");
         }
         let random = (0..1_000).map(|n| hash(&format!("title:{n}")));
         let random: Vec<_> = random.collect();

@@ -4,7 +4,8 @@
 //! What ends or changes what somebody may do is a hard purge of `user:<sub>` in its transaction, so tokens that say otherwise
 //! are over as soon as a purge lands.
 use super::admin::private_json;
-use super::auth::{body_faults, check_name, moment, revoke, user_key, viewer_key};
+use super::answers::as_of_field;
+use super::auth::{body_faults, check_name, revoke};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::Staff;
@@ -13,14 +14,15 @@ use super::spec::{Api, Op, integer, text};
 use super::{ApiResult, App};
 use crate::auth::accounts::Invitation;
 use crate::auth::{INVITATION_MS, accounts, email};
+use crate::moment;
 use crate::store::Write;
 use crate::store::accounts::{Account, Accounts, Kind, moment as rfc_3339, role_text};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, patch, post};
 use kv_schemas::claims::StaffRole;
-use kv_schemas::header::SURROGATE_AS_OF;
+use kv_schemas::key_class::{user_key, viewer_key};
 use kv_schemas::viewer::{Locale, Maturity, Plan};
 use kv_schemas::{AsOf, Problem};
 use serde::{Deserialize, Serialize};
@@ -179,9 +181,7 @@ async fn read(kind: Kind, State(app): State<App>, staff: Staff, Segment(id): Seg
 
 fn changed(account: &Account, as_of: &AsOf) -> Response {
     let mut response = private_json(StatusCode::OK, &view(account));
-    if let Ok(value) = HeaderValue::from_str(&as_of.to_string()) {
-        response.headers_mut().insert(HeaderName::from_static(SURROGATE_AS_OF), value);
-    }
+    response.headers_mut().extend([as_of_field(as_of)]);
     response
 }
 

@@ -14,7 +14,7 @@ use super::{ApiResult, App};
 use crate::auth::throttle::Throttle;
 use crate::auth::{self, SESSIONS_MAX, account_key, accounts, email, password, secret};
 use crate::keys::EXPECT_ADMIN;
-pub(super) use crate::moment;
+use crate::moment;
 use crate::now_ms;
 use crate::store::accounts::{Account, Kind, Session};
 use crate::store::{LoggedPurge, Write};
@@ -24,6 +24,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use kv_schemas::claims::AdminClaims;
 use kv_schemas::edge_client::EDGE_CLIENT;
+use kv_schemas::key_class::{session_key, user_key};
 use kv_schemas::viewer::{Locale, Plan};
 use kv_schemas::{AsOf, Problem, PurgeMode, SurrogateKey};
 use serde::{Deserialize, Serialize};
@@ -158,18 +159,6 @@ pub(super) async fn revoke(
     let keys = keys.map_err(|error| ApiError::Failed(error.to_string()))?;
     write.purge(LoggedPurge { keys: &keys, mode: PurgeMode::Hard, reason: Some(reason), actor: Some(actor) }).await?;
     Ok(())
-}
-
-pub(super) fn session_key(sid: &str) -> String {
-    format!("session:{sid}")
-}
-
-pub(super) fn viewer_key(sub: &str) -> String {
-    format!("viewer:{sub}")
-}
-
-pub(super) fn user_key(sub: &str) -> String {
-    format!("user:{sub}")
 }
 
 /// A name as people write it: no control characters, not only white space, not endless.

@@ -5,7 +5,7 @@
 //! titles that are on a list, shown or not. Progress comes too often for a purge each time: until it has settled, what is
 //! read may be kept for half a minute.
 use super::answers::{as_of_field, cache_fields, newest_snapshot, text};
-use super::auth::{body_faults, check_name, done, revoke, user_key, viewer_key};
+use super::auth::{body_faults, check_name, done, revoke};
 use super::conditional::{client_has, etag_of};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
@@ -25,6 +25,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, put};
+use kv_schemas::key_class::{user_key, viewer_key};
 use kv_schemas::viewer::{Dimensions, Locale, Maturity, Plan};
 use kv_schemas::{AsOf, Problem, SurrogateKey};
 use serde::{Deserialize, Deserializer, Serialize};

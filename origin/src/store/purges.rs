@@ -3,6 +3,7 @@
 use super::titles::json;
 use super::{Row as DbRow, Snapshot, Sql, Store, Write, int_of, seq_of};
 use crate::error::StoreError;
+use kv_schemas::key_class::PERSONAL;
 use kv_schemas::purge::{NOTE_BYTES_MAX, REPLACED_LOGS_MAX};
 use kv_schemas::{AsOf, LogId, Purge, PurgeMode, SEQ_MAX, Seq, SurrogateKey};
 use sqlx::Row;
@@ -15,9 +16,6 @@ pub struct LoggedPurge<'a> {
     pub reason: Option<&'a str>,
     pub actor: Option<&'a str>,
 }
-
-/// What begins keys that name one person: whose purge it is says who did what, and when.
-pub const PERSONAL: [&str; 3] = ["user:", "viewer:", "session:"];
 
 /// Whether a purge names a person.
 pub fn is_personal(keys: &[SurrogateKey]) -> bool {
