@@ -9,6 +9,8 @@ use xtask::redis::Redis;
 async fn read(service: &Service, fields: &[(&str, &str)]) -> (StatusCode, String, String) {
     let response = service.ask("GET", "/v1/titles/heat", "", fields).await;
     let status = response.status();
+    // An edge that reads two takes neither, and the answer for one of no state.
+    assert!(response.headers().get_all("surrogate-as-of").iter().count() <= 1, "it says so once");
     let as_of = response.headers().get("surrogate-as-of").map(|value| value.to_str().unwrap().to_string());
     let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap_or_default();
     (status, as_of.unwrap_or_default(), body["name"].as_str().unwrap_or_default().to_string())

@@ -103,7 +103,9 @@ fn answer<'a>(
             headers.append(name, value);
         }
     }
-    headers.extend([as_of_field(as_of)]);
+    // In place of the one it was rendered with.
+    let (name, as_of) = as_of_field(as_of);
+    headers.insert(name, as_of);
     if age_s > 0 {
         headers.insert(header::AGE, HeaderValue::from(age_s));
     }
