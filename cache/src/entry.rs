@@ -95,20 +95,18 @@ impl<B> Entry<B> {
         Self { key, head, as_of, keys, policy, body, body_bytes: bytes, varies_on: Vec::new(), origin_confirmed: None }
     }
 
-    /// An entry as it was read from a tier. Keys that do not parse were never stored: such bytes are not ours.
+    /// An entry as it was read from a tier. What is one viewer's own was never stored: such bytes are not ours.
     pub fn from_stored(head: EntryHead, rules: Rules, body: B) -> Option<Self> {
         if viewer_of(&head.key).is_some() {
             return None;
         }
-        let fields = Fields::from_lower(head.headers);
-        let keys = surrogate_keys(&head.key, &fields).ok()?;
         let response = ResponseHead {
             status: head.status,
-            fields,
+            fields: head.fields,
             request_time_ms: head.request_time_ms,
             response_time_ms: head.response_time_ms,
         };
-        let stamp = Stamp { key: head.key, as_of: head.as_of, keys };
+        let stamp = Stamp { key: head.key, as_of: head.as_of, keys: head.keys };
         let mut entry = Self::new(stamp, response, rules, body, head.body_bytes);
         entry.varies_on = head.varies_on;
         Some(entry)
@@ -119,12 +117,13 @@ impl<B> Entry<B> {
         EntryHead {
             key: self.key.clone(),
             status: self.head.status,
-            headers: self.head.fields.clone().into_inner(),
+            fields: self.head.fields.clone(),
             as_of: self.as_of.clone(),
             request_time_ms: self.head.request_time_ms,
             response_time_ms: self.head.response_time_ms,
             body_bytes: self.body_bytes,
             varies_on: self.varies_on.clone(),
+            keys: self.keys.clone(),
         }
     }
 

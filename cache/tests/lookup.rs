@@ -5,7 +5,7 @@ use kv_schemas::journal::{JournalClock, JournalDelta};
 use kv_schemas::{LogId, PurgeMode};
 use surrogate_cache::lookup::Tier;
 use surrogate_cache::policy::ResponseHead;
-use surrogate_cache::{Event, Fields, LogOwner, Lookup, Phase, Reason, Step};
+use surrogate_cache::{Event, LogOwner, Lookup, Phase, Reason, Step};
 use world::*;
 
 #[test]
@@ -293,7 +293,7 @@ fn a_wait_longer_than_the_bound_syncs_again_and_still_needs_one_fill() {
     let sent_ms = world.now_ms - 1;
     world.now_ms += 3000;
     let (status, fields, body) = world.origin.clone().unwrap();
-    let fields = Fields::from_lower(fields);
+    let fields = fields.into_iter().collect();
     let head = ResponseHead { status, fields, request_time_ms: sent_ms, response_time_ms: world.now_ms };
     world.sent = body;
     let step = first.step(&mut world.engine, Event::Origin(head), world.now_ms);

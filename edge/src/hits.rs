@@ -120,7 +120,7 @@ pub fn locale_of(accept_language: Option<String>) -> Option<usize> {
 /// Whether who sends this `Accept-Encoding` takes what is stored packed.
 #[wasm_bindgen]
 pub fn takes_packed(accept_encoding: String) -> bool {
-    encoding::takes_packed(&Fields::from_lower(vec![("accept-encoding".into(), accept_encoding)]))
+    encoding::takes_packed(&Fields::one("accept-encoding", accept_encoding))
 }
 
 /// The slot for requests like this one, a GET without guarded fields and content; below 0 if they are not answered here.
@@ -155,7 +155,7 @@ pub fn slot_of(url: &str, request: &web_sys::Request, minds_coding: bool) -> i32
 /// bearers are answered alike by. `undefined`: nothing, or that it is not good; the long way finds out.
 #[wasm_bindgen]
 pub fn bearer_of(authorization: &str) -> Option<String> {
-    let fields = Fields::from_lower(vec![("authorization".into(), authorization.into())]);
+    let fields = Fields::one("authorization", authorization);
     let Some(Ok(Who::Viewer(viewer))) = identity::known(&fields) else { return None };
     let enlisted = isolate::with(|isolate| isolate.identities.enlist(viewer, &isolate.settings.known));
     enlisted.map(|(number, class)| format!("{number}\n{class}"))
@@ -367,7 +367,7 @@ fn key_of(settings: &Settings, url: &str, request: &web_sys::Request) -> Option<
         return None;
     }
     let wanted = headers.get("accept-language").ok()?;
-    let fields = Fields::from_lower(wanted.map(|wanted| ("accept-language".into(), wanted)).into_iter().collect());
+    let fields = wanted.map(|wanted| Fields::one("accept-language", wanted)).unwrap_or_default();
     let dimensions = identity::dimensions(settings, &fields, &Who::Stranger, depends, (locale, (request, false)));
     Some(key_about(&viewer::about(depends, &dimensions), &target))
 }
@@ -438,5 +438,5 @@ pub fn kv_had(number: u32, value: JsValue, request: &web_sys::Request, now_ms: f
 
 /// Whether a client that names these tags has the answer already.
 fn is_known(tags: Option<String>, entry: &Entry<Body>) -> bool {
-    tags.is_some_and(|tags| is_known_to(&Fields::from_lower(vec![("if-none-match".into(), tags)]), entry))
+    tags.is_some_and(|tags| is_known_to(&Fields::one("if-none-match", tags), entry))
 }

@@ -189,12 +189,12 @@ pub fn final_status(response: &web_sys::Response) -> Result<u16, CallError> {
 pub fn fields(headers: &web_sys::Headers) -> Fields {
     // Headers iterate as [name, value] pairs, names already in lower case. Neither holds a NUL (RFC 9110 section 5.5).
     let joined = String::from(Array::from(headers).flat(1).join("\0"));
-    let mut fields = Vec::with_capacity(24);
+    let mut fields = Fields::with_capacity(24, joined.len());
     let mut parts = joined.split('\0');
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-        fields.push((name.to_string(), value.to_string()));
+        fields.push(name, value);
     }
-    Fields::from_lower(fields)
+    fields
 }
 
 /// A response of the edge's own making. What `content-encoding` it names is for the platform to apply.

@@ -160,15 +160,18 @@ fn rendered(status: &CacheStatus, shape: &Shape, key: &str) -> String {
 
 /// What is said of a stored answer.
 fn fields_of(entry: &Entry<Body>, not_modified: bool, age_ms: u64, status: &CacheStatus, shape: &Shape) -> Fields {
-    let mut fields = entry.head.fields.clone();
-    fields.retain(|name| shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)));
-    for (name, value, replaces) in shape.told() {
-        if replaces {
-            fields.remove(name);
+    let stored = &entry.head.fields;
+    let mut fields = Fields::with_capacity(stored.len().saturating_add(8), stored.bytes().saturating_add(256));
+    let is_replaced = |name: &str| name == "age" || shape.told().any(|(told, _, replaces)| replaces && told == name);
+    for (name, value) in stored.iter() {
+        if shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)) && !is_replaced(name) {
+            fields.push(name, value);
         }
+    }
+    for (name, value, _) in shape.told() {
         fields.push(name, value);
     }
-    fields.set("age", (age_ms / 1000).to_string());
+    fields.push("age", (age_ms / 1000).to_string());
     fields.push(CACHE_STATUS, rendered(status, shape, &entry.key));
     if shape.debug
         && let Some(as_of) = &entry.as_of
@@ -277,7 +280,9 @@ fn from_text(body: &JsValue, status: u16, fields: &Fields, coded: bool) -> Resul
 
 /// An init for `new Response` as JSON.
 fn init_text(status: u16, fields: &Fields, coded: bool) -> String {
-    let mut init = format!("{{\"status\":{status}");
+    let mut init = String::with_capacity(fields.bytes().saturating_add(256));
+    init.push_str("{\"status\":");
+    init.push_str(&status.to_string());
     if coded {
         init.push_str(",\"encodeBody\":\"manual\"");
     }
@@ -304,17 +309,24 @@ fn init_text(status: u16, fields: &Fields, coded: bool) -> String {
 
 /// A JSON string (RFC 8259 section 7).
 pub fn push_json(text: &mut String, value: &str) {
+    let is_special = |c: char| matches!(c, '"' | '\\' | '\0'..='\x1f');
     text.push('"');
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => {
+    let mut rest = value;
+    // As they stand, up to the next that cannot.
+    while let Some((plain, c)) = rest.find(is_special).and_then(|at| rest.split_at_checked(at)) {
+        text.push_str(plain);
+        let mut others = c.chars();
+        match others.next() {
+            Some(c @ ('"' | '\\')) => {
                 text.push('\\');
                 text.push(c);
             }
-            '\0'..='\x1f' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => text.push(c),
+            Some(c) => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            None => {}
         }
+        rest = others.as_str();
     }
+    text.push_str(rest);
     text.push('"');
 }
 

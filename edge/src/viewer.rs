@@ -223,7 +223,7 @@ mod tests {
         let told = Dimensions::from_fields(|name| fields.get(name));
         assert_eq!((told, fields.get("a"), fields.all("viewer-region").count()), (dimensions, Some("b"), 1));
         tell(&mut fields, ";viewer=x;session=y");
-        assert_eq!(fields.into_inner().len(), 1);
+        assert_eq!(fields.len(), 1);
     }
 
     #[test]

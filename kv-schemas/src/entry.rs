@@ -1,18 +1,24 @@
 //! A cached response as bytes: the value in KV and the body in a location's cache.
 //!
 //! ```text
-//! entry  = magic "SCE2" | head_bytes: u32 little-endian | head | body
+//! entry  = magic "SCE3" | head_bytes: u32 little-endian | head | body
 //! head   = text key | number status | text as_of | number request_time_ms | number response_time_ms
-//!        | number body_bytes | number fields_count | ( text name | text value )* | number names_count | text*
+//!        | number body_bytes | fields | number names_count | text* | hashes
+//! fields = number fields_count | ( number name_bytes | number value_bytes )* | text of all names and values
 //! ```
-//! Numbers and texts as in [`crate::wire`].
+//! Numbers, texts and hashes as in [`crate::wire`].
+//!
+//! What a reader needs of an answer for each hit stands as it needs it: the hashes of its surrogate keys, which its fields
+//! have as words, would be half of what an entry costs to read.
 //!
 //! The head carries everything but the body, surrogate keys included, so that it may be as long as it must: KV's metadata is
 //! limited to 1,024 bytes and not used. A reader can cut the head off without touching the body.
 use crate::as_of::AsOf;
-use crate::wire::{Reader, put_number, put_text};
+use crate::fields::Fields;
+use crate::surrogate_key::KeyHash;
+use crate::wire::{Reader, put_hashes, put_number, put_text};
 
-pub const MAGIC: [u8; 4] = *b"SCE2";
+pub const MAGIC: [u8; 4] = *b"SCE3";
 /// Bytes before the head.
 pub const PREFIX_BYTES: usize = 8;
 /// Longest head that is read.
@@ -24,8 +30,8 @@ pub struct EntryHead {
     /// The full cache key: a reader that asked for another key treats the entry as absent.
     pub key: String,
     pub status: u16,
-    /// Response header fields in order, names in lower case, `Surrogate-*` included.
-    pub headers: Vec<(String, String)>,
+    /// Response header fields in order, `Surrogate-*` included.
+    pub fields: Fields,
     /// The state the response was read at. Absent (written as an empty text): never fresh, only revalidated.
     pub as_of: Option<AsOf>,
     /// When the request went out and the head of the answer came in, milliseconds since 1970 by the edge's clock
@@ -36,6 +42,8 @@ pub struct EntryHead {
     pub body_bytes: u64,
     /// Not empty on a marker: the cache key has variants, selected by these request fields (lower case, sorted).
     pub varies_on: Vec<String>,
+    /// What the answer can be purged by, in ascending order, each once.
+    pub keys: Vec<KeyHash>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,17 +67,28 @@ impl Reader<'_> {
             text => Some(text.parse().ok()?),
         };
         let (request_time_ms, response_time_ms, body_bytes) = (self.number()?, self.number()?, self.number()?);
-        let mut headers = Vec::new();
-        // Counts are not trusted with an allocation: each member has to be there.
-        for _ in 0..self.number()? {
-            headers.push((self.text()?.to_string(), self.text()?.to_string()));
-        }
+        let fields = self.fields()?;
         let mut varies_on = Vec::new();
+        // Counts are not trusted with an allocation: each member has to be there.
         for _ in 0..self.number()? {
             varies_on.push(self.text()?.to_string());
         }
+        let keys = self.hashes()?;
+        // The rule looks them up in this order.
+        if !keys.is_sorted_by(|one, next| one < next) {
+            return None;
+        }
         self.end()?;
-        Some(EntryHead { key, status, headers, as_of, request_time_ms, response_time_ms, body_bytes, varies_on })
+        Some(EntryHead { key, status, fields, as_of, request_time_ms, response_time_ms, body_bytes, varies_on, keys })
+    }
+
+    fn fields(&mut self) -> Option<Fields> {
+        let mut lengths = Vec::new();
+        let length = |n: u64| usize::try_from(n).ok();
+        for _ in 0..self.number()? {
+            lengths.push((length(self.number()?)?, length(self.number()?)?));
+        }
+        Fields::of_parts(self.text()?, &lengths)
     }
 }
 
@@ -82,17 +101,20 @@ impl EntryHead {
         put_text(&mut bytes, &self.key);
         put_number(&mut bytes, u64::from(self.status));
         put_text(&mut bytes, &self.as_of.as_ref().map(ToString::to_string).unwrap_or_default());
-        for number in [self.request_time_ms, self.response_time_ms, self.body_bytes, self.headers.len() as u64] {
+        for number in [self.request_time_ms, self.response_time_ms, self.body_bytes, self.fields.len() as u64] {
             put_number(&mut bytes, number);
         }
-        for (name, value) in &self.headers {
-            put_text(&mut bytes, name);
-            put_text(&mut bytes, value);
+        let (text, lengths) = self.fields.parts();
+        for (name_bytes, value_bytes) in lengths {
+            put_number(&mut bytes, name_bytes as u64);
+            put_number(&mut bytes, value_bytes as u64);
         }
+        put_text(&mut bytes, text);
         put_number(&mut bytes, self.varies_on.len() as u64);
         for name in &self.varies_on {
             put_text(&mut bytes, name);
         }
+        put_hashes(&mut bytes, &self.keys);
         let length = bytes.len().saturating_sub(PREFIX_BYTES);
         if length > HEAD_BYTES_MAX {
             return Err(EntryError::HeadTooLong);
@@ -140,6 +162,7 @@ impl EntryHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::surrogate_key::hash_lists;
     use proptest::prelude::*;
 
     fn head(keys: usize) -> EntryHead {
@@ -147,12 +170,13 @@ mod tests {
         EntryHead {
             key: "GET /v1/home".into(),
             status: 200,
-            headers: vec![("content-type".into(), "application/json".into()), ("surrogate-key".into(), list)],
+            fields: [("content-type", "application/json"), ("surrogate-key", &list)].into_iter().collect(),
             as_of: Some("log:7".parse().unwrap()),
             request_time_ms: 1,
             response_time_ms: 2,
             body_bytes: 4,
             varies_on: vec![],
+            keys: hash_lists(Some(&list), None).unwrap(),
         }
     }
 
@@ -187,20 +211,30 @@ mod tests {
         assert_eq!(EntryHead::decode(&bytes, 0), Err(EntryError::Head));
     }
 
+    #[test]
+    fn keys_in_another_order_or_twice_are_not_ours() {
+        for (keys, is_good) in [(vec![1, 2, 3], true), (vec![2, 1], false), (vec![1, 1], false), (vec![], true)] {
+            let bytes = EntryHead { keys: keys.clone(), ..head(0) }.encode().unwrap();
+            assert_eq!(EntryHead::decode(&bytes[PREFIX_BYTES..], 4).is_ok(), is_good, "{keys:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_head_comes_back(
             key in ".{0,40}",
             status: u16,
-            headers in proptest::collection::vec((".{0,8}", ".{0,20}"), 0..6),
+            fields in proptest::collection::vec((".{0,8}", ".{0,20}"), 0..6),
             seq in proptest::option::of(0..=crate::SEQ_MAX),
             times: [u64; 3],
             varies_on in proptest::collection::vec(".{0,8}", 0..4),
+            keys: std::collections::BTreeSet<u64>,
         ) {
             let as_of = seq.map(|seq| format!("log:{seq}").parse().unwrap());
             let [request_time_ms, response_time_ms, body_bytes] = times;
+            let (fields, keys) = (fields.into_iter().collect(), keys.into_iter().collect());
             let head =
-                EntryHead { key, status, headers, as_of, request_time_ms, response_time_ms, body_bytes, varies_on };
+                EntryHead { key, status, fields, as_of, request_time_ms, response_time_ms, body_bytes, varies_on, keys };
             let bytes = head.encode().unwrap();
             prop_assert_eq!(EntryHead::decode(&bytes[PREFIX_BYTES..], body_bytes).unwrap(), head);
         }

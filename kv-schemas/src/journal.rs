@@ -13,7 +13,7 @@ use crate::as_of::{LogId, Seq};
 use crate::key_class::PerClass;
 use crate::purge::PurgeMode;
 use crate::surrogate_key::KeyHash;
-use crate::wire::{Reader, put_number, put_text};
+use crate::wire::{Reader, put_hashes, put_number, put_text};
 
 /// What an isolate asks the journal: everything after the state it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,12 +154,9 @@ impl JournalDelta {
         for purge in &self.purges {
             let hard = if purge.mode == PurgeMode::Hard { HARD } else { 0 };
             let all = if purge.all { ALL } else { 0 };
-            for number in [purge.seq, hard | all, purge.keys.len() as u64] {
-                put_number(&mut bytes, number);
-            }
-            for key in &purge.keys {
-                bytes.extend_from_slice(&key.to_le_bytes());
-            }
+            put_number(&mut bytes, purge.seq);
+            put_number(&mut bytes, hard | all);
+            put_hashes(&mut bytes, &purge.keys);
         }
         bytes
     }
@@ -188,10 +185,7 @@ impl JournalDelta {
             if flags > HARD | ALL {
                 return None;
             }
-            let mut keys = Vec::new();
-            for _ in 0..reader.number()? {
-                keys.push(reader.hash()?);
-            }
+            let keys = reader.hashes()?;
             let mode = if flags & HARD == 0 { PurgeMode::Soft } else { PurgeMode::Hard };
             purges.push(DeltaPurge { seq, mode, all: flags & ALL != 0, keys });
         }

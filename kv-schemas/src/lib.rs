@@ -19,6 +19,7 @@ pub mod as_of;
 pub mod claims;
 pub mod edge_client;
 pub mod entry;
+pub mod fields;
 pub mod header;
 pub mod journal;
 pub mod key_class;
@@ -32,6 +33,7 @@ pub mod warm;
 mod wire;
 
 pub use as_of::{AsOf, LogId, SEQ_MAX, Seq};
+pub use fields::Fields;
 pub use key_class::{KeyClass, PerClass};
 pub use problem::Problem;
 pub use purge::{Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Unannounced};

@@ -1,8 +1,8 @@
 //! The grammar of keys in KV and in the location's cache.
 //!
 //! ```text
-//! kv-key    = "e2:" base64url(SHA-256(cache-key))        ; 46 bytes, platform limit 512
-//! colo-url  = "https://entry.cache.internal/e2/" base64url(SHA-256(cache-key))
+//! kv-key    = "e3:" base64url(SHA-256(cache-key))        ; 46 bytes, platform limit 512
+//! colo-url  = "https://entry.cache.internal/e3/" base64url(SHA-256(cache-key))
 //! sync-url  = "https://journal.internal/shared/3"
 //! ```
 //! The version in the prefix moves with the entry format, so that two releases never read each other's bytes. The
@@ -10,8 +10,8 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
-pub const KV_PREFIX: &str = "e2:";
-pub const COLO_PREFIX: &str = "https://entry.cache.internal/e2/";
+pub const KV_PREFIX: &str = "e3:";
+pub const COLO_PREFIX: &str = "https://entry.cache.internal/e3/";
 
 /// Where the isolates of a location share an answer of the journal, in its Cache API.
 pub const SHARED_SYNC_URL: &str = "https://journal.internal/shared/3";

@@ -5,6 +5,7 @@
 //! number = unsigned LEB128, at most 64 bits
 //! text   = number bytes_count | UTF-8
 //! hash   = 8 bytes, little-endian
+//! hashes = number hashes_count | hash*
 //! ```
 use crate::surrogate_key::KeyHash;
 
@@ -20,6 +21,13 @@ pub(crate) fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
 pub(crate) fn put_text(bytes: &mut Vec<u8>, text: &str) {
     put_number(bytes, text.len() as u64);
     bytes.extend_from_slice(text.as_bytes());
+}
+
+pub(crate) fn put_hashes(bytes: &mut Vec<u8>, hashes: &[KeyHash]) {
+    put_number(bytes, hashes.len() as u64);
+    for hash in hashes {
+        bytes.extend_from_slice(&hash.to_le_bytes());
+    }
 }
 
 /// Takes bytes apart; every step fails rather than reads on. Counts are not trusted with an allocation.
@@ -55,10 +63,12 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(text).ok()
     }
 
-    pub(crate) fn hash(&mut self) -> Option<KeyHash> {
-        let (hash, rest) = self.0.split_first_chunk::<8>()?;
+    pub(crate) fn hashes(&mut self) -> Option<Vec<KeyHash>> {
+        let bytes = usize::try_from(self.number()?).ok()?.checked_mul(size_of::<KeyHash>())?;
+        let (hashes, rest) = self.0.split_at_checked(bytes)?;
         self.0 = rest;
-        Some(KeyHash::from_le_bytes(*hash))
+        let (hashes, _) = hashes.as_chunks();
+        Some(hashes.iter().map(|hash| KeyHash::from_le_bytes(*hash)).collect())
     }
 
     /// Nothing may follow.

@@ -8,7 +8,7 @@ use kv_schemas::claims::{
 use kv_schemas::entry::EntryHead;
 use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery, SharedSync};
 use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url, kv_key};
-use kv_schemas::surrogate_key::url_key;
+use kv_schemas::surrogate_key::{hash_lists, url_key};
 use kv_schemas::viewer::{Maturity, Plan};
 use kv_schemas::warm::{Outcome, WarmAnswer, WarmDocument, WarmRequest, Warmed};
 use kv_schemas::{
@@ -76,15 +76,13 @@ fn head() -> EntryHead {
     EntryHead {
         key: "GET /v1/home".into(),
         status: 200,
-        headers: vec![
-            ("content-type".into(), "application/json".into()),
-            ("surrogate-key".into(), "home title:heat-1995".into()),
-        ],
+        fields: [("content-type", "application/json"), ("surrogate-key", "home title:heat-1995")].into_iter().collect(),
         as_of: Some(AsOf::new(log_id(), 7)),
         request_time_ms: 1_700_000_000_000,
         response_time_ms: 1_700_000_000_012,
         body_bytes: 2,
         varies_on: vec![],
+        keys: hash_lists(Some("home title:heat-1995"), None).unwrap(),
     }
 }
 

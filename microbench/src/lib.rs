@@ -91,10 +91,10 @@ fn kv_bytes() -> Vec<u8> {
     let ResponseHead { status, mut fields, request_time_ms, response_time_ms } = head();
     fields.push("surrogate-key", (0..20).map(|n| format!("title:{n}")).collect::<Vec<_>>().join(" "));
     let key = entry::key_about(";region=DE;locale=de;maturity=18;plan=none", "/v1/home");
-    let headers = fields.into_inner();
+    let keys = entry::surrogate_keys(&key, &fields).expect("keys");
     let as_of = Some(AsOf::new(log(), 1_000));
     let (body_bytes, varies_on) = (9_800, Vec::new());
-    let head = EntryHead { key, status, headers, as_of, request_time_ms, response_time_ms, body_bytes, varies_on };
+    let head = EntryHead { key, status, fields, as_of, request_time_ms, response_time_ms, body_bytes, varies_on, keys };
     head.encode().expect("a head")[PREFIX_BYTES..].to_vec()
 }
 

@@ -142,9 +142,8 @@ impl Rendered {
         (verdict == Verdict::Clear && is_fresh).then(|| state.clone())
     }
 
-    /// Keeps a rendered answer: its fields in lower case, its body, and when it was begun.
-    pub async fn keep(&self, key: &str, fields: Vec<(String, String)>, body: Bytes, began_ms: u64) -> Option<()> {
-        let mut fields = Fields::from_lower(fields);
+    /// Keeps a rendered answer: its fields, its body, and when it was begun.
+    pub async fn keep(&self, key: &str, mut fields: Fields, body: Bytes, began_ms: u64) -> Option<()> {
         let as_of: AsOf = fields.get(SURROGATE_AS_OF)?.parse().ok()?;
         fields.remove(SURROGATE_AS_OF);
         let body_bytes = u64::try_from(body.len()).ok().filter(|bytes| *bytes <= BODY_BYTES_MAX)?;

@@ -134,7 +134,7 @@ impl World {
             None => Event::OriginFailed,
             Some((status, fields, _)) => Event::Origin(ResponseHead {
                 status: *status,
-                fields: Fields::from_lower(fields.clone()),
+                fields: fields.iter().cloned().collect(),
                 request_time_ms: self.now_ms,
                 response_time_ms: self.now_ms,
             }),

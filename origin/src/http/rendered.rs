@@ -79,14 +79,12 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let text = |(name, value): (&HeaderName, &HeaderValue)| {
-        value.to_str().ok().map(|value| (name.as_str().to_string(), value.to_string()))
-    };
-    let fields: Vec<_> = head.headers.iter().filter_map(text).collect();
-    let keys = surrogate_keys(&key, &Fields::from_lower(fields.clone()));
+    let texts = head.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let fields: Fields = texts.collect();
+    let keys = surrogate_keys(&key, &fields);
     note(&key, keys.as_deref().unwrap_or_default());
     rendered.keep(&key, fields.clone(), body.clone(), began_ms).await;
-    answer(&asked, fields.iter().map(|(name, value)| (name.as_str(), value.as_str())), body, &as_of, 0)
+    answer(&asked, fields.iter(), body, &as_of, 0)
 }
 
 /// The document, or that the client has it.
