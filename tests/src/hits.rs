@@ -173,7 +173,9 @@ const WARM_UP_PAGES: usize = 8_000;
 const WARM_UPS_OF_PAGES: usize = 6;
 const WARM_UP: Duration = Duration::from_millis(3_000);
 /// While two take turns alone.
-const DUEL_PAGES: usize = 16_000;
+const DUEL_PAGES: usize = 28_000;
+/// For so many turns of each that is enough.
+const DUEL_TURNS_OF_PAGES: usize = 200;
 const DUEL_TURN: Duration = Duration::from_millis(25);
 /// What is wanted of whom beside whom: requests a second, as a ratio.
 const WANTED: [(&str, &str, &str, f64); 9] = [
@@ -393,8 +395,7 @@ fn duels(targets: &mut [Target], turns: usize) -> Result<Vec<Wanted>, String> {
             Some((one.load.clone(), numbers))
         };
         let (Some(ours), Some(theirs)) = (of(ours), of(theirs)) else { continue };
-        // There are no more pages.
-        let turns = if ours.0.numbered { turns.min(120) } else { turns };
+        let turns = if ours.0.numbered { turns.min(DUEL_TURNS_OF_PAGES) } else { turns };
         let ratios = pump::duel((&ours.0, ours.1), (&theirs.0, theirs.1), turns, DUEL_TURN)?;
         all.push(Wanted { what, ratio: Ratio::of(&ratios), at_least });
     }
