@@ -200,7 +200,7 @@ function slotOf(page, kind, url, request) {
   return slot;
 }
 
-// An answer out of its parts, and its line of the log.
+// An answer out of its parts (`src/parts.js`), and its line of the log.
 function answerOf(parts) {
   if (!logs) return new Response(parts.body, parts.init);
   if (idsAt === ids.length) {
@@ -225,6 +225,9 @@ function answerOf(parts) {
 // Longer a read of KV does not take, or it counts as a miss. Wasm has the same.
 const KV_MS = 1000;
 const AS_BUFFER = { type: "arrayBuffer" };
+const NOTHING = new ArrayBuffer(0);
+// So many bytes of an entry hold its head, or all but few have a longer one. Wasm has the same.
+const BEGINNING_BYTES = 2048;
 
 // Reads KV for a request that Wasm has begun. If the client leaves, that is its end: nobody else waits for it, and to have the
 // runtime see to its end would cost half as much as the read.
@@ -235,7 +238,13 @@ function fromKv(key, number, request, env, context) {
     // Of the old instance's requests the new one knows nothing.
     if (lives !== began) return longWay(request, env, context);
     try {
-      const parts = wasm.kv_had(number, value, request, Date.now());
+      const whole = value ?? NOTHING;
+      const bytes = whole.byteLength;
+      const beginning = new Uint8Array(whole, 0, Math.min(BEGINNING_BYTES, bytes));
+      const headers = request.headers;
+      const known = headers.get("if-none-match") ?? undefined;
+      const takes = headers.get("accept-encoding") ?? undefined;
+      const parts = wasm.kv_had(number, whole, beginning, bytes, Date.now(), known, takes);
       return parts === undefined ? longWay(request, env, context, number) : answerOf(parts);
     } catch (error) {
       note(error);

@@ -18,13 +18,22 @@ pub fn encode(entry: &Entry<Body>) -> Option<Uint8Array> {
     Some(whole)
 }
 
-/// Most heads are shorter: with the bytes that say how long it is, such a head is copied in one go.
+/// Most heads are shorter: with the bytes that say how long it is, such a head is copied in one go. `entry.js` has the same.
 const BEGINNING_BYTES: u32 = 2_048;
 
 /// The entry these bytes hold; `None` for anything that is not a whole entry of this version.
 pub fn decode(buffer: &ArrayBuffer, rules: Rules) -> Option<Entry<Body>> {
     let whole_bytes = buffer.byte_length();
-    let mut beginning = copy(buffer, BEGINNING_BYTES.min(whole_bytes));
+    decode_begun(buffer, copy(buffer, BEGINNING_BYTES.min(whole_bytes)), whole_bytes, rules)
+}
+
+/// The same of bytes whose beginning and number are known.
+pub fn decode_begun(
+    buffer: &ArrayBuffer,
+    mut beginning: Vec<u8>,
+    whole_bytes: u32,
+    rules: Rules,
+) -> Option<Entry<Body>> {
     let body_at = EntryHead::head_bytes(&beginning).ok()?.checked_add(PREFIX_BYTES)?;
     let at = u32::try_from(body_at).ok()?;
     let body_bytes = whole_bytes.checked_sub(at)?;

@@ -29,19 +29,14 @@ pub struct Ready {
     not_modified: Option<Parts>,
 }
 
-#[wasm_bindgen]
+#[wasm_bindgen(module = "/src/parts.js")]
 extern "C" {
     /// Both arguments of `new Response`, and its line of the access log but for the ids. JavaScript makes the answer of
     /// them: that is a crossing less.
-    #[wasm_bindgen(extends = js_sys::Object)]
     #[derive(Clone)]
-    type Parts;
-    #[wasm_bindgen(method, setter)]
-    fn set_body(this: &Parts, body: &JsValue);
-    #[wasm_bindgen(method, setter)]
-    fn set_init(this: &Parts, init: &JsValue);
-    #[wasm_bindgen(method, setter)]
-    fn set_line(this: &Parts, line: &str);
+    pub type Parts;
+    #[wasm_bindgen(js_name = partsOf)]
+    fn parts_of(body: &JsValue, init: &str, kept: bool, line: Option<&str>) -> Parts;
 }
 
 /// Request fields that send a request the long way, whatever they say. In front of the API the content of a GET is nobody's.
@@ -228,31 +223,28 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32, c
         None => return JsValue::UNDEFINED,
     };
     match parts(&entry, is_known(if_none_match, &entry), now_ms, is_private) {
-        Ok((parts, until_ms)) => {
+        Some((parts, until_ms)) => {
             isolate::tell_holds(holds_until_ms.min(until_ms).saturating_sub(now_ms));
             parts.into()
         }
-        Err(_) => JsValue::UNDEFINED,
+        None => JsValue::UNDEFINED,
     }
 }
 
 /// What an answer is made of, kept for as long as nothing in it changes, and until when that is.
-fn parts(entry: &Entry<Body>, not_modified: bool, now_ms: u64, private: bool) -> Result<(Parts, u64), JsValue> {
+fn parts(entry: &Entry<Body>, not_modified: bool, now_ms: u64, private: bool) -> Option<(Parts, u64)> {
     let place = if private { &entry.body.ready_private } else { &entry.body.ready };
-    let Ok(mut slot) = place.try_borrow_mut() else { return Err(JsValue::UNDEFINED) };
+    let mut slot = place.try_borrow_mut().ok()?;
     let ready = match slot.take().filter(|ready| ready.from_ms <= now_ms && now_ms < ready.until_ms) {
         Some(ready) => slot.insert(ready),
-        None => slot.insert(make_ready(entry, now_ms, private)?),
+        None => slot.insert(make_ready(entry, now_ms, private)),
     };
     if !not_modified {
-        return Ok((ready.whole.clone(), ready.until_ms));
+        return Some((ready.whole.clone(), ready.until_ms));
     }
-    if let Some(parts) = &ready.not_modified {
-        return Ok((parts.clone(), ready.until_ms));
-    }
-    let parts = make_parts(entry, true, (now_ms, None), private, &status(entry, now_ms))?;
-    ready.not_modified = Some(parts.clone());
-    Ok((parts, ready.until_ms))
+    let make = || make_parts(entry, true, (now_ms, None), private, &status(entry, now_ms));
+    let parts = ready.not_modified.get_or_insert_with(make).clone();
+    Some((parts, ready.until_ms))
 }
 
 fn status(entry: &Entry<Body>, now_ms: u64) -> CacheStatus {
@@ -266,37 +258,32 @@ fn make_parts(
     (now_ms, began_ms): (u64, Option<u64>),
     private: bool,
     told: &CacheStatus,
-) -> Result<Parts, JsValue> {
+) -> Parts {
     let settings = isolate::with(|isolate| (isolate.settings.mode, access::logs_hits(isolate.settings.access_log)));
     let (mode, logs) = settings.unzip();
     let varies = viewer::varies(about_of(&entry.key));
     let shape = respond::Shape { cdn_policy: mode == Some(Mode::Proxy), private, varies, ..respond::Shape::default() };
     // The log's id is set among them.
     let kept = began_ms.is_none() || logs == Some(true);
-    let init = respond::ready(entry, not_modified, entry.policy.age_ms(now_ms), told, (&shape, kept))?;
-    let parts: Parts = js_sys::Object::new().unchecked_into();
     let status = if not_modified { 304 } else { entry.head.status };
-    let body = if respond::is_null_body(status) { JsValue::NULL } else { entry.body.bytes.clone().into() };
-    parts.set_body(&body);
-    parts.set_init(&init);
-    if logs == Some(true) {
-        let duration_ms = now_ms.saturating_sub(began_ms.unwrap_or(now_ms));
-        parts.set_line(&access::line_of_hit(entry, status, told.tier, duration_ms));
-    }
-    Ok(parts)
+    let init = respond::ready(entry, status, entry.policy.age_ms(now_ms), told, &shape);
+    let body = if respond::is_null_body(status) { &JsValue::NULL } else { entry.body.bytes.as_ref() };
+    let duration_ms = now_ms.saturating_sub(began_ms.unwrap_or(now_ms));
+    let line = (logs == Some(true)).then(|| access::line_of_hit(entry, status, told.tier, duration_ms));
+    parts_of(body, &init, kept, line.as_deref())
 }
 
-fn make_ready(entry: &Entry<Body>, now_ms: u64, private: bool) -> Result<Ready, JsValue> {
+fn make_ready(entry: &Entry<Body>, now_ms: u64, private: bool) -> Ready {
     // The age is rounded down, and so is what is left of the lifetime: each changes at a moment of its own.
     let age_ms = entry.policy.age_ms(now_ms);
     let age_holds_ms = 1000_u64.saturating_sub(age_ms % 1000);
     let ttl_holds_ms = (entry.policy.lifetime_ms.saturating_sub(age_ms) % 1000).saturating_add(1);
-    Ok(Ready {
+    Ready {
         from_ms: now_ms,
         until_ms: now_ms.saturating_add(age_holds_ms.min(ttl_holds_ms)),
-        whole: make_parts(entry, false, (now_ms, None), private, &status(entry, now_ms))?,
+        whole: make_parts(entry, false, (now_ms, None), private, &status(entry, now_ms)),
         not_modified: None,
-    })
+    }
 }
 
 /// Requests that read KV before anything else, which `entry.js` does: a promise of its own costs less than a future here.
@@ -398,19 +385,26 @@ pub fn begin(url: &str, request: &web_sys::Request, now_ms: f64, client: Option<
     .flatten()
 }
 
-/// What KV had for a request: what its answer is made of ([`Parts`]), or `undefined` if there is more to it.
+/// What KV had for a request that brings these fields, its first bytes and how many there are, none if it had nothing: what
+/// its answer is made of ([`Parts`]), or `undefined` if there is more to it.
 #[wasm_bindgen]
-pub fn kv_had(number: u32, value: JsValue, request: &web_sys::Request, now_ms: f64) -> Option<js_sys::Object> {
+pub fn kv_had(
+    number: u32,
+    value: &js_sys::ArrayBuffer,
+    beginning: Vec<u8>,
+    bytes: u32,
+    now_ms: f64,
+    if_none_match: Option<String>,
+    accept_encoding: Option<String>,
+) -> JsValue {
     // A whole number of milliseconds, far below 2^53.
     let now_ms = now_ms as u64;
-    let rules = isolate::with(|isolate| isolate.settings.engine.rules)?;
-    let found = value.dyn_into().ok().and_then(|buffer| entry_bytes::decode(&buffer, rules));
-    let headers = request.headers();
-    let field = |name: &str| headers.get(name).ok().flatten();
+    let found = isolate::with(|isolate| isolate.settings.engine.rules)
+        .and_then(|rules| entry_bytes::decode_begun(value, beginning, bytes, rules));
     let is_packed = found.as_ref().is_some_and(|entry| encoding::is_packed(&entry.head.fields));
     // Unpacked on the way, it is more than a hit.
-    let is_taken = !is_packed || field("accept-encoding").is_some_and(takes_packed);
-    let (entry, began_ms) = isolate::with(|isolate| {
+    let is_taken = !is_packed || accept_encoding.is_some_and(takes_packed);
+    let hit = isolate::with(|isolate| {
         let place = isolate.begun.place(number)?;
         let (_, one) = isolate.begun.requests.get_mut(place)?;
         let began_ms = one.began_ms;
@@ -429,11 +423,10 @@ pub fn kv_had(number: u32, value: JsValue, request: &web_sys::Request, now_ms: f
         }
         None
     })
-    .flatten()?;
+    .flatten();
+    let Some((entry, began_ms)) = hit else { return JsValue::UNDEFINED };
     let status = CacheStatus { tier: Some(Tier::Kv.as_str()), ..status(&entry, now_ms) };
-    make_parts(&entry, is_known(field("if-none-match"), &entry), (now_ms, Some(began_ms)), false, &status)
-        .ok()
-        .map(Into::into)
+    make_parts(&entry, is_known(if_none_match, &entry), (now_ms, Some(began_ms)), false, &status).into()
 }
 
 /// Whether a client that names these tags has the answer already.

@@ -18,6 +18,9 @@ pub const NAME: &str = "nextream-edge";
 /// RFC 9110 section 15.4.5: what a 304 carries.
 const OF_A_304: [&str; 7] = ["cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified"];
 
+/// What is said of an answer that is for one viewer.
+const PRIVATE: (&str, &str, bool) = ("cache-control", "private, no-cache", true);
+
 /// What an answer is to look like.
 #[derive(Clone, Copy, Default)]
 pub struct Shape {
@@ -49,7 +52,7 @@ impl Shape {
     /// What caches between client and edge are told, in place of or beside what origin says: field, value, and whether it
     /// takes the place of what is there.
     fn told(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
-        let private = self.private.then_some(("cache-control", "private, no-cache", true));
+        let private = self.private.then_some(PRIVATE);
         private.into_iter().chain(self.varies.iter().map(|name| ("vary", *name, false)))
     }
 }
@@ -162,9 +165,9 @@ fn rendered(status: &CacheStatus, shape: &Shape, key: &str) -> String {
 fn fields_of(entry: &Entry<Body>, not_modified: bool, age_ms: u64, status: &CacheStatus, shape: &Shape) -> Fields {
     let stored = &entry.head.fields;
     let mut fields = Fields::with_capacity(stored.len().saturating_add(8), stored.bytes().saturating_add(256));
-    let is_replaced = |name: &str| name == "age" || shape.told().any(|(told, _, replaces)| replaces && told == name);
     for (name, value) in stored.iter() {
-        if shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)) && !is_replaced(name) {
+        let is_told = name == "age" || (shape.private && name == PRIVATE.0);
+        if !is_told && shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)) {
             fields.push(name, value);
         }
     }
@@ -181,26 +184,11 @@ fn fields_of(entry: &Entry<Body>, not_modified: bool, age_ms: u64, status: &Cach
     fields
 }
 
-/// The whole of a stored answer, or that it is not modified, as the second argument of `new Response`: for one answer, or
-/// for as long as nothing in it changes (`kept`).
-pub fn ready(
-    entry: &Entry<Body>,
-    not_modified: bool,
-    age_ms: u64,
-    status: &CacheStatus,
-    (shape, kept): (&Shape, bool),
-) -> Result<web_sys::ResponseInit, JsValue> {
-    let mut fields = fields_of(entry, not_modified, age_ms, status, shape);
+/// The second argument of `new Response`, as JSON, for the whole of a stored answer or that it is not modified.
+pub fn ready(entry: &Entry<Body>, code: u16, age_ms: u64, status: &CacheStatus, shape: &Shape) -> String {
+    let mut fields = fields_of(entry, code == 304, age_ms, status, shape);
     let coded = mark_coded(entry, &mut fields);
-    let code = if not_modified { 304 } else { entry.head.status };
-    let init: web_sys::ResponseInit = js_sys::JSON::parse(&init_text(code, &fields, coded))?.unchecked_into();
-    if kept {
-        // The platform copies its own kind of headers quicker than it reads an object's.
-        let headers = js_sys::Reflect::get(&init, &"headers".into())?;
-        let headers = web_sys::Headers::new_with_record_from_str_to_str(headers.unchecked_ref())?;
-        init.set_headers(&headers.into());
-    }
-    Ok(init)
+    init_text(code, &fields, coded)
 }
 
 /// Whether the body is packed; then the fields say that the coding was chosen.
@@ -309,13 +297,13 @@ fn init_text(status: u16, fields: &Fields, coded: bool) -> String {
 
 /// A JSON string (RFC 8259 section 7).
 pub fn push_json(text: &mut String, value: &str) {
-    let is_special = |c: char| matches!(c, '"' | '\\' | '\0'..='\x1f');
     text.push('"');
     let mut rest = value;
-    // As they stand, up to the next that cannot.
-    while let Some((plain, c)) = rest.find(is_special).and_then(|at| rest.split_at_checked(at)) {
+    // What has to be escaped is ASCII; all before it stays as it is.
+    while let Some(at) = rest.bytes().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)) {
+        let (plain, special) = rest.split_at_checked(at).unwrap_or_default();
         text.push_str(plain);
-        let mut others = c.chars();
+        let mut others = special.chars();
         match others.next() {
             Some(c @ ('"' | '\\')) => {
                 text.push('\\');

@@ -83,12 +83,12 @@ impl Reader<'_> {
     }
 
     fn fields(&mut self) -> Option<Fields> {
-        let mut lengths = Vec::new();
-        let length = |n: u64| usize::try_from(n).ok();
-        for _ in 0..self.number()? {
-            lengths.push((length(self.number()?)?, length(self.number()?)?));
+        let count = self.number()?;
+        let mut fields = Fields::of_lengths(self.at_most(count));
+        for _ in 0..count {
+            fields.put_lengths(self.number()?, self.number()?)?;
         }
-        Fields::of_parts(self.text()?, &lengths)
+        fields.over(self.text()?)
     }
 }
 

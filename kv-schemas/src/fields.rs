@@ -140,27 +140,34 @@ impl Fields {
         self.text.len()
     }
 
-    /// What [`Fields::of_parts`] takes.
+    /// What [`Fields::put_lengths`] and [`Fields::over`] take.
     pub(crate) fn parts(&self) -> (&str, impl Iterator<Item = (usize, usize)>) {
         (&self.text, self.iter().map(|(name, value)| (name.len(), value.len())))
     }
 
-    /// Fields whose names and values stand behind each other in a text, given how long each is; nothing if they do not fill
-    /// it exactly. Names are in lower case.
-    pub(crate) fn of_parts(text: &str, lengths: &[(usize, usize)]) -> Option<Self> {
-        let mut places = Vec::with_capacity(lengths.len());
-        let mut name: usize = 0;
-        for (name_bytes, value_bytes) in lengths {
-            let value = name.checked_add(*name_bytes)?;
-            let end = value.checked_add(*value_bytes)?;
-            if !text.is_char_boundary(value) || !text.is_char_boundary(end) {
-                return None;
-            }
-            let of = |place: usize| u32::try_from(place).ok();
-            places.push(Place { name: of(name)?, value: of(value)?, end: of(end)? });
-            name = end;
+    /// Fields whose names and values will stand behind each other in a text: as many as are said to come, at most.
+    pub(crate) fn of_lengths(most: usize) -> Self {
+        Self::with_capacity(most, 0)
+    }
+
+    /// How long the next of them is.
+    pub(crate) fn put_lengths(&mut self, name_bytes: u64, value_bytes: u64) -> Option<()> {
+        let name = self.places.last().map_or(0, |place| place.end);
+        let value = name.checked_add(u32::try_from(name_bytes).ok()?)?;
+        let end = value.checked_add(u32::try_from(value_bytes).ok()?)?;
+        self.places.push(Place { name, value, end });
+        Some(())
+    }
+
+    /// The text, names in lower case; nothing if they do not fill it exactly.
+    pub(crate) fn over(mut self, text: &str) -> Option<Self> {
+        let is_cut = |at: u32| !text.is_char_boundary(at as usize);
+        let end = self.places.last().map_or(0, |place| place.end as usize);
+        if end != text.len() || self.places.iter().any(|place| is_cut(place.value) || is_cut(place.end)) {
+            return None;
         }
-        (name == text.len()).then(|| Self { text: text.into(), places })
+        self.text = text.into();
+        Some(self)
     }
 }
 
@@ -202,6 +209,14 @@ mod tests {
         assert_eq!(fields.joined("c"), None);
     }
 
+    fn of_parts(text: &str, lengths: &[(u64, u64)]) -> Option<Fields> {
+        let mut fields = Fields::of_lengths(lengths.len());
+        for (name, value) in lengths {
+            fields.put_lengths(*name, *value)?;
+        }
+        fields.over(text)
+    }
+
     #[test]
     fn lengths_that_cut_a_letter_or_miss_the_end_are_refused() {
         for (text, lengths, is_good) in [
@@ -209,11 +224,11 @@ mod tests {
             ("a\u{e9}", &[(2, 1)], false),
             ("ab", &[(1, 0)], false),
             ("ab", &[(1, 2)], false),
-            ("ab", &[(1, usize::MAX)], false),
+            ("ab", &[(1, u64::MAX)], false),
             ("", &[], true),
             ("", &[(0, 0), (0, 0)], true),
         ] {
-            assert_eq!(Fields::of_parts(text, lengths).is_some(), is_good, "{text:?} {lengths:?}");
+            assert_eq!(of_parts(text, lengths).is_some(), is_good, "{text:?} {lengths:?}");
         }
     }
 
@@ -250,7 +265,8 @@ mod tests {
                 prop_assert_eq!(fields.bytes(), pairs().map(|(name, value)| name.len() + value.len()).sum::<usize>());
                 prop_assert_eq!(&fields, &pairs().collect::<Fields>());
                 let (text, lengths) = fields.parts();
-                prop_assert_eq!(Fields::of_parts(text, &lengths.collect::<Vec<_>>()), Some(fields.clone()));
+                let lengths: Vec<_> = lengths.map(|(name, value)| (name as u64, value as u64)).collect();
+                prop_assert_eq!(of_parts(text, &lengths), Some(fields.clone()));
             }
         }
     }

@@ -71,6 +71,11 @@ impl<'a> Reader<'a> {
         Some(hashes.iter().map(|hash| KeyHash::from_le_bytes(*hash)).collect())
     }
 
+    /// So many that are said to follow, or as many bytes as do: an allocation for a number that was read.
+    pub(crate) fn at_most(&self, count: u64) -> usize {
+        usize::try_from(count).map_or(self.0.len(), |count| count.min(self.0.len()))
+    }
+
     /// Nothing may follow.
     pub(crate) fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())

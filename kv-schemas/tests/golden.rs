@@ -126,6 +126,7 @@ fn entries_are_stored_as_agreed() {
 fn keys_digests_and_states_are_written_as_agreed() {
     let lines = [
         format!("kv {}", kv_key("GET /v1/home")),
+        format!("kv {}", kv_key("GET /v1/home\naccept:text/html")),
         format!("colo {}", colo_url("GET /v1/home")),
         format!("shared-sync {SHARED_SYNC_URL}"),
         format!("hash {:016x}", key("title:heat-1995").hash()),

@@ -75,7 +75,11 @@ pub fn lease_and_bound_ms(env: &Env, default_lease_ms: u64) -> Result<(u64, u64)
 /// Path and query of an absolute URL, without its fragment.
 pub fn target_of(url: &str) -> &str {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let target = after_scheme.find(['/', '?']).and_then(|at| after_scheme.get(at..)).unwrap_or("/");
+    let target = after_scheme
+        .bytes()
+        .position(|b| matches!(b, b'/' | b'?'))
+        .and_then(|at| after_scheme.get(at..))
+        .unwrap_or("/");
     target.split('#').next().unwrap_or(target)
 }
 

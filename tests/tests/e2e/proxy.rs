@@ -207,6 +207,27 @@ async fn another_location_finds_entries_in_kv_and_learns_of_the_same_purges() {
     assert_eq!(e2e::http::get(&second).await.body, "2");
 }
 
+/// Paths are keys of KV as they stand: none may be taken for another one on the way there or back.
+#[tokio::test(flavor = "multi_thread")]
+async fn kv_keeps_apart_what_differs_in_its_escapes_and_what_is_too_long_for_it() {
+    let proxy = Proxy::with_edges(2).await;
+    let (long, longer) = ("/l".repeat(400), "/l".repeat(401));
+    let paths = ["/a%2Fb", "/a/b", "/a%252Fb", "/a+b", "/a%20b", "/a%2Bb", "/a%3Fb", &long, &longer];
+    for path in paths {
+        proxy.upstream.answer(path, &[FRESH], path);
+        assert_eq!(proxy.get(path).await.body, path);
+    }
+    for path in paths {
+        let there = format!("{}{path}", proxy.fleet.url(1));
+        let got = e2e::eventually("KV has it", || async {
+            let got = e2e::http::get(&there).await;
+            got.cache().contains("hit kv").then_some(got)
+        });
+        assert_eq!(got.await.body, path);
+        assert_eq!(proxy.upstream.count(path), 1, "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn purges_outlive_the_journals_process() {
     let mut proxy = Proxy::start().await;
