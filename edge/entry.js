@@ -226,7 +226,7 @@ function answerOf(parts) {
 const KV_MS = 1000;
 const AS_BUFFER = { type: "arrayBuffer" };
 const NOTHING = new ArrayBuffer(0);
-// So many bytes of an entry hold its head, or all but few have a longer one. Wasm has the same.
+// The heads of most entries fit into so many bytes. Wasm has the same.
 const BEGINNING_BYTES = 2048;
 
 // Reads KV for a request that Wasm has begun. If the client leaves, that is its end: nobody else waits for it, and to have the

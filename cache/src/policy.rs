@@ -230,6 +230,8 @@ pub fn fields_to_store(fields: &Fields) -> Fields {
         // The length is the body's own; a copy could disagree with it.
         !unshared && name != "content-length"
     });
+    // It stays in memory, and is weighed by what it says.
+    stored.shrink();
     stored
 }
 

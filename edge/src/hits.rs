@@ -36,7 +36,7 @@ extern "C" {
     #[derive(Clone)]
     pub type Parts;
     #[wasm_bindgen(js_name = partsOf)]
-    fn parts_of(body: &JsValue, init: &str, kept: bool, line: Option<&str>) -> Parts;
+    fn parts_of(body: &JsValue, init: &str, kept: bool, line: Option<&str>) -> Option<Parts>;
 }
 
 /// Request fields that send a request the long way, whatever they say. In front of the API the content of a GET is nobody's.
@@ -237,14 +237,15 @@ fn parts(entry: &Entry<Body>, not_modified: bool, now_ms: u64, private: bool) ->
     let mut slot = place.try_borrow_mut().ok()?;
     let ready = match slot.take().filter(|ready| ready.from_ms <= now_ms && now_ms < ready.until_ms) {
         Some(ready) => slot.insert(ready),
-        None => slot.insert(make_ready(entry, now_ms, private)),
+        None => slot.insert(make_ready(entry, now_ms, private)?),
     };
     if !not_modified {
         return Some((ready.whole.clone(), ready.until_ms));
     }
-    let make = || make_parts(entry, true, (now_ms, None), private, &status(entry, now_ms));
-    let parts = ready.not_modified.get_or_insert_with(make).clone();
-    Some((parts, ready.until_ms))
+    if ready.not_modified.is_none() {
+        ready.not_modified = make_parts(entry, true, (now_ms, None), private, &status(entry, now_ms));
+    }
+    Some((ready.not_modified.clone()?, ready.until_ms))
 }
 
 fn status(entry: &Entry<Body>, now_ms: u64) -> CacheStatus {
@@ -258,7 +259,7 @@ fn make_parts(
     (now_ms, began_ms): (u64, Option<u64>),
     private: bool,
     told: &CacheStatus,
-) -> Parts {
+) -> Option<Parts> {
     let settings = isolate::with(|isolate| (isolate.settings.mode, access::logs_hits(isolate.settings.access_log)));
     let (mode, logs) = settings.unzip();
     let varies = viewer::varies(about_of(&entry.key));
@@ -273,17 +274,17 @@ fn make_parts(
     parts_of(body, &init, kept, line.as_deref())
 }
 
-fn make_ready(entry: &Entry<Body>, now_ms: u64, private: bool) -> Ready {
+fn make_ready(entry: &Entry<Body>, now_ms: u64, private: bool) -> Option<Ready> {
     // The age is rounded down, and so is what is left of the lifetime: each changes at a moment of its own.
     let age_ms = entry.policy.age_ms(now_ms);
     let age_holds_ms = 1000_u64.saturating_sub(age_ms % 1000);
     let ttl_holds_ms = (entry.policy.lifetime_ms.saturating_sub(age_ms) % 1000).saturating_add(1);
-    Ready {
+    Some(Ready {
         from_ms: now_ms,
         until_ms: now_ms.saturating_add(age_holds_ms.min(ttl_holds_ms)),
-        whole: make_parts(entry, false, (now_ms, None), private, &status(entry, now_ms)),
+        whole: make_parts(entry, false, (now_ms, None), private, &status(entry, now_ms))?,
         not_modified: None,
-    }
+    })
 }
 
 /// Requests that read KV before anything else, which `entry.js` does: a promise of its own costs less than a future here.
@@ -426,7 +427,8 @@ pub fn kv_had(
     .flatten();
     let Some((entry, began_ms)) = hit else { return JsValue::UNDEFINED };
     let status = CacheStatus { tier: Some(Tier::Kv.as_str()), ..status(&entry, now_ms) };
-    make_parts(&entry, is_known(if_none_match, &entry), (now_ms, Some(began_ms)), false, &status).into()
+    let parts = make_parts(&entry, is_known(if_none_match, &entry), (now_ms, Some(began_ms)), false, &status);
+    parts.map_or(JsValue::UNDEFINED, Into::into)
 }
 
 /// Whether a client that names these tags has the answer already.

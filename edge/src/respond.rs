@@ -166,6 +166,7 @@ fn fields_of(entry: &Entry<Body>, not_modified: bool, age_ms: u64, status: &Cach
     let stored = &entry.head.fields;
     let mut fields = Fields::with_capacity(stored.len().saturating_add(8), stored.bytes().saturating_add(256));
     for (name, value) in stored.iter() {
+        // Of what is told, this alone takes the place of what is there.
         let is_told = name == "age" || (shape.private && name == PRIVATE.0);
         if !is_told && shape.keeps(name) && (!not_modified || OF_A_304.contains(&name)) {
             fields.push(name, value);

@@ -84,7 +84,7 @@ impl Reader<'_> {
 
     fn fields(&mut self) -> Option<Fields> {
         let count = self.number()?;
-        let mut fields = Fields::of_lengths(self.at_most(count));
+        let mut fields = Fields::of_lengths(self.at_most(count, 2));
         for _ in 0..count {
             fields.put_lengths(self.number()?, self.number()?)?;
         }

@@ -135,6 +135,12 @@ impl Fields {
         }
     }
 
+    /// Gives room back that no field needs.
+    pub fn shrink(&mut self) {
+        self.text.shrink_to_fit();
+        self.places.shrink_to_fit();
+    }
+
     /// Bytes of all names and values.
     pub fn bytes(&self) -> usize {
         self.text.len()

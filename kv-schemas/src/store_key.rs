@@ -38,3 +38,17 @@ pub fn kv_key(cache_key: &str) -> String {
 pub fn colo_url(cache_key: &str) -> String {
     format!("{COLO_PREFIX}{}", digest(cache_key))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_key_stands_as_it_is_where_the_platform_takes_it() {
+        let longest = "k".repeat(KV_PLAIN_BYTES_MAX);
+        assert_eq!(kv_key(&longest), format!("e3:{longest}"));
+        for other in [format!("{longest}k"), "GET /\naccept:".into(), "GET /\u{e9}".into(), "\u{7f}".into()] {
+            assert_eq!((kv_key(&other).len(), &kv_key(&other)[..3]), (46, KV_DIGEST_PREFIX), "{other:?}");
+        }
+    }
+}

@@ -71,9 +71,11 @@ impl<'a> Reader<'a> {
         Some(hashes.iter().map(|hash| KeyHash::from_le_bytes(*hash)).collect())
     }
 
-    /// So many that are said to follow, or as many bytes as do: an allocation for a number that was read.
-    pub(crate) fn at_most(&self, count: u64) -> usize {
-        usize::try_from(count).map_or(self.0.len(), |count| count.min(self.0.len()))
+    /// So many members as are said to follow, of at least so many bytes each, or as many as there are bytes for: how much may be
+    /// allocated for a count that was read.
+    pub(crate) fn at_most(&self, count: u64, bytes: usize) -> usize {
+        let there = self.0.len().checked_div(bytes).unwrap_or(0);
+        usize::try_from(count).map_or(there, |count| count.min(there))
     }
 
     /// Nothing may follow.

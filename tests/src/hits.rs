@@ -37,13 +37,15 @@ pub struct Target {
     pub process: u32,
     /// Each request is for another page, of which none is asked for twice: from this one on they are new.
     pub pages: Option<usize>,
+    /// How often it is warmed up, with the same pages.
+    warm_ups: usize,
     /// By round; nothing in rounds it sits out.
     stints: Vec<Option<Stint>>,
 }
 
 impl Target {
     pub fn new(name: &'static str, setup: &'static str, url: impl AsRef<str>, process: u32) -> Self {
-        Self { name, setup, load: Load::new(url.as_ref()), process, pages: None, stints: Vec::new() }
+        Self { name, setup, load: Load::new(url.as_ref()), process, pages: None, warm_ups: 1, stints: Vec::new() }
     }
 
     pub fn with(mut self, field: &str) -> Self {
@@ -53,7 +55,13 @@ impl Target {
 
     pub fn of_pages(mut self) -> Self {
         (self.pages, self.load.numbered) = (Some(0), true);
+        self.warm_ups = WARM_UPS_OF_PAGES;
         self
+    }
+
+    /// Pages that are found nowhere: asked for again, they would be.
+    fn of_absent_pages(self) -> Self {
+        Self { warm_ups: 1, ..self.of_pages() }
     }
 
     /// The numbers for a turn, at most so many.
@@ -299,7 +307,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
             edge("edge colo", "MODE=proxy, pages only in the location's cache", (1, 1), "/page?n=").of_pages(),
         ),
         ("js kv, same work, pages", edge("edge kv", "MODE=proxy, pages only in KV", (2, 0), "/page?n=").of_pages()),
-        ("", edge("edge miss", "MODE=proxy, pages nobody has", (0, 0), "/miss?n=").of_pages()),
+        ("", edge("edge miss", "MODE=proxy, pages nobody has", (0, 0), "/miss?n=").of_absent_pages()),
     ];
     for (beside, target) in ours {
         let place = targets.iter().position(|one| one.name == beside).map_or(targets.len(), |place| place + 1);
@@ -360,7 +368,7 @@ fn measure(mut targets: Vec<Target>, options: &Options) -> Result<Vec<Target>, S
     let length = Duration::from_millis(options.millis);
     for one in &mut targets {
         let numbers = one.numbers(WARM_UP_PAGES);
-        for _ in 0..one.pages.map_or(1, |_| WARM_UPS_OF_PAGES) {
+        for _ in 0..one.warm_ups {
             pump::stint(&one.load, numbers.clone(), WARM_UP, one.process)?;
         }
         pump::await_calm(one.process);

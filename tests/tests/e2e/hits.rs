@@ -3,6 +3,8 @@ use e2e::http::{Got, ask, send, send_to};
 use e2e::stack::Proxy;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use kv_schemas::entry::EntryHead;
+use kv_schemas::store_key::kv_key;
 use reqwest::Method;
 use std::io::Write;
 
@@ -249,6 +251,30 @@ async fn what_kv_has_is_judged_and_what_it_has_not_is_fetched_once() {
         assert_eq!((got.status, got.body.as_str()), (200, "absent"));
     }
     assert_eq!(proxy.upstream.count("/absent"), before + 1);
+}
+
+/// Bytes that no edge has written cost the page they stand for, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kv_has_that_is_no_header_field_does_not_end_the_instance() {
+    let proxy = with_pages_in_kv(Proxy::with_edges(2).await).await;
+    let kv = reqwest::Client::builder().unix_socket(proxy.fleet.state().join("kv.sock")).build().unwrap();
+    let at = |cache_key: &str| {
+        let escaped: String = kv_key(cache_key).bytes().map(|b| format!("%{b:02X}")).collect();
+        format!("http://kv/{escaped}?urlencoded=true")
+    };
+    let stored = kv.get(at("GET /plain-0")).send().await.unwrap().bytes().await.unwrap();
+    let (mut head, body) = EntryHead::split(&stored).unwrap();
+    head.key = "GET /broken".into();
+    head.fields.push("no field", "x");
+    let bytes = [head.encode().unwrap().as_slice(), body].concat();
+    assert!(kv.put(at(&head.key)).body(bytes).send().await.unwrap().status().is_success());
+    proxy.get("/plain-1").await;
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/broken").await.status, 500);
+    }
+    let kept = proxy.get("/plain-1").await;
+    assert!(kept.cache().contains("hit memory"), "{kept:?}");
+    assert_eq!(proxy.upstream.count("/broken"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
