@@ -183,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_purge_that_may_not_have_settled_is_pending_wherever_it_is() {
+        let mut receipts = Receipts::new(100);
+        receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_000);
+        use LocationState::{Applied, Pending};
+        // When it was accepted may be unknown; when it was no later may be of another clock, and ahead.
+        for (settles_from_ms, state) in [(900, Applied), (901, Pending), (1_000, Pending), (1_001, Pending)] {
+            assert_eq!(receipts.locations(5, None, settles_from_ms, 1_000)[0].state, state, "{settles_from_ms}");
+        }
+    }
+
+    #[test]
     fn a_location_not_heard_from_is_silent_and_not_applied() {
         let mut receipts = Receipts::new(100);
         receipts.remember("c");

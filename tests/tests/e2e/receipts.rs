@@ -138,6 +138,43 @@ async fn an_edge_with_its_own_log_gives_receipts_itself() {
     assert_eq!((&summary["head"], &summary["applied_seq"]), (&json!(1), &json!(1)), "{summary}");
 }
 
+/// When such a purge was accepted the journal no longer knows: only that it was before the one that took its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_a_later_one_took_the_place_of_is_applied_no_earlier_than_that_one() {
+    const BOUND: std::time::Duration = std::time::Duration::from_secs(3);
+    let proxy = Proxy::with_vars(&[("LEASE_MS", "200"), ("BOUND_MS", "3000")]).await;
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=60"), ("surrogate-key", "a")], "one");
+    let token = sign(&proxy.key, edge_claims(Scope::PurgeRequest, None), 60);
+    let receipt = async |seq: u64| {
+        let url = proxy.url(&format!("/__edge/purges/{seq}"));
+        send(ask(Method::GET, url).bearer_auth(&token)).await.json()
+    };
+    let both = async || {
+        let (began, first) = (std::time::Instant::now(), proxy.purge(r#"{"keys":["a"]}"#).await);
+        proxy.purged(r#"{"keys":["a"]}"#).await;
+        let first = first.as_of().unwrap().seq;
+        eventually("the location has both", || async {
+            proxy.get("/a").await;
+            (receipt(first).await["locations"][0]["applied_seq"] == first + 1).then_some(())
+        })
+        .await;
+        (began, first)
+    };
+    // All of what the journal has held for less than a bound is waited for.
+    let (_, first) = both().await;
+    eventually("applied", || async { (receipt(first).await["state"] == "applied").then_some(()) }).await;
+    // A machine that stands still for longer than the bound says nothing of it.
+    loop {
+        let (began, first) = both().await;
+        let there = receipt(first).await;
+        if began.elapsed() < BOUND {
+            assert_eq!((&there["state"], &there["accepted_at_ms"]), (&json!("accepted"), &json!(null)), "{there}");
+            eventually("applied", || async { (receipt(first).await["state"] == "applied").then_some(()) }).await;
+            return;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_purge_there_can_be_lands() {
     let stack = Stack::start().await;
