@@ -128,7 +128,10 @@ pub async fn append(env: &Env, purge: &PurgeRequest) -> Result<AsOf, js::CallErr
 /// Whether of all purges after one state and before another, none is of these keys. No answer is no.
 pub async fn is_only_purge(env: &Env, after: &AsOf, own: &AsOf, keys: &[KeyHash]) -> bool {
     let query = JournalQuery { log_id: Some(after.log_id.clone()), since: after.seq, location: String::new() };
-    let Ok(delta) = ask(env, &query, 1_000).await else { return false };
+    ask(env, &query, 1_000).await.is_ok_and(|delta| is_only(&delta, after, own, keys))
+}
+
+fn is_only(delta: &JournalDelta, after: &AsOf, own: &AsOf, keys: &[KeyHash]) -> bool {
     let numbers = after.seq.saturating_add(1)..=own.seq;
     let touches = |purge: &DeltaPurge| purge.all || purge.keys.iter().any(|key| keys.contains(key));
     delta.log_id == after.log_id
@@ -156,4 +159,57 @@ pub fn location(request: &web_sys::Request, configured: Option<&str>) -> String 
         return name.to_string();
     }
     js::place_word(request, "colo").unwrap_or_else(|| "unknown".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kv_schemas::journal::JournalClock;
+    use kv_schemas::{LogId, PerClass, PurgeMode};
+
+    fn state(log: &str, seq: u64) -> AsOf {
+        AsOf::new(LogId::new(log).unwrap(), seq)
+    }
+
+    /// What the journal answers who knows all up to 4: these purges, each of these keys.
+    fn delta(log: &str, until: u64, purges: &[(u64, &[KeyHash])]) -> JournalDelta {
+        let purge = |(seq, keys): &(u64, &[KeyHash])| DeltaPurge {
+            seq: *seq,
+            mode: PurgeMode::Soft,
+            all: keys.is_empty(),
+            keys: keys.to_vec(),
+        };
+        JournalDelta {
+            log_id: LogId::new(log).unwrap(),
+            clock: JournalClock { epoch: 1, at_ms: 1 },
+            head: until,
+            floors: PerClass::default(),
+            until,
+            purges: purges.iter().map(purge).collect(),
+        }
+    }
+
+    #[test]
+    fn a_write_is_alone_only_if_each_purge_since_is_told_and_none_is_of_its_keys() {
+        let (after, own) = (state("log", 4), state("log", 6));
+        let table: [(&str, u64, &[(u64, &[KeyHash])], bool); 9] = [
+            ("log", 6, &[(5, &[9]), (6, &[1])], true),
+            ("log", 7, &[(5, &[9]), (6, &[1]), (7, &[1])], true),
+            ("log", 6, &[(5, &[9, 2]), (6, &[1])], false),
+            ("log", 6, &[(5, &[]), (6, &[1])], false),
+            // 5 may have been of the keys of a later one, which took its place.
+            ("log", 7, &[(6, &[1]), (7, &[2])], false),
+            ("log", 6, &[(6, &[1])], false),
+            // Told as a floor, or not to the end.
+            ("log", 6, &[], false),
+            ("log", 5, &[(5, &[9])], false),
+            ("another", 6, &[(5, &[9]), (6, &[1])], false),
+        ];
+        for (log, until, purges, alone) in table {
+            assert_eq!(is_only(&delta(log, until, purges), &after, &own, &[1, 2]), alone, "{log} {until} {purges:?}");
+        }
+        let next = state("log", 5);
+        assert!(is_only(&delta("log", 5, &[(5, &[1])]), &after, &next, &[1, 2]), "nothing came between");
+        assert!(!is_only(&delta("log", 5, &[(5, &[1])]), &after, &state("another", 5), &[1, 2]));
+    }
 }

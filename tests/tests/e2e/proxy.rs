@@ -1,8 +1,10 @@
 //! The edge in front of any origin.
+use e2e::eventually;
 use e2e::gate::Mode;
 use e2e::http::{ask, send};
 use e2e::stack::{LEASE_OVER, Proxy};
 use reqwest::Method;
+use std::path::Path;
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=600");
 const STALE_TOO: (&str, &str) = ("cache-control", "max-age=1, stale-while-revalidate=60, stale-if-error=60");
@@ -27,7 +29,7 @@ async fn five_hundred_requests_for_one_cold_key_cause_one_origin_request() {
     proxy.upstream.answer("/cold", &[FRESH], "one");
     proxy.upstream.hold(true);
     let asking: Vec<_> = (0..500).map(|_| tokio::spawn(e2e::http::get(proxy.url("/cold")))).collect();
-    e2e::eventually("the first request reaches origin", || async { (proxy.upstream.count("/cold") > 0).then_some(()) })
+    eventually("the first request reaches origin", || async { (proxy.upstream.count("/cold") > 0).then_some(()) })
         .await;
     tokio::time::sleep(LEASE_OVER).await;
     proxy.upstream.hold(false);
@@ -75,8 +77,7 @@ async fn a_fill_begun_before_a_purge_is_never_served_fresh_after_it() {
         // Origin has decided on "old" and holds it. The purge lands. Then "old" arrives.
         proxy.upstream.hold(true);
         let filling = tokio::spawn(e2e::http::get(proxy.url("/race")));
-        e2e::eventually("the fill reaches origin", || async { (proxy.upstream.count("/race") == 1).then_some(()) })
-            .await;
+        eventually("the fill reaches origin", || async { (proxy.upstream.count("/race") == 1).then_some(()) }).await;
         proxy.upstream.answer("/race", &[FRESH, ("surrogate-key", "k")], "new");
         proxy.purged(&format!(r#"{{"keys":["k"],"mode":"{mode}"}}"#)).await;
         // The isolate learns of the purge while the fill is still on its way.
@@ -88,7 +89,7 @@ async fn a_fill_begun_before_a_purge_is_never_served_fresh_after_it() {
         other.await.unwrap();
         let next = proxy.get("/race").await;
         assert!(next.body == "new" || !next.is_hit(), "{mode}: old content is a hit: {next:?}");
-        let settled = e2e::eventually("the new content is a hit", || async {
+        let settled = eventually("the new content is a hit", || async {
             let got = proxy.get("/race").await;
             assert!(got.body == "new" || !got.is_hit(), "{mode}: {got:?}");
             (got.body == "new" && got.is_hit()).then_some(got)
@@ -107,7 +108,7 @@ async fn a_soft_purge_answers_the_next_viewer_at_once_and_costs_a_304_if_nothing
     proxy.purged(r#"{"keys":["k"],"mode":"soft"}"#).await;
     let next = proxy.get("/a").await;
     assert!(next.cache().contains("stale memory purged-soft"), "{next:?}");
-    let after = e2e::eventually("the copy is fresh again", || async {
+    let after = eventually("the copy is fresh again", || async {
         let got = proxy.get("/a").await;
         got.is_hit().then_some(got)
     })
@@ -143,7 +144,7 @@ async fn an_expired_entry_is_answered_at_once_and_refreshed_behind() {
     tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
     let stale = proxy.get("/a").await;
     assert!(stale.body == "one" && stale.cache().contains("detail=\"stale memory expired"), "{stale:?}");
-    e2e::eventually("the refresh", || async { (proxy.get("/a").await.body == "two").then_some(()) }).await;
+    eventually("the refresh", || async { (proxy.get("/a").await.body == "two").then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +197,7 @@ async fn another_location_finds_entries_in_kv_and_learns_of_the_same_purges() {
     proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "1");
     proxy.get("/a").await;
     let second = format!("{}/a", proxy.fleet.url(1));
-    e2e::eventually("KV has it", || async {
+    eventually("KV has it", || async {
         let got = e2e::http::get(&second).await;
         got.cache().contains("hit kv").then_some(())
     })
@@ -219,7 +220,7 @@ async fn kv_keeps_apart_what_differs_in_its_escapes_and_what_is_too_long_for_it(
     }
     for path in paths {
         let there = format!("{}{path}", proxy.fleet.url(1));
-        let got = e2e::eventually("KV has it", || async {
+        let got = eventually("KV has it", || async {
             let got = e2e::http::get(&there).await;
             got.cache().contains("hit kv").then_some(got)
         });
@@ -243,6 +244,37 @@ async fn purges_outlive_the_journals_process() {
     let next = proxy.purge(r#"{"keys":["k"]}"#).await.json();
     assert_eq!(next["log_id"], ack["log_id"], "the log kept its identity");
     assert_eq!(next["next_seq"].as_u64(), ack["next_seq"].as_u64().map(|seq| seq + 1));
+}
+
+/// It would number other purges as those that were lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_numbers_purges_itself_and_was_put_back_begins_another_log() {
+    let mut proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "a")], "1");
+    proxy.get("/a").await;
+    let first = proxy.purge(r#"{"keys":["other"]}"#).await.json();
+    let (journal, backup) = (proxy.fleet.state().join("journal"), proxy.fleet.state().join("journal-backup"));
+    let copy = |from: &Path, to: &Path| {
+        let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(copied.is_ok_and(|status| status.success()), "{} to {}", from.display(), to.display());
+    };
+    proxy.fleet.kill_global();
+    copy(&journal, &backup);
+    proxy.fleet.start_global().unwrap();
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "a")], "2");
+    let lost = proxy.purge(r#"{"keys":["a"]}"#).await;
+    assert_eq!(lost.json()["log_id"], first["log_id"]);
+    eventually("the purge is known", || async { (proxy.get("/a").await.body == "2").then_some(()) }).await;
+    proxy.fleet.kill_global();
+    std::fs::remove_dir_all(&journal).unwrap();
+    copy(&backup, &journal);
+    proxy.fleet.start_global().unwrap();
+    // All that was known of the log that is gone counts as purged, and its numbers are not given again.
+    proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "a")], "3");
+    eventually("the edge has told the journal", || async { (proxy.get("/a").await.body == "3").then_some(()) }).await;
+    let next = proxy.purge(r#"{"keys":["other"]}"#).await.json();
+    assert_ne!(next["log_id"], first["log_id"], "{next}");
+    eventually("hits again", || async { proxy.get("/a").await.is_hit().then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,7 +361,7 @@ async fn a_client_that_leaves_does_not_spoil_the_entry() {
     proxy.upstream.answer("/a", &[FRESH], "1");
     proxy.upstream.hold(true);
     let leaving = tokio::spawn(e2e::http::get(proxy.url("/a")));
-    e2e::eventually("the fill reaches origin", || async { (proxy.upstream.count("/a") == 1).then_some(()) }).await;
+    eventually("the fill reaches origin", || async { (proxy.upstream.count("/a") == 1).then_some(()) }).await;
     leaving.abort();
     let _ = leaving.await;
     let waiting = tokio::spawn(e2e::http::get(proxy.url("/a")));
