@@ -266,6 +266,15 @@ impl<B: Clone + Default> Engine<B> {
         self.knowledge(now_ms) != Knowledge::Unknown || came_before(arrived_ms, self.view.confirmed_ms(), now_ms)
     }
 
+    /// The state that origin's answer to a question asked now is of, if it says of none. A journal that numbers purges itself has
+    /// had all up to the youngest heard of; how far origin's own log has come only its answers say, and the journal.
+    pub(crate) fn asked_at(&self) -> Option<AsOf> {
+        match self.config.log_owner {
+            LogOwner::Journal => self.view.newest_heard_of(),
+            LogOwner::Origin => self.view.newest(),
+        }
+    }
+
     /// Notices that the clock was set back: what was confirmed before is of unknown age, and must not count again when its time
     /// comes once more. By less than a lease it may go unnoticed, and what is known lasts longer by as much.
     fn look_at_clock(&mut self, now_ms: u64) {
@@ -273,7 +282,7 @@ impl<B: Clone + Default> Engine<B> {
             || self.view.confirmed_ms().is_some_and(|confirmed_ms| now_ms < confirmed_ms);
         if is_back {
             self.clock = self.clock.wrapping_add(1);
-            self.view.forget_confirmation();
+            self.view.forget_times();
         }
         self.latest_ms = if is_back { now_ms } else { self.latest_ms.max(now_ms) };
     }

@@ -67,15 +67,20 @@ impl Receipts {
         let _ = self.entry(location);
     }
 
+    /// Another log is held: of that nobody has anything yet.
+    pub fn begin(&mut self, log_id: &LogId) {
+        self.log_id = Some(log_id.clone());
+        for location in &mut self.locations {
+            location.applied = 0;
+            location.steps.clear();
+        }
+    }
+
     /// A location asks and so says what it has of the log `asked`; the journal's own is `log_id`. Whether its name is to
     /// be noted on disk, for [`Self::remember`].
     pub fn heard(&mut self, location: &str, asked: Option<&LogId>, applied: Seq, log_id: &LogId, now_ms: u64) -> bool {
         if self.log_id.as_ref() != Some(log_id) {
-            self.log_id = Some(log_id.clone());
-            for location in &mut self.locations {
-                location.applied = 0;
-                location.steps.clear();
-            }
+            self.begin(log_id);
         }
         // A new isolate knows no log yet, and says nothing of the location's others; neither does one that is behind.
         let applied = if asked == Some(log_id) { applied } else { 0 };
@@ -191,6 +196,17 @@ mod tests {
         for (settles_from_ms, state) in [(900, Applied), (901, Pending), (1_000, Pending), (1_001, Pending)] {
             assert_eq!(receipts.locations(5, None, settles_from_ms, 1_000)[0].state, state, "{settles_from_ms}");
         }
+    }
+
+    #[test]
+    fn of_another_log_nobody_has_anything() {
+        let mut receipts = Receipts::new(100);
+        receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_000);
+        assert_eq!(receipts.locations(5, Some(900), 900, 1_000)[0].state, LocationState::Applied);
+        receipts.begin(&log("other"));
+        let there = receipts.locations(5, Some(900), 900, 1_000);
+        assert_eq!((there[0].state, there[0].applied_seq), (LocationState::Pending, 0));
+        assert_eq!(receipts.applied_everywhere(1_000), 0);
     }
 
     #[test]

@@ -108,6 +108,8 @@ fn weigh<'a>(as_of: Seq, floors: impl Iterator<Item = &'a Last>, lasts: impl Ite
 pub struct JournalView {
     log_id: Option<LogId>,
     applied: Seq,
+    /// The youngest purge that was learnt ahead of the journal.
+    learnt: Seq,
     tables: PerClass<Table>,
     confirmed_ms: Option<u64>,
     steps: VecDeque<Step>,
@@ -123,7 +125,8 @@ impl JournalView {
             KeyClass::Content => Table::new(keys_max),
             KeyClass::Session | KeyClass::Viewer => Table::new(keys_max / 4),
         });
-        Self { log_id: None, applied: 0, tables, confirmed_ms: None, steps: VecDeque::new(), anchor: None, version: 0 }
+        let steps = VecDeque::new();
+        Self { log_id: None, applied: 0, learnt: 0, tables, confirmed_ms: None, steps, anchor: None, version: 0 }
     }
 
     /// Changes with everything [`Self::judge`] looks at: log, floors, purges.
@@ -188,6 +191,7 @@ impl JournalView {
     pub fn learn(&mut self, as_of: &AsOf, key: KeyHash) {
         if self.log_id.as_ref() == Some(&as_of.log_id) {
             self.version = self.version.wrapping_add(1);
+            self.learnt = self.learnt.max(as_of.seq);
             self.take(as_of.seq, PurgeMode::Hard, false, [key].into_iter());
         }
     }
@@ -218,6 +222,11 @@ impl JournalView {
         self.log_id.clone().map(|log_id| AsOf::new(log_id, self.applied))
     }
 
+    /// The newest state that has been heard of: beyond [`Self::newest`], this view does not contain all purges up to it.
+    pub fn newest_heard_of(&self) -> Option<AsOf> {
+        self.log_id.clone().map(|log_id| AsOf::new(log_id, self.applied.max(self.learnt)))
+    }
+
     /// The state `seq` of this view's log.
     pub fn at(&self, seq: Seq) -> Option<AsOf> {
         self.log_id.clone().map(|log_id| AsOf::new(log_id, seq))
@@ -234,9 +243,12 @@ impl JournalView {
         }
     }
 
-    /// Nobody knows any more how old this view is.
-    pub fn forget_confirmation(&mut self) {
+    /// The clock was set back: nobody knows any more how old this view is, how long ago its purges were learnt, and what the
+    /// journal's clock said when this one said something.
+    pub fn forget_times(&mut self) {
         self.confirmed_ms = None;
+        self.anchor = None;
+        self.steps.iter_mut().for_each(|step| step.since_ms = 0);
     }
 
     /// What to ask the journal.
@@ -322,7 +334,7 @@ impl JournalView {
     fn reset(&mut self, delta: &JournalDelta) {
         self.version = self.version.wrapping_add(1);
         self.log_id = Some(delta.log_id.clone());
-        self.applied = 0;
+        (self.applied, self.learnt) = (0, 0);
         self.tables.iter_mut().for_each(Table::clear);
         self.confirmed_ms = None;
         self.steps.clear();
@@ -429,6 +441,7 @@ mod tests {
         view.learn(&"log:8".parse().unwrap(), 1);
         assert_eq!(judge(&view, "log:7", &[1]), Verdict::Hard(Cause::Purged));
         assert_eq!((judge(&view, "log:8", &[1]), judge(&view, "log:3", &[2])), (Verdict::Clear, Verdict::Clear));
+        assert_eq!(view.newest_heard_of(), Some("log:8".parse().unwrap()));
         assert_eq!(view.applied(), 3, "what is asked of the journal stays what it was");
     }
 

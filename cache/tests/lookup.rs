@@ -1,11 +1,11 @@
 //! The lookup machine: tiers, purges, coalescing, failures. One fact a test.
 mod world;
 
-use kv_schemas::journal::{JournalClock, JournalDelta};
+use kv_schemas::journal::{JournalClock, JournalDelta, SharedSync};
 use kv_schemas::{LogId, PurgeMode};
 use surrogate_cache::lookup::Tier;
 use surrogate_cache::policy::ResponseHead;
-use surrogate_cache::{Event, LogOwner, Lookup, Phase, Reason, Step};
+use surrogate_cache::{Event, LogOwner, Lookup, Phase, Reason, Request, Step};
 use world::*;
 
 #[test]
@@ -390,6 +390,60 @@ fn a_clock_that_is_set_back_makes_nothing_known_that_was_not() {
         world.now_ms = confirmed_ms + 1;
         assert_ne!(world.get().phase, Phase::Hit, "journal {journal}");
     }
+}
+
+/// What was learnt before the clock was set back was not learnt a moment ago when its time comes once more.
+#[test]
+fn a_soft_purge_is_no_younger_for_a_clock_that_was_set_back() {
+    let mut world = warm();
+    world.purge(1, PurgeMode::Soft, &["a"]);
+    world.sync();
+    world.serve("v2", 1, FRESH);
+    let learnt_ms = world.now_ms;
+    world.now_ms -= 5_000;
+    let other = Request { key: "GET /other".into(), ..request(&[]) };
+    let _ = world.ask(other);
+    world.now_ms = learnt_ms + 200;
+    let got = world.get();
+    assert_eq!((got.phase, got.reason, got.body), (Phase::Expired, Some(Reason::PurgedSoft), Some("v2")));
+}
+
+/// Of what another isolate of the location was told, this one can say when only by its own clock.
+#[test]
+fn what_a_neighbour_was_told_says_nothing_to_a_clock_that_was_set_back() {
+    let mut world = warm();
+    let asked = world.engine.view.query("here");
+    let delta = JournalDelta {
+        log_id: LogId::new("log").unwrap(),
+        clock: JournalClock { epoch: 1, at_ms: 3_000 },
+        head: 0,
+        floors: kv_schemas::PerClass::default(),
+        until: 0,
+        purges: Vec::new(),
+    };
+    let shared = SharedSync { asked, delta, asking_ms: 0 };
+    let anchored_ms = world.now_ms;
+    let mut ahead = warm();
+    assert!(ahead.engine.sync_shared(&shared, anchored_ms + 3_100), "its clock has not been touched");
+    world.now_ms -= 30_000;
+    world.journal = None;
+    let _ = world.get();
+    assert!(!world.engine.sync_shared(&shared, anchored_ms + 3_100));
+}
+
+/// What the journal answers a write with is known at once, and so is what it says of reads that are sent after it.
+#[test]
+fn where_the_journal_numbers_what_was_just_written_is_read_before_the_sync_is_back() {
+    let mut world = World::new(LogOwner::Journal);
+    world.serve("v1", 0, FRESH);
+    world.get();
+    let fetches = world.fetches.len();
+    world.serve("v2", 0, FRESH);
+    world.engine.view.learn(&"log:1".parse().unwrap(), kv_schemas::surrogate_key::hash("a"));
+    assert_eq!(brief(world.get()), got(Phase::Expired, "v2"));
+    assert_eq!(world.fetches.len(), fetches + 1, "one question is enough");
+    assert_eq!(brief(world.get()), got(Phase::Hit, "v2"));
+    assert_eq!(world.engine.view.applied(), 0, "the journal has told nothing yet");
 }
 
 #[test]

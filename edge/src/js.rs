@@ -112,6 +112,9 @@ pub fn refused(error: JsValue) -> CallError {
 /// How long a request's content may take to be sent, however much it is and however slow its client.
 const CONTENT_MS_MAX: u64 = 3_600_000;
 
+/// How long an answer may be on its way here when the request's content cannot be sent any further.
+const EARLY_MS: u64 = 500;
+
 /// Leads a request's content through a pipe, of which `init` gets the other end. Settled when all of it was taken, or its
 /// client has left. Then the pipe stays open: the runtime ends a chunked request whose content breaks off as if that were all
 /// of it, so the request itself has to be broken off.
@@ -151,8 +154,16 @@ pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<w
         // Origin may answer before it has read all, and a client that leaves breaks the pipe.
         if let Err(CallError::Refused(error)) = within(Promise::race(&Array::of2(sent, &answer)), CONTENT_MS_MAX).await
         {
-            abort.abort();
-            return Err(if is_fulfilled(sent).await { CallError::Refused(error) } else { CallError::Unsent(error) });
+            // So does an origin that answers, or goes away, without reading what it was sent: then the request has an end by
+            // itself. With a client gone it has none.
+            match within(answer.clone(), EARLY_MS).await {
+                Ok(_) => {}
+                Err(CallError::Timeout) => {
+                    abort.abort();
+                    return Err(CallError::Unsent(error));
+                }
+                Err(other) => return Err(other),
+            }
         }
     }
     if body_ms > 0 {
@@ -167,12 +178,6 @@ pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<w
             Err(error)
         }
     }
-}
-
-/// Whether a promise is fulfilled by now: of those that are settled, the first wins a race.
-async fn is_fulfilled(promise: &Promise) -> bool {
-    let not_yet = Promise::reject(&JsValue::NULL);
-    JsFuture::from(Promise::race(&Array::of2(promise, &not_yet))).await.is_ok()
 }
 
 /// RFC 9110 section 15: "Values outside the range 100..599 are invalid", and are to be taken for a server error. The
@@ -244,7 +249,16 @@ impl Pieces {
     /// The next one, if it comes within `ms`; `None` at the end.
     pub async fn next(&mut self, ms: u64) -> Result<Option<Uint8Array>, ReadError> {
         let Some(reader) = &self.0 else { return Ok(None) };
-        let step = within(reader.read(), ms).await.map_err(|_| ReadError::Broken)?;
+        let step = match within(reader.read(), ms).await {
+            Ok(step) => step,
+            Err(error) => {
+                // What has broken cannot be cancelled any more.
+                if !matches!(error, CallError::Timeout) {
+                    self.0 = None;
+                }
+                return Err(ReadError::Broken);
+            }
+        };
         let get = |name: &str| Reflect::get(&step, &name.into()).unwrap_or(JsValue::UNDEFINED);
         if get("done").is_truthy() {
             self.0 = None;

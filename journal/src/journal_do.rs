@@ -259,7 +259,12 @@ impl PurgeJournal {
             vec![JsValue::from_str(log_id), int(head), int(mark)],
         )?;
         self.run("DELETE FROM floor", vec![])?;
-        self.raise_floors(&PerClass::new(|_| Floor::hard(head)))
+        self.raise_floors(&PerClass::new(|_| Floor::hard(head)))?;
+        self.held_from_ms.set(now_ms());
+        if let (Ok(mut receipts), Ok(log_id)) = (self.receipts.try_borrow_mut(), LogId::new(log_id)) {
+            receipts.begin(&log_id);
+        }
+        Ok(())
     }
 
     fn floors(&self) -> Result<PerClass<Floor>> {
@@ -344,7 +349,6 @@ impl PurgeJournal {
         self.retire(old)?;
         self.run("DELETE FROM purge", vec![])?;
         self.hold(&platform::random_uuid(), 0, 0)?;
-        self.held_from_ms.set(now_ms());
         self.held()?.ok_or_else(|| refused("the journal has no log"))
     }
 
@@ -462,7 +466,6 @@ impl PurgeJournal {
                 self.run("DELETE FROM purge", vec![])?;
                 self.run("DELETE FROM challenge", vec![])?;
                 self.hold(batch.log_id.as_str(), head, batch.after_mark)?;
-                self.held_from_ms.set(now_ms());
                 0
             }
         };

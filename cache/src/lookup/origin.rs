@@ -19,7 +19,7 @@ use std::sync::Arc;
 impl<B: Clone + Default> Lookup<B> {
     pub(super) fn fetch(&mut self, engine: &mut Engine<B>) -> Step<B> {
         self.state = State::Fetch;
-        self.sent_at = engine.view.newest();
+        self.sent_at = engine.asked_at();
         self.sent_clock = engine.clock;
         let candidate = self.best.as_ref().filter(|best| best.validate && !self.request.is_head);
         let mut fields = candidate.map(|best| validators(&best.entry.head.fields)).unwrap_or_default();
@@ -137,7 +137,7 @@ impl<B: Clone + Default> Lookup<B> {
         if !purged && !behind {
             return None;
         }
-        let newest = engine.view.newest();
+        let newest = engine.asked_at();
         // What the client demands it was told the first time. Where it knows of no states, the view's own may have come to that.
         let reached = |as_of: &Option<AsOf>| matches!((as_of, demanded), (Some(as_of), Some(min)) if as_of.covers(min));
         let helps = purged || (!reached(&self.sent_at) && reached(&newest));

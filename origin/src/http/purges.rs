@@ -256,9 +256,11 @@ async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResu
     let until_ms = query.take("until", moment, ms);
     query.end()?;
 
+    // Asked before a connection is taken: edges may take their time.
+    let summary = app.edges.summary().await.ok();
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
-    let summary = app.edges.summary().await.ok().filter(|summary| summary.log_id == snapshot.as_of.log_id);
+    let summary = summary.filter(|summary| summary.log_id == snapshot.as_of.log_id);
     let applied = summary.map_or(0, |summary| summary.applied_seq);
     let delivered = delivered.max(applied);
     let impersonal = staff.0.role < StaffRole::Admin;

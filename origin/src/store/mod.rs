@@ -162,7 +162,12 @@ fn pool_for(purpose: Purpose, settings: &Settings, url: &str, count: u32) -> Res
     // Statements are timed and logged by the store's own transactions.
     let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
     let prepared = settings.clone();
-    let pool = AnyPoolOptions::new()
+    let pool = match purpose {
+        Purpose::Serve => AnyPoolOptions::new(),
+        // Whoever brings the database up to date holds a lock on its connection for as long as that takes.
+        Purpose::Start => AnyPoolOptions::new().max_lifetime(None).idle_timeout(None),
+    };
+    let pool = pool
         .max_connections(count)
         .acquire_timeout(settings.wait())
         // A file does not hang up; a server does.
