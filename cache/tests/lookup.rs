@@ -1,8 +1,8 @@
 //! The lookup machine: tiers, purges, coalescing, failures. One fact a test.
 mod world;
 
-use kv_schemas::journal::{JournalClock, JournalDelta, SharedSync};
-use kv_schemas::{LogId, PurgeMode};
+use kv_schemas::PurgeMode;
+use kv_schemas::journal::SharedSync;
 use surrogate_cache::lookup::Tier;
 use surrogate_cache::policy::ResponseHead;
 use surrogate_cache::{Event, LogOwner, Lookup, Phase, Reason, Request, Step};
@@ -317,15 +317,7 @@ fn a_slow_answer_of_the_journal_is_good_for_whoever_was_there_when_it_was_asked(
     let sent_ms = world.now_ms;
     world.now_ms += 5_000;
     let asked = world.engine.view.query("here");
-    let delta = JournalDelta {
-        log_id: LogId::new("log").unwrap(),
-        clock: JournalClock { epoch: 1, at_ms: 0 },
-        head: 0,
-        floors: kv_schemas::PerClass::default(),
-        until: 0,
-        purges: vec![],
-    };
-    world.engine.sync_succeeded(&asked, &delta, sent_ms);
+    world.engine.sync_succeeded(&asked, &nothing_new("log", 0), sent_ms);
     let step = lookup.step(&mut world.engine, Event::Synced, world.now_ms);
     assert_eq!(brief(world.finish(&mut lookup, step)), got(Phase::Hit, "v1"));
     world.journal = None;
@@ -413,15 +405,7 @@ fn a_soft_purge_is_no_younger_for_a_clock_that_was_set_back() {
 fn what_a_neighbour_was_told_says_nothing_to_a_clock_that_was_set_back() {
     let mut world = warm();
     let asked = world.engine.view.query("here");
-    let delta = JournalDelta {
-        log_id: LogId::new("log").unwrap(),
-        clock: JournalClock { epoch: 1, at_ms: 3_000 },
-        head: 0,
-        floors: kv_schemas::PerClass::default(),
-        until: 0,
-        purges: Vec::new(),
-    };
-    let shared = SharedSync { asked, delta, asking_ms: 0 };
+    let shared = SharedSync { asked, delta: nothing_new("log", 3_000), asking_ms: 0 };
     let anchored_ms = world.now_ms;
     let mut ahead = warm();
     assert!(ahead.engine.sync_shared(&shared, anchored_ms + 3_100), "its clock has not been touched");

@@ -63,19 +63,18 @@ impl Fields {
 
     /// First value of a field.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.places.iter().find(|place| self.is_named(place, name)).map(|place| self.part(place.value, place.end))
+        self.all(name).next()
     }
 
     /// Every value of a field, in order.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         let places = self.places.iter().filter(move |place| self.is_named(place, name));
         places.map(|place| self.part(place.value, place.end))
     }
 
     /// RFC 9110 section 5.3: the field's lines joined by comma, which means the same as the lines. Most have one.
     pub fn joined(&self, name: &str) -> Option<Cow<'_, str>> {
-        let named = self.places.iter().filter(|place| self.is_named(place, name));
-        let mut values = named.map(|place| self.part(place.value, place.end));
+        let mut values = self.all(name);
         let mut joined = Cow::Borrowed(values.next()?);
         for value in values {
             let joined = joined.to_mut();

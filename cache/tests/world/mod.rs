@@ -47,6 +47,18 @@ pub struct Got {
     pub not_modified: bool,
 }
 
+/// What the journal answers, at this time by its clock, of a log without purges.
+pub fn nothing_new(log: &str, at_ms: u64) -> JournalDelta {
+    JournalDelta {
+        log_id: LogId::new(log).unwrap(),
+        clock: JournalClock { epoch: 1, at_ms },
+        head: 0,
+        floors: kv_schemas::PerClass::default(),
+        until: 0,
+        purges: Vec::new(),
+    }
+}
+
 impl World {
     pub fn new(owner: LogOwner) -> Self {
         let config =
@@ -87,15 +99,7 @@ impl World {
         let Some(purges) = &self.journal else { return self.engine.sync_failed(self.now_ms) };
         let head = purges.iter().map(|purge| purge.seq).max().unwrap_or(0);
         let purges = purges.iter().filter(|purge| purge.seq > asked.since).cloned().collect();
-        let log_id = LogId::new(self.log).unwrap();
-        let delta = JournalDelta {
-            log_id,
-            clock: JournalClock { epoch: 1, at_ms: 0 },
-            head,
-            floors: kv_schemas::PerClass::default(),
-            until: head,
-            purges,
-        };
+        let delta = JournalDelta { head, until: head, purges, ..nothing_new(self.log, 0) };
         self.engine.sync_succeeded(&asked, &delta, self.now_ms);
     }
 
