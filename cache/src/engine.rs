@@ -193,8 +193,8 @@ pub struct StorePlan {
     /// Memory keeps the entry under this key as well.
     pub(crate) language_key: Option<String>,
     pub(crate) ticket: Option<Ticket>,
-    /// By which of the isolate's clocks origin was asked.
-    pub(crate) clock: u32,
+    /// The event of asking origin.
+    pub(crate) asked: u64,
     pub body_bytes_max: u64,
 }
 
@@ -231,8 +231,10 @@ pub struct Engine<B> {
     pub(crate) odds: Odds,
     pub(crate) turns: Turns,
     sync: SyncGate,
-    /// How often this isolate's clock was seen to have been set back.
-    pub(crate) clock: u32,
+    /// How many there were.
+    events: u64,
+    /// At which the clock was last seen to have been set back.
+    clock_set: u64,
     /// The latest it has said since.
     latest_ms: u64,
 }
@@ -250,10 +252,23 @@ impl<B: Clone + Default> Engine<B> {
             odds: Odds::default(),
             turns: Turns::default(),
             sync: SyncGate::default(),
-            clock: 0,
+            events: 0,
+            clock_set: 0,
             latest_ms: 0,
             config,
         }
+    }
+
+    /// Numbers what happens now, among what has to be told apart by what came first: a question to origin, a viewer's write, a clock
+    /// that was set back.
+    pub fn next_event(&mut self) -> u64 {
+        self.events = self.events.saturating_add(1);
+        self.events
+    }
+
+    /// When that was, if this isolate's clock still is what it was then.
+    pub(crate) fn by_this_clock(&self, at: LocalTime) -> Option<u64> {
+        (at.event > self.clock_set).then_some(at.at_ms)
     }
 
     pub fn knowledge(&self, now_ms: u64) -> Knowledge {
@@ -281,7 +296,7 @@ impl<B: Clone + Default> Engine<B> {
         let is_back = now_ms.saturating_add(self.config.lease_ms) < self.latest_ms
             || self.view.confirmed_ms().is_some_and(|confirmed_ms| now_ms < confirmed_ms);
         if is_back {
-            self.clock = self.clock.wrapping_add(1);
+            self.clock_set = self.next_event();
             self.view.forget_times();
         }
         self.latest_ms = if is_back { now_ms } else { self.latest_ms.max(now_ms) };
@@ -456,7 +471,7 @@ impl<B: Clone + Default> Engine<B> {
     /// The body of a fill is complete, or the one that is held was confirmed: the entry goes to memory, and comes back for
     /// the tiers below.
     pub fn complete(&mut self, plan: StorePlan, body: B, body_bytes: u64) -> Stored<B> {
-        let confirmed = LocalTime { clock: plan.clock, at_ms: plan.head.request_time_ms };
+        let confirmed = LocalTime { event: plan.asked, at_ms: plan.head.request_time_ms };
         let mut entry = Entry::new(plan.stamp, plan.head, self.config.rules, body, body_bytes);
         entry.origin_confirmed = Some(confirmed);
         if let Some(key) = plan.language_key {
@@ -492,8 +507,9 @@ impl<B: Clone + Default> Engine<B> {
     }
 
     /// A viewer has written: forgets all that is that viewer's own, what origin was asked for before included.
-    pub fn forget_viewer(&mut self, viewer: &str, now_ms: u64) {
-        self.memory.forget_viewer(viewer, now_ms);
+    pub fn forget_viewer(&mut self, viewer: &str) {
+        let event = self.next_event();
+        self.memory.forget_viewer(viewer, event);
     }
 
     /// Forgets all that memory holds of a path with its query: the answer, its variants, its part.

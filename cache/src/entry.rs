@@ -16,11 +16,12 @@ pub struct Stamp {
     pub keys: Vec<KeyHash>,
 }
 
-/// A time by an isolate's clock, and which of its clocks: after one that was set back, its times mean something else. So the
-/// first of two is the one that was earlier.
+/// When something happened in an isolate. Which of two came first is told by their numbers: a clock may have been set back in
+/// between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LocalTime {
-    pub clock: u32,
+    /// See [`crate::engine::Engine::next_event`].
+    pub event: u64,
     pub at_ms: u64,
 }
 
@@ -37,8 +38,8 @@ pub struct Entry<B> {
     pub body_bytes: u64,
     /// Not empty: this is no answer but a marker that says which request fields select between answers.
     pub varies_on: Vec<String>,
-    /// When origin last gave or confirmed it to this very isolate, by this isolate's clock. Never stored: another
-    /// isolate has another clock.
+    /// When this very isolate asked origin, which gave or confirmed it. Never stored: another isolate has other events and
+    /// another clock.
     pub origin_confirmed: Option<LocalTime>,
 }
 

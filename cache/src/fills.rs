@@ -9,8 +9,8 @@ use std::collections::HashMap;
 #[derive(Clone, Debug)]
 pub struct Fills {
     filling: HashMap<String, Mark>,
-    /// Keys whose requests go to origin at once, without waiting for each other, and until when.
-    passing: HashMap<String, u64>,
+    /// Keys whose requests go to origin at once, without waiting for each other.
+    passing: HashMap<String, Mark>,
     tickets: u64,
     /// At so many fills the overdue ones are swept.
     sweep_at: usize,
@@ -103,13 +103,14 @@ impl Fills {
         }
         self.filling.remove(&ticket.key);
         if self.passing.len() >= PASSING_MAX {
-            self.passing.retain(|_, until_ms| now_ms < *until_ms);
+            self.passing.retain(|_, mark| mark.holds(now_ms));
         }
         if self.passing.len() >= PASSING_MAX {
             // Forgotten, a key makes its requests wait for one of them to learn it again.
             self.passing.clear();
         }
-        self.passing.insert(ticket.key.clone(), now_ms.saturating_add(pass_ms));
+        let until_ms = now_ms.saturating_add(pass_ms);
+        self.passing.insert(ticket.key.clone(), Mark { number: ticket.number, from_ms: now_ms, until_ms });
     }
 
     /// An answer for the key was stored: from now on its requests have something to wait for.
@@ -122,7 +123,7 @@ impl Fills {
     }
 
     pub fn is_passing(&self, key: &str, now_ms: u64) -> bool {
-        self.passing.get(key).is_some_and(|until_ms| now_ms < *until_ms)
+        self.passing.get(key).is_some_and(|mark| mark.holds(now_ms))
     }
 
     /// Marks of both kinds.
@@ -180,6 +181,17 @@ mod tests {
         fills.pass(&ticket, 0, 500);
         assert_eq!(fills.claim("k", 499, 100), Claim::Passing);
         assert!(matches!(fills.claim("k", 500, 100), Claim::Granted(_)));
+    }
+
+    #[test]
+    fn no_mark_outlives_a_clock_that_is_set_back() {
+        let mut fills = Fills::default();
+        let Claim::Granted(ticket) = fills.claim("uncacheable", 1_000_000, 100) else { panic!("not granted") };
+        fills.pass(&ticket, 1_000_000, 500);
+        assert!(matches!(fills.claim("filling", 1_000_000, 100), Claim::Granted(_)));
+        for key in ["uncacheable", "filling"] {
+            assert!(matches!(fills.claim(key, 1_000, 100), Claim::Granted(_)), "{key}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ type Room<B> = Cache<String, Arc<Entry<B>>, Weight>;
 pub(crate) struct Memory<B> {
     shared: Room<B>,
     own: Room<B>,
-    /// Whose own was forgotten last, and when: an answer that was asked for before that is not taken any more.
+    /// Whose own was forgotten last, and at which event: an answer that was asked for before that is not taken any more.
     forgotten: VecDeque<(KeyHash, u64)>,
     changes: u64,
 }
@@ -76,7 +76,8 @@ impl<B> Memory<B> {
 
     pub fn insert(&mut self, entry: Arc<Entry<B>>) {
         if let Some(viewer) = viewer_of(&entry.key).map(hash) {
-            let is_older = |(whose, at_ms): &(KeyHash, u64)| *whose == viewer && entry.head.request_time_ms <= *at_ms;
+            let asked = entry.origin_confirmed.map(|at| at.event);
+            let is_older = |(whose, event): &(KeyHash, u64)| *whose == viewer && asked < Some(*event);
             if self.forgotten.iter().any(is_older) {
                 return;
             }
@@ -89,13 +90,13 @@ impl<B> Memory<B> {
     }
 
     /// Forgets what is one viewer's own, and what is under way of it.
-    pub fn forget_viewer(&mut self, viewer: &str, now_ms: u64) {
+    pub fn forget_viewer(&mut self, viewer: &str, event: u64) {
         self.changes = self.changes.wrapping_add(1);
         self.own.retain(|key, _| viewer_of(key) != Some(viewer));
         if self.forgotten.len() >= FORGOTTEN_MAX {
             self.forgotten.pop_front();
         }
-        self.forgotten.push_back((hash(viewer), now_ms));
+        self.forgotten.push_back((hash(viewer), event));
     }
 
     /// Keeps what `keeps` says, by the keys.

@@ -279,7 +279,7 @@ fn an_answer_to_a_post_is_kept_only_with_a_lifetime_of_its_own() {
     let planned = |status, fields: &[(&str, &str)]| {
         let fields: Fields = fields.iter().copied().collect();
         let head = ResponseHead { status, fields, request_time_ms: world.now_ms, response_time_ms: world.now_ms };
-        plan_written(&world.engine, &request(&[]), &head, as_of.clone()).map(|plan| plan.body_bytes_max)
+        plan_written(&world.engine, &request(&[]), &head, as_of.clone(), 0).map(|plan| plan.body_bytes_max)
     };
     let fresh = ("cache-control", "max-age=60");
     assert!(planned(200, &[fresh]).is_ok() && planned(201, &[fresh]).is_ok());

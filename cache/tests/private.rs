@@ -83,7 +83,7 @@ fn a_fill_begun_before_its_viewers_write_is_never_fresh_after_it() {
     let step = world.until_fetch(&mut slow, step);
     // The write passes through this isolate, and its answer says that the log has come to 5.
     world.engine.view.learn(&"log:5".parse().unwrap(), kv_schemas::surrogate_key::hash("viewer:ada"));
-    world.engine.forget_viewer("ada", world.now_ms);
+    world.engine.forget_viewer("ada");
     let Step::Fetch(fetch) = step else { panic!("{step:?}") };
     let step = world.answer_fetch(&mut slow, fetch);
     let Step::Fetch(again) = step else { panic!("an answer of before the write was taken: {step:?}") };
@@ -99,13 +99,36 @@ fn a_read_under_way_during_a_write_that_purges_nothing_is_not_kept() {
     let (mut slow, step) = world.start(of("ada"));
     let Step::Fetch(fetch) = world.until_fetch(&mut slow, step) else { panic!("no fetch") };
     // Progress is written often and purges seldom: origin's state stays what it was.
-    world.engine.forget_viewer("ada", world.now_ms + 5);
+    world.engine.forget_viewer("ada");
     let step = world.answer_fetch(&mut slow, fetch);
     assert_eq!(world.finish(&mut slow, step).body, Some("before"), "whoever asked before has what was then");
     world.now_ms += 10;
     world.serve("after", 1, OWN);
     assert_eq!(brief(world.ask(of("ada"))), got(Phase::Miss, "after"));
     assert_eq!(brief(world.ask(of("ada"))), got(Phase::Hit, "after"));
+}
+
+#[test]
+fn what_came_before_a_write_is_told_without_a_clock() {
+    // By less than a lease, which nobody notices, and by more.
+    for back_ms in [0, 500, 100_000] {
+        let mut world = World::new(LogOwner::Origin);
+        world.serve("before", 1, OWN);
+        let (mut slow, step) = world.start(of("ada"));
+        let Step::Fetch(fetch) = world.until_fetch(&mut slow, step) else { panic!("no fetch") };
+        let step = world.answer_fetch(&mut slow, fetch);
+        world.now_ms -= back_ms;
+        world.engine.forget_viewer("ada");
+        world.finish(&mut slow, step);
+        world.serve("after", 1, OWN);
+        assert_eq!(brief(world.ask(of("ada"))), got(Phase::Miss, "after"), "{back_ms}");
+        world.now_ms -= back_ms;
+        world.ask(of("ada"));
+        world.engine.forget_viewer("ada");
+        world.now_ms -= back_ms;
+        assert_eq!(brief(world.ask(of("ada"))), got(Phase::Miss, "after"), "{back_ms}");
+        assert_eq!(brief(world.ask(of("ada"))), got(Phase::Hit, "after"), "kept from now on, {back_ms}");
+    }
 }
 
 #[test]
@@ -126,7 +149,7 @@ fn a_viewer_is_forgotten_whole_and_alone() {
     world.serve("bob's", 0, OWN);
     world.ask(of("bob"));
     world.get();
-    world.engine.forget_viewer("ada", world.now_ms);
+    world.engine.forget_viewer("ada");
     assert!(world.engine.recall(&of("ada").key).is_none());
     assert!(world.engine.recall(&of("bob").key).is_some() && world.engine.memory_len() == 2);
 }

@@ -368,7 +368,7 @@ pub const EDGE_REGION: &str = "edge-region";
 /// purge in the log does the rest.
 pub fn forget_viewer(viewer: &str, as_of: Option<&AsOf>) {
     isolate::with(|isolate| {
-        isolate.engine.forget_viewer(viewer, now_ms());
+        isolate.engine.forget_viewer(viewer);
         if let Some(as_of) = as_of {
             isolate.engine.view.learn(as_of, hash(&viewer_key(viewer)));
         }

@@ -140,7 +140,7 @@ async fn exchange(
     if let Some(context) = &origin.trace {
         access::tell_origin(&headers, context).ok()?;
     }
-    let sent_at = isolate::with(|isolate| isolate.engine.view.newest()).flatten();
+    let sent = isolate::with(|isolate| Some((isolate.engine.view.newest()?, isolate.engine.next_event()))).flatten();
     let answer = origin_fetch::exchange(&call.settings, origin.service, &copy, content).await;
     // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
     // response to an unsafe request method". Where no answer came, origin may have done what it was asked to, unless it was not
@@ -159,9 +159,9 @@ async fn exchange(
     let retry_after_s = answer.as_ref().err().and_then(CallError::retry_after_s);
     let (answer, response) = match answer {
         Ok((head, response)) => {
-            let store = match (method.as_str(), sent_at, landed) {
-                ("POST", Some(sent_at), Some(landed)) => {
-                    plan_post(&call, &url, &target, fields, &head, &sent_at, landed).await
+            let store = match (method.as_str(), sent, landed) {
+                ("POST", Some(sent), Some(landed)) => {
+                    plan_post(&call, &url, &target, fields, &head, sent, landed).await
                 }
                 _ => None,
             };
@@ -269,7 +269,7 @@ async fn plan_post(
     target: &str,
     mut fields: Fields,
     head: &ResponseHead,
-    sent_at: &AsOf,
+    (sent_at, asked): (AsOf, u64),
     landed: AsOf,
 ) -> Option<Box<StorePlan>> {
     let of_itself = same_site(call, url, head.fields.get("content-location")?)? == target;
@@ -280,8 +280,8 @@ async fn plan_post(
     remove_hop_by_hop(&mut fields);
     let directives = RequestDirectives::of(&fields);
     let request = Request { key: key_of(target), is_head: false, fields, directives, min_as_of: None };
-    let planned = isolate::with(|isolate| plan_written(&isolate.engine, &request, head, landed.clone()));
+    let planned = isolate::with(|isolate| plan_written(&isolate.engine, &request, head, landed.clone(), asked));
     let plan = planned?.ok()?;
-    let alone = journal_client::is_only_purge(&call.env, sent_at, &landed, plan.keys()).await;
+    let alone = journal_client::is_only_purge(&call.env, &sent_at, &landed, plan.keys()).await;
     alone.then(|| Box::new(plan))
 }

@@ -63,7 +63,7 @@ pub(crate) fn assess<B: Clone + Default>(
 ) -> Use {
     let bound_ms = engine.config.bound_ms;
     let of_request_time = |ms: u64| now_ms.checked_sub(ms).is_some_and(|age_ms| age_ms <= bound_ms);
-    let confirmed_ms = entry.origin_confirmed.filter(|at| at.clock == engine.clock).map(|at| at.at_ms);
+    let confirmed_ms = entry.origin_confirmed.and_then(|at| engine.by_this_clock(at));
     let confirmed = confirmed_ms.is_some_and(of_request_time) || came_before(demands.arrived_ms, confirmed_ms, now_ms);
     let known = engine.knows_for(demands.arrived_ms, now_ms);
     let wanted = demands.directives;

@@ -76,8 +76,8 @@ pub struct Lookup<B> {
     unjudged: Option<(Tier, Arc<Entry<B>>)>,
     /// State of the view when origin was asked.
     sent_at: Option<AsOf>,
-    /// By which of the isolate's clocks that was.
-    sent_clock: u32,
+    /// The event of that.
+    asked: u64,
     sent_validators: bool,
     asked_again: bool,
     /// The beginning of the wanted answer, if that is all that is held.
@@ -117,7 +117,7 @@ impl<B: Clone + Default> Lookup<B> {
             read_ahead: None,
             unjudged: None,
             sent_at: None,
-            sent_clock: 0,
+            asked: 0,
             sent_validators: false,
             asked_again: false,
             beginning: None,

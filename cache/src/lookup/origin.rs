@@ -20,7 +20,7 @@ impl<B: Clone + Default> Lookup<B> {
     pub(super) fn fetch(&mut self, engine: &mut Engine<B>) -> Step<B> {
         self.state = State::Fetch;
         self.sent_at = engine.asked_at();
-        self.sent_clock = engine.clock;
+        self.asked = engine.next_event();
         let candidate = self.best.as_ref().filter(|best| best.validate && !self.request.is_head);
         let mut fields = candidate.map(|best| validators(&best.entry.head.fields)).unwrap_or_default();
         self.sent_validators = !fields.is_empty();
@@ -149,7 +149,7 @@ impl<B: Clone + Default> Lookup<B> {
         self.best = None;
         self.sent_validators = false;
         self.sent_at = newest;
-        self.sent_clock = engine.clock;
+        self.asked = engine.next_event();
         let min_as_of = self.demand(engine, keys);
         let fields = self.range_fields();
         Some(Step::Fetch(Fetch { fields, min_as_of }))
@@ -180,9 +180,9 @@ impl<B: Clone + Default> Lookup<B> {
             engine.forget(&old.key);
         }
         let mut behind = self.behind(engine, now_ms);
-        let (entry, stored) = match plan(engine, &self.request.of_the_whole(), &head, keys, as_of.clone()) {
+        let (entry, stored) = match plan(engine, &self.request.of_the_whole(), &head, keys, as_of.clone(), self.asked) {
             Ok(plan) => {
-                let plan = StorePlan { ticket: self.ticket.take(), clock: self.sent_clock, ..plan };
+                let plan = StorePlan { ticket: self.ticket.take(), ..plan };
                 let entry = engine.complete(plan, old.body.clone(), old.body_bytes).entry;
                 // The tiers below know the body already, and whoever finds there what has to be validated at each use asks
                 // origin anyway: a write a request would be for nothing. Moved, it needs a marker to be found by, which
@@ -194,7 +194,7 @@ impl<B: Clone + Default> Lookup<B> {
             }
             Err(reason) => {
                 self.end_unstored(engine, answered, now_ms);
-                let confirmed = Some(LocalTime { clock: self.sent_clock, at_ms: head.request_time_ms });
+                let confirmed = Some(LocalTime { event: self.asked, at_ms: head.request_time_ms });
                 let stamp = Stamp { key: old.key.clone(), as_of: as_of.ok().flatten(), keys: known };
                 let entry = Entry::new(stamp, head, engine.config.rules, old.body.clone(), old.body_bytes);
                 // Kept by nobody: its viewer may see what the 304 brought for him alone.
@@ -289,9 +289,8 @@ impl<B: Clone + Default> Lookup<B> {
         if self.request.is_head {
             return Err(Reason::Method);
         }
-        let mut plan = plan(engine, &self.request, head, keys, as_of)?;
+        let mut plan = plan(engine, &self.request, head, keys, as_of, self.asked)?;
         plan.ticket = self.ticket.take();
-        plan.clock = self.sent_clock;
         Ok(plan)
     }
 
@@ -401,6 +400,7 @@ fn plan<B>(
     head: &ResponseHead,
     keys: Option<Vec<KeyHash>>,
     as_of: Result<Option<AsOf>, Reason>,
+    asked: u64,
 ) -> Result<StorePlan, Reason> {
     check_storable(&request.fields, request.directives.no_store, head, engine.config.rules)?;
     let keys = keys.ok_or(Reason::BadSurrogate)?;
@@ -438,7 +438,7 @@ fn plan<B>(
         varies_on,
         language_key,
         ticket: None,
-        clock: engine.clock,
+        asked,
         body_bytes_max: engine.config.body_bytes_max,
     })
 }
@@ -447,18 +447,19 @@ fn plan<B>(
 /// a Content-Location header field that has the same value as the POST's target URI", and answers later GETs.
 ///
 /// `as_of` is the state after the purge the POST itself caused; the caller knows that no other purge lies between it
-/// and the state the POST was sent at.
+/// and the state the POST was sent at. `asked`: the event of sending it ([`Engine::next_event`]).
 pub fn plan_written<B>(
     engine: &Engine<B>,
     request: &Request,
     head: &ResponseHead,
     as_of: AsOf,
+    asked: u64,
 ) -> Result<StorePlan, Reason> {
     if !matches!(head.status, 200..=299) || head.status == 206 || !has_explicit_freshness(head) {
         return Err(Reason::Method);
     }
     let keys = surrogate_keys(&request.key, &head.fields).ok();
-    plan(engine, request, head, keys, Ok(Some(as_of)))
+    plan(engine, request, head, keys, Ok(Some(as_of)), asked)
 }
 
 /// Whether an answer says how something is at origin. What refuses the request, or says that origin is in trouble, is no older
