@@ -1,7 +1,8 @@
-//! What the purge journal does with a batch: strictly in order, idempotent by `seq`, and another log purges all.
+//! What the purge journal does with a batch: strictly in order, idempotent by `seq`, and another log purges all. And how it
+//! numbers purges itself, where origin has no log.
 //!
 //! The journal's storage belongs to the caller; this is the decision alone.
-use kv_schemas::{LogId, PurgeBatch, Seq};
+use kv_schemas::{LogId, PurgeBatch, SEQ_MAX, Seq};
 
 /// What the journal holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,30 @@ pub enum Intake {
     Forked,
     /// The batch comes from a log that was replaced: refuse it, or a forgotten origin could purge the living one.
     Retired,
+}
+
+/// Numbers that a journal which numbers purges itself left out when it started: of those after `after` and before `first` its
+/// storage knows nothing.
+///
+/// Storage that is put back has forgotten its youngest purges, and isolates and stored pages that are of those states would be
+/// taken for later than the purges that come next. So each start numbers on from its clock, in milliseconds: as long as there is
+/// less than a purge a millisecond, and the clock is not set back by more than the start took, no number is given twice. And who
+/// has a state that was left out has heard of purges that were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub after: Seq,
+    pub first: Seq,
+}
+
+impl LeftOut {
+    /// Before the first purge of a start at whose storage `head` is the youngest.
+    pub fn at_start(head: Seq, now_ms: u64) -> Self {
+        Self { after: head, first: now_ms.clamp(head.saturating_add(1), SEQ_MAX) }
+    }
+
+    pub fn has(&self, seq: Seq) -> bool {
+        self.after < seq && seq < self.first
+    }
 }
 
 /// `challenge`: the one that stands, if any.
@@ -113,6 +138,23 @@ mod tests {
                 batch.first_seq,
                 batch.purges.len()
             );
+        }
+    }
+
+    #[test]
+    fn a_start_leaves_out_the_numbers_an_earlier_one_may_have_given() {
+        for (head, now_ms, first) in [
+            (0, 1_800_000_000_000, 1_800_000_000_000),
+            (1_800_000_000_000, 1_800_000_060_000, 1_800_000_060_000),
+            // A purge a millisecond and more, or a clock that was set back: at least what is there is not used again.
+            (1_800_000_000_000, 1_800_000_000_000, 1_800_000_000_001),
+            (1_800_000_000_000, 5, 1_800_000_000_001),
+            (5, u64::MAX, SEQ_MAX),
+        ] {
+            let left_out = LeftOut::at_start(head, now_ms);
+            assert_eq!(left_out, LeftOut { after: head, first }, "{head} {now_ms}");
+            assert!(!left_out.has(head) && !left_out.has(first));
+            assert_eq!(left_out.has(head + 1), first > head + 1, "{head} {now_ms}");
         }
     }
 

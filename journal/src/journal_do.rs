@@ -17,7 +17,7 @@ use platform::now_ms;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use surrogate_cache::Config;
-use surrogate_cache::intake::{Intake, JournalHead, decide};
+use surrogate_cache::intake::{Intake, JournalHead, LeftOut, decide};
 use surrogate_cache::receipts::{Receipts, percentiles, state_of};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -26,8 +26,10 @@ use worker::{Env, console_error};
 /// Purges kept in detail; older ones are forgotten into the floors. What is a viewer's own lies in few isolates, and not
 /// for long.
 const PURGES_KEPT: PerClass<Seq> = PerClass { content: 20_000, session: 20_000, viewer: 5_000 };
-/// Whether there is something to forget is looked at once in so many purges.
+/// Whether there is something to forget is looked at with the first purge of a start, and then once in so many.
 const FORGET_STEP: Seq = 1_000;
+/// Starts of which it is remembered what numbers they left out: an isolate that has not asked for so many of them asks again in vain.
+const STARTS_KEPT: Seq = 10_000;
 /// Purges and keys in one answer to an isolate.
 const PAGE_PURGES: u64 = 1_000;
 const PAGE_KEYS: usize = 20_000;
@@ -67,6 +69,8 @@ pub struct PurgeJournal {
     /// Random: which start of the object this is.
     epoch: u64,
     is_prepared: Cell<bool>,
+    /// How many purges this start of the object took.
+    taken: Cell<Seq>,
     /// Since when this object has held what it holds, by its own clock: when it started, or took over another log. What it has no
     /// time for was accepted no later, and times from before its start are another machine's.
     held_from_ms: Cell<u64>,
@@ -91,6 +95,7 @@ impl PurgeJournal {
             misconfigured,
             epoch: platform::random(),
             is_prepared: Cell::new(false),
+            taken: Cell::new(0),
             held_from_ms: Cell::new(now_ms()),
             receipts: RefCell::new(Receipts::new(bound_ms)),
         }
@@ -238,8 +243,10 @@ impl PurgeJournal {
             let rows = self.rows("SELECT name FROM location", vec![])?;
             rows.iter().for_each(|row| receipts.remember(&row.text(0)));
         }
-        if self.numbers_itself && self.held()?.is_none() {
-            self.hold(&platform::random_uuid(), 0, 0)?;
+        self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
+        // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
+        if self.numbers_itself && self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
+            self.begin_own()?;
         }
         self.is_prepared.set(true);
         Ok(())
@@ -258,7 +265,9 @@ impl PurgeJournal {
             "INSERT OR REPLACE INTO purge_log (one, log_id, head, mark) VALUES (1, ?, ?, ?)",
             vec![JsValue::from_str(log_id), int(head), int(mark)],
         )?;
-        self.run("DELETE FROM floor", vec![])?;
+        for table in ["purge", "floor", "left_out"] {
+            self.run(&format!("DELETE FROM {table}"), vec![])?;
+        }
         self.raise_floors(&PerClass::new(|_| Floor::hard(head)))?;
         self.held_from_ms.set(now_ms());
         if let (Ok(mut receipts), Ok(log_id)) = (self.receipts.try_borrow_mut(), LogId::new(log_id)) {
@@ -343,13 +352,23 @@ impl PurgeJournal {
         json(&JournalSummary { log_id: held.log_id, head: held.head, applied_seq, locations })
     }
 
-    /// Somebody has heard of purges that this journal does not have: its storage was put back, and it would use their numbers
-    /// again. Another log purges everything.
-    fn begin_anew(&self, old: &LogId) -> Result<JournalHead> {
-        self.retire(old)?;
-        self.run("DELETE FROM purge", vec![])?;
+    /// Begins a log that this journal numbers.
+    fn begin_own(&self) -> Result<()> {
         self.hold(&platform::random_uuid(), 0, 0)?;
-        self.held()?.ok_or_else(|| refused("the journal has no log"))
+        self.leave_out(LeftOut::at_start(0, now_ms()))
+    }
+
+    fn leave_out(&self, LeftOut { after, first }: LeftOut) -> Result<()> {
+        self.run("INSERT OR REPLACE INTO left_out (first, after) VALUES (?, ?)", vec![int(first), int(after)])?;
+        let youngest = "SELECT first FROM left_out ORDER BY first DESC LIMIT ?";
+        self.run(&format!("DELETE FROM left_out WHERE first NOT IN ({youngest})"), vec![int(STARTS_KEPT)])
+    }
+
+    /// Whether somebody who has come to a state of this log has heard of purges that this journal does not have: its storage was
+    /// put back.
+    fn has_lost(&self, seq: Seq, held: &JournalHead) -> Result<bool> {
+        let left_out = "SELECT 1 AS one FROM left_out WHERE after < ? AND first > ? LIMIT 1";
+        Ok(seq > held.head || !self.rows(left_out, vec![int(seq), int(seq)])?.is_empty())
     }
 
     /// Its purges are refused from now on.
@@ -360,8 +379,10 @@ impl PurgeJournal {
     /// What an isolate lacks.
     fn sync(&self, query: &JournalQuery) -> Result<Answer> {
         let Some(mut held) = self.held()? else { return Ok(no_log()) };
-        if self.numbers_itself && query.log_id.as_ref() == Some(&held.log_id) && query.since > held.head {
-            held = self.begin_anew(&held.log_id)?;
+        if self.numbers_itself && query.log_id.as_ref() == Some(&held.log_id) && self.has_lost(query.since, &held)? {
+            // Nobody knows what the lost ones were: another log purges everything.
+            self.begin_own()?;
+            held = self.held()?.ok_or_else(|| refused("the journal has no log"))?;
         }
         self.hear(query, &held.log_id)?;
         let clock = JournalClock { epoch: self.epoch, at_ms: now_ms() };
@@ -463,7 +484,6 @@ impl PurgeJournal {
                 for old in held.iter().map(|held| &held.log_id).chain(&batch.replaces) {
                     self.retire(old)?;
                 }
-                self.run("DELETE FROM purge", vec![])?;
                 self.run("DELETE FROM challenge", vec![])?;
                 self.hold(batch.log_id.as_str(), head, batch.after_mark)?;
                 0
@@ -496,7 +516,13 @@ impl PurgeJournal {
             return Ok(problem(Problem::new(409, "log-from-origin", title)));
         };
         let PurgeRequest { keys, all, mode, reason } = request.clone();
-        let seq = held.head.saturating_add(1);
+        let seq = if self.taken.get() == 0 {
+            let left_out = LeftOut::at_start(held.head, now_ms());
+            self.leave_out(left_out)?;
+            left_out.first
+        } else {
+            held.head.saturating_add(1)
+        };
         self.insert(&Purge { seq, keys, all, mode, reason, actor: None, committed_at_ms: now_ms(), mark: 0 })?;
         self.ack(1)
     }
@@ -531,7 +557,8 @@ impl PurgeJournal {
             let earlier = "DELETE FROM purge WHERE mode = 'hard' AND hashes = ? AND seq < ?";
             self.run(earlier, vec![hashes, int(purge.seq)])?;
         }
-        if purge.seq.checked_rem(FORGET_STEP) == Some(0) { self.forget() } else { Ok(()) }
+        let taken = self.taken.replace(self.taken.get().saturating_add(1));
+        if taken.checked_rem(FORGET_STEP) == Some(0) { self.forget() } else { Ok(()) }
     }
 
     /// Keeps the log bounded: what is dropped raises the floors, so that nothing is forgotten silently.
