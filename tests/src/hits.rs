@@ -7,6 +7,7 @@ use crate::hits_peers::{Peers, start_peers};
 use crate::pump::{self, Load, Stint};
 use crate::stack::Proxy;
 use crate::statistics::median;
+use crate::wanted::Wanted;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -127,9 +128,9 @@ pub struct Row {
     pub to_js_kv: Ratio,
 }
 
-/// A ratio that is wanted, and what it was.
+/// A ratio of two, and what it is wanted to be.
 #[derive(Debug, Serialize)]
-pub struct Wanted {
+pub struct Duel {
     pub what: &'static str,
     /// Of requests a second, while the two took turns with nobody else between them.
     pub ratio: Ratio,
@@ -142,7 +143,14 @@ pub struct Report {
     pub millis: u64,
     pub turns: usize,
     pub rows: Vec<Row>,
-    pub wanted: Vec<Wanted>,
+    pub duels: Vec<Duel>,
+}
+
+impl Report {
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let of = |Duel { what, ratio, at_least }: &Duel| Wanted::at_least(*what, *at_least, ratio.median);
+        self.duels.iter().map(of).collect()
+    }
 }
 
 impl std::fmt::Display for Report {
@@ -156,7 +164,7 @@ impl std::fmt::Display for Report {
         }
         writeln!(f, "medians of {} rounds; in brackets where they lie with 95 %", self.rounds)?;
         writeln!(f, "two alone, in {} turns of {} ms each:", self.turns, DUEL_TURN.as_millis())?;
-        for Wanted { what, ratio, at_least } in &self.wanted {
+        for Duel { what, ratio, at_least } in &self.duels {
             let word = if ratio.median >= *at_least { "reached" } else { "NOT reached" };
             writeln!(f, "{what}: {ratio}, wanted {at_least:.2}: {word}")?;
         }
@@ -342,12 +350,12 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     let options_ = options.clone();
     let measured = tokio::task::spawn_blocking(move || -> Result<_, String> {
         let mut targets = measure(targets, &options_)?;
-        let wanted = duels(&mut targets, options_.turns)?;
-        Ok((targets, wanted))
+        let duels = duels(&mut targets, options_.turns)?;
+        Ok((targets, duels))
     });
-    let (targets, wanted) = measured.await.map_err(|error| error.to_string())??;
+    let (targets, duels) = measured.await.map_err(|error| error.to_string())??;
     drop((processes, quiet, logging, deployed, proxy));
-    Ok(report(&targets, wanted, options))
+    Ok(report(&targets, duels, options))
 }
 
 /// What is compared is to say the same: a peer that leaves something out would be quicker for it.
@@ -394,7 +402,7 @@ fn measure(mut targets: Vec<Target>, options: &Options) -> Result<Vec<Target>, S
 }
 
 /// The wanted ratios.
-fn duels(targets: &mut [Target], turns: usize) -> Result<Vec<Wanted>, String> {
+fn duels(targets: &mut [Target], turns: usize) -> Result<Vec<Duel>, String> {
     let mut all = Vec::new();
     for (what, ours, theirs, at_least) in WANTED {
         let mut of = |name: &str| {
@@ -405,12 +413,12 @@ fn duels(targets: &mut [Target], turns: usize) -> Result<Vec<Wanted>, String> {
         let (Some(ours), Some(theirs)) = (of(ours), of(theirs)) else { continue };
         let turns = if ours.0.numbered { turns.min(DUEL_TURNS_OF_PAGES) } else { turns };
         let ratios = pump::duel((&ours.0, ours.1), (&theirs.0, theirs.1), turns, DUEL_TURN)?;
-        all.push(Wanted { what, ratio: Ratio::of(&ratios), at_least });
+        all.push(Duel { what, ratio: Ratio::of(&ratios), at_least });
     }
     Ok(all)
 }
 
-fn report(targets: &[Target], wanted: Vec<Wanted>, options: &Options) -> Report {
+fn report(targets: &[Target], duels: Vec<Duel>, options: &Options) -> Report {
     let of = |name: &str| targets.iter().find(|one| one.name == name);
     let stints = |one: &Target| one.stints.iter().flatten().copied().collect::<Vec<Stint>>();
     let pairs = |ours: &Target, theirs: Option<&Target>| -> Vec<(Stint, Stint)> {
@@ -431,5 +439,5 @@ fn report(targets: &[Target], wanted: Vec<Wanted>, options: &Options) -> Report 
         to_js_kv: ratio(one, of(KV)),
     });
     let &Options { rounds, millis, turns, .. } = options;
-    Report { rounds, millis, turns, rows: rows.collect(), wanted }
+    Report { rounds, millis, turns, rows: rows.collect(), duels }
 }

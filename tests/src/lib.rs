@@ -19,6 +19,7 @@ pub mod stack;
 pub mod start;
 pub mod statistics;
 pub mod upstream;
+pub mod wanted;
 pub mod warmed;
 
 /// A port nobody has right now.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
+use e2e::wanted::Wanted;
 use e2e::{costs, crowd, hits, isolation, origin_load, propagation, races, start, warmed};
 use std::error::Error;
 use std::process::ExitCode;
@@ -11,6 +12,9 @@ use std::process::ExitCode;
 struct Cli {
     #[command(subcommand)]
     what: What,
+    /// Fails if a figure is not what is wanted of it, on a machine that does nothing else.
+    #[arg(long, global = true)]
+    check: bool,
 }
 
 #[derive(Subcommand)]
@@ -101,30 +105,52 @@ fn report(name: &str, value: &impl serde::Serialize) {
 // Starting a process blocks its thread.
 #[tokio::main(worker_threads = 8)]
 async fn main() -> ExitCode {
-    match measure(Cli::parse().what).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    let Cli { what, check } = Cli::parse();
+    let measured = match measure(what).await {
+        Ok(measured) => measured,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    let missed: Vec<&Wanted> = measured.wanted.iter().filter(|wanted| !wanted.is_met).collect();
+    missed.iter().for_each(|wanted| println!("{wanted}"));
+    if measured.holds && (missed.is_empty() || !check) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What came of a measurement.
+struct Measured {
+    /// Whether what is no question of time was as it must be.
+    holds: bool,
+    wanted: Vec<Wanted>,
+}
+
+impl Measured {
+    fn of(wanted: impl IntoIterator<Item = Wanted>) -> Self {
+        Self { holds: true, wanted: wanted.into_iter().collect() }
+    }
+
+    fn must(self, holds: bool) -> Self {
+        Self { holds, ..self }
     }
 }
 
-/// Measures, shows and reports; says whether what must hold did.
-async fn measure(what: What) -> Result<bool, Box<dyn Error>> {
+/// Measures, shows and reports.
+async fn measure(what: What) -> Result<Measured, Box<dyn Error>> {
     match what {
         What::Races { writes, edges, lease_ms, seed, no_faults } => {
             let options = races::Options { writes, edges, lease_ms, seed, faults: !no_faults, ..Default::default() };
-            let report = races::run(options).await;
+            let report = races::run(options.clone()).await;
             println!("{report}");
-            Ok(report.violations.is_empty())
+            let wanted = report.wanted(&options);
+            let holds = wanted.iter().all(|wanted| wanted.is_met);
+            Ok(Measured::of(wanted).must(holds))
         }
         What::Hits(options) => {
             let measured = hits::run(&options).await?;
             println!("{measured}");
             report("hits", &measured);
-            Ok(true)
+            Ok(Measured::of(measured.wanted()))
         }
         What::Origin(options) => {
             let all = origin_load::run(&options).await?;
@@ -133,28 +159,32 @@ async fn measure(what: What) -> Result<bool, Box<dyn Error>> {
             for figures in &all {
                 report(&format!("origin_{:?}", figures.engine).to_lowercase(), figures);
             }
-            Ok(all.iter().all(|figures| figures.errors == 0))
+            let holds = all.iter().all(|figures| figures.errors == 0);
+            Ok(Measured::of(all.iter().flat_map(origin_load::Figures::wanted)).must(holds))
         }
         What::Load(options) => {
-            let Some(figures) = crowd::run(&options).await? else { return Ok(true) };
+            let Some(figures) = crowd::run(&options).await? else { return Ok(Measured::of([])) };
             println!("{figures}");
             println!("report: target/bench/load/report.md");
             report("load", &figures);
-            Ok(figures.is_true())
+            let holds = figures.is_true();
+            Ok(Measured::of(figures.wanted).must(holds))
         }
         What::Propagation { edges, lease_ms, rounds } => {
+            let mut wanted = Vec::new();
             for lease_ms in lease_ms {
                 let lag = propagation::run(edges, lease_ms, rounds).await;
                 println!("write to last of {edges} locations, lease {lease_ms} ms, {rounds} writes: {lag}");
                 report(&format!("propagation_lease_{lease_ms}_ms"), &lag);
+                wanted.extend(lag.wanted(lease_ms));
             }
-            Ok(true)
+            Ok(Measured::of(wanted))
         }
         What::Start { rounds, beside } => {
             let rows = start::run(rounds, beside.as_deref()).await?;
             rows.iter().for_each(|row| println!("{row}"));
             report("start", &rows);
-            Ok(true)
+            Ok(Measured::of([]))
         }
         What::Costs { rounds } => {
             let rows = costs::run(rounds).await?;
@@ -162,7 +192,7 @@ async fn measure(what: What) -> Result<bool, Box<dyn Error>> {
                 println!("{:<24}{:>12.0}{:>10.2}", row.name, row.requests_per_s, row.to_bare);
             }
             report("costs", &rows);
-            Ok(true)
+            Ok(Measured::of([]))
         }
         What::Isolation { seconds, rounds } => {
             let rows = isolation::run(std::time::Duration::from_secs(seconds), rounds).await;
@@ -172,19 +202,21 @@ async fn measure(what: What) -> Result<bool, Box<dyn Error>> {
                 println!("{:<34}{calm:>9.2} ms{flood:>9.2} ms{:>8.2}{:>12.0}", row.name, row.ratio, row.flood_per_s);
             }
             report("isolation", &rows);
-            Ok(true)
+            Ok(Measured::of(isolation::wanted(&rows)))
         }
         What::Storm { keys, seconds, titles } => {
             let storm = propagation::storm(keys, seconds, titles).await;
             println!("{storm}");
             report("storm", &storm);
-            Ok(storm.errors == 0)
+            let wanted = storm.wanted();
+            let holds = wanted.iter().all(|wanted| wanted.is_met);
+            Ok(Measured::of(wanted).must(holds))
         }
         What::Warm { titles, edges, warm } => {
             let rows = warmed::run(warm, titles, edges).await;
             rows.iter().for_each(|row| println!("{row}"));
             report("warm", &rows);
-            Ok(true)
+            Ok(Measured::of([]))
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::free_port;
 use crate::http::{Got, ask, send_to};
 use crate::statistics::nearest_rank;
+use crate::wanted::Wanted;
 use fastrand::Rng;
 use reqwest::Method;
 use serde::Serialize;
@@ -67,6 +68,20 @@ pub struct Figures {
     pub first_error: Option<String>,
     /// Statements the origin found slow, and how often.
     pub slow_statements: Vec<(String, usize)>,
+}
+
+const READS_P95_MS_MAX: f64 = 25.0;
+const WRITES_P95_MS_MAX: f64 = 50.0;
+
+impl Figures {
+    pub fn wanted(&self) -> [Wanted; 3] {
+        let what = |what| format!("{:?}: {what}", self.engine);
+        [
+            Wanted::none(what("errors"), self.errors as u64),
+            Wanted::below(what("client p95, ms"), READS_P95_MS_MAX, self.reads.p95),
+            Wanted::below(what("admin writes' p95, ms"), WRITES_P95_MS_MAX, self.writes.p95),
+        ]
+    }
 }
 
 /// Engines side by side.

@@ -3,6 +3,7 @@ use crate::http::{client, send_to};
 use crate::races::version_of;
 use crate::stack::{Shape, Stack, metrics};
 use crate::statistics::nearest_rank;
+use crate::wanted::Wanted;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::fmt;
@@ -24,6 +25,14 @@ fn percentiles(mut values: Vec<u64>) -> Percentiles {
     values.sort_unstable();
     let [p50, p95, p99, max] = [50, 95, 99, 100].map(|percent| nearest_rank(&values, percent));
     Percentiles { p50, p95, p99, max }
+}
+
+impl Percentiles {
+    /// At the leases there is a word on: 100 ms, and a second, which is the default.
+    pub fn wanted(&self, lease_ms: u64) -> Option<Wanted> {
+        let limit_ms = [(100, 250.0), (1_000, 1_200.0)].into_iter().find(|(of_ms, _)| *of_ms == lease_ms)?.1;
+        Some(Wanted::below(format!("p99 with a lease of {lease_ms} ms"), limit_ms, self.p99 as f64))
+    }
 }
 
 impl fmt::Display for Percentiles {
@@ -107,6 +116,12 @@ pub struct Storm {
     /// From the last purge's acknowledgement to its receipt.
     pub applied_ms: u64,
     pub latency_ms: Percentiles,
+}
+
+impl Storm {
+    pub fn wanted(&self) -> [Wanted; 2] {
+        [Wanted::none("errors", self.errors), Wanted::at_least("hits meanwhile", 1.0, self.hits as f64)]
+    }
 }
 
 impl fmt::Display for Storm {

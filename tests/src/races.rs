@@ -7,6 +7,7 @@
 use crate::http::{client, send_to};
 use crate::stack::{Shape, Stack, TOKEN_S, edge_claims, sign};
 use crate::statistics::nearest_rank;
+use crate::wanted::Wanted;
 use kv_schemas::AsOf;
 use kv_schemas::claims::Scope;
 use reqwest::{Client, Method};
@@ -51,6 +52,24 @@ pub struct Report {
     pub head: u64,
     pub elapsed: Duration,
     pub write_ms: [u64; 3],
+}
+
+impl Report {
+    /// What has to have happened, or nothing was proven.
+    pub fn wanted(&self, options: &Options) -> Vec<Wanted> {
+        let hits =
+            self.reads.iter().filter(|(phase, _)| phase.starts_with("hit")).map(|(_, count)| *count).sum::<u64>();
+        let once = |what, count: u64| Wanted::at_least(what, 1.0, count as f64);
+        let faults = options.faults.then(|| [once("kill -9", self.kills), once("connections cut, held", self.cuts)]);
+        let always = [
+            Wanted::none("violations", self.violations.len() as u64),
+            Wanted::at_least("writes acknowledged", options.writes as f64, self.writes as f64),
+            once("hits checked", hits),
+            once("reads with a demanded state", self.demands),
+            once("purges by hand", self.purges),
+        ];
+        always.into_iter().chain(faults.into_iter().flatten()).collect()
+    }
 }
 
 impl fmt::Display for Report {

@@ -1,8 +1,9 @@
 //! `cargo xtask dev`: the whole system on this machine, with a real catalogue, until Ctrl-C.
 use crate::fleet::{Fleet, Mode, Options, PLATFORM_FIELD};
+use crate::origin::{self, Database};
 use crate::process::{Process, check_port};
 use crate::ui::say;
-use crate::{Doing, Result, origin, root, said, setup};
+use crate::{Doing, Result, root, said, setup};
 use clap::Args;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ impl Dev {
         let mut origins = Vec::new();
         for ((roles, _), port) in roles.iter().zip(&origin_ports) {
             let roles = if self.split { *roles } else { "client,admin,auth,jobs" };
-            origins.push(origin::serve_as(roles, &state, *port, &edges, true)?);
+            origins.push(origin::serve_as(roles, &Database::sqlite(&state), &state, *port, &edges, true)?);
         }
         let token = origin::admin_token(&state, "admin", 24 * 3600)?;
         say(greeting(&edges, &origin_url, &token, &state));

@@ -98,9 +98,16 @@ pub fn serve_on(
 }
 
 /// Starts it with some of its roles alone; all on one database.
-pub fn serve_as(roles: &str, state: &Path, port: u16, edge_urls: &[String], die_with_us: bool) -> Result<Process> {
+pub fn serve_as(
+    roles: &str,
+    database: &Database,
+    state: &Path,
+    port: u16,
+    edge_urls: &[String],
+    die_with_us: bool,
+) -> Result<Process> {
     let name = format!("origin-{}", roles.split(',').next().unwrap_or(roles));
-    start(&name, &Database::sqlite(state).with("--role", roles), state, port, edge_urls, die_with_us)
+    start(&name, &database.clone().with("--role", roles), state, port, edge_urls, die_with_us)
 }
 
 fn start(

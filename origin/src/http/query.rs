@@ -18,6 +18,11 @@ pub const PAGE_MAX: u32 = 200;
 pub struct Query {
     /// Name and value as they came, names decoded.
     given: Vec<(String, String)>,
+    /// Names that the call has asked for.
+    known: Vec<String>,
+    /// Whether what the call does not know is a fault. Of staff it is: a `dry-run` that is not understood would purge. What
+    /// viewers' links carry besides is nobody's business, and the edge takes it off.
+    refuses_strangers: bool,
     faults: Vec<Fault>,
 }
 
@@ -25,7 +30,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::read(parts.uri.query().unwrap_or("")))
+        let refuses_strangers = parts.uri.path().starts_with("/admin/");
+        Ok(Self { refuses_strangers, ..Self::read(parts.uri.query().unwrap_or("")) })
     }
 }
 
@@ -65,7 +71,8 @@ impl Query {
             Some((decoded(name)?, value.to_string()))
         };
         // What has no readable name is none that is known.
-        Self { given: query.split('&').filter_map(pair).collect(), faults: Vec::new() }
+        let given = query.split('&').filter(|pair| !pair.is_empty()).filter_map(pair).collect();
+        Self { given, known: Vec::new(), refuses_strangers: false, faults: Vec::new() }
     }
 
     fn fault(&mut self, name: &str, message: impl Into<String>) {
@@ -74,6 +81,7 @@ impl Query {
 
     /// `expected`: as in "must be …".
     pub fn take<T>(&mut self, name: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.known.push(name.into());
         let mut values = self.given.iter().filter(|(given, _)| given == name).map(|(_, value)| value);
         let value = decoded(values.next()?);
         let message = match value {
@@ -108,7 +116,12 @@ impl Query {
         (self.limit(PAGE_DEFAULT, PAGE_MAX), after)
     }
 
-    pub fn end(self) -> Result<(), Problem> {
+    pub fn end(mut self) -> Result<(), Problem> {
+        if self.refuses_strangers {
+            let strangers = self.given.iter().map(|(name, _)| name).filter(|name| !self.known.contains(name));
+            let fault = |name: &String| Fault { at: name.clone(), message: "is no parameter of this call".into() };
+            self.faults.extend(strangers.map(fault));
+        }
         if self.faults.is_empty() {
             return Ok(());
         }
@@ -167,5 +180,17 @@ mod tests {
         }
         assert_eq!(at("utm=1&limit=5&q=x+y"), Ok(()));
         assert_eq!(at("q=x%20y"), Ok(()));
+    }
+
+    #[test]
+    fn what_staff_misspell_is_a_fault() {
+        let at = |text: &str| {
+            let mut query = Query { refuses_strangers: true, ..Query::read(text) };
+            query.take("dry_run", "true", |text| (text == "true").then_some(()));
+            query.end().map_err(|p| p.errors.into_iter().map(|fault| fault.at).collect::<Vec<_>>())
+        };
+        assert_eq!(at("dry_run=true"), Ok(()));
+        assert_eq!(at(""), Ok(()));
+        assert_eq!(at("dry-run=true&wait=applied"), Err(vec!["dry-run".to_string(), "wait".to_string()]));
     }
 }

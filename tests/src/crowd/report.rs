@@ -3,6 +3,7 @@ use super::line::Way;
 use super::plot::Plot;
 use super::tally::{Second, Seen, Times, ms, times};
 use super::{Busy, Options};
+use crate::wanted::Wanted;
 use serde::Serialize;
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -29,15 +30,6 @@ impl Latencies {
         let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|quantile| ms(times, quantile));
         Self { name: name.into(), count: times.len(), p50, p95, p99, max }
     }
-}
-
-/// Something wanted, and whether it is so.
-#[derive(Clone, Debug, Serialize)]
-pub struct Wanted {
-    pub what: &'static str,
-    pub limit: f64,
-    pub measured: f64,
-    pub is_met: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -158,22 +150,15 @@ impl Figures {
     }
 
     fn wanted(&self) -> Vec<Wanted> {
-        let below = |what, limit: f64, measured: f64| Wanted { what, limit, measured, is_met: measured < limit };
-        let none = |what, measured: u64| Wanted { what, limit: 0.0, measured: measured as f64, is_met: measured == 0 };
-        let open = self.open_least as f64;
+        let (open, connections) = (self.open_least as f64, f64::from(self.connections));
         vec![
-            Wanted {
-                what: "connections open all the time, at least",
-                limit: f64::from(self.connections),
-                measured: open,
-                is_met: open >= f64::from(self.connections),
-            },
-            none("errors", self.errors),
-            none("answers older than the bound", self.violations),
-            none("edits lost", self.lost.len() as u64),
-            below("viewers' p95, ms", P95_MS_MAX, self.viewers.p95),
-            below("editors' p95, ms", WRITES_P95_MS_MAX, self.writes.p95),
-            below("requests that reached origin, % of viewers'", ORIGIN_PERCENT_MAX, self.origin_percent),
+            Wanted::at_least("connections open all the time, at least", connections, open),
+            Wanted::none("errors", self.errors),
+            Wanted::none("answers older than the bound", self.violations),
+            Wanted::none("edits lost", self.lost.len() as u64),
+            Wanted::below("viewers' p95, ms", P95_MS_MAX, self.viewers.p95),
+            Wanted::below("editors' p95, ms", WRITES_P95_MS_MAX, self.writes.p95),
+            Wanted::below("requests that reached origin, % of viewers'", ORIGIN_PERCENT_MAX, self.origin_percent),
         ]
     }
 
@@ -289,9 +274,7 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Wanted { what, limit, measured, is_met } in &self.wanted {
-            writeln!(f, "{:<44}{measured:>10.2} (wanted {limit}) {}", what, if *is_met { "" } else { "NOT MET" })?;
-        }
+        self.wanted.iter().try_for_each(|wanted| writeln!(f, "{wanted}"))?;
         for (error, count) in &self.errors_by_kind {
             writeln!(f, "  {count} times {error}")?;
         }
