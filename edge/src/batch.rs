@@ -98,7 +98,7 @@ async fn read(call: &Call) -> Result<Vec<Member>, Problem> {
     })?;
     let mut problem = Problem::new(400, "batch-invalid", "The batch has faults");
     if batch.requests.is_empty() || batch.requests.len() > MEMBERS_MAX {
-        problem = problem.fault("/requests", format!("there must be 1 to {MEMBERS_MAX} of them"));
+        problem = problem.fault("/requests", format!("must be 1 to {MEMBERS_MAX} requests"));
     }
     for (index, member) in batch.requests.iter().take(MEMBERS_MAX).enumerate() {
         if let Some(what) = fault(&member.path) {
@@ -107,7 +107,7 @@ async fn read(call: &Call) -> Result<Vec<Member>, Problem> {
         for (name, value) in [("if_none_match", &member.if_none_match), ("min_as_of", &member.min_as_of)] {
             // What can stand in a field, and means the same to whoever reads it.
             if value.as_ref().is_some_and(|value| !value.bytes().all(|byte| (0x20..0x7f).contains(&byte))) {
-                problem = problem.fault(format!("/requests/{index}/{name}"), "it must be printable ASCII");
+                problem = problem.fault(format!("/requests/{index}/{name}"), "must be printable ASCII");
             }
         }
     }
@@ -117,16 +117,16 @@ async fn read(call: &Call) -> Result<Vec<Member>, Problem> {
 fn fault(path: &str) -> Option<&'static str> {
     let name = path.split('?').next().unwrap_or(path);
     if !path.starts_with("/v1/") {
-        return Some("it must begin with /v1/");
+        return Some("must begin with /v1/");
     }
     if name == PATH || name.starts_with("/v1/batch/") {
         return Some("a batch holds no batch");
     }
     if path.len() > route::TARGET_BYTES_MAX {
-        return Some("it is longer than is served");
+        return Some("is longer than is served");
     }
     if !path.bytes().all(|byte| (0x21..0x7f).contains(&byte)) || path.contains(['#', '\\']) {
-        return Some("it must be path and query, percent-encoded");
+        return Some("must be path and query, percent-encoded");
     }
     None
 }

@@ -95,10 +95,7 @@ pub async fn respond(call: &Call, target: &str) -> Result<web_sys::Response, JsV
 /// The answer to a request for this path and query.
 pub async fn dispatch(call: &Call, target: &str) -> Result<web_sys::Response, JsValue> {
     match route::classify(call.settings.mode, &call.request.method(), target) {
-        Route::Edge(path) => match ops::handle(call, &path).await {
-            Ok(response) => Ok(response),
-            Err(problem) => respond::problem(&problem, None),
-        },
+        Route::Edge(path) => ops::handle(call, &path).await,
         Route::Cached { target: document, depends } => cached(call, &document, depends, locale_asked(target)).await,
         Route::Own { target } => private::read(call, &target, js::fields(&call.request.headers())).await,
         Route::OwnWrite { target } => private::write(call, &target, &js::fields(&call.request.headers())).await,

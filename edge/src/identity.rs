@@ -209,7 +209,7 @@ pub fn known(fields: &Fields) -> Option<Result<Who, Problem>> {
 /// A viewer whose token has been revoked is none.
 fn stands(engine: &Engine<Body>, viewer: Rc<Viewer>, now_ms: u64) -> Result<Who, Problem> {
     match standing(engine, &viewer, (now_ms, now_ms)) {
-        Standing::Revoked => Err(Problem::new(401, "token-revoked", "This token's session has ended")),
+        Standing::Revoked => Err(Problem::new(401, "token-revoked", "This token has ended; refresh it, or log in")),
         Standing::Clean | Standing::Unknown => Ok(Who::Viewer(viewer)),
     }
 }

@@ -3,26 +3,86 @@ use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::purge_intake::{self, EDGE_TOKEN_LIFETIME_S_MAX};
 use crate::{respond, upstream, warm};
+use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::Scope;
 use kv_schemas::{LogId, Problem, Seq};
 use serde::Serialize;
 use std::fmt::Write;
 use surrogate_cache::Phase;
+use wasm_bindgen::JsValue;
 
-pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
-    match path {
-        "health" => Ok(health(call)),
+/// What lies below `/__edge/`.
+enum Page<'a> {
+    Health,
+    Metrics,
+    Warm,
+    Purges,
+    DryRun,
+    /// Its path below that of purges.
+    Receipt(&'a str),
+    Panic,
+}
+
+impl<'a> Page<'a> {
+    fn of(call: &Call, path: &'a str) -> Option<Self> {
+        let receipt = || path.strip_prefix("purges").filter(|rest| rest.strip_prefix('/').is_some_and(is_seq));
+        match path {
+            "health" => Some(Self::Health),
+            "metrics" => Some(Self::Metrics),
+            "warm" => Some(Self::Warm),
+            "purges" => Some(Self::Purges),
+            "purges/dry-run" => Some(Self::DryRun),
+            "panic" if call.settings.panics => Some(Self::Panic),
+            _ => receipt().map(Self::Receipt),
+        }
+    }
+
+    fn allowed(&self) -> &'static str {
+        match self {
+            Self::Health | Self::Metrics | Self::Panic => "GET, HEAD",
+            Self::Receipt(_) => "GET",
+            Self::Purges => "GET, POST",
+            Self::Warm | Self::DryRun => "POST",
+        }
+    }
+}
+
+fn is_seq(text: &str) -> bool {
+    parse_seq(text).is_ok()
+}
+
+pub async fn handle(call: &Call, path: &str) -> Result<web_sys::Response, JsValue> {
+    let Some(page) = Page::of(call, path) else {
+        return respond::problem(&Problem::new(404, "not-found", "The edge has no such page"), None);
+    };
+    let (method, allowed) = (call.request.method(), page.allowed());
+    if !allowed.split(", ").any(|one| one == method) {
+        let title = "This page of the edge does not take the method";
+        let refusal = respond::problem(&Problem::new(405, "method-not-allowed", title), None)?;
+        refusal.headers().set("allow", allowed)?;
+        return Ok(refusal);
+    }
+    answer(call, &page, &method).await.or_else(|problem| respond::problem(&problem, None))
+}
+
+async fn answer(call: &Call, page: &Page<'_>, method: &str) -> Result<web_sys::Response, Problem> {
+    // What is asked for in the query, such as a dry run, would not be done.
+    if !matches!(page, Page::Health) && call.request.url().split_once('?').is_some_and(|(_, query)| !query.is_empty()) {
+        return Err(Problem::new(400, "query-invalid", "This page of the edge takes no parameters"));
+    }
+    match page {
+        Page::Health => Ok(health(call)),
         #[allow(clippy::panic, reason = "the one that is asked for")]
-        "panic" if call.settings.panics => panic!("a panic was asked for"),
-        "metrics" => {
+        Page::Panic => panic!("a panic was asked for"),
+        Page::Metrics => {
             purge_intake::authorize(call, &[Scope::Metrics], EDGE_TOKEN_LIFETIME_S_MAX).await?;
             Ok(metrics(call))
         }
-        "warm" => warm::handle(call).await,
-        _ => match path.strip_prefix("purges").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
-            Some(rest) => purge_intake::handle(call, rest).await,
-            None => Err(Problem::new(404, "not-found", "The edge has no such page")),
-        },
+        Page::Warm => warm::handle(call).await,
+        Page::Purges if method == "POST" => purge_intake::take(call).await,
+        Page::Purges => purge_intake::ask(call, "/summary").await,
+        Page::DryRun => purge_intake::dry_run(call).await,
+        Page::Receipt(seq) => purge_intake::ask(call, &format!("/receipt{seq}")).await,
     }
 }
 

@@ -26,7 +26,8 @@ const ID_BYTES_MAX: usize = 64;
 /// What answers to a viewer look like on the way.
 pub const SHAPE: Shape = Shape {
     private: true,
-    varies: &["authorization", "accept-language"],
+    // `private` says that it depends on the token.
+    varies: &["accept-language"],
     as_of: true,
     is_head: false,
     debug: false,

@@ -9,7 +9,6 @@ use crate::journal_client::{self, Neighbours};
 use crate::js::{self, Patience, ReadError};
 use crate::settings::Mode;
 use crate::{identity, respond};
-use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::purge::BATCH_BYTES_MAX;
@@ -63,19 +62,9 @@ fn refused(error: &TokenError) -> Problem {
 /// Who may see how far purges have come.
 const RECEIPT_SCOPES: [Scope; 2] = [Scope::PurgeReceipt, Scope::PurgeRequest];
 
-/// `/__edge/purges` and what is below it.
-pub async fn handle(call: &Call, rest: &str) -> Result<web_sys::Response, Problem> {
-    let method = call.request.method();
-    let receipt = rest.strip_prefix('/').and_then(|seq| parse_seq(seq).ok());
-    match (method.as_str(), rest) {
-        ("POST", "") => {}
-        ("POST", "/dry-run") => return dry_run(call).await,
-        ("GET", "") => return ask(call, "/summary").await,
-        ("GET", _) if receipt.is_some() => return ask(call, &format!("/receipt{rest}")).await,
-        ("GET" | "POST", _) => return Err(Problem::new(404, "not-found", "The edge has no such page")),
-        _ => return Err(Problem::new(405, "method-not-allowed", "Purges are sent with POST and looked at with GET")),
-    }
-    let result = take(call).await;
+/// `POST /__edge/purges`.
+pub async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
+    let result = passed_on(call).await;
     if result.as_ref().map_or(true, |response| response.status() == 400) {
         isolate::with(|isolate| isolate.purges_refused = isolate.purges_refused.saturating_add(1));
     }
@@ -83,14 +72,14 @@ pub async fn handle(call: &Call, rest: &str) -> Result<web_sys::Response, Proble
 }
 
 /// Passes a question about purges on to the journal.
-async fn ask(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
+pub async fn ask(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
     authorize(call, &RECEIPT_SCOPES, EDGE_TOKEN_LIFETIME_S_MAX).await?;
     let (status, text, _) = journal(call, path, &JsValue::NULL).await?;
     if status == 200 { Ok(respond::json(200, &text)) } else { refusal(status, &text) }
 }
 
 /// What a purge would touch here, as far as that can be known.
-async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
+pub async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
     authorize(call, &RECEIPT_SCOPES, EDGE_TOKEN_LIFETIME_S_MAX).await?;
     let request = PurgeRequest::read(&body(call, BATCH_BYTES_MAX).await?)?;
     let mut keys: Vec<_> = request.keys.iter().map(SurrogateKey::hash).collect();
@@ -119,11 +108,19 @@ fn refusal(status: u16, text: &str) -> Result<web_sys::Response, Problem> {
     Err(unreachable())
 }
 
-async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
+async fn passed_on(call: &Call) -> Result<web_sys::Response, Problem> {
     let owner = call.settings.engine.log_owner;
     // The token is checked before a byte of the body is read.
     let claims = match owner {
-        LogOwner::Origin => authorize(call, &[Scope::PurgeBatch], BATCH_LIFETIME_S_MAX).await?,
+        LogOwner::Origin => match authorize(call, &[Scope::PurgeBatch], BATCH_LIFETIME_S_MAX).await {
+            Ok(claims) => claims,
+            Err(refusal) => {
+                // Whoever may purge an edge with a log of its own is told where to purge this one.
+                authorize(call, &[Scope::PurgeRequest], EDGE_TOKEN_LIFETIME_S_MAX).await.map_err(|_| refusal)?;
+                let title = "Purges of this edge come from its origin's log; purge at /admin/v1/purges";
+                return Err(Problem::new(409, "log-from-origin", title));
+            }
+        },
         LogOwner::Journal => authorize(call, &[Scope::PurgeRequest], EDGE_TOKEN_LIFETIME_S_MAX).await?,
     };
     let body = body(call, BATCH_BYTES_MAX).await?;

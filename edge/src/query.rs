@@ -43,7 +43,7 @@ pub fn normalise(path: &str, query: &str, allowed: &[(&str, Parameter)]) -> Resu
         });
         let Some(first) = values.next() else { continue };
         let value = match values.next() {
-            Some(_) => Err("is given more than once"),
+            Some(_) => Err("must be given once".to_string()),
             None => decoded(first).and_then(|value| parameter.one_spelling(&value)),
         };
         match value {
@@ -55,9 +55,8 @@ pub fn normalise(path: &str, query: &str, allowed: &[(&str, Parameter)]) -> Resu
                 encode(&mut target, &value);
             }
             Err(fault) => {
-                let so_far = problem.take().unwrap_or_else(|| {
-                    Problem::new(400, "query-invalid", "The query has parameters this document does not take")
-                });
+                let so_far =
+                    problem.take().unwrap_or_else(|| Problem::new(400, "query-invalid", "The query has faults"));
                 problem = Some(so_far.fault(*name, fault));
             }
         }
@@ -66,23 +65,24 @@ pub fn normalise(path: &str, query: &str, allowed: &[(&str, Parameter)]) -> Resu
 }
 
 impl Parameter {
-    fn one_spelling(self, value: &str) -> Result<String, &'static str> {
+    fn one_spelling(self, value: &str) -> Result<String, String> {
+        let must = |what: &str| Err(format!("must be {what}"));
         let fits = |max: usize, legal: fn(u8) -> bool| value.len() <= max && value.bytes().all(legal);
         match self {
             _ if value.is_empty() => Ok(String::new()),
             Self::Limit if fits(20, |b| b.is_ascii_digit()) => {
                 Ok(value.parse().unwrap_or(u64::MAX).clamp(1, LIMIT_MAX).to_string())
             }
-            Self::Limit => Err("is a whole number from 1 to 100"),
+            Self::Limit => must("a whole number from 1 to 100"),
             Self::Year if value.len() == 4 && fits(4, |b| b.is_ascii_digit()) => Ok(value.into()),
-            Self::Year => Err("is a year of four digits"),
+            Self::Year => must("a year of four digits"),
             Self::Slug if fits(SLUG_BYTES_MAX, is_unreserved) => Ok(value.into()),
-            Self::Slug => Err("is letters, digits and hyphens, at most 100"),
+            Self::Slug => must("letters, digits and hyphens, at most 100"),
             Self::Cursor if fits(CURSOR_BYTES_MAX, is_unreserved) => Ok(value.into()),
-            Self::Cursor => Err("is not one an earlier page gave"),
+            Self::Cursor => must("one an earlier page gave"),
             Self::OneOf(values) if values.contains(&value) => Ok(value.into()),
-            Self::OneOf(_) => Err("is not one of the values it can have"),
-            Self::Search => searched(value),
+            Self::OneOf(values) => must(&format!("one of {}", values.join(", "))),
+            Self::Search => searched(value).map_err(String::from),
         }
     }
 }
@@ -103,8 +103,8 @@ fn searched(value: &str) -> Result<String, &'static str> {
 }
 
 /// As `application/x-www-form-urlencoded`: a space may be a plus.
-fn decoded(text: &str) -> Result<String, &'static str> {
-    percent::decoded(&text.replace('+', " ")).ok_or("is not percent-encoded UTF-8")
+fn decoded(text: &str) -> Result<String, String> {
+    percent::decoded(&text.replace('+', " ")).ok_or_else(|| "is not percent-encoded UTF-8".to_string())
 }
 
 fn encode(target: &mut String, value: &str) {

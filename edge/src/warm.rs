@@ -29,9 +29,6 @@ struct Wanted {
 }
 
 pub async fn handle(call: &Call) -> Result<web_sys::Response, Problem> {
-    if call.request.method() != "POST" {
-        return Err(Problem::new(405, "method-not-allowed", "Documents are warmed with POST"));
-    }
     // The token is checked before a byte of the body is read.
     let claims = authorize(call, &[Scope::Warm], LIFETIME_S_MAX).await?;
     let body = body(call, WARM_BYTES_MAX).await?;

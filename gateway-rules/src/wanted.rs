@@ -123,11 +123,11 @@ fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Fault> {
     let Some(pair) = values.next() else { return Ok(None) };
     let fault = |message: &str| Err(Fault { parameter: name, message: message.into() });
     if values.next().is_some() {
-        return fault("it is there twice");
+        return fault("must be given once");
     }
     match percent::decoded(pair.split_once('=').map_or("", |(_, value)| value)) {
         Some(value) => Ok(Some(value)),
-        None => fault("it is not percent-encoded as it must be"),
+        None => fault("is not percent-encoded UTF-8"),
     }
 }
 
@@ -137,10 +137,10 @@ fn slice(list: &List, query: &str, kept: &mut Vec<String>) -> Result<Option<Slic
         None => None,
         Some(text) => Some(number(&text).filter(|limit| (1..=PAGE_MAX).contains(limit)).ok_or_else(|| Fault {
             parameter: "limit",
-            message: format!("it must be a whole number from 1 to {PAGE_MAX}"),
+            message: format!("must be a whole number from 1 to {PAGE_MAX}"),
         })?),
     };
-    let bad_cursor = || Fault { parameter: "cursor", message: "it must be a next_cursor of the same list".into() };
+    let bad_cursor = || Fault { parameter: "cursor", message: "must be a next_cursor of the same list".into() };
     let cursor = parameter(query, "cursor")?;
     let (base, offset) = match &cursor {
         None => ("", 0),

@@ -61,6 +61,8 @@ pub const REPLACED_LOGS_MAX: usize = 16;
 pub enum PurgeError {
     #[error("name keys, or set all to true, not both")]
     Target,
+    #[error("the key of a URL is url: and its path with the query, such as url:/v1/home")]
+    Url,
     #[error("at most 1000 keys in one purge")]
     TooManyKeys,
     #[error("reason and actor have at most 500 bytes")]
@@ -108,6 +110,11 @@ impl PurgeRequest {
 
     pub fn check(&self) -> Result<(), PurgeError> {
         check_target(&self.keys, self.all)?;
+        // A URL as a browser shows it is the key of nothing.
+        let paths = self.keys.iter().filter_map(|key| key.as_str().strip_prefix("url:"));
+        if !paths.into_iter().all(|path| path.starts_with('/')) {
+            return Err(PurgeError::Url);
+        }
         check_note(self.reason.as_deref())
     }
 }

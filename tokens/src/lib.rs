@@ -40,7 +40,7 @@ pub enum TokenError {
     Algorithm,
     #[error("the token's signature does not verify")]
     Signature,
-    #[error("the token's claims are not of the form expected here")]
+    #[error("the token's claims are not those of a token for this use")]
     Claims,
     #[error("the token was issued by or for somebody else")]
     Audience,

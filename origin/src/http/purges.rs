@@ -18,6 +18,7 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::StaffRole;
+use kv_schemas::problem::Fault;
 use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
 use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
@@ -148,6 +149,10 @@ async fn create(
     query.end()?;
     let value = json_body(&headers, body, &["application/json"])?;
     let invalid = |detail: String| Problem::new(422, "purge-invalid", "The purge is not valid").detail(detail);
+    let faults = faults_of_keys(&value);
+    if !faults.is_empty() {
+        return Err(Problem { errors: faults, ..Problem::new(422, "purge-invalid", "The purge is not valid") }.into());
+    }
     let request: PurgeRequest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
     request.check().map_err(|error| invalid(error.to_string()))?;
     if request.all || is_guarded(&request.keys) {
@@ -169,6 +174,16 @@ async fn create(
     let location = (header::LOCATION, answers::text(&format!("/admin/v1/purges/{seq}")));
     response.headers_mut().extend([as_of_field(&as_of), location]);
     Ok(response.into_response())
+}
+
+/// Every key that is none, by its place.
+fn faults_of_keys(purge: &serde_json::Value) -> Vec<Fault> {
+    let keys = purge.get("keys").and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+    let fault = |(n, key): (usize, &serde_json::Value)| {
+        let error = SurrogateKey::new(key.as_str()?).err()?;
+        Some(Fault { at: format!("/keys/{n}"), message: error.to_string() })
+    };
+    keys.iter().enumerate().filter_map(fault).collect()
 }
 
 /// What a purge would touch, as far as anybody knows; nothing is purged.

@@ -118,9 +118,12 @@ impl Query {
 
     pub fn end(mut self) -> Result<(), Problem> {
         if self.refuses_strangers {
-            let strangers = self.given.iter().map(|(name, _)| name).filter(|name| !self.known.contains(name));
-            let fault = |name: &String| Fault { at: name.clone(), message: "is no parameter of this call".into() };
-            self.faults.extend(strangers.map(fault));
+            for (name, _) in self.given {
+                if !self.known.contains(&name) {
+                    self.faults.push(Fault { at: name.clone(), message: "is no parameter of this call".into() });
+                    self.known.push(name);
+                }
+            }
         }
         if self.faults.is_empty() {
             return Ok(());
@@ -191,6 +194,6 @@ mod tests {
         };
         assert_eq!(at("dry_run=true"), Ok(()));
         assert_eq!(at(""), Ok(()));
-        assert_eq!(at("dry-run=true&wait=applied"), Err(vec!["dry-run".to_string(), "wait".to_string()]));
+        assert_eq!(at("dry-run=true&wait=applied&wait="), Err(vec!["dry-run".to_string(), "wait".to_string()]));
     }
 }

@@ -366,7 +366,8 @@ async fn every_list_of_staff_reads_its_query_alike_and_names_every_fault() {
             ("cursor=", vec!["cursor"]),
             ("cursor=a%00b", vec!["cursor"]),
             ("cursor=%+5", vec!["cursor"]),
-            ("limit=200&utm=%00&utm=%+5", vec![]),
+            ("limit=200", vec![]),
+            ("limit=200&utm=%00&utm=%+5", vec!["utm"]),
         ] {
             let got = catalogue.get(&format!("/admin/v1/{list}?{query}"), &catalogue.admin_token()).await;
             let found = if got.status == StatusCode::OK { vec![] } else { faults(&got) };

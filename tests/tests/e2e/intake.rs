@@ -52,7 +52,13 @@ async fn only_a_batch_signed_by_origin_for_this_very_body_is_taken() {
         ("an expired token", expired, 401, "token-refused"),
         ("a token not valid yet", not_yet, 401, "token-refused"),
         ("a token that lives too long", sign(&stack.key, good.clone(), 3600), 401, "token-refused"),
-        ("another scope", sign(&stack.key, edge_claims(Scope::PurgeRequest, digest), 60), 403, "token-scope"),
+        ("another scope", sign(&stack.key, edge_claims(Scope::Metrics, digest.clone()), 60), 403, "token-scope"),
+        (
+            "one for an edge with a log of its own",
+            sign(&stack.key, edge_claims(Scope::PurgeRequest, digest), 60),
+            409,
+            "log-from-origin",
+        ),
         ("no digest", sign(&stack.key, edge_claims(Scope::PurgeBatch, None), 60), 401, "token-digest"),
         ("another body's digest", batch_token(&stack.key, "{}"), 401, "token-digest"),
         ("nonsense", "nonsense".into(), 401, "token-refused"),
@@ -175,6 +181,7 @@ async fn an_edge_with_its_own_log_takes_keys_and_no_batches() {
         r#"{"keys":[]}"#,
         r#"{"keys":["a"],"all":true}"#,
         r#"{"keys":["a b"]}"#,
+        r#"{"keys":["url:http://127.0.0.1/a"]}"#,
         r#"{"keys":["a"],"mode":"firm"}"#,
         r#"{"keys":["a"],"surprise":1}"#,
         r#"{"keys":"a"}"#,
@@ -185,12 +192,37 @@ async fn an_edge_with_its_own_log_takes_keys_and_no_batches() {
         let got = proxy.purge(bad).await;
         assert_eq!((got.status, got.problem().as_str()), (400, "purge-invalid"), "{bad}");
     }
+    // Elsewhere a dry run is asked for so; here it would purge.
+    let url = proxy.url("/__edge/purges");
+    let misled = ask(Method::POST, format!("{url}?dry_run=true")).bearer_auth(&proxy.token).body(r#"{"keys":["a"]}"#);
+    assert_eq!(send(misled).await.problem(), "query-invalid");
     let many: Vec<String> = (0..1001).map(|n| format!("\"k{n}\"")).collect();
     assert_eq!(proxy.purge(&format!("{{\"keys\":[{}]}}", many.join(","))).await.problem(), "purge-invalid");
-    let url = proxy.url("/__edge/purges");
     let batch = r#"{"log_id":"x","first_seq":1,"purges":[]}"#;
     assert_eq!(post(&url, &batch_token(&proxy.key, batch), batch).await.problem(), "token-scope");
     let next = proxy.purge(r#"{"all":true}"#).await.json();
     let taken = next["next_seq"].as_u64().zip(ack.json()["next_seq"].as_u64()).map(|(next, first)| next - first);
     assert_eq!(taken, Some(1), "none of those was taken: {next}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_page_of_the_edge_says_what_methods_it_takes() {
+    let stack = Stack::start().await;
+    for (path, method, allowed) in [
+        ("health", Method::PUT, "GET, HEAD"),
+        ("metrics", Method::POST, "GET, HEAD"),
+        ("purges", Method::DELETE, "GET, POST"),
+        ("purges/1", Method::POST, "GET"),
+        ("purges/dry-run", Method::GET, "POST"),
+        ("warm", Method::GET, "POST"),
+    ] {
+        let got = send(ask(method.clone(), stack.url(&format!("/__edge/{path}")))).await;
+        assert_eq!((got.status, got.header("allow")), (405, Some(allowed)), "{method} {path}: {got:?}");
+        assert_eq!(got.problem(), "method-not-allowed");
+    }
+    for path in ["purge", "purges/", "purges/x", "purges/1/2", "", "panic"] {
+        let got = send(ask(Method::GET, stack.url(&format!("/__edge/{path}")))).await;
+        assert_eq!((got.status, got.problem().as_str()), (404, "not-found"), "{path}: {got:?}");
+    }
+    assert_eq!(e2e::http::get(stack.url("/__edge/health?probe=1")).await.status, 200);
 }

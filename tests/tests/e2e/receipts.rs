@@ -104,7 +104,15 @@ async fn a_dry_run_counts_what_is_known_and_purges_nothing() {
         "memory": [{"location": "local-1", "touched": 2, "held": 4}], "unknown": ["colo", "kv"]});
     assert_eq!(preview.json(), expected, "home and the title's own page");
     assert_eq!(dry(json!({"all": true})).await.json()["memory"][0]["touched"], 4);
-    assert_eq!(dry(json!({"keys": ["a b"]})).await.problem(), "purge-invalid");
+    let faulty = dry(json!({"keys": ["a", "b c", "ä"]})).await;
+    let places: Vec<_> =
+        faulty.json()["errors"].as_array().into_iter().flatten().map(|one| one["at"].clone()).collect();
+    assert_eq!((faulty.problem().as_str(), places), ("purge-invalid", vec![json!("/keys/1"), json!("/keys/2")]));
+    for misspelt in ["dry-run=true", "dryrun", "dry_run=true&wait=applied"] {
+        let path = format!("/admin/v1/purges?{misspelt}");
+        let got = stack.admin(Method::POST, &path, Some(json!({"all": true}))).await;
+        assert_eq!((got.status, got.problem().as_str()), (400, "query-invalid"), "{misspelt}");
+    }
     assert_eq!(stack.as_of().await, before, "nothing was logged");
     assert!(get(stack.url("/v1/home")).await.is_hit());
 }
