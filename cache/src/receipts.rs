@@ -4,7 +4,11 @@
 //! One isolate of a location speaks for all of it, since they share what they learn. What another isolate there may
 //! still believe ends with the view's bound, so a purge counts as applied no earlier than one bound after it was
 //! accepted.
-use kv_schemas::receipt::{LocationReceipt, LocationState, Percentiles, PurgeState};
+//!
+//! The journal's rows belong to the caller; this decides what they say.
+use crate::intake::JournalHead;
+use kv_schemas::journal::JournalQuery;
+use kv_schemas::receipt::{EdgeReceipt, JournalSummary, LocationReceipt, LocationState, Percentiles, PurgeState};
 use kv_schemas::{LogId, Seq};
 use std::collections::VecDeque;
 
@@ -17,6 +21,13 @@ const SILENT_AFTER_BOUNDS: u64 = 3;
 
 /// A location's name on disk is renewed at most this often.
 const NOTED_MS: u64 = 3_600_000;
+
+/// A row of the journal: a purge, and when it was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub seq: Seq,
+    pub at_ms: u64,
+}
 
 #[derive(Debug, Default)]
 struct Location {
@@ -40,6 +51,9 @@ impl Location {
 #[derive(Debug, Default)]
 pub struct Receipts {
     log_id: Option<LogId>,
+    /// Since when this object has held what it holds: when it started, or took up another log. What it has no time for was accepted
+    /// no later, and times from before its start are another machine's.
+    held_from_ms: u64,
     bound_ms: u64,
     /// In order of name. A few hundred: a sorted list is smaller than a map, and as good.
     locations: Vec<Location>,
@@ -67,24 +81,28 @@ impl Receipts {
         let _ = self.entry(location);
     }
 
-    /// Another log is held: of that nobody has anything yet.
-    pub fn begin(&mut self, log_id: &LogId) {
-        self.log_id = Some(log_id.clone());
+    /// The object holds a log from now on: it has started, or taken up another one. Nobody has said yet what he has of it.
+    pub fn begin(&mut self, held: &JournalHead, now_ms: u64) {
+        self.log_id = Some(held.log_id.clone());
+        self.held_from_ms = now_ms;
         for location in &mut self.locations {
             location.applied = 0;
             location.steps.clear();
         }
     }
 
-    /// A location asks and so says what it has of the log `asked`; the journal's own is `log_id`. Whether its name is to
-    /// be noted on disk, for [`Self::remember`].
-    pub fn heard(&mut self, location: &str, asked: Option<&LogId>, applied: Seq, log_id: &LogId, now_ms: u64) -> bool {
-        if self.log_id.as_ref() != Some(log_id) {
-            self.begin(log_id);
+    /// A location asks and so says what it has. Whether its name is to be noted on disk, for [`Self::remember`].
+    pub fn hear(&mut self, query: &JournalQuery, held: &JournalHead, now_ms: u64) -> bool {
+        // An isolate that asks about a single purge belongs to no account.
+        if query.location.is_empty() {
+            return false;
+        }
+        if self.log_id.as_ref() != Some(&held.log_id) {
+            self.begin(held, now_ms);
         }
         // A new isolate knows no log yet, and says nothing of the location's others; neither does one that is behind.
-        let applied = if asked == Some(log_id) { applied } else { 0 };
-        let Some(place) = self.entry(location) else { return false };
+        let applied = if query.log_id.as_ref() == Some(&held.log_id) { query.since } else { 0 };
+        let Some(place) = self.entry(&query.location) else { return false };
         place.heard_ms = Some(now_ms);
         if applied > place.applied {
             place.applied = applied;
@@ -100,27 +118,60 @@ impl Receipts {
         is_due
     }
 
-    /// Where each location stands with a purge. `accepted_ms`: when it was accepted, if that is still known. It was no later than
-    /// `settles_from_ms`: one bound after that no isolate of a location that has it can be without it.
-    pub fn locations(
+    /// How far a purge has come. `row`: the first that is held from `seq` on. Of a purge that a later one of the same keys took
+    /// the place of, that is known to have been accepted before.
+    pub fn receipt(&self, seq: Seq, held: JournalHead, row: Option<Accepted>, now_ms: u64) -> EdgeReceipt {
+        let accepted_at_ms = row.filter(|row| row.seq == seq).map(|row| row.at_ms);
+        let is_settled = self.is_settled(row.map_or(0, |row| row.at_ms), now_ms);
+        let locations = self.locations(seq, accepted_at_ms, is_settled, now_ms);
+        let state = if seq > held.head { PurgeState::Pending } else { state_of(&locations) };
+        let laggards = locations.iter().filter(|one| one.state == LocationState::Pending);
+        let laggards = laggards.map(|one| one.location.clone()).collect();
+        let lag_ms = percentiles(&locations);
+        EdgeReceipt { log_id: held.log_id, seq, state, accepted_at_ms, locations, lag_ms, laggards }
+    }
+
+    /// Where the journal and the locations stand. `youngest`: the youngest row. `accepted_until`: the youngest that was accepted
+    /// no later than that.
+    pub fn summary<E>(
         &self,
-        seq: Seq,
-        accepted_ms: Option<u64>,
-        settles_from_ms: u64,
+        held: JournalHead,
+        youngest: Option<Accepted>,
+        accepted_until: impl FnOnce(u64) -> Result<Option<Seq>, E>,
         now_ms: u64,
-    ) -> Vec<LocationReceipt> {
-        let settled = now_ms.checked_sub(settles_from_ms).is_some_and(|ago_ms| ago_ms >= self.bound_ms);
+    ) -> Result<JournalSummary, E> {
+        // A purge counts as applied no earlier than one bound after it was accepted, and no earlier than one after this object
+        // held it.
+        let before_ms = now_ms.saturating_sub(self.bound_ms);
+        let settled = match youngest {
+            _ if self.held_from_ms > before_ms => 0,
+            Some(_) => accepted_until(before_ms)?.unwrap_or(0),
+            None => held.head,
+        };
+        let applied_seq = self.applied_everywhere(now_ms).min(settled);
+        let is_settled = self.is_settled(youngest.map_or(0, |row| row.at_ms), now_ms);
+        let locations = self.locations(held.head, None, is_settled, now_ms);
+        Ok(JournalSummary { log_id: held.log_id, head: held.head, applied_seq, locations })
+    }
+
+    /// Whether one bound has passed since a purge was accepted, and since this object held it.
+    fn is_settled(&self, accepted_ms: u64, now_ms: u64) -> bool {
+        now_ms.checked_sub(accepted_ms.max(self.held_from_ms)).is_some_and(|ago_ms| ago_ms >= self.bound_ms)
+    }
+
+    /// Where each location stands with a purge. `accepted_at_ms`: when it was accepted, if that is still known.
+    fn locations(&self, seq: Seq, accepted_at_ms: Option<u64>, is_settled: bool, now_ms: u64) -> Vec<LocationReceipt> {
         let receipt = |location: &Location| {
             let state = match location.is_live(self.bound_ms, now_ms) {
                 false => LocationState::Silent,
-                true if location.applied >= seq && settled => LocationState::Applied,
+                true if location.applied >= seq && is_settled => LocationState::Applied,
                 true => LocationState::Pending,
             };
             let first = location.steps.partition_point(|(applied, _)| *applied < seq);
             // The oldest step remembered may stand for earlier ones.
             let is_exact = first > 0 || location.steps.len() < STEPS_MAX;
             let said_ms = location.steps.get(first).filter(|_| is_exact).map(|(_, at_ms)| *at_ms);
-            let lag_ms = said_ms.zip(accepted_ms).map(|(said_ms, at_ms)| said_ms.saturating_sub(at_ms));
+            let lag_ms = said_ms.zip(accepted_at_ms).map(|(said_ms, at_ms)| said_ms.saturating_sub(at_ms));
             LocationReceipt {
                 location: location.name.clone(),
                 state,
@@ -133,20 +184,20 @@ impl Receipts {
     }
 
     /// The highest `seq` that every location heard from of late has; 0 if there is none.
-    pub fn applied_everywhere(&self, now_ms: u64) -> Seq {
+    fn applied_everywhere(&self, now_ms: u64) -> Seq {
         let live = self.locations.iter().filter(|location| location.is_live(self.bound_ms, now_ms));
         live.map(|location| location.applied).min().unwrap_or(0)
     }
 }
 
 /// The state of a purge the journal has accepted.
-pub fn state_of(locations: &[LocationReceipt]) -> PurgeState {
+fn state_of(locations: &[LocationReceipt]) -> PurgeState {
     let any = |state| locations.iter().any(|location| location.state == state);
     if any(LocationState::Applied) && !any(LocationState::Pending) { PurgeState::Applied } else { PurgeState::Accepted }
 }
 
 /// Percentiles of the lags, by nearest rank; `None` without any.
-pub fn percentiles(locations: &[LocationReceipt]) -> Option<Percentiles> {
+fn percentiles(locations: &[LocationReceipt]) -> Option<Percentiles> {
     let mut lags: Vec<u64> = locations.iter().filter_map(|location| location.lag_ms).collect();
     lags.sort_unstable();
     let rank = |percent: usize| {
@@ -159,105 +210,147 @@ pub fn percentiles(locations: &[LocationReceipt]) -> Option<Percentiles> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use LocationState::{Applied, Pending, Silent};
+    use std::convert::Infallible;
 
     fn log(name: &str) -> LogId {
         LogId::new(name).unwrap()
     }
 
-    fn states(receipts: &Receipts, seq: Seq, now_ms: u64) -> Vec<(String, LocationState, Option<u64>)> {
-        let locations = receipts.locations(seq, Some(1_000), 1_000, now_ms);
-        locations.into_iter().map(|one| (one.location, one.state, one.lag_ms)).collect()
+    fn held(name: &str, head: Seq) -> JournalHead {
+        JournalHead { log_id: log(name), head, mark: 0 }
+    }
+
+    /// Of a journal that has held an empty log `l` for long.
+    fn receipts(bound_ms: u64) -> Receipts {
+        let mut receipts = Receipts::new(bound_ms);
+        receipts.begin(&held("l", 0), 0);
+        receipts
+    }
+
+    /// A location says what it has of the log `l`.
+    fn say(receipts: &mut Receipts, location: &str, since: Seq, now_ms: u64) -> bool {
+        let query = JournalQuery { log_id: Some(log("l")), since, location: location.into() };
+        receipts.hear(&query, &held("l", 9_999), now_ms)
+    }
+
+    fn row(seq: Seq, at_ms: u64) -> Option<Accepted> {
+        Some(Accepted { seq, at_ms })
+    }
+
+    /// Of a purge that was accepted at 1,000.
+    fn receipt(receipts: &Receipts, seq: Seq, now_ms: u64) -> EdgeReceipt {
+        receipts.receipt(seq, held("l", 9_999), row(seq, 1_000), now_ms)
+    }
+
+    fn states(receipt: &EdgeReceipt) -> Vec<LocationState> {
+        receipt.locations.iter().map(|one| one.state).collect()
+    }
+
+    fn applied_seq(receipts: &Receipts, rows: &[(Seq, u64)], now_ms: u64) -> Seq {
+        let youngest = rows.iter().max().map(|(seq, at_ms)| Accepted { seq: *seq, at_ms: *at_ms });
+        let until =
+            |until_ms| Ok::<_, Infallible>(rows.iter().filter(|(_, at_ms)| *at_ms <= until_ms).map(|row| row.0).max());
+        receipts.summary(held("l", 9), youngest, until, now_ms).unwrap().applied_seq
     }
 
     #[test]
     fn a_purge_is_applied_when_every_live_location_said_so_and_a_bound_has_passed() {
-        let mut receipts = Receipts::new(150);
-        receipts.heard("a", Some(&log("l")), 4, &log("l"), 1_000);
-        receipts.heard("b", Some(&log("l")), 4, &log("l"), 1_000);
-        receipts.heard("a", Some(&log("l")), 5, &log("l"), 1_050);
-        let (a, b) = ("a".to_string(), "b".to_string());
-        use LocationState::{Applied, Pending};
-        assert_eq!(states(&receipts, 5, 1_060), [(a.clone(), Pending, Some(50)), (b.clone(), Pending, None)]);
-        assert_eq!(states(&receipts, 5, 1_150), [(a.clone(), Applied, Some(50)), (b.clone(), Pending, None)]);
-        assert_eq!(state_of(&receipts.locations(5, Some(1_000), 1_000, 1_150)), PurgeState::Accepted);
-        receipts.heard("b", Some(&log("l")), 6, &log("l"), 1_200);
-        let locations = receipts.locations(5, Some(1_000), 1_000, 1_200);
-        assert_eq!(state_of(&locations), PurgeState::Applied);
-        assert_eq!(percentiles(&locations), Some(Percentiles { p50: 50, p95: 200, p99: 200 }));
-        assert_eq!(receipts.applied_everywhere(1_200), 5);
+        let mut receipts = receipts(150);
+        say(&mut receipts, "a", 4, 1_000);
+        say(&mut receipts, "b", 4, 1_000);
+        say(&mut receipts, "a", 5, 1_050);
+        let there = receipt(&receipts, 5, 1_060);
+        assert_eq!((states(&there), there.state), (vec![Pending, Pending], PurgeState::Accepted));
+        assert_eq!(there.laggards, ["a", "b"]);
+        let there = receipt(&receipts, 5, 1_160);
+        assert_eq!((states(&there), there.state), (vec![Applied, Pending], PurgeState::Accepted));
+        let lags: Vec<_> = there.locations.iter().map(|one| one.lag_ms).collect();
+        assert_eq!((lags, there.laggards), (vec![Some(50), None], vec!["b".to_string()]));
+        say(&mut receipts, "b", 6, 1_200);
+        let there = receipt(&receipts, 5, 1_200);
+        assert_eq!((there.state, there.accepted_at_ms), (PurgeState::Applied, Some(1_000)));
+        assert_eq!(there.lag_ms, Some(Percentiles { p50: 50, p95: 200, p99: 200 }));
+        assert_eq!(applied_seq(&receipts, &[(5, 1_000)], 1_200), 5);
+        assert_eq!(receipts.receipt(6, held("l", 5), None, 1_200).state, PurgeState::Pending, "not there yet");
     }
 
     #[test]
     fn a_purge_that_may_not_have_settled_is_pending_wherever_it_is() {
-        let mut receipts = Receipts::new(100);
-        receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_000);
-        use LocationState::{Applied, Pending};
-        // When it was accepted may be unknown; when it was no later may be of another clock, and ahead.
-        for (settles_from_ms, state) in [(900, Applied), (901, Pending), (1_000, Pending), (1_001, Pending)] {
-            assert_eq!(receipts.locations(5, None, settles_from_ms, 1_000)[0].state, state, "{settles_from_ms}");
+        let mut receipts = receipts(100);
+        say(&mut receipts, "a", 9, 1_000);
+        let state = |row| states(&receipts.receipt(5, held("l", 9), row, 1_000))[0];
+        // Its own row, or that of a later one which took its place; the last is of a clock that was set back since.
+        for (at_ms, expected) in [(900, Applied), (901, Pending), (1_000, Pending), (1_001, Pending)] {
+            assert_eq!([state(row(5, at_ms)), state(row(7, at_ms))], [expected; 2], "{at_ms}");
         }
     }
 
     #[test]
     fn of_another_log_nobody_has_anything() {
-        let mut receipts = Receipts::new(100);
-        receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_000);
-        assert_eq!(receipts.locations(5, Some(900), 900, 1_000)[0].state, LocationState::Applied);
-        receipts.begin(&log("other"));
-        let there = receipts.locations(5, Some(900), 900, 1_000);
-        assert_eq!((there[0].state, there[0].applied_seq), (LocationState::Pending, 0));
-        assert_eq!(receipts.applied_everywhere(1_000), 0);
+        let mut receipts = receipts(100);
+        say(&mut receipts, "a", 9, 1_000);
+        assert_eq!(states(&receipts.receipt(5, held("l", 9), row(5, 800), 1_000)), [Applied]);
+        receipts.begin(&held("other", 9), 1_000);
+        let there = receipts.receipt(5, held("other", 9), None, 1_000);
+        assert_eq!((states(&there), there.locations[0].applied_seq), (vec![Pending], 0));
+        assert_eq!(applied_seq(&receipts, &[], 1_000), 0);
+        // Whoever says what it has of that log may have a neighbour that has yet to hear of it.
+        let query = JournalQuery { log_id: Some(log("other")), since: 9, location: "a".into() };
+        receipts.hear(&query, &held("other", 9), 1_010);
+        let state = |now_ms| states(&receipts.receipt(5, held("other", 9), None, now_ms))[0];
+        assert_eq!([state(1_010), state(1_099), state(1_102)], [Pending, Pending, Applied]);
+        assert_eq!([1_010, 1_102].map(|now_ms| applied_seq(&receipts, &[], now_ms)), [0, 9]);
     }
 
     #[test]
     fn a_location_not_heard_from_is_silent_and_not_applied() {
-        let mut receipts = Receipts::new(100);
+        let mut receipts = receipts(100);
         receipts.remember("c");
-        receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_000);
-        receipts.heard("b", Some(&log("l")), 2, &log("l"), 1_000);
-        receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_301);
-        let locations = receipts.locations(5, Some(1_000), 1_000, 1_301);
-        let states: Vec<_> = locations.iter().map(|one| one.state).collect();
-        assert_eq!(states, [LocationState::Applied, LocationState::Silent, LocationState::Silent]);
-        assert_eq!(state_of(&locations), PurgeState::Applied);
-        assert_eq!(
-            state_of(&receipts.locations(5, Some(1_000), 1_000, 9_000)),
-            PurgeState::Accepted,
-            "nobody is there"
-        );
-        assert_eq!(receipts.applied_everywhere(9_000), 0);
+        say(&mut receipts, "a", 9, 1_000);
+        say(&mut receipts, "b", 2, 1_000);
+        say(&mut receipts, "a", 9, 1_301);
+        let there = receipt(&receipts, 5, 1_301);
+        assert_eq!((states(&there), there.state), (vec![Applied, Silent, Silent], PurgeState::Applied));
+        assert_eq!(receipt(&receipts, 5, 9_000).state, PurgeState::Accepted, "nobody is there");
+        assert_eq!(applied_seq(&receipts, &[(5, 1_000)], 9_000), 0);
     }
 
     #[test]
     fn another_log_starts_the_account_anew_and_new_isolates_change_nothing() {
-        let mut receipts = Receipts::new(100);
-        receipts.heard("a", Some(&log("l")), 9, &log("l"), 1_000);
-        receipts.heard("a", None, 0, &log("l"), 1_010);
-        receipts.heard("a", Some(&log("old")), 70, &log("l"), 1_010);
-        assert_eq!(receipts.applied_everywhere(1_010), 9);
-        receipts.heard("a", Some(&log("new")), 2, &log("new"), 1_020);
-        assert_eq!(receipts.applied_everywhere(1_020), 2);
+        let mut receipts = receipts(100);
+        let rows = [(2, 10), (9, 10)];
+        say(&mut receipts, "a", 9, 1_000);
+        receipts.hear(&JournalQuery { log_id: None, since: 0, location: "a".into() }, &held("l", 9), 1_010);
+        let behind = JournalQuery { log_id: Some(log("old")), since: 70, location: "a".into() };
+        receipts.hear(&behind, &held("l", 9), 1_010);
+        let alone = JournalQuery { log_id: Some(log("l")), since: 3, location: String::new() };
+        assert!(!receipts.hear(&alone, &held("l", 9), 1_010));
+        assert_eq!(applied_seq(&receipts, &rows, 1_010), 9);
+        let query = JournalQuery { log_id: Some(log("new")), since: 2, location: "a".into() };
+        receipts.hear(&query, &held("new", 2), 1_020);
+        assert_eq!([1_020, 1_200].map(|now_ms| applied_seq(&receipts, &rows[..1], now_ms)), [0, 2]);
     }
 
     #[test]
     fn a_name_is_noted_when_it_is_new_and_once_an_hour() {
-        let mut receipts = Receipts::new(100);
-        let mut heard = |now_ms| receipts.heard("a", None, 0, &log("l"), now_ms);
-        assert_eq!([heard(1_000), heard(2_000), heard(3_601_000)], [true, false, true]);
+        let mut receipts = receipts(100);
+        let noted = [1_000, 2_000, 3_601_000].map(|now_ms| say(&mut receipts, "a", 0, now_ms));
+        assert_eq!(noted, [true, false, true]);
     }
 
     #[test]
     fn the_account_is_bounded_and_forgotten_steps_give_no_lag() {
-        let mut receipts = Receipts::new(100);
+        let mut many = receipts(100);
         for n in 0..2_000 {
-            receipts.heard(&format!("l-{n}"), Some(&log("l")), 1, &log("l"), 1_000);
+            say(&mut many, &format!("l-{n}"), 1, 1_000);
         }
-        assert_eq!(receipts.locations(1, None, 0, 1_000).len(), LOCATIONS_MAX);
-        let mut receipts = Receipts::new(100);
+        assert_eq!(receipt(&many, 1, 1_000).locations.len(), LOCATIONS_MAX);
+        let mut receipts = receipts(100);
         for seq in 1..=1_000 {
-            receipts.heard("a", Some(&log("l")), seq, &log("l"), 1_000 + seq);
+            say(&mut receipts, "a", seq, 1_000 + seq);
         }
-        assert_eq!(receipts.locations(1, Some(1_000), 1_000, 2_000)[0].lag_ms, None);
-        assert_eq!(receipts.locations(990, Some(1_000), 1_000, 2_000)[0].lag_ms, Some(990));
+        assert_eq!(receipt(&receipts, 1, 2_000).locations[0].lag_ms, None);
+        assert_eq!(receipt(&receipts, 990, 2_000).locations[0].lag_ms, Some(990));
     }
 }

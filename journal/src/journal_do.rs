@@ -1,13 +1,12 @@
 //! The purge journal: one Durable Object that holds the edge's copy of the purge log, strictly in order.
 //!
-//! It only stores and answers; what a batch means is decided in `surrogate_cache::intake`, who may call is decided in
-//! the edge's `purge_intake`. It is reachable by bindings of the same account's Workers alone. One call's statements run without an await between them,
+//! It only stores and answers; what a batch means is decided in `surrogate_cache::intake`, what a receipt says in
+//! `surrogate_cache::receipts`, who may call in the edge's `purge_intake`. It is reachable by bindings of the same account's Workers alone. One call's statements run without an await between them,
 //! so the platform commits them together or not at all.
 use js_sys::{Array, Uint8Array};
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery};
-use kv_schemas::receipt::{EdgeReceipt, JournalSummary, PurgeState};
 use kv_schemas::surrogate_key::SurrogateKey;
 use kv_schemas::{
     AsOf, KeyClass, KeyHash, LogId, PerClass, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq,
@@ -18,7 +17,7 @@ use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use surrogate_cache::Config;
 use surrogate_cache::intake::{Intake, JournalHead, decide};
-use surrogate_cache::receipts::{Receipts, percentiles, state_of};
+use surrogate_cache::receipts::{Accepted, Receipts};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::{Env, console_error};
@@ -61,15 +60,11 @@ extern "C" {
 pub struct PurgeJournal {
     sql: Sql,
     numbers_itself: bool,
-    bound_ms: u64,
     /// Why nothing is answered: a bound that was guessed would have receipts say `applied` too early.
     misconfigured: Option<String>,
     /// Random: which start of the object this is.
     epoch: u64,
     is_prepared: Cell<bool>,
-    /// Since when this object has held what it holds, by its own clock: when it started, or took over another log. What it has no
-    /// time for was accepted no later, and times from before its start are another machine's.
-    held_from_ms: Cell<u64>,
     receipts: RefCell<Receipts>,
 }
 
@@ -87,11 +82,9 @@ impl PurgeJournal {
         Self {
             sql: state.unchecked_into::<State>().storage().sql(),
             numbers_itself,
-            bound_ms,
             misconfigured,
             epoch: platform::random(),
             is_prepared: Cell::new(false),
-            held_from_ms: Cell::new(now_ms()),
             receipts: RefCell::new(Receipts::new(bound_ms)),
         }
     }
@@ -234,12 +227,16 @@ impl PurgeJournal {
         self.run(challenge, vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
         self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
-        if let Ok(mut receipts) = self.receipts.try_borrow_mut() {
-            let rows = self.rows("SELECT name FROM location", vec![])?;
-            rows.iter().for_each(|row| receipts.remember(&row.text(0)));
+        let names = self.rows("SELECT name FROM location", vec![])?;
+        let mut receipts = self.receipts.try_borrow_mut().map_err(refused)?;
+        names.iter().for_each(|row| receipts.remember(&row.text(0)));
+        let held = self.held()?;
+        if let Some(held) = &held {
+            receipts.begin(held, now_ms());
         }
-        if self.numbers_itself && self.held()?.is_none() {
-            self.hold(&platform::random_uuid(), 0, 0)?;
+        drop(receipts);
+        if self.numbers_itself && held.is_none() {
+            self.hold_own()?;
         }
         self.is_prepared.set(true);
         Ok(())
@@ -253,18 +250,21 @@ impl PurgeJournal {
     }
 
     /// Begins a log: everything up to `head` counts as hard purged.
-    fn hold(&self, log_id: &str, head: Seq, mark: u64) -> Result<()> {
+    fn hold(&self, log: &JournalHead) -> Result<()> {
         self.run(
             "INSERT OR REPLACE INTO purge_log (one, log_id, head, mark) VALUES (1, ?, ?, ?)",
-            vec![JsValue::from_str(log_id), int(head), int(mark)],
+            vec![JsValue::from_str(log.log_id.as_str()), int(log.head), int(log.mark)],
         )?;
         self.run("DELETE FROM floor", vec![])?;
-        self.raise_floors(&PerClass::new(|_| Floor::hard(head)))?;
-        self.held_from_ms.set(now_ms());
-        if let (Ok(mut receipts), Ok(log_id)) = (self.receipts.try_borrow_mut(), LogId::new(log_id)) {
-            receipts.begin(&log_id);
-        }
+        self.raise_floors(&PerClass::new(|_| Floor::hard(log.head)))?;
+        self.receipts.try_borrow_mut().map_err(refused)?.begin(log, now_ms());
         Ok(())
+    }
+
+    /// Begins a log of this journal's own.
+    fn hold_own(&self) -> Result<()> {
+        let log_id = LogId::new(platform::random_uuid()).map_err(refused)?;
+        self.hold(&JournalHead { log_id, head: 0, mark: 0 })
     }
 
     fn floors(&self) -> Result<PerClass<Floor>> {
@@ -290,57 +290,39 @@ impl PurgeJournal {
     }
 
     /// Takes note of a location that asks, and of what it says it has.
-    fn hear(&self, query: &JournalQuery, log_id: &LogId) -> Result<()> {
-        // An isolate that asks about a single purge belongs to no account.
-        if query.location.is_empty() {
-            return Ok(());
-        }
+    fn hear(&self, query: &JournalQuery, held: &JournalHead) -> Result<()> {
         let now_ms = now_ms();
-        let Ok(mut receipts) = self.receipts.try_borrow_mut() else { return Ok(()) };
-        if !receipts.heard(&query.location, query.log_id.as_ref(), query.since, log_id, now_ms) {
+        if !self.receipts.try_borrow_mut().map_err(refused)?.hear(query, held, now_ms) {
             return Ok(());
         }
         let bindings = vec![JsValue::from_str(&query.location), int(now_ms)];
         self.run("INSERT OR REPLACE INTO location (name, heard_at_ms) VALUES (?, ?)", bindings)
     }
 
+    /// The first row of a statement that asks for `seq` and `accepted_at_ms`.
+    fn accepted(&self, query: &str, bindings: Vec<JsValue>) -> Result<Option<Accepted>> {
+        let rows = self.rows(query, bindings)?;
+        Ok(rows.first().map(|row| Accepted { seq: row.seq(0), at_ms: row.seq(1) }))
+    }
+
     /// How far one purge has come.
     fn receipt(&self, seq: Seq) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        // Of a purge that a later one of the same keys took the place of, that is known to have been accepted before.
-        let rows =
-            self.rows("SELECT seq, accepted_at_ms FROM purge WHERE seq >= ? ORDER BY seq LIMIT 1", vec![int(seq)])?;
-        let accepted_at_ms = rows.first().filter(|row| row.seq(0) == seq).map(|row| row.seq(1));
-        let settles_from_ms = rows.first().map_or(0, |row| row.seq(1)).max(self.held_from_ms.get());
-        let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
-        let locations = receipts.locations(seq, accepted_at_ms, settles_from_ms, now_ms());
-        let state = if seq > held.head { PurgeState::Pending } else { state_of(&locations) };
-        let pending = kv_schemas::receipt::LocationState::Pending;
-        let laggards = locations.iter().filter(|one| one.state == pending).map(|one| one.location.clone()).collect();
-        let lag_ms = percentiles(&locations);
-        json(&EdgeReceipt { log_id: held.log_id, seq, state, accepted_at_ms, locations, lag_ms, laggards })
+        let query = "SELECT seq, accepted_at_ms FROM purge WHERE seq >= ? ORDER BY seq LIMIT 1";
+        let row = self.accepted(query, vec![int(seq)])?;
+        json(&self.receipts.try_borrow().map_err(refused)?.receipt(seq, held, row, now_ms()))
     }
 
     /// Where the journal and the locations stand.
     fn summary(&self) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        // A purge counts as applied no earlier than one bound after it was accepted, and no earlier than one after this object
-        // held it.
-        let (now_ms, held_from_ms) = (now_ms(), self.held_from_ms.get());
-        let before_ms = now_ms.saturating_sub(self.bound_ms);
-        let youngest = self.rows("SELECT accepted_at_ms FROM purge ORDER BY seq DESC LIMIT 1", vec![])?;
-        let settled = "SELECT seq FROM purge WHERE accepted_at_ms <= ? ORDER BY seq DESC LIMIT 1";
-        let settled = self.rows(settled, vec![int(before_ms)])?.first().map_or(0, |row| row.seq(0));
-        let settled = match youngest.first() {
-            _ if held_from_ms > before_ms => 0,
-            Some(_) => settled,
-            None => held.head,
+        let youngest = self.accepted("SELECT seq, accepted_at_ms FROM purge ORDER BY seq DESC LIMIT 1", vec![])?;
+        let accepted_until = |until_ms| {
+            let query = "SELECT seq, accepted_at_ms FROM purge WHERE accepted_at_ms <= ? ORDER BY seq DESC LIMIT 1";
+            Ok::<_, JsValue>(self.accepted(query, vec![int(until_ms)])?.map(|row| row.seq))
         };
-        let settles_from_ms = youngest.first().map_or(0, |row| row.seq(0)).max(held_from_ms);
-        let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
-        let applied_seq = receipts.applied_everywhere(now_ms).min(settled);
-        let locations = receipts.locations(held.head, None, settles_from_ms, now_ms);
-        json(&JournalSummary { log_id: held.log_id, head: held.head, applied_seq, locations })
+        let receipts = self.receipts.try_borrow().map_err(refused)?;
+        json(&receipts.summary(held, youngest, accepted_until, now_ms())?)
     }
 
     /// Somebody has heard of purges that this journal does not have: its storage was put back, and it would use their numbers
@@ -348,7 +330,7 @@ impl PurgeJournal {
     fn begin_anew(&self, old: &LogId) -> Result<JournalHead> {
         self.retire(old)?;
         self.run("DELETE FROM purge", vec![])?;
-        self.hold(&platform::random_uuid(), 0, 0)?;
+        self.hold_own()?;
         self.held()?.ok_or_else(|| refused("the journal has no log"))
     }
 
@@ -363,7 +345,7 @@ impl PurgeJournal {
         if self.numbers_itself && query.log_id.as_ref() == Some(&held.log_id) && query.since > held.head {
             held = self.begin_anew(&held.log_id)?;
         }
-        self.hear(query, &held.log_id)?;
+        self.hear(query, &held)?;
         let clock = JournalClock { epoch: self.epoch, at_ms: now_ms() };
         // Another log, or a state this journal has not reached: from the beginning.
         let continues = query.log_id.as_ref() == Some(&held.log_id) && query.since <= held.head;
@@ -465,7 +447,7 @@ impl PurgeJournal {
                 }
                 self.run("DELETE FROM purge", vec![])?;
                 self.run("DELETE FROM challenge", vec![])?;
-                self.hold(batch.log_id.as_str(), head, batch.after_mark)?;
+                self.hold(&JournalHead { log_id: batch.log_id.clone(), head, mark: batch.after_mark })?;
                 0
             }
         };
