@@ -22,7 +22,10 @@ const SILENT_AFTER_BOUNDS: u64 = 3;
 /// A location's name on disk is renewed at most this often.
 const NOTED_MS: u64 = 3_600_000;
 
-/// A row of the journal: a purge, and when it was accepted.
+/// Clocks say whole milliseconds: the journal may take for a bound what is up to one less, and a view outlast its own by as much.
+const ROUNDING_MS: u64 = 1;
+
+/// A row of the journal: a purge, and when it was accepted by the clock of the object that did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
     pub seq: Seq,
@@ -51,8 +54,9 @@ impl Location {
 #[derive(Debug, Default)]
 pub struct Receipts {
     log_id: Option<LogId>,
-    /// Since when this object has held what it holds: when it started, or took up another log. What it has no time for was accepted
-    /// no later, and times from before its start are another machine's.
+    /// What this object held when it began to hold the log, and when that was. It was accepted no later, and the times of its
+    /// rows are another machine's: nobody knows how far that clock is from this one.
+    held_to: Seq,
     held_from_ms: u64,
     bound_ms: u64,
     /// In order of name. A few hundred: a sorted list is smaller than a map, and as good.
@@ -84,6 +88,7 @@ impl Receipts {
     /// The object holds a log from now on: it has started, or taken up another one. Nobody has said yet what he has of it.
     pub fn begin(&mut self, held: &JournalHead, now_ms: u64) {
         self.log_id = Some(held.log_id.clone());
+        self.held_to = held.head;
         self.held_from_ms = now_ms;
         for location in &mut self.locations {
             location.applied = 0;
@@ -122,45 +127,46 @@ impl Receipts {
     /// the place of, that is known to have been accepted before.
     pub fn receipt(&self, seq: Seq, held: JournalHead, row: Option<Accepted>, now_ms: u64) -> EdgeReceipt {
         let accepted_at_ms = row.filter(|row| row.seq == seq).map(|row| row.at_ms);
-        let is_settled = self.is_settled(row.map_or(0, |row| row.at_ms), now_ms);
-        let locations = self.locations(seq, accepted_at_ms, is_settled, now_ms);
-        let state = if seq > held.head { PurgeState::Pending } else { state_of(&locations) };
+        let is_accepted = seq <= held.head;
+        let settles_from_ms = if seq <= self.held_to { Some(self.held_from_ms) } else { row.map(|row| row.at_ms) };
+        let is_settled = is_accepted && settles_from_ms.is_some_and(|at_ms| at_ms < self.settled_before_ms(now_ms));
+        // No two clocks are compared.
+        let lag_from_ms = accepted_at_ms.filter(|_| seq > self.held_to);
+        let locations = self.locations(seq, lag_from_ms, is_settled, now_ms);
+        let state = if is_accepted { state_of(&locations) } else { PurgeState::Pending };
         let laggards = locations.iter().filter(|one| one.state == LocationState::Pending);
         let laggards = laggards.map(|one| one.location.clone()).collect();
         let lag_ms = percentiles(&locations);
         EdgeReceipt { log_id: held.log_id, seq, state, accepted_at_ms, locations, lag_ms, laggards }
     }
 
-    /// Where the journal and the locations stand. `youngest`: the youngest row. `accepted_until`: the youngest that was accepted
-    /// no later than that.
+    /// Where the journal and the locations stand. `youngest`: the youngest purge that is held, of those after a `seq`, and
+    /// accepted before a time.
     pub fn summary<E>(
         &self,
         held: JournalHead,
-        youngest: Option<Accepted>,
-        accepted_until: impl FnOnce(u64) -> Result<Option<Seq>, E>,
         now_ms: u64,
+        youngest: impl FnOnce(Seq, u64) -> Result<Option<Seq>, E>,
     ) -> Result<JournalSummary, E> {
-        // A purge counts as applied no earlier than one bound after it was accepted, and no earlier than one after this object
-        // held it.
-        let before_ms = now_ms.saturating_sub(self.bound_ms);
-        let settled = match youngest {
-            _ if self.held_from_ms > before_ms => 0,
-            Some(_) => accepted_until(before_ms)?.unwrap_or(0),
-            None => held.head,
+        let before_ms = self.settled_before_ms(now_ms);
+        let settled = match youngest(self.held_to, before_ms)? {
+            None => Some(self.held_to).filter(|_| self.held_from_ms < before_ms),
+            later => later,
         };
-        let applied_seq = self.applied_everywhere(now_ms).min(settled);
-        let is_settled = self.is_settled(youngest.map_or(0, |row| row.at_ms), now_ms);
+        let applied_seq = self.applied_everywhere(now_ms).min(settled.unwrap_or(0));
+        let is_settled = settled.is_some_and(|settled| held.head <= settled);
         let locations = self.locations(held.head, None, is_settled, now_ms);
         Ok(JournalSummary { log_id: held.log_id, head: held.head, applied_seq, locations })
     }
 
-    /// Whether one bound has passed since a purge was accepted, and since this object held it.
-    fn is_settled(&self, accepted_ms: u64, now_ms: u64) -> bool {
-        now_ms.checked_sub(accepted_ms.max(self.held_from_ms)).is_some_and(|ago_ms| ago_ms >= self.bound_ms)
+    /// What was accepted before that, by this object's clock, no isolate can be without any more: a view is good up to the very
+    /// end of its bound.
+    fn settled_before_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.bound_ms.saturating_add(ROUNDING_MS))
     }
 
-    /// Where each location stands with a purge. `accepted_at_ms`: when it was accepted, if that is still known.
-    fn locations(&self, seq: Seq, accepted_at_ms: Option<u64>, is_settled: bool, now_ms: u64) -> Vec<LocationReceipt> {
+    /// Where each location stands with a purge. `lag_from_ms`: when it was accepted, if that is known by this object's clock.
+    fn locations(&self, seq: Seq, lag_from_ms: Option<u64>, is_settled: bool, now_ms: u64) -> Vec<LocationReceipt> {
         let receipt = |location: &Location| {
             let state = match location.is_live(self.bound_ms, now_ms) {
                 false => LocationState::Silent,
@@ -171,7 +177,7 @@ impl Receipts {
             // The oldest step remembered may stand for earlier ones.
             let is_exact = first > 0 || location.steps.len() < STEPS_MAX;
             let said_ms = location.steps.get(first).filter(|_| is_exact).map(|(_, at_ms)| *at_ms);
-            let lag_ms = said_ms.zip(accepted_at_ms).map(|(said_ms, at_ms)| said_ms.saturating_sub(at_ms));
+            let lag_ms = said_ms.zip(lag_from_ms).map(|(said_ms, at_ms)| said_ms.saturating_sub(at_ms));
             LocationReceipt {
                 location: location.name.clone(),
                 state,
@@ -210,7 +216,10 @@ fn percentiles(locations: &[LocationReceipt]) -> Option<Percentiles> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::{JournalView, Knowledge};
     use LocationState::{Applied, Pending, Silent};
+    use kv_schemas::PerClass;
+    use kv_schemas::journal::{JournalClock, JournalDelta};
     use std::convert::Infallible;
 
     fn log(name: &str) -> LogId {
@@ -248,10 +257,11 @@ mod tests {
     }
 
     fn applied_seq(receipts: &Receipts, rows: &[(Seq, u64)], now_ms: u64) -> Seq {
-        let youngest = rows.iter().max().map(|(seq, at_ms)| Accepted { seq: *seq, at_ms: *at_ms });
-        let until =
-            |until_ms| Ok::<_, Infallible>(rows.iter().filter(|(_, at_ms)| *at_ms <= until_ms).map(|row| row.0).max());
-        receipts.summary(held("l", 9), youngest, until, now_ms).unwrap().applied_seq
+        let youngest = |after, before_ms| {
+            let settled = rows.iter().filter(|(seq, at_ms)| *seq > after && *at_ms < before_ms);
+            Ok::<_, Infallible>(settled.map(|(seq, _)| *seq).max())
+        };
+        receipts.summary(held("l", 9), now_ms, youngest).unwrap().applied_seq
     }
 
     #[test]
@@ -272,7 +282,8 @@ mod tests {
         assert_eq!((there.state, there.accepted_at_ms), (PurgeState::Applied, Some(1_000)));
         assert_eq!(there.lag_ms, Some(Percentiles { p50: 50, p95: 200, p99: 200 }));
         assert_eq!(applied_seq(&receipts, &[(5, 1_000)], 1_200), 5);
-        assert_eq!(receipts.receipt(6, held("l", 5), None, 1_200).state, PurgeState::Pending, "not there yet");
+        let there = receipts.receipt(6, held("l", 5), None, 1_200);
+        assert_eq!((states(&there), there.state), (vec![Pending; 2], PurgeState::Pending), "whatever they had before");
     }
 
     #[test]
@@ -281,9 +292,46 @@ mod tests {
         say(&mut receipts, "a", 9, 1_000);
         let state = |row| states(&receipts.receipt(5, held("l", 9), row, 1_000))[0];
         // Its own row, or that of a later one which took its place; the last is of a clock that was set back since.
-        for (at_ms, expected) in [(900, Applied), (901, Pending), (1_000, Pending), (1_001, Pending)] {
+        for (at_ms, expected) in [(898, Applied), (899, Pending), (1_000, Pending), (1_001, Pending)] {
             assert_eq!([state(row(5, at_ms)), state(row(7, at_ms))], [expected; 2], "{at_ms}");
         }
+    }
+
+    /// The clock of the machine on which the object was before may be behind or ahead, for as long as it likes.
+    #[test]
+    fn what_was_held_at_the_start_settles_from_the_start() {
+        for at_ms in [1, 50_000] {
+            let mut receipts = Receipts::new(100);
+            receipts.begin(&held("l", 9), 1_000);
+            say(&mut receipts, "a", 11, 1_040);
+            let state = |seq, row, now_ms| states(&receipts.receipt(seq, held("l", 11), row, now_ms))[0];
+            assert_eq!([1_101, 1_102].map(|now_ms| state(5, row(5, at_ms), now_ms)), [Pending, Applied], "{at_ms}");
+            // A later one took its place.
+            assert_eq!([1_101, 1_102].map(|now_ms| state(5, row(10, 1_010), now_ms)), [Pending, Applied], "{at_ms}");
+            assert_eq!([1_111, 1_112].map(|now_ms| state(10, row(10, 1_010), now_ms)), [Pending, Applied], "{at_ms}");
+            let rows = [(5, at_ms), (9, at_ms), (10, 1_010), (11, 1_030)];
+            let applied = [1_101, 1_102, 1_112, 1_132].map(|now_ms| applied_seq(&receipts, &rows, now_ms));
+            assert_eq!(applied, [0, 9, 10, 11], "{at_ms}");
+            let there = receipts.receipt(9, held("l", 11), row(9, at_ms), 1_050);
+            assert_eq!((there.accepted_at_ms, there.locations[0].lag_ms), (Some(at_ms), None), "no two clocks");
+            assert_eq!(receipts.receipt(10, held("l", 11), row(10, 1_010), 1_050).locations[0].lag_ms, Some(30));
+        }
+    }
+
+    #[test]
+    fn no_purge_is_applied_while_a_view_from_before_it_may_be_relied_on() {
+        let mut receipts = receipts(150);
+        let mut view = JournalView::new(9);
+        let (query, clock) = (view.query("a"), JournalClock { epoch: 1, at_ms: 1_000 });
+        let floors = PerClass::default();
+        let delta = JournalDelta { log_id: log("l"), clock, head: 4, floors, until: 4, purges: Vec::new() };
+        view.apply(&query, &delta, 1_000);
+        // Purge 5 is accepted within the same millisecond, and a neighbour has it.
+        say(&mut receipts, "a", 5, 1_010);
+        let relied_on = |now_ms| view.knowledge(now_ms, 100, 150) != Knowledge::Unknown;
+        let applied = |now_ms| states(&receipt(&receipts, 5, now_ms)) == [Applied];
+        assert!((1_010..1_300).all(|now_ms| !(relied_on(now_ms) && applied(now_ms))));
+        assert!(relied_on(1_150) && applied(1_152));
     }
 
     #[test]

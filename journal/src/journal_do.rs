@@ -299,30 +299,23 @@ impl PurgeJournal {
         self.run("INSERT OR REPLACE INTO location (name, heard_at_ms) VALUES (?, ?)", bindings)
     }
 
-    /// The first row of a statement that asks for `seq` and `accepted_at_ms`.
-    fn accepted(&self, query: &str, bindings: Vec<JsValue>) -> Result<Option<Accepted>> {
-        let rows = self.rows(query, bindings)?;
-        Ok(rows.first().map(|row| Accepted { seq: row.seq(0), at_ms: row.seq(1) }))
-    }
-
     /// How far one purge has come.
     fn receipt(&self, seq: Seq) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
         let query = "SELECT seq, accepted_at_ms FROM purge WHERE seq >= ? ORDER BY seq LIMIT 1";
-        let row = self.accepted(query, vec![int(seq)])?;
+        let rows = self.rows(query, vec![int(seq)])?;
+        let row = rows.first().map(|row| Accepted { seq: row.seq(0), at_ms: row.seq(1) });
         json(&self.receipts.try_borrow().map_err(refused)?.receipt(seq, held, row, now_ms()))
     }
 
     /// Where the journal and the locations stand.
     fn summary(&self) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        let youngest = self.accepted("SELECT seq, accepted_at_ms FROM purge ORDER BY seq DESC LIMIT 1", vec![])?;
-        let accepted_until = |until_ms| {
-            let query = "SELECT seq, accepted_at_ms FROM purge WHERE accepted_at_ms <= ? ORDER BY seq DESC LIMIT 1";
-            Ok::<_, JsValue>(self.accepted(query, vec![int(until_ms)])?.map(|row| row.seq))
+        let youngest = |after: Seq, before_ms: u64| -> Result<Option<Seq>> {
+            let query = "SELECT seq FROM purge WHERE seq > ? AND accepted_at_ms < ? ORDER BY seq DESC LIMIT 1";
+            Ok(self.rows(query, vec![int(after), int(before_ms)])?.first().map(|row| row.seq(0)))
         };
-        let receipts = self.receipts.try_borrow().map_err(refused)?;
-        json(&receipts.summary(held, youngest, accepted_until, now_ms())?)
+        json(&self.receipts.try_borrow().map_err(refused)?.summary(held, now_ms(), youngest)?)
     }
 
     /// Somebody has heard of purges that this journal does not have: its storage was put back, and it would use their numbers
