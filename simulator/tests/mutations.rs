@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 20] = [
+const MUTATIONS: [Mutation; 30] = [
     Mutation {
         name: "a clock that is set back goes unnoticed, and what lies ahead of it counts as learnt just now",
         edits: &[
@@ -159,6 +159,70 @@ const MUTATIONS: [Mutation; 20] = [
             "cache/src/lookup/assess.rs",
             "if let Some(min) = demands.min_as_of\n",
             "if let Some(min) = demands.min_as_of.filter(|_| known && !known)\n",
+        )],
+    },
+    Mutation {
+        name: "a receipt says that a purge is applied as soon as one isolate of each location has it",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "settles_from_ms.is_some_and(|at_ms| at_ms < self.settled_before_ms(now_ms))",
+            "settles_from_ms.is_some()",
+        )],
+    },
+    Mutation {
+        name: "a purge whose place a later one took counts as accepted long ago",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "else { row.map(|row| row.at_ms) };",
+            "else { row.map(|row| if row.seq == seq { row.at_ms } else { 0 }) };",
+        )],
+    },
+    Mutation {
+        name: "what the journal answers a location counts as what that has",
+        edits: &[("cache/src/receipts.rs", "{ query.since } else { 0 }", "{ held.head } else { 0 }")],
+    },
+    Mutation {
+        name: "what a location has of another log counts",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "if query.log_id.as_ref() == Some(&held.log_id) { query.since } else { 0 }",
+            "query.since",
+        )],
+    },
+    Mutation {
+        name: "of another log locations have what they had of the one before",
+        edits: &[("cache/src/receipts.rs", "            location.applied = 0;\n", "")],
+    },
+    Mutation {
+        name: "what the journal's object accepted before it was started anew goes by the clock of now",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "let settles_from_ms = if seq <= self.held_to {",
+            "let settles_from_ms = if seq == 0 {",
+        )],
+    },
+    Mutation {
+        name: "a lag is the difference of two machines' clocks",
+        edits: &[("cache/src/receipts.rs", "accepted_at_ms.filter(|_| seq > self.held_to)", "accepted_at_ms")],
+    },
+    Mutation {
+        name: "the summary counts what the journal's object found as applied at once",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "Some(self.held_to).filter(|_| self.held_from_ms < before_ms)",
+            "Some(self.held_to)",
+        )],
+    },
+    Mutation {
+        name: "a location that is late is not waited for",
+        edits: &[("cache/src/receipts.rs", " && !any(LocationState::Pending) {", " {")],
+    },
+    Mutation {
+        name: "a location that has fallen silent is waited for",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "self.heard_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= silent_ms)",
+            "self.heard_ms.is_some() && silent_ms > 0",
         )],
     },
 ];
