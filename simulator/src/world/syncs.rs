@@ -55,7 +55,11 @@ impl World {
         }
         isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(told_ms));
         let (id, log) = (isolate.id, isolate.engine.view.newest());
+        let is_newer = isolate.engine.view.confirmed_ms() > Some(isolate.clock(told_ms));
         self.account.has(isolate.location, log.as_ref(), self.now_ms);
+        if is_newer {
+            self.blame(format!("isolate {id}: what its neighbour was told at {told_ms} counts as told later"));
+        }
         self.stats.shared += 1;
         self.note(|_| format!("isolate {id}: learns of its neighbour, is at {log:?}"));
         true
