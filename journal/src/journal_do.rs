@@ -1,13 +1,12 @@
 //! The purge journal: one Durable Object that holds the edge's copy of the purge log, strictly in order.
 //!
-//! It only stores and answers; what a batch means is decided in `surrogate_cache::intake`, who may call is decided in
-//! the edge's `purge_intake`. It is reachable by bindings of the same account's Workers alone. One call's statements run without an await between them,
+//! It only stores and answers; what a batch means is decided in `surrogate_cache::intake`, what a receipt says in
+//! `surrogate_cache::receipts`, who may call in the edge's `purge_intake`. It is reachable by bindings of the same account's Workers alone. One call's statements run without an await between them,
 //! so the platform commits them together or not at all.
 use js_sys::{Array, Uint8Array};
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery};
-use kv_schemas::receipt::{EdgeReceipt, JournalSummary, PurgeState};
 use kv_schemas::surrogate_key::SurrogateKey;
 use kv_schemas::{
     AsOf, KeyClass, KeyHash, LogId, PerClass, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq,
@@ -18,7 +17,7 @@ use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use surrogate_cache::Config;
 use surrogate_cache::intake::{Intake, JournalHead, LeftOut, decide};
-use surrogate_cache::receipts::{Receipts, percentiles, state_of};
+use surrogate_cache::receipts::Receipts;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use worker::{Env, console_error};
@@ -63,7 +62,6 @@ extern "C" {
 pub struct PurgeJournal {
     sql: Sql,
     numbers_itself: bool,
-    bound_ms: u64,
     /// Why nothing is answered: a bound that was guessed would have receipts say `applied` too early.
     misconfigured: Option<String>,
     /// Random: which start of the object this is.
@@ -71,9 +69,6 @@ pub struct PurgeJournal {
     is_prepared: Cell<bool>,
     /// How many purges this start of the object took.
     taken: Cell<Seq>,
-    /// Since when this object has held what it holds, by its own clock: when it started, or took over another log. What it has no
-    /// time for was accepted no later, and times from before its start are another machine's.
-    held_from_ms: Cell<u64>,
     receipts: RefCell<Receipts>,
 }
 
@@ -91,12 +86,10 @@ impl PurgeJournal {
         Self {
             sql: state.unchecked_into::<State>().storage().sql(),
             numbers_itself,
-            bound_ms,
             misconfigured,
             epoch: platform::random(),
             is_prepared: Cell::new(false),
             taken: Cell::new(0),
-            held_from_ms: Cell::new(now_ms()),
             receipts: RefCell::new(Receipts::new(bound_ms)),
         }
     }
@@ -239,10 +232,14 @@ impl PurgeJournal {
         self.run(challenge, vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
         self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
-        if let Ok(mut receipts) = self.receipts.try_borrow_mut() {
-            let rows = self.rows("SELECT name FROM location", vec![])?;
-            rows.iter().for_each(|row| receipts.remember(&row.text(0)));
+        let names = self.rows("SELECT name FROM location", vec![])?;
+        let mut receipts = self.receipts.try_borrow_mut().map_err(refused)?;
+        names.iter().for_each(|row| receipts.remember(&row.text(0)));
+        let held = self.held()?;
+        if let Some(held) = &held {
+            receipts.begin(held, now_ms());
         }
+        drop(receipts);
         self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
         // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
         if self.numbers_itself && self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
@@ -260,19 +257,16 @@ impl PurgeJournal {
     }
 
     /// Begins a log: everything up to `head` counts as hard purged.
-    fn hold(&self, log_id: &str, head: Seq, mark: u64) -> Result<()> {
+    fn hold(&self, log: &JournalHead) -> Result<()> {
         self.run(
             "INSERT OR REPLACE INTO purge_log (one, log_id, head, mark) VALUES (1, ?, ?, ?)",
-            vec![JsValue::from_str(log_id), int(head), int(mark)],
+            vec![JsValue::from_str(log.log_id.as_str()), int(log.head), int(log.mark)],
         )?;
         for table in ["purge", "floor", "left_out"] {
             self.run(&format!("DELETE FROM {table}"), vec![])?;
         }
-        self.raise_floors(&PerClass::new(|_| Floor::hard(head)))?;
-        self.held_from_ms.set(now_ms());
-        if let (Ok(mut receipts), Ok(log_id)) = (self.receipts.try_borrow_mut(), LogId::new(log_id)) {
-            receipts.begin(&log_id);
-        }
+        self.raise_floors(&PerClass::new(|_| Floor::hard(log.head)))?;
+        self.receipts.try_borrow_mut().map_err(refused)?.begin(log, now_ms());
         Ok(())
     }
 
@@ -299,14 +293,9 @@ impl PurgeJournal {
     }
 
     /// Takes note of a location that asks, and of what it says it has.
-    fn hear(&self, query: &JournalQuery, log_id: &LogId) -> Result<()> {
-        // An isolate that asks about a single purge belongs to no account.
-        if query.location.is_empty() {
-            return Ok(());
-        }
+    fn hear(&self, query: &JournalQuery, held: &JournalHead) -> Result<()> {
         let now_ms = now_ms();
-        let Ok(mut receipts) = self.receipts.try_borrow_mut() else { return Ok(()) };
-        if !receipts.heard(&query.location, query.log_id.as_ref(), query.since, log_id, now_ms) {
+        if !self.receipts.try_borrow_mut().map_err(refused)?.hear(query, held, now_ms) {
             return Ok(());
         }
         let bindings = vec![JsValue::from_str(&query.location), int(now_ms)];
@@ -316,45 +305,24 @@ impl PurgeJournal {
     /// How far one purge has come.
     fn receipt(&self, seq: Seq) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        // Of a purge that a later one of the same keys took the place of, that is known to have been accepted before.
-        let rows =
-            self.rows("SELECT seq, accepted_at_ms FROM purge WHERE seq >= ? ORDER BY seq LIMIT 1", vec![int(seq)])?;
-        let accepted_at_ms = rows.first().filter(|row| row.seq(0) == seq).map(|row| row.seq(1));
-        let settles_from_ms = rows.first().map_or(0, |row| row.seq(1)).max(self.held_from_ms.get());
-        let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
-        let locations = receipts.locations(seq, accepted_at_ms, settles_from_ms, now_ms());
-        let state = if seq > held.head { PurgeState::Pending } else { state_of(&locations) };
-        let pending = kv_schemas::receipt::LocationState::Pending;
-        let laggards = locations.iter().filter(|one| one.state == pending).map(|one| one.location.clone()).collect();
-        let lag_ms = percentiles(&locations);
-        json(&EdgeReceipt { log_id: held.log_id, seq, state, accepted_at_ms, locations, lag_ms, laggards })
+        if self.numbers_itself && (seq > held.head || self.has_lost(seq, &held)?) {
+            return Ok(problem(Problem::new(404, "not-found", "There is no purge of this number")));
+        }
+        let rows = self.rows("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
+        let accepted_at_ms = rows.first().map(|row| row.seq(0));
+        json(&self.receipts.try_borrow_mut().map_err(refused)?.receipt(seq, held, accepted_at_ms, now_ms()))
     }
 
     /// Where the journal and the locations stand.
     fn summary(&self) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        // A purge counts as applied no earlier than one bound after it was accepted, and no earlier than one after this object
-        // held it.
-        let (now_ms, held_from_ms) = (now_ms(), self.held_from_ms.get());
-        let before_ms = now_ms.saturating_sub(self.bound_ms);
-        let youngest = self.rows("SELECT accepted_at_ms FROM purge ORDER BY seq DESC LIMIT 1", vec![])?;
-        let settled = "SELECT seq FROM purge WHERE accepted_at_ms <= ? ORDER BY seq DESC LIMIT 1";
-        let settled = self.rows(settled, vec![int(before_ms)])?.first().map_or(0, |row| row.seq(0));
-        let settled = match youngest.first() {
-            _ if held_from_ms > before_ms => 0,
-            Some(_) => settled,
-            None => held.head,
-        };
-        let settles_from_ms = youngest.first().map_or(0, |row| row.seq(0)).max(held_from_ms);
-        let Ok(receipts) = self.receipts.try_borrow() else { return Err(refused("busy")) };
-        let applied_seq = receipts.applied_everywhere(now_ms).min(settled);
-        let locations = receipts.locations(held.head, None, settles_from_ms, now_ms);
-        json(&JournalSummary { log_id: held.log_id, head: held.head, applied_seq, locations })
+        json(&self.receipts.try_borrow_mut().map_err(refused)?.summary(held, now_ms()))
     }
 
     /// Begins a log that this journal numbers.
     fn begin_own(&self) -> Result<()> {
-        self.hold(&platform::random_uuid(), 0, 0)?;
+        let log_id = LogId::new(platform::random_uuid()).map_err(refused)?;
+        self.hold(&JournalHead { log_id, head: 0, mark: 0 })?;
         self.leave_out(LeftOut::at_start(0, now_ms()))
     }
 
@@ -384,7 +352,7 @@ impl PurgeJournal {
             self.begin_own()?;
             held = self.held()?.ok_or_else(|| refused("the journal has no log"))?;
         }
-        self.hear(query, &held.log_id)?;
+        self.hear(query, &held)?;
         let clock = JournalClock { epoch: self.epoch, at_ms: now_ms() };
         // Another log, or a state this journal has not reached: from the beginning.
         let continues = query.log_id.as_ref() == Some(&held.log_id) && query.since <= held.head;
@@ -485,7 +453,7 @@ impl PurgeJournal {
                     self.retire(old)?;
                 }
                 self.run("DELETE FROM challenge", vec![])?;
-                self.hold(batch.log_id.as_str(), head, batch.after_mark)?;
+                self.hold(&JournalHead { log_id: batch.log_id.clone(), head, mark: batch.after_mark })?;
                 0
             }
         };
@@ -557,6 +525,7 @@ impl PurgeJournal {
             let earlier = "DELETE FROM purge WHERE mode = 'hard' AND hashes = ? AND seq < ?";
             self.run(earlier, vec![hashes, int(purge.seq)])?;
         }
+        self.receipts.try_borrow_mut().map_err(refused)?.accept(purge.seq, now_ms());
         let taken = self.taken.replace(self.taken.get().saturating_add(1));
         if taken.checked_rem(FORGET_STEP) == Some(0) { self.forget() } else { Ok(()) }
     }

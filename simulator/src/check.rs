@@ -123,4 +123,39 @@ impl History {
         }
         None
     }
+
+    /// How an answer belies a receipt that had said, before the request came, that everybody has a purge.
+    pub fn belies(
+        &self,
+        log_id: &LogId,
+        seq: Seq,
+        accepted_ms: u64,
+        is_of_earlier_log: bool,
+        allows_stale: bool,
+        served: &Served<'_>,
+    ) -> Option<String> {
+        // What a replica confirmed since is its word; and if origin fails, what is stored is better than nothing.
+        let is_confirmed = served.origin_asked_ms.is_some_and(|at_ms| at_ms >= accepted_ms);
+        if !(served.is_fresh || served.is_stale) || is_confirmed {
+            return None;
+        }
+        let fault = |what: &str| {
+            let Served { doc, content, as_of, now_ms, .. } = served;
+            let said = format!("document {doc} with write {content}, as of {as_of:?}, was answered at {now_ms}");
+            Some(format!("{said} after a receipt had said that all have {log_id}:{seq}: {what}"))
+        };
+        if is_of_earlier_log {
+            return fault("it is of an earlier log");
+        }
+        let as_of = served.as_of.filter(|as_of| as_of.log_id == *log_id);
+        if as_of.is_some_and(|as_of| as_of.seq >= seq) || as_of.is_none() && served.as_of.is_some() {
+            return None;
+        }
+        let (purge, _) = self.youngest(log_id, seq, served.doc, allows_stale && served.is_stale);
+        if as_of.is_some_and(|as_of| as_of.seq < purge) {
+            return fault(&format!("purge {purge} is younger"));
+        }
+        let (_, write) = self.youngest(log_id, seq, served.doc, false);
+        if served.is_fresh && served.content < write { fault(&format!("write {write} is younger")) } else { None }
+    }
 }

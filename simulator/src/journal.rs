@@ -1,26 +1,35 @@
-//! The journal object: the decision about batches is the engine's own ([`decide`]); its table is a vector here.
+//! The journal object: the decisions about batches and receipts are the engine's own ([`decide`], [`Receipts`]); its table is
+//! a vector here.
 use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery};
+use kv_schemas::receipt::{EdgeReceipt, JournalSummary};
 use kv_schemas::{KeyClass, LogId, PerClass, PurgeAck, PurgeBatch, PurgeMode, Seq};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use surrogate_cache::intake::{Intake, JournalHead, decide};
+use surrogate_cache::receipts::Receipts;
 
 /// Small, so that floors, pages and cold starts all happen.
 const PURGES_KEPT: PerClass<usize> = PerClass { content: 24, session: 12, viewer: 6 };
 const COLD: PerClass<usize> = PerClass { content: 8, session: 4, viewer: 1 };
 const PAGE: usize = 4;
 
-#[derive(Clone)]
-struct State {
-    log_id: LogId,
-    head: Seq,
-    floors: PerClass<Floor>,
-    mark: u64,
-    purges: Vec<DeltaPurge>,
+struct Row {
+    purge: DeltaPurge,
+    /// By the journal's clock of then.
+    accepted_at_ms: u64,
 }
 
-#[derive(Default)]
+struct State {
+    held: JournalHead,
+    floors: PerClass<Floor>,
+    rows: Vec<Row>,
+}
+
 pub struct Journal {
     state: Option<State>,
+    bound_ms: u64,
+    receipts: Receipts,
+    /// Names of locations on disk.
+    locations: BTreeSet<String>,
     retired: Vec<LogId>,
     lost: u32,
     challenge: Option<u64>,
@@ -31,13 +40,15 @@ pub struct Journal {
     epoch: u64,
     /// True times at which purges were accepted.
     accepted: HashMap<(LogId, Seq), u64>,
+    /// And at which logs were taken up.
+    taken_up: HashMap<LogId, u64>,
 }
 
 impl State {
     /// The purges of a class but for the youngest few.
     fn all_but_youngest(&self, class: KeyClass, count: usize) -> Vec<DeltaPurge> {
         let of_class = |purge: &&DeltaPurge| KeyClass::kept_with(KeyClass::bits_of(purge.all, &purge.keys)) == class;
-        self.purges.iter().rev().filter(of_class).skip(count).cloned().collect()
+        self.rows.iter().rev().map(|row| &row.purge).filter(of_class).skip(count).cloned().collect()
     }
 }
 
@@ -64,26 +75,54 @@ pub enum Took {
 }
 
 impl Journal {
+    pub fn new(bound_ms: u64) -> Self {
+        Self {
+            state: None,
+            bound_ms,
+            receipts: Receipts::new(bound_ms),
+            locations: BTreeSet::new(),
+            retired: Vec::new(),
+            lost: 0,
+            challenge: None,
+            challenges: 0,
+            offset_ms: 0,
+            epoch: 0,
+            accepted: HashMap::new(),
+            taken_up: HashMap::new(),
+        }
+    }
+
+    fn clock(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add_signed(self.offset_ms)
+    }
+
     pub fn log_id(&self) -> Option<&LogId> {
-        self.state.as_ref().map(|state| &state.log_id)
+        self.state.as_ref().map(|state| &state.held.log_id)
     }
 
     pub fn head(&self) -> Seq {
-        self.state.as_ref().map_or(0, |state| state.head)
+        self.state.as_ref().map_or(0, |state| state.held.head)
     }
 
     /// Its storage is gone.
     pub fn lose(&mut self) {
         self.state = None;
+        self.receipts = Receipts::new(self.bound_ms);
+        self.locations.clear();
         self.challenge = None;
         self.retired.clear();
         self.lost += 1;
     }
 
     /// The object is started anew, maybe on another machine.
-    pub fn restart(&mut self, offset_ms: i64) {
+    pub fn restart(&mut self, offset_ms: i64, now_ms: u64) {
         self.offset_ms = offset_ms;
         self.epoch += 1;
+        self.receipts = Receipts::new(self.bound_ms);
+        self.locations.iter().for_each(|name| self.receipts.remember(name));
+        if let Some(state) = &self.state {
+            self.receipts.begin(&state.held, self.clock(now_ms));
+        }
     }
 
     /// When a purge was accepted, in true time.
@@ -91,10 +130,14 @@ impl Journal {
         self.accepted.get(&(log_id.clone(), seq)).copied()
     }
 
+    /// Since when a purge has been held, in true time, if only as part of all that was before.
+    pub fn held_ms(&self, log_id: &LogId, seq: Seq) -> u64 {
+        self.accepted_ms(log_id, seq).or_else(|| self.taken_up.get(log_id).copied()).unwrap_or(0)
+    }
+
     pub fn batch(&mut self, batch: &PurgeBatch, now_ms: u64) -> Took {
-        let head = |state: &State| JournalHead { log_id: state.log_id.clone(), head: state.head, mark: state.mark };
-        let held = self.state.as_ref().map(head);
-        let from_index = match decide(held.as_ref(), self.retired.contains(&batch.log_id), self.challenge, batch) {
+        let held = self.state.as_ref().map(|state| &state.held);
+        let from_index = match decide(held, self.retired.contains(&batch.log_id), self.challenge, batch) {
             Intake::Unannounced => {
                 let challenge = self.challenge.unwrap_or_else(|| {
                     self.challenges += 1;
@@ -108,13 +151,10 @@ impl Journal {
             Intake::Gap => batch.purges.len(),
             Intake::Append { from_index } => from_index,
             Intake::Adopt { head } => {
-                self.retired.extend(self.state.take().map(|state| state.log_id));
+                self.retired.extend(self.state.take().map(|state| state.held.log_id));
                 self.retired.extend(batch.replaces.iter().cloned());
-                self.begin(batch.log_id.clone(), head);
+                self.hold(JournalHead { log_id: batch.log_id.clone(), head, mark: batch.after_mark }, now_ms);
                 self.challenge = None;
-                if let Some(state) = &mut self.state {
-                    state.mark = batch.after_mark;
-                }
                 0
             }
         };
@@ -127,47 +167,59 @@ impl Journal {
         Took::Ack(PurgeAck { log_id, next_seq, accepted: new.len() as u32 })
     }
 
-    fn begin(&mut self, log_id: LogId, head: Seq) {
-        let floors = PerClass::new(|_| Floor::hard(head));
-        self.state = Some(State { log_id, head, floors, mark: 0, purges: Vec::new() });
+    fn hold(&mut self, held: JournalHead, now_ms: u64) {
+        self.receipts.begin(&held, self.clock(now_ms));
+        self.taken_up.insert(held.log_id.clone(), now_ms);
+        let floors = PerClass::new(|_| Floor::hard(held.head));
+        self.state = Some(State { held, floors, rows: Vec::new() });
     }
 
     /// A journal that numbers its purges itself begins a log when it is first asked.
-    pub fn own_log(&mut self) {
+    pub fn own_log(&mut self, now_ms: u64) {
         if self.state.is_none() {
-            self.begin(LogId::new(format!("own-{}", self.lost)).expect("a legal id"), 0);
+            let log_id = LogId::new(format!("own-{}", self.lost)).expect("a legal id");
+            self.hold(JournalHead { log_id, head: 0, mark: 0 }, now_ms);
         }
     }
 
     pub fn append(&mut self, keys: Vec<u64>, all: bool, mode: PurgeMode, now_ms: u64) -> Seq {
-        self.own_log();
+        self.own_log(now_ms);
         let seq = self.head() + 1;
         self.insert(DeltaPurge { seq, mode, all, keys }, 0, now_ms);
         seq
     }
 
     fn insert(&mut self, purge: DeltaPurge, mark: u64, now_ms: u64) {
+        let accepted_at_ms = self.clock(now_ms);
         let Some(state) = &mut self.state else { return };
-        self.accepted.insert((state.log_id.clone(), purge.seq), now_ms);
-        state.head = purge.seq;
-        state.mark = mark;
-        state.purges.push(purge);
+        self.receipts.accept(purge.seq, accepted_at_ms);
+        self.accepted.insert((state.held.log_id.clone(), purge.seq), now_ms);
+        state.held.head = purge.seq;
+        state.held.mark = mark;
+        if purge.mode == PurgeMode::Hard {
+            state.rows.retain(|row| row.purge.mode != PurgeMode::Hard || row.purge.keys != purge.keys);
+        }
+        state.rows.push(Row { purge, accepted_at_ms });
         for class in KeyClass::ALL {
             for old in state.all_but_youngest(class, *PURGES_KEPT.get(class)) {
-                state.purges.retain(|purge| purge.seq != old.seq);
+                state.rows.retain(|row| row.purge.seq != old.seq);
                 raise(&mut state.floors, &old);
             }
         }
     }
 
     /// What an isolate lacks. `None`: no log has been announced yet.
-    pub fn sync(&self, query: &JournalQuery, now_ms: u64) -> Option<JournalDelta> {
-        let clock = JournalClock { epoch: self.epoch, at_ms: now_ms.saturating_add_signed(self.offset_ms) };
+    pub fn sync(&mut self, query: &JournalQuery, now_ms: u64) -> Option<JournalDelta> {
+        let clock = JournalClock { epoch: self.epoch, at_ms: self.clock(now_ms) };
         let state = self.state.as_ref()?;
-        let continues = query.log_id.as_ref() == Some(&state.log_id) && query.since <= state.head;
+        if self.receipts.hear(query, &state.held, clock.at_ms) {
+            self.locations.insert(query.location.clone());
+        }
+        let continues = query.log_id.as_ref() == Some(&state.held.log_id) && query.since <= state.held.head;
         let since = if continues { query.since } else { 0 };
         let mut floors = state.floors;
-        let mut rest: Vec<&DeltaPurge> = state.purges.iter().filter(|purge| purge.seq > since).collect();
+        let mut rest: Vec<&DeltaPurge> =
+            state.rows.iter().map(|row| &row.purge).filter(|purge| purge.seq > since).collect();
         if !continues {
             for old in KeyClass::ALL.iter().flat_map(|class| state.all_but_youngest(*class, *COLD.get(*class))) {
                 rest.retain(|purge| purge.seq != old.seq);
@@ -175,7 +227,21 @@ impl Journal {
             }
         }
         let purges: Vec<DeltaPurge> = rest.iter().take(PAGE).map(|purge| (*purge).clone()).collect();
-        let until = if rest.len() <= PAGE { state.head } else { purges.last().map_or(since, |purge| purge.seq) };
-        Some(JournalDelta { log_id: state.log_id.clone(), clock, head: state.head, floors, until, purges })
+        let JournalHead { log_id, head, .. } = state.held.clone();
+        let until = if rest.len() <= PAGE { head } else { purges.last().map_or(since, |purge| purge.seq) };
+        Some(JournalDelta { log_id, clock, head, floors, until, purges })
+    }
+
+    /// `None`: no log has been announced yet.
+    pub fn receipt(&mut self, seq: Seq, now_ms: u64) -> Option<EdgeReceipt> {
+        let clock_ms = self.clock(now_ms);
+        let state = self.state.as_ref()?;
+        let row = state.rows.iter().find(|row| row.purge.seq == seq);
+        Some(self.receipts.receipt(seq, state.held.clone(), row.map(|row| row.accepted_at_ms), clock_ms))
+    }
+
+    pub fn summary(&mut self, now_ms: u64) -> Option<JournalSummary> {
+        let clock_ms = self.clock(now_ms);
+        Some(self.receipts.summary(self.state.as_ref()?.held.clone(), clock_ms))
     }
 }

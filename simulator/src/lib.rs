@@ -2,12 +2,12 @@
 //! requests begin and are cancelled, messages are lost, late and repeated, tiers lag, clocks differ by minutes and are set
 //! forward and back, isolates come and go, the journal is unreachable or loses its storage, the database is restored.
 //!
-//! Not here: receipts, writes through the edge, variants and parts, and that the journal drops a hard purge when a later one
-//! has the same keys.
+//! Not here: writes through the edge, variants and parts.
 //!
 //! Real are the lookup machine, the journal view and the engine around them (`surrogate_cache`), and the journal's
-//! decision about batches. A model are the things around: origin and its replicas, the journal's table, colo caches, KV.
-//! After each answer [`check`] compares it with what the model knows to be true.
+//! decisions about batches and receipts. A model are the things around: origin and its replicas, the journal's table, colo
+//! caches, KV. After each answer [`check`] compares it with what the model knows to be true, and with what receipts had said
+//! when the request came.
 mod check;
 mod journal;
 mod origin;
@@ -43,6 +43,9 @@ pub struct Stats {
     /// Syncs that another isolate's answer made unnecessary.
     pub shared: u64,
     pub purges: u64,
+    /// Receipts that were asked for, and those of them that said a purge is everywhere.
+    pub receipts: u64,
+    pub applied: u64,
     pub faults: u64,
 }
 
@@ -59,6 +62,8 @@ impl Stats {
         sum(&mut self.failed, other.failed);
         sum(&mut self.shared, other.shared);
         sum(&mut self.purges, other.purges);
+        sum(&mut self.receipts, other.receipts);
+        sum(&mut self.applied, other.applied);
         sum(&mut self.faults, other.faults);
     }
 }
@@ -96,7 +101,8 @@ pub fn locations_of(seed: u64) -> usize {
     1 + (seed % 4) as usize
 }
 
-/// Runs one seed to its end.
+/// Runs one seed to its end. A violation is run once more, for its trace.
 pub fn run(options: &Options) -> Result<Stats, Box<Violation>> {
-    world::World::new(options).run()
+    let run = |is_traced| world::World::new(options, is_traced).run();
+    run(false).or_else(|_| run(true))
 }

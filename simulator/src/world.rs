@@ -1,5 +1,6 @@
 //! The world: what there is, and one step of it.
 mod changes;
+mod receipts;
 mod requests;
 mod settle;
 mod syncs;
@@ -9,7 +10,9 @@ use crate::journal::{Journal, Took};
 use crate::origin::{Commit, Database, WriteId, key};
 use crate::{DOC_KEYS, KEYS, Options, Stats, Violation};
 use kv_schemas::journal::{JournalDelta, JournalQuery, SharedSync};
+use kv_schemas::receipt::PurgeState;
 use kv_schemas::{AsOf, LogId, PurgeBatch, PurgeMode, Seq};
+use receipts::{Account, Claim, name_of};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use surrogate_cache::directives::RequestDirectives;
@@ -85,12 +88,16 @@ struct Asked {
     doc: usize,
     arrived_ms: u64,
     demanded: Option<AsOf>,
+    /// What a receipt had said of its location by then.
+    claimed: Option<Claim>,
     /// What origin read for it.
     read: Option<Body>,
 }
 
 enum Work {
     Lookup(Asked, At),
+    /// The journal is to be asked, whatever neighbours were told.
+    Ask,
     /// A sync behind an answer.
     Sync(Option<(JournalQuery, Moment, Option<JournalDelta>)>),
     /// A body that is still coming.
@@ -112,6 +119,7 @@ pub struct World {
     journal: Journal,
     journal_up: bool,
     history: History,
+    account: Account,
     /// Batches on their way; they may arrive in any order, twice, or not at all.
     batches: VecDeque<PurgeBatch>,
     next_seq: Option<Seq>,
@@ -131,24 +139,30 @@ pub struct World {
     kv_seen: Vec<HashMap<String, (Option<Entry<Body>>, u64)>>,
     tasks: Vec<Task>,
     stats: Stats,
+    is_traced: bool,
     trace: VecDeque<String>,
     fault: Option<String>,
     calm: bool,
+    /// Much happens within one bound: there, what isolates of a location know differs.
+    is_dense: bool,
 }
 
 impl World {
-    pub fn new(options: &Options) -> Self {
+    /// `is_traced`: whether what happens is noted down, which takes longer than letting it happen.
+    pub fn new(options: &Options, is_traced: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(options.seed);
         let owner = if random.bool() { LogOwner::Origin } else { LogOwner::Journal };
+        let is_dense = random.u32(0..4) == 0;
         let replicas = if owner == LogOwner::Origin { random.usize(0..3) } else { 0 };
         let mut world = Self {
             options: options.clone(),
             owner,
             now_ms: 1_700_000_000_000,
             database: Database::new(replicas),
-            journal: Journal::default(),
+            journal: Journal::new(CONFIG_BOUND_MS),
             journal_up: true,
             history: History::default(),
+            account: Account::new(options.seed, options.locations),
             batches: VecDeque::new(),
             next_seq: None,
             challenge: 0,
@@ -162,14 +176,19 @@ impl World {
             kv_seen: vec![HashMap::new(); options.locations],
             tasks: Vec::new(),
             stats: Stats::default(),
+            is_traced,
             trace: VecDeque::new(),
             fault: None,
             calm: false,
+            is_dense,
             random,
         };
         world.history.begin(world.database.log_id(), Vec::new());
         for location in 0..options.locations {
             world.spawn(location);
+            if is_dense {
+                world.spawn(location);
+            }
         }
         world
     }
@@ -177,6 +196,7 @@ impl World {
     pub fn run(mut self) -> Result<Stats, Box<Violation>> {
         for step in 0..self.options.steps {
             self.step();
+            self.ask_for_receipts();
             self.stats.steps += 1;
             self.verdict(step)?;
         }
@@ -207,6 +227,9 @@ impl World {
     }
 
     fn note(&mut self, text: impl FnOnce(&Self) -> String) {
+        if !self.is_traced {
+            return;
+        }
         if self.trace.len() == TRACE_MAX {
             self.trace.pop_front();
         }
@@ -274,8 +297,10 @@ impl World {
 
     fn pass_time(&mut self) {
         self.now_ms += match self.random.u32(0..20) {
-            0 => self.random.u64(1_000..90_000),
-            1..5 => self.random.u64(100..1_000),
+            0 if !self.is_dense => self.random.u64(1_000..90_000),
+            0..5 if !self.is_dense => self.random.u64(100..1_000),
+            0 => self.random.u64(100..1_000),
+            _ if self.is_dense => self.random.u64(1..20),
             _ => self.random.u64(1..60),
         };
     }
@@ -299,6 +324,11 @@ impl World {
         let Some(place) = self.isolates.iter().position(|isolate| isolate.id == id) else { return };
         let next = match work {
             Work::Lookup(asked, at) => self.advance_lookup(place, asked, at),
+            Work::Ask => {
+                let clock = self.isolates[place].clock(self.now_ms);
+                let is_claimed = self.isolates[place].engine.claim_sync(clock);
+                is_claimed.then(|| Work::Sync(Some(self.ask_journal(place))))
+            }
             Work::Sync(asked) => self.advance_sync(place, asked),
             Work::Fill(plan, body) => {
                 self.fill(place, *plan, body);

@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 20] = [
+const MUTATIONS: [Mutation; 31] = [
     Mutation {
         name: "a clock that is set back goes unnoticed, and what lies ahead of it counts as learnt just now",
         edits: &[
@@ -159,6 +159,74 @@ const MUTATIONS: [Mutation; 20] = [
             "cache/src/lookup/assess.rs",
             "if let Some(min) = demands.min_as_of\n",
             "if let Some(min) = demands.min_as_of.filter(|_| known && !known)\n",
+        )],
+    },
+    Mutation {
+        name: "a receipt says that a purge is applied as soon as one isolate of each location has it",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "let is_settled = is_accepted && Some(seq) <= self.settled(now_ms);",
+            "let is_settled = is_accepted && seq < Seq::MAX;",
+        )],
+    },
+    Mutation {
+        name: "a purge settles with the one before",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "recent.map(|accepted| accepted.seq).max(held)",
+            "recent.map(|accepted| accepted.seq.saturating_add(1)).max(held)",
+        )],
+    },
+    Mutation {
+        name: "what was applied is taken back when somebody comes who has not said so",
+        edits: &[("cache/src/receipts.rs", "true if seq <= self.said =>", "true if seq <= self.said.min(0) =>")],
+    },
+    Mutation {
+        name: "what the journal answers a location counts as what that has",
+        edits: &[("cache/src/receipts.rs", "{ query.since } else { 0 }", "{ held.head } else { 0 }")],
+    },
+    Mutation {
+        name: "what a location has of another log counts",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "if query.log_id.as_ref() == Some(&held.log_id) { query.since } else { 0 }",
+            "query.since",
+        )],
+    },
+    Mutation {
+        name: "of another log locations have what they had of the one before",
+        edits: &[("cache/src/receipts.rs", "            location.applied = 0;\n", "")],
+    },
+    Mutation {
+        name: "what the journal's object found when it started never settles",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "Some(self.held_to).filter(|_| self.held_from_ms < before_ms)",
+            "Some(self.held_to).filter(|_| before_ms == 0)",
+        )],
+    },
+    Mutation {
+        name: "a lag is the difference of two machines' clocks",
+        edits: &[("cache/src/receipts.rs", "noted_ms.filter(|_| seq > self.held_to)", "noted_ms")],
+    },
+    Mutation {
+        name: "what the journal's object found when it started settles at once",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "Some(self.held_to).filter(|_| self.held_from_ms < before_ms)",
+            "Some(self.held_to).filter(|_| before_ms < u64::MAX)",
+        )],
+    },
+    Mutation {
+        name: "a location that is late is not waited for",
+        edits: &[("cache/src/receipts.rs", " && !any(LocationState::Pending) {", " {")],
+    },
+    Mutation {
+        name: "a location that has fallen silent is waited for",
+        edits: &[(
+            "cache/src/receipts.rs",
+            "self.heard_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= silent_ms)",
+            "self.heard_ms.is_some() && silent_ms > 0",
         )],
     },
 ];

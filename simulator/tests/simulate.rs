@@ -16,6 +16,7 @@ fn a_million_steps_of_ten_thousand_seeds_break_no_rule() {
     assert!(total.steps >= 1_000_000);
     // A world in which nothing happens breaks no rule either.
     assert!(total.short > 10_000 && total.kv_first > 100, "{total:?}");
+    assert!(total.receipts > 100_000 && total.applied > 50_000, "{total:?}");
     assert!(total.hits > 50_000 && total.stale > 5_000 && total.purges > 50_000 && total.faults > 20_000, "{total:?}");
 }
 

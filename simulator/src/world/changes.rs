@@ -58,6 +58,9 @@ impl World {
         self.note(|world| {
             format!("the journal takes {} from {}: at {}", batch.log_id, batch.first_seq, world.journal.head())
         });
+        if matches!(took, Took::Ack(_)) {
+            self.taken_by_an_isolate();
+        }
         // The dispatcher hears of it, or not.
         if self.fails(10) || batch.log_id != self.database.log_id() {
             return;
@@ -88,12 +91,19 @@ impl World {
         }
         let index = self.random.usize(0..self.unsent.len());
         let commit = self.unsent.swap_remove(index);
-        self.journal.own_log();
+        self.journal.own_log(self.now_ms);
         let Some(log_id) = self.journal.log_id().cloned() else { return };
         let hashes = commit.keys.iter().map(|index| key(*index).hash()).collect();
         let seq = self.journal.append(hashes, commit.all, commit.mode, self.now_ms);
         self.note(|_| format!("the journal numbers a purge {seq}: {commit:?}"));
         self.history.push(&log_id, commit);
+        self.taken_by_an_isolate();
+    }
+
+    /// Purges reach the journal by an isolate, which asks at once what it made of them.
+    fn taken_by_an_isolate(&mut self) {
+        let place = self.random.usize(0..self.isolates.len());
+        self.tasks.push(Task { isolate: self.isolates[place].id, work: Work::Ask });
     }
 
     pub(super) fn replicate(&mut self) {
@@ -130,14 +140,16 @@ impl World {
             }
             17 if self.chance(50) => {
                 let offset_ms = self.random.i64(-600_000..600_000);
-                self.journal.restart(offset_ms);
+                self.journal.restart(offset_ms, self.now_ms);
+                self.account.forget_heard();
                 self.note(|_| format!("the journal starts anew, its clock {offset_ms} ms off"));
             }
             // Both at once leave nobody who knows.
             17 if !self.forked.contains(&self.database.log_id()) => {
                 self.journal.lose();
+                self.account.forget_heard();
                 if self.owner == LogOwner::Journal {
-                    self.journal.own_log();
+                    self.journal.own_log(self.now_ms);
                 }
                 self.note(|_| "the journal loses its storage".into());
             }

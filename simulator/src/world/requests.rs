@@ -22,6 +22,7 @@ impl World {
     pub(super) fn ask(&mut self, isolate: usize, doc: usize, fields: Fields, demanded: Option<AsOf>) {
         self.stats.requests += 1;
         let place = isolate;
+        let claimed = self.account.claimed(self.isolates[place].location);
         let isolate = &mut self.isolates[place];
         let is_plain = fields.iter().next().is_none() && demanded.is_none();
         let request = Request {
@@ -42,20 +43,20 @@ impl World {
                 let id = isolate.id;
                 self.stats.hits += 1;
                 self.stats.short += 1;
-                let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, read: None };
+                let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, claimed, read: None };
                 self.check(place, &entry, &asked, Phase::Hit);
                 return self.note(|_| format!("isolate {id}: document {doc} answered the short way: {:?}", entry.body));
             }
             if isolate.engine.reads_kv_first(&key, clock) {
                 let id = isolate.id;
-                let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, read: None };
+                let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, claimed, read: None };
                 self.note(|_| format!("isolate {id}: a request for document {doc} reads KV first"));
                 return self.tasks.push(Task { isolate: id, work: Work::Lookup(asked, At::KvFirst) });
             }
         }
         let first = lookup.step(&mut isolate.engine, Event::Start, clock);
         let id = isolate.id;
-        let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, read: None };
+        let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, claimed, read: None };
         self.note(|_| format!("isolate {id}: a request for document {doc}"));
         self.proceed(id, asked, first);
     }
@@ -65,7 +66,8 @@ impl World {
         let clock = isolate.clock(self.now_ms);
         let doc = doc_of(lookup.key());
         let first = lookup.step(&mut isolate.engine, Event::Start, clock);
-        let asked = Asked { lookup: Box::new(lookup), doc, arrived_ms: self.now_ms, demanded: None, read: None };
+        let (lookup, claimed) = (Box::new(lookup), self.account.claimed(isolate.location));
+        let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded: None, claimed, read: None };
         self.proceed(id, asked, first);
     }
 
@@ -315,6 +317,10 @@ impl World {
         if entry.body.doc != doc {
             self.blame(format!("document {doc} was answered with document {}", entry.body.doc));
         } else if let Some(fault) = self.history.fault(&served) {
+            self.blame(format!("isolate {}: {fault}", isolate.id));
+        } else if let Some(claim) = asked.claimed
+            && let Some(fault) = self.belies(claim, &served)
+        {
             self.blame(format!("isolate {}: {fault}", isolate.id));
         }
     }

@@ -45,6 +45,31 @@ impl World {
                 return self.blame(format!("isolate {id} is at {at:?} and the journal at {}", self.journal.head()));
             }
         }
+        self.settle_receipts();
+    }
+
+    /// Every location has every purge and says so: after a bound, every receipt does.
+    fn settle_receipts(&mut self) {
+        let Some(log_id) = self.journal.log_id().cloned() else { return };
+        for place in 0..self.isolates.len() {
+            let (query, sent, delta) = self.ask_journal(place);
+            self.hear_journal(place, &query, sent, delta);
+        }
+        // And what clocks cut off.
+        self.now_ms += CONFIG_BOUND_MS + 2;
+        for seq in 1..=self.journal.head() {
+            let state = self.ask_for_receipt(seq);
+            if state != Some(PurgeState::Applied) {
+                return self.blame(format!("the receipt of {log_id}:{seq} says {state:?} for good"));
+            }
+        }
+        let applied = self.ask_for_summary();
+        if applied != Some(self.journal.head()) {
+            self.blame(format!(
+                "of {log_id} {applied:?} is applied for good, and the journal at {}",
+                self.journal.head()
+            ));
+        }
     }
 
     pub(super) fn settle_page(&mut self, isolate: usize, doc: usize) {

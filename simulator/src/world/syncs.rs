@@ -5,9 +5,13 @@ impl World {
     /// A question to the journal: asked now, answered now or never, heard of later.
     pub(super) fn ask_journal(&mut self, place: usize) -> (JournalQuery, Moment, Option<JournalDelta>) {
         let isolate = &self.isolates[place];
-        let (query, id) = (isolate.engine.view.query("here"), isolate.id);
+        let (location, id) = (isolate.location, isolate.id);
+        let query = isolate.engine.view.query(&name_of(location));
         let sent = Moment { true_ms: self.now_ms, clock_ms: isolate.clock(self.now_ms) };
         let delta = if self.journal_up && !self.fails(5) { self.journal.sync(&query, self.now_ms) } else { None };
+        if let Some(delta) = &delta {
+            self.account.heard(location, &delta.log_id, self.now_ms);
+        }
         self.note(|_| match &delta {
             None => format!("isolate {id}: asks the journal from {}, in vain", query.since),
             Some(delta) => format!("isolate {id}: asks the journal from {}, which is at {}", query.since, delta.head),
@@ -37,6 +41,7 @@ impl World {
                 Some((SharedSync { asked: query.clone(), delta, asking_ms: 0 }, sent.true_ms));
         }
         let (id, log) = (isolate.id, isolate.engine.view.newest());
+        self.account.has(isolate.location, log.as_ref(), self.now_ms);
         self.note(|_| format!("isolate {id}: hears the journal ({applied:?}), is at {log:?}"));
         applied == Applied::Partial
     }
@@ -50,6 +55,11 @@ impl World {
         }
         isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(told_ms));
         let (id, log) = (isolate.id, isolate.engine.view.newest());
+        let is_newer = isolate.engine.view.confirmed_ms() > Some(isolate.clock(told_ms));
+        self.account.has(isolate.location, log.as_ref(), self.now_ms);
+        if is_newer {
+            self.blame(format!("isolate {id}: what its neighbour was told at {told_ms} counts as told later"));
+        }
         self.stats.shared += 1;
         self.note(|_| format!("isolate {id}: learns of its neighbour, is at {log:?}"));
         true
