@@ -232,8 +232,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_list_is_read_without_panic(list in ".{0,100}") {
-            entity_tags(&list);
+        fn the_tags_of_a_list_are_those_it_was_made_of(
+            tags in prop::collection::vec("(W/)?\"[!#-~\u{80}-\u{ff}]{0,6}\"", 0..6),
+            commas in prop::collection::vec("[ \t]{0,2},[ ,\t]{0,2}", 6),
+        ) {
+            let list: String = tags.iter().zip(&commas).map(|(tag, comma)| format!("{tag}{comma}")).collect();
+            prop_assert_eq!(entity_tags(&list), tags, "{:?}", list);
+        }
+
+        /// A tag that is read is one that was sent, whole; nothing behind a fault is.
+        #[test]
+        fn no_tag_comes_out_of_any_list_that_is_not_in_it(any in ".{0,100}", likely in "[W/\"a, ]{0,20}") {
+            for list in [any, likely] {
+                let mut rest = list.as_str();
+                for tag in entity_tags(&list) {
+                    let (before, after) = rest.split_once(tag).unwrap();
+                    prop_assert!(before.chars().all(|c| " \t,".contains(c)), "{:?}", list);
+                    let opaque = tag.strip_prefix("W/").unwrap_or(tag);
+                    prop_assert!(opaque.len() >= 2 && opaque.starts_with('"') && opaque.ends_with('"'), "{:?}", list);
+                    prop_assert_eq!(opaque.matches('"').count(), 2, "{:?}", list);
+                    rest = after;
+                }
+            }
         }
     }
 }

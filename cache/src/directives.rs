@@ -359,12 +359,126 @@ mod tests {
         assert!(!RequestDirectives::of(&both).no_cache);
     }
 
+    /// Names in any letter case, numbers bare or quoted, and between them what nobody knows, which may have in quotes what is a
+    /// directive outside of them.
+    fn directive_list() -> impl Strategy<Value = (String, Vec<(String, Option<u64>)>)> {
+        const FLAGS: [&str; 8] = [
+            "no-store",
+            "no-cache",
+            "private",
+            "public",
+            "must-revalidate",
+            "proxy-revalidate",
+            "must-understand",
+            "only-if-cached",
+        ];
+        const LIFETIMES: [&str; 6] =
+            ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "min-fresh", "max-stale"];
+        let cased = |names: &'static [&'static str]| {
+            (prop::sample::select(names), any::<u32>()).prop_map(|(name, upper)| {
+                let cased = name.char_indices().map(|(at, c)| match upper >> (at % 32) & 1 {
+                    1 => c.to_ascii_uppercase(),
+                    _ => c,
+                });
+                (name.to_string(), cased.collect::<String>())
+            })
+        };
+        let member = prop_oneof![
+            cased(&FLAGS).prop_map(|(name, written)| (written, Some((name, None)))),
+            (cased(&LIFETIMES), 0..3_000_000_000_u64, any::<bool>()).prop_map(|((name, written), seconds, quoted)| {
+                let quote = if quoted { "\"" } else { "" };
+                (format!("{written}={quote}{seconds}{quote}"), Some((name, Some(seconds))))
+            }),
+            "x[a-z]{0,3}".prop_map(|name| (name, None)),
+            ("x[a-z]{0,3}", r#"([ -!#-\[\]-~]|no-store,|max-age=7|\\.){0,8}"#)
+                .prop_map(|(name, quoted)| (format!("{name}=\"{quoted}\""), None)),
+        ];
+        prop::collection::vec((member, "[ \t]{0,2},[ ,\t]{0,2}"), 1..8).prop_map(|members| {
+            let text = members.iter().map(|((written, _), comma)| format!("{written}{comma}")).collect();
+            (text, members.into_iter().filter_map(|((_, meant), _)| meant).collect())
+        })
+    }
+
     proptest! {
         #[test]
-        fn any_value_is_read_without_panic(value in ".{0,200}") {
-            cc(&value);
-            ResponseDirectives::from_targeted(&value);
-            RequestDirectives::of(&[("cache-control", value.as_str())].into_iter().collect());
+        fn a_list_is_read_as_it_was_meant((text, meant) in directive_list()) {
+            let has = |name: &str| meant.iter().any(|(other, _)| other == name);
+            let all = |name: &str| -> Vec<u64> {
+                let of = meant.iter().filter(|(other, _)| other == name);
+                of.filter_map(|(_, seconds)| seconds.map(|seconds| seconds.min(DELTA_S_MAX))).collect()
+            };
+            let (first, last) = (|name: &str| all(name).first().copied(), |name: &str| all(name).last().copied());
+            let answer = ResponseDirectives {
+                no_store: has("no-store"),
+                no_cache: has("no-cache"),
+                private: has("private"),
+                public: has("public"),
+                must_revalidate: has("must-revalidate"),
+                proxy_revalidate: has("proxy-revalidate"),
+                must_understand: has("must-understand"),
+                max_age_s: first("max-age"),
+                s_maxage_s: first("s-maxage"),
+                stale_while_revalidate_s: first("stale-while-revalidate"),
+                stale_if_error_s: first("stale-if-error"),
+                ..ResponseDirectives::default()
+            };
+            prop_assert_eq!(&cc(&text), &answer, "{:?}", text);
+            let request = RequestDirectives {
+                no_store: has("no-store"),
+                no_cache: has("no-cache"),
+                only_if_cached: has("only-if-cached"),
+                max_age_s: last("max-age"),
+                min_fresh_s: last("min-fresh"),
+                max_stale_s: last("max-stale"),
+                stale_if_error_s: last("stale-if-error"),
+            };
+            let fields = [("cache-control", text.as_str())].into_iter().collect();
+            prop_assert_eq!(RequestDirectives::of(&fields), request, "{:?}", text);
+            // Whichever lists of fields it comes in.
+            let (one, other) = text.split_at(text.find(',').unwrap_or(text.len()));
+            if !one.contains('"') {
+                let lines = [("cache-control", one), ("cache-control", other)].into_iter().collect();
+                prop_assert_eq!(ResponseDirectives::of(&lines), (answer, false));
+            }
+        }
+
+        /// What stands first is read, whatever follows; and no number is larger than the largest.
+        #[test]
+        fn what_forbids_is_not_undone_by_what_follows(any in ".{0,100}", likely in "[a-z=\", 0-9-]{0,60}") {
+            for value in [any, likely] {
+                let read = cc(&value);
+                for seconds in [read.max_age_s, read.s_maxage_s, read.stale_while_revalidate_s, read.stale_if_error_s] {
+                    prop_assert!(seconds.is_none_or(|seconds| seconds <= DELTA_S_MAX), "{:?}", value);
+                }
+                let forbidding = cc(&format!("no-store, private, no-cache, max-age=0, {value}"));
+                prop_assert!(forbidding.no_store && forbidding.private && forbidding.no_cache, "{:?}", value);
+                prop_assert_eq!(forbidding.max_age_s, Some(0));
+                let field = format!("no-store, no-cache, only-if-cached, {value}");
+                let asked = RequestDirectives::of(&[("cache-control", field.as_str())].into_iter().collect());
+                prop_assert!(asked.no_store && asked.no_cache && asked.only_if_cached, "{:?}", value);
+            }
+        }
+
+        /// A targeted field says what Cache-Control of the same words says, where both can be said (RFC 9213 section 2.2).
+        #[test]
+        fn the_same_words_mean_the_same_in_either_field(
+            members in prop::collection::vec(
+                prop_oneof![
+                    prop::sample::select(vec!["no-store", "no-cache", "private", "must-revalidate", "x"])
+                        .prop_map(String::from),
+                    ("max-age|s-maxage|stale-if-error", 0..4_000_000_000_u64)
+                        .prop_map(|(name, seconds)| format!("{name}={seconds}")),
+                    ("private|no-cache", "[a-z]{1,4}(, ?[a-z]{1,4}){0,2}")
+                        .prop_map(|(name, fields)| format!("{name}=\"{fields}\"")),
+                ],
+                1..6,
+            ),
+        ) {
+            // A dictionary has one value for a key.
+            let by_key = members.into_iter().map(|member| (member.split('=').next().unwrap().to_string(), member));
+            let by_key: std::collections::BTreeMap<String, String> = by_key.collect();
+            let text = by_key.into_values().collect::<Vec<_>>().join(", ");
+            prop_assert_eq!(ResponseDirectives::from_targeted(&text), Some(cc(&text)), "{:?}", text);
         }
     }
 }

@@ -69,9 +69,39 @@ mod tests {
     }
 
     proptest! {
+        /// RFC 9110 section 12.5.3: a coding that is listed is acceptable unless its weight is 0, whatever `*` says; one that is
+        /// not, as `*` says.
         #[test]
-        fn any_value_is_read(value in ".{0,60}") {
-            takes_packed(&[("accept-encoding", value.as_str())].into_iter().collect());
+        fn gzip_is_taken_as_the_list_says(
+            members in prop::collection::vec(
+                ("gzip|x-gzip|GZip|br|identity|\\*|gzipped", prop::option::of("0|0\\.0{0,3}|0\\.00[1-9]|0\\.5|1(\\.0)?")),
+                0..5,
+            ),
+        ) {
+            let written = |(coding, weight): &(String, Option<String>)| match weight {
+                None => coding.clone(),
+                Some(weight) => format!("{coding} ;q={weight}"),
+            };
+            let value = members.iter().map(written).collect::<Vec<_>>().join(" ,");
+            let weight = |coding: &str| {
+                let plain = |name: &str| name.to_ascii_lowercase().trim_start_matches("x-").to_string();
+                let (_, weight) = members.iter().find(|(name, _)| plain(name) == coding)?;
+                Some(weight.as_deref().map_or(1.0, |weight| weight.parse::<f64>().unwrap()))
+            };
+            // Of several `*` the last counts; which one is nobody's to say.
+            let stars: Vec<_> = members.iter().filter(|(name, _)| name == "*").collect();
+            prop_assume!(stars.len() < 2);
+            let taken = weight("gzip").or_else(|| weight("*")).is_some_and(|weight| weight > 0.0);
+            let request = [("accept-encoding", value.as_str())].into_iter().collect();
+            prop_assert_eq!(takes_packed(&request), taken, "{:?}", value);
+        }
+
+        /// Who names neither gets what everybody can read.
+        #[test]
+        fn who_does_not_name_gzip_is_not_sent_it(value in ".{0,60}") {
+            let names_it = value.to_ascii_lowercase().contains("gzip") || value.contains('*');
+            let takes = takes_packed(&[("accept-encoding", value.as_str())].into_iter().collect());
+            prop_assert!(names_it || !takes, "{:?}", value);
         }
     }
 }

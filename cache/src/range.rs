@@ -228,10 +228,73 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_value_is_read_or_ignored(value in ".{0,40}", likely in "(bytes|x)[ =]{0,2}[0-9*/, -]{0,24}") {
-            for value in [&value, &likely] {
-                parse(value);
-                ContentRange::parse(value);
+        fn what_is_read_of_any_value_is_one_range_and_written_so_it_is_read_again(
+            value in ".{0,40}",
+            likely in "(bytes|x)[ =]{0,2}[0-9*/, -]{0,24}",
+            numbers in "bytes=[0-9]{0,3}-[0-9]{0,3}",
+            answered in "bytes [0-9]{1,2}-[0-9]{1,2}/([0-9]{1,2}|\\*)",
+        ) {
+            for value in [value, likely, numbers, answered] {
+                if let Some(range) = parse(&value) {
+                    let written = match range {
+                        ByteRange::From { first, last: Some(last) } => {
+                            prop_assert!(first <= last, "{:?}", value);
+                            format!("bytes={first}-{last}")
+                        }
+                        ByteRange::From { first, last: None } => format!("bytes={first}-"),
+                        ByteRange::Suffix(length) => format!("bytes=-{length}"),
+                    };
+                    prop_assert_eq!(parse(&written), Some(range), "{:?}", value);
+                    prop_assert_eq!(value.matches('-').count(), 1, "one range: {:?}", value);
+                }
+                if let Some(part) = ContentRange::parse(&value) {
+                    prop_assert!(part.first <= part.last, "{:?}", value);
+                    prop_assert!(part.complete.is_none_or(|complete| part.last < complete), "{:?}", value);
+                    let again = written(part.first, part.last - part.first + 1, part.complete);
+                    prop_assert_eq!(ContentRange::parse(&again), Some(part), "{:?}", value);
+                }
+            }
+        }
+
+        /// Against the letter of RFC 9110 section 14.1.2, byte by byte.
+        #[test]
+        fn a_cut_has_the_bytes_that_were_asked_for(
+            first in 0_u64..20, last in prop::option::of(0_u64..20), suffix in 0_u64..20,
+            held in 0_u64..10, bytes in 1_u64..16, behind in prop::option::of(0_u64..5),
+        ) {
+            let complete = behind.map(|more| held + bytes + more);
+            let part = ContentRange { first: held, last: held + bytes - 1, complete };
+            let (whole, held): (Vec<u64>, Vec<u64>) = ((0..bytes).collect(), (part.first..=part.last).collect());
+            let last = last.map(|last| last.max(first));
+            for range in [ByteRange::From { first, last }, ByteRange::Suffix(suffix)] {
+                let wanted = |complete: Option<u64>| -> Option<Vec<u64>> {
+                    Some(match (range, complete) {
+                        (ByteRange::From { first, last: Some(last) }, None) => (first..=last).collect(),
+                        (ByteRange::From { first, last }, complete) => {
+                            (first..complete?).filter(|n| last.is_none_or(|last| *n <= last)).collect()
+                        }
+                        (ByteRange::Suffix(length), complete) => {
+                            (complete?.saturating_sub(length)..complete?).collect()
+                        }
+                    })
+                };
+                let cut = |cut: Cut, body: &[u64]| match cut {
+                    Cut::Bytes { offset, length, content_range } => {
+                        let (offset, length) = (usize::try_from(offset).unwrap(), usize::try_from(length).unwrap());
+                        let cut = body[offset..][..length].to_vec();
+                        let said = ContentRange::parse(&content_range).unwrap();
+                        assert_eq!((Some(&said.first), Some(&said.last)), (cut.first(), cut.last()), "{content_range}");
+                        cut
+                    }
+                    Cut::Unsatisfiable { .. } => Vec::new(),
+                };
+                prop_assert_eq!(cut(cut_whole(range, bytes), &whole), wanted(Some(bytes)).unwrap());
+                // More than is held is origin's to answer, even where that would be all there is.
+                let is_longer = matches!(range, ByteRange::Suffix(length) if length > bytes);
+                let is_held = |wanted: &Vec<u64>| !wanted.is_empty() && wanted.iter().all(|n| held.contains(n));
+                let all_held = wanted(part.complete).filter(|wanted| is_held(wanted) && !is_longer);
+                let got = cut_part(range, part, bytes).map(|part| cut(part, &held));
+                prop_assert_eq!(got, all_held, "{:?} of {:?}", range, part);
             }
         }
 

@@ -220,6 +220,10 @@ mod tests {
             "a=:x",
             "a;=1",
             "a=1;B",
+            "a;b=",
+            "a;b=,c",
+            "a=(1\"x\")",
+            "a=(1;b=)",
             "1=a",
             "a=\u{e9}",
             "a==1",
@@ -230,15 +234,134 @@ mod tests {
         }
     }
 
+    /// A bare item, as RFC 9651 section 3.3 has it written and as it is read.
+    fn item() -> impl Strategy<Value = (String, Value)> {
+        let string = "[ -~]{0,12}"
+            .prop_map(|text| (format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")), Value::String(text)));
+        let other = [
+            "-?[0-9]{1,12}\\.[0-9]{1,3}",
+            "[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]{0,6}",
+            ":([A-Za-z0-9+/]{4}){0,2}:",
+            "@-?[0-9]{1,15}",
+            "%\"[ !#-$&-~]{0,6}\"",
+        ];
+        prop_oneof![
+            Just(("?1".to_string(), Value::True)),
+            Just(("?0".to_string(), Value::False)),
+            (-999_999_999_999_999_i64..=999_999_999_999_999).prop_map(|n| (n.to_string(), Value::Integer(n))),
+            string,
+            prop::strategy::Union::new(other).prop_map(|text| (text, Value::Other)),
+        ]
+    }
+
+    const KEY: &str = "[a-c*][a-c0-9_.*-]{0,2}";
+
+    fn parameters() -> impl Strategy<Value = String> {
+        let one = (" {0,2}", KEY, prop::option::of(item()));
+        prop::collection::vec(one, 0..3).prop_map(|all| {
+            let written = |(space, key, value): (String, String, Option<(String, Value)>)| match value {
+                None => format!(";{space}{key}"),
+                Some((text, _)) => format!(";{space}{key}={text}"),
+            };
+            all.into_iter().map(written).collect()
+        })
+    }
+
+    /// A member as it is written, its key, and its value as it is read.
+    fn member() -> impl Strategy<Value = (String, String, Value)> {
+        let list = prop::collection::vec((item(), parameters(), " {1,2}"), 0..3).prop_map(|items| {
+            let items: String =
+                items.into_iter().map(|((text, _), more, space)| format!("{text}{more}{space}")).collect();
+            (format!("=({items})"), Value::Other)
+        });
+        let value = prop_oneof![
+            Just((String::new(), Value::True)),
+            item().prop_map(|(text, value)| (format!("={text}"), value)),
+            list,
+        ];
+        (KEY, value, parameters()).prop_map(|(key, (text, value), more)| (format!("{key}{text}{more}"), key, value))
+    }
+
+    /// The same of the library.
+    fn value_of(entry: &sfv::ListEntry) -> Value {
+        let sfv::ListEntry::Item(item) = entry else { return Value::Other };
+        match &item.bare_item {
+            sfv::BareItem::Boolean(true) => Value::True,
+            sfv::BareItem::Boolean(false) => Value::False,
+            sfv::BareItem::Integer(n) => Value::Integer(i64::from(*n)),
+            sfv::BareItem::String(text) => Value::String(text.as_str().into()),
+            _ => Value::Other,
+        }
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,120}") {
-            dictionary(&text);
+        fn what_the_rfc_lets_be_written_is_read_as_it_was_meant(
+            members in prop::collection::vec((member(), "[ \t]{0,2},[ \t]{0,2}"), 1..6),
+            space in " {0,2}",
+        ) {
+            let mut meant: Vec<(&str, Value)> = Vec::new();
+            let mut text = space.clone();
+            for (at, ((written, key, value), comma)) in members.iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { comma });
+                text.push_str(written);
+                match meant.iter_mut().find(|(other, _)| other == key) {
+                    Some(other) => other.1 = value.clone(),
+                    None => meant.push((key, value.clone())),
+                }
+            }
+            text.push_str(&space);
+            prop_assert_eq!(dictionary(&text), Some(meant), "{:?}", text);
+        }
+
+        /// Where the reader is lenient: what a byte sequence or a display string decodes to is nobody's business here.
+        #[test]
+        fn it_reads_what_a_full_reader_reads_and_refuses_what_it_refuses(
+            any in ".{0,60}", likely in "[a-c=;,?\"(): 0-9.@%-]{0,30}", near in prop::collection::vec(member(), 1..4),
+            at: prop::sample::Index, other in "[a-c=;,?\"(): 1.@%\\\\-]",
+        ) {
+            let near: Vec<String> = near.into_iter().map(|(written, _, _)| written).collect();
+            let near = near.join(", ");
+            let (mut damaged, at) = (near.clone(), at.index(near.len()));
+            damaged.replace_range(at..=at, &other);
+            for text in [any, likely, near, damaged] {
+                let full: Option<sfv::Dictionary> = sfv::Parser::new(&text).parse().ok();
+                let pair = |(key, entry): (&sfv::Key, &sfv::ListEntry)| (key.to_string(), value_of(entry));
+                let full: Option<Vec<(String, Value)>> = full.map(|members| members.iter().map(pair).collect());
+                let owned = |(key, value): (&str, Value)| (key.to_string(), value);
+                let read: Option<Vec<_>> = dictionary(&text).map(|members| members.into_iter().map(owned).collect());
+                let is_lenient = full.is_none() && text.contains([':', '%']);
+                prop_assert!(read == full || is_lenient, "{:?} is {:?}, not {:?}", text, read, full);
+            }
+        }
+
+        /// RFC 9651 section 4.2: "it is important that they fail parsing as a whole".
+        #[test]
+        fn nothing_hides_what_is_wrong_behind_it(
+            (good, _, _) in member(), likely in "[a-c=;,?\"(): 0-9.@%-]{0,12}", any in ".{0,40}"
+        ) {
+            for rest in [likely, any] {
+                let whole = format!("{good},{rest}");
+                // What comes next may begin with any white space; a field only with spaces.
+                let rest = rest.trim_start_matches([' ', '\t']);
+                let is_good = !rest.trim_matches(' ').is_empty() && dictionary(rest).is_some();
+                prop_assert_eq!(dictionary(&whole).is_some(), is_good, "{:?}", whole);
+            }
         }
 
         #[test]
-        fn any_likely_text_is_read_or_refused(text in "[a-c=;,?\"(): 0-9.@%-]{0,40}") {
-            dictionary(&text);
+        fn what_is_read_has_keys_of_the_right_form_each_once(
+            any in ".{0,120}", likely in "[a-c=;,?\"(): 0-9.@%-]{0,40}"
+        ) {
+            for text in [any, likely] {
+                let members = dictionary(&text).unwrap_or_default();
+                for (at, (key, value)) in members.iter().enumerate() {
+                    prop_assert!(key.starts_with(|c: char| c.is_ascii_lowercase() || c == '*'), "{:?}", text);
+                    prop_assert!(members[..at].iter().all(|(other, _)| other != key) && text.contains(key));
+                    // Section 3.3.1: "-999,999,999,999,999 to 999,999,999,999,999 inclusive".
+                    prop_assert!(!matches!(value, Value::Integer(n) if n.abs() > 999_999_999_999_999), "{:?}", text);
+                }
+            }
         }
     }
 }

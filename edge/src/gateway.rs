@@ -1,5 +1,5 @@
-//! One request from the outside: routed, answered, counted. Every answer leaves with a phase in `Cache-Status`, every
-//! error as problem+json.
+//! One request from the outside: routed, answered, counted. Every answer leaves with a phase in `Cache-Status`, but for those
+//! of `/__edge/*` and of an edge that is not configured, which are about no document; every error as problem+json.
 use crate::drive::{self, Call, Outcome};
 use crate::identity::Who;
 use crate::isolate::{self, Body, IsolateError};

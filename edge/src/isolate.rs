@@ -3,6 +3,7 @@
 //! A closure here must not await and must not call back into JavaScript code that could re-enter the Worker.
 use crate::hits::{Begun, Ready};
 use crate::identity::Identities;
+use crate::js;
 use crate::settings::Settings;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -48,8 +49,14 @@ pub struct Isolate {
     pub engine: Engine<Body>,
     /// Who has shown a good token, and the keys that verify them.
     pub identities: Identities,
+    /// Random: tells this isolate's figures from others'.
+    pub number: u64,
     /// Answers by phase.
     pub answers: [u64; Phase::ALL.len()],
+    /// Those that had a reason, and those that were forwarded and not stored, by phase and reason. A plain hit has neither, so
+    /// the short way does not come by here.
+    pub reasons: Reasons,
+    pub unstored: Reasons,
     /// Hits that took the short way (`hits`).
     pub ready_hits: u64,
     /// The state JavaScript was told of last.
@@ -59,8 +66,6 @@ pub struct Isolate {
     /// How the answer counted last came to be: whoever sends it takes it from here, in the same turn.
     pub last: Option<CacheStatus>,
     pub purges_refused: u64,
-    /// Answers whose surrogate keys or state could not be read or were too long, and which were not stored therefore.
-    pub bad_surrogates: u64,
     /// Times the journal was asked, and times what it told a neighbour was enough.
     pub syncs_itself: u64,
     pub syncs_neighbour: u64,
@@ -111,11 +116,13 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
             begun: Begun::default(),
             engine,
             identities: Identities::default(),
+            number: js::random(),
             answers: [0; Phase::ALL.len()],
+            reasons: Reasons::new(),
+            unstored: Reasons::new(),
             ready_hits: 0,
             last: None,
             purges_refused: 0,
-            bad_surrogates: 0,
             syncs_itself: 0,
             syncs_neighbour: 0,
         });
@@ -134,14 +141,25 @@ pub fn with<T>(work: impl FnOnce(&mut Isolate) -> T) -> Option<T> {
     })
 }
 
+/// Counts of what there was: some dozens at the most.
+pub type Reasons = Vec<(Phase, Reason, u64)>;
+
+#[inline(never)]
+fn count_reason(reasons: &mut Reasons, phase: Phase, reason: Option<Reason>) {
+    let Some(reason) = reason else { return };
+    match reasons.iter_mut().find(|one| (one.0, one.1) == (phase, reason)) {
+        Some((_, _, count)) => *count = count.saturating_add(1),
+        None => reasons.push((phase, reason, 1)),
+    }
+}
+
 /// Counts an answer.
 pub fn count(status: &CacheStatus) {
     with(|isolate| {
         isolate.last = Some(status.clone());
-        if status.stored == Some(Err(Reason::BadSurrogate)) {
-            isolate.bad_surrogates = isolate.bad_surrogates.saturating_add(1);
-        }
         isolate.count_phases(status.phase, 1);
+        count_reason(&mut isolate.reasons, status.phase, status.reason);
+        count_reason(&mut isolate.unstored, status.phase, status.stored.and_then(Result::err));
     });
 }
 

@@ -20,6 +20,7 @@ mod content;
 mod cut;
 mod drive;
 mod entry_bytes;
+mod exposition;
 mod gateway;
 mod hits;
 mod identity;

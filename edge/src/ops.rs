@@ -1,5 +1,6 @@
 //! `/__edge/*`: health for load balancers, metrics for operators, and the purge intake.
 use crate::drive::Call;
+use crate::exposition::Exposition;
 use crate::isolate::{self, now_ms};
 use crate::purge_intake::{self, EDGE_TOKEN_LIFETIME_S_MAX};
 use crate::{respond, upstream, warm};
@@ -7,7 +8,6 @@ use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::Scope;
 use kv_schemas::{LogId, Problem, Seq};
 use serde::Serialize;
-use std::fmt::Write;
 use surrogate_cache::Phase;
 use wasm_bindgen::JsValue;
 
@@ -116,37 +116,44 @@ fn health(call: &Call) -> web_sys::Response {
     respond::json(200, &body)
 }
 
-/// Prometheus text. Counters are this isolate's own: sum them over time, not over scrapes of one location.
+/// Counters are this isolate's own.
 fn metrics(call: &Call) -> web_sys::Response {
     let text = isolate::with(|isolate| {
-        let mut text = String::from("# TYPE edge_answers_total counter\n");
-        for (phase, count) in Phase::ALL.iter().zip(isolate.answers) {
-            let _ = writeln!(text, "edge_answers_total{{phase=\"{}\"}} {count}", phase.as_str());
+        let mut text = Exposition::of(isolate.number);
+        text.metric("edge_answers_total");
+        for (phase, count) in Phase::ALL.iter().zip(&isolate.answers) {
+            text.series(&[("phase", phase.as_str())], *count);
         }
+        text.metric("edge_reasons_total");
+        for (phase, reason, count) in &isolate.reasons {
+            text.series(&[("phase", phase.as_str()), ("reason", reason.as_str())], *count);
+        }
+        text.metric("edge_unstored_total");
+        for (phase, reason, count) in &isolate.unstored {
+            text.series(&[("phase", phase.as_str()), ("reason", reason.as_str())], *count);
+        }
+        text.metric("edge_journal_syncs_total");
+        text.series(&[("by", "itself")], isolate.syncs_itself);
+        text.series(&[("by", "neighbour")], isolate.syncs_neighbour);
         let engine = &isolate.engine;
         let (memory_bytes, memory_own_bytes) = engine.memory_bytes();
-        let _ = writeln!(text, "# TYPE edge_ready_hits_total counter\nedge_ready_hits_total {}", isolate.ready_hits);
-        let _ = writeln!(text, "# TYPE edge_purges_refused_total counter");
-        let _ = writeln!(text, "edge_purges_refused_total {}", isolate.purges_refused);
-        let _ = writeln!(text, "# TYPE edge_bad_surrogates_total counter");
-        let _ = writeln!(text, "edge_bad_surrogates_total {}", isolate.bad_surrogates);
-        let _ = writeln!(text, "# TYPE edge_journal_syncs_total counter");
-        let _ = writeln!(text, "edge_journal_syncs_total{{by=\"itself\"}} {}", isolate.syncs_itself);
-        let _ = writeln!(text, "edge_journal_syncs_total{{by=\"neighbour\"}} {}", isolate.syncs_neighbour);
-        for (name, value) in [
+        for &(name, value) in &[
+            ("edge_ready_hits_total", isolate.ready_hits),
+            ("edge_purges_refused_total", isolate.purges_refused),
             ("edge_memory_entries", u64::try_from(engine.memory_len()).unwrap_or(u64::MAX)),
             ("edge_memory_bytes", memory_bytes),
             ("edge_memory_own_bytes", memory_own_bytes),
             ("edge_view_keys", u64::try_from(engine.view.keys_len()).unwrap_or(u64::MAX)),
             ("edge_view_applied_seq", engine.view.applied()),
         ] {
-            let _ = writeln!(text, "# TYPE {name} gauge\n{name} {value}");
+            text.metric(name);
+            text.series(&[], value);
         }
         text
     });
     let text = text.map(|mut text| {
         upstream::metrics(&call.settings.services, &mut text);
-        text
+        text.into_text()
     });
     respond::plain(200, "text/plain; version=0.0.4", &text.unwrap_or_default())
 }

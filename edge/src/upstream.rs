@@ -1,6 +1,7 @@
 //! The services behind the edge, as this isolate sees them: each with a breaker and a retry budget of its own, so that
 //! one that fails costs nothing but itself. A proxy's one origin is asked as it is: a stranger's URLs may fail for
 //! reasons of their own.
+use crate::exposition::Exposition;
 use crate::isolate::now_ms;
 use crate::js::{self, CallError};
 use crate::settings::{Mode, Settings};
@@ -8,7 +9,6 @@ use gateway_rules::breaker::{Breaker, Config, Pass, State};
 use gateway_rules::retry::RetryBudget;
 use gateway_rules::services::{Index, Services};
 use std::cell::RefCell;
-use std::fmt::Write;
 
 struct Upstream {
     breaker: Breaker,
@@ -120,18 +120,20 @@ pub async fn ask(
 }
 
 /// For `/__edge/metrics`.
-pub fn metrics(services: &Services, text: &mut String) {
-    let _ = writeln!(text, "# TYPE edge_breaker_open gauge");
-    for (index, service) in services.iter().enumerate() {
-        let figures = with(services, index, |upstream| {
-            let open = u8::from(upstream.breaker.state() != State::Closed);
-            (open, upstream.breaker.times_opened, upstream.retries, upstream.left_alone)
-        });
-        let Some((open, opened, retries, left_alone)) = figures else { continue };
-        let name = &service.name;
-        let _ = writeln!(text, "edge_breaker_open{{service=\"{name}\"}} {open}");
-        let _ = writeln!(text, "edge_breaker_opened_total{{service=\"{name}\"}} {opened}");
-        let _ = writeln!(text, "edge_upstream_retries_total{{service=\"{name}\"}} {retries}");
-        let _ = writeln!(text, "edge_upstream_left_alone_total{{service=\"{name}\"}} {left_alone}");
+pub fn metrics(services: &Services, text: &mut Exposition) {
+    type Figure = fn(&Upstream) -> u64;
+    let figures: [(&'static str, Figure); 4] = [
+        ("edge_breaker_open", |upstream| u64::from(upstream.breaker.state() != State::Closed)),
+        ("edge_breaker_opened_total", |upstream| upstream.breaker.times_opened),
+        ("edge_upstream_retries_total", |upstream| upstream.retries),
+        ("edge_upstream_left_alone_total", |upstream| upstream.left_alone),
+    ];
+    for &(name, figure) in &figures {
+        text.metric(name);
+        for (index, service) in services.iter().enumerate() {
+            if let Some(value) = with(services, index, |upstream| figure(upstream)) {
+                text.series(&[("service", &service.name)], value);
+            }
+        }
     }
 }

@@ -179,9 +179,14 @@ mod tests {
             prop_assert_eq!(as_of.to_string().parse::<AsOf>().unwrap(), as_of);
         }
 
+        /// So that two texts of one state do not pass for two states, or the other way round.
         #[test]
-        fn any_text_is_parsed_or_refused(text in ".{0,80}") {
-            let _ = text.parse::<AsOf>();
+        fn a_state_has_one_spelling(any in ".{0,80}", likely in " ?[a-cA-C-]{0,2}:{1,2}[+ 0]?[0-9]{0,17} ?") {
+            for text in [any, likely] {
+                let Ok(read) = text.parse::<AsOf>() else { continue };
+                prop_assert_eq!(read.to_string(), text.trim());
+                prop_assert!(read.seq <= SEQ_MAX);
+            }
         }
     }
 }

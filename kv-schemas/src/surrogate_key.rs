@@ -177,8 +177,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_header_is_parsed_or_refused(a in ".{0,200}", b in ".{0,200}") {
-            let _ = hash_lists(Some(&a), Some(&b));
+        fn every_key_of_both_fields_is_there_once_and_no_other(
+            spaced in prop::collection::vec("[!-+--~]{1,9}", 0..6),
+            commaed in prop::collection::vec("[!-+--~]{1,9}", 0..6),
+            space in "[ \t]{1,2}", comma in " ?,[ ,]?",
+        ) {
+            let keys = spaced.iter().chain(&commaed).map(|key| SurrogateKey::new(key.as_str()).unwrap().hash());
+            let wanted: std::collections::BTreeSet<KeyHash> = keys.collect();
+            // As one field, and as several that were joined.
+            for space in [&space, ", "] {
+                let read = hash_lists(Some(&spaced.join(space)), Some(&commaed.join(&comma))).unwrap();
+                prop_assert!(read.iter().eq(&wanted), "{:?} {:?}", spaced, commaed);
+            }
+        }
+
+        /// The whole list or nothing: a key that were dropped could not be purged by.
+        #[test]
+        fn a_list_with_a_fault_is_refused_whole(
+            any in ".{0,60}", likely in "[ -~\t\u{e9}]{0,12}", key in "[a-z]{1,3}",
+        ) {
+            for text in [any, likely] {
+                let is_legal = |word: &str| word.is_empty() || SurrogateKey::new(word).is_ok();
+                let spaced = text.split([' ', '\t']).all(|word| is_legal(word.trim_end_matches(',')));
+                let commaed = text.split(',').all(|word| is_legal(word.trim_matches([' ', '\t'])));
+                prop_assert_eq!(hash_lists(Some(&format!("{key} {text}")), None).is_ok(), spaced, "{:?}", text);
+                prop_assert_eq!(hash_lists(Some(&key), Some(&format!("{key},{text}"))).is_ok(), commaed, "{:?}", text);
+            }
         }
     }
 }

@@ -322,6 +322,16 @@ mod tests {
         keys.verify(token, EXPECT_ADMIN)
     }
 
+    /// The file lies there from one release to the next.
+    #[test]
+    fn a_rotation_is_written_as_it_always_was() {
+        let text = r#"{"next_signs_from_s":1700000600,"retired":{"0123456789abcdef":1702592000}}"#;
+        let retired = BTreeMap::from([("0123456789abcdef".to_string(), 1_702_592_000)]);
+        let rotation = Rotation { next_signs_from_s: Some(1_700_000_600), retired };
+        assert_eq!(serde_json::to_string(&rotation).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Rotation>(text).unwrap(), rotation);
+    }
+
     fn kids(keys: &Keys) -> Vec<String> {
         let jwks: Value = serde_json::from_str(&keys.jwks()).unwrap();
         jwks["keys"].as_array().unwrap().iter().map(|jwk| jwk["kid"].as_str().unwrap().to_string()).collect()

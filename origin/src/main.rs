@@ -405,7 +405,8 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     } else {
         log.with_target(false).init()
     }
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new();
+    let metrics = metrics.set_buckets(&origin::upkeep::BOUNDS_S)?.install_recorder()?;
     let keys = Arc::new(keys::load(&arguments.keys)?);
     let store = open(&arguments.store).await?;
     let listener = TcpListener::bind(arguments.listen).await;

@@ -53,6 +53,8 @@ impl Dispatcher {
         if self.client.edges().is_empty() {
             return;
         }
+        // Until the journal has said what it has: an alert would wait for ever for what is not there.
+        metrics::gauge!("origin_purge_delivered").set(0.0);
         let mut backoff = BACKOFF_MIN;
         loop {
             let pause = match self.deliver().await {
@@ -91,6 +93,8 @@ impl Dispatcher {
         loop {
             let mut snapshot = self.store.snapshot().await?;
             let head = snapshot.as_of.clone();
+            // Before anything can fail: what is not delivered is what is between this and what was acknowledged.
+            metrics::gauge!("origin_purge_head").set(head.seq as f64);
             // Not knowing what the journal needs, an empty batch at the end of the log asks for it.
             let first_seq = self.next_seq.unwrap_or(head.seq + 1).clamp(1, head.seq + 1);
             let mut purges = snapshot.purges_after(first_seq - 1, BATCH_PURGES).await?;
@@ -132,7 +136,6 @@ impl Dispatcher {
             }
             self.next_seq = Some(ack.next_seq);
             let acked = AsOf::new(ack.log_id, ack.next_seq - 1);
-            metrics::gauge!("origin_purge_head").set(head.seq as f64);
             metrics::gauge!("origin_purge_delivered").set(acked.seq as f64);
             if ack.accepted > 0 || batch.purges.is_empty() {
                 self.note(&acked).await?;

@@ -7,6 +7,10 @@ use tokio::sync::watch;
 /// As often as the exporter's own task does, which runs only where it listens itself.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Bounds of histograms, in seconds: those that are promised (a viewer's read 0.25, an admin's write 2) are among them. Not
+/// quantiles, which could not be added up over processes.
+pub const BOUNDS_S: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
+
 /// Runs until `stop` turns true.
 pub async fn run(metrics: PrometheusHandle, mut stop: watch::Receiver<bool>) {
     loop {

@@ -34,9 +34,16 @@ impl Got {
         self.header(SURROGATE_AS_OF)?.parse().ok()
     }
 
-    /// Of metrics, the value of a series; named with its labels.
+    /// Of metrics, the value of a series; named with its labels, but for the isolate's number that the edge's end with.
     pub fn figure(&self, series: &str) -> Option<u64> {
-        self.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+        self.body.lines().find_map(|line| {
+            let (named, value) = line.rsplit_once(' ')?;
+            let plain = named.split_once("isolate=\"").map(|(before, _)| match before.strip_suffix(',') {
+                Some(labels) => format!("{labels}}}"),
+                None => before.trim_end_matches('{').to_string(),
+            });
+            (plain.as_deref().unwrap_or(named) == series).then(|| value.parse().ok())?
+        })
     }
 
     pub fn json(&self) -> serde_json::Value {

@@ -188,6 +188,29 @@ mod tests {
         assert!(!key.public_jwks().unwrap().contains("\"d\""), "the public half must not carry the private one");
     }
 
+    /// Keys lie on disks, and tokens under way, from one release to the next; and edge and origin are not renewed together. Point
+    /// and signature were computed by another program from RFC 6979 and the curve's equation.
+    #[test]
+    fn keys_and_tokens_are_written_as_they_always_were() {
+        const PUBLIC: &str = r#""kid":"k","kty":"EC","crv":"P-256","x":"UVw9brnjlrkE0_7Kf1T9zQzB6Ze_N13KUVrQpsO0A18","y":"RTa-OlDzGPv5pUdZAqIhUCvvDVfgjFOyzApW8X2fk1Q""#;
+        const SIGNED: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJleHAiOjE3MDAwMDAwNjAsImlhdCI6MTcwMDAwMDAwMCwiaXNzIjoibmV4dHJlYW0tb3JpZ2luIiwiYXVkIjoibmV4dHJlYW0tYWRtaW4iLCJzdWIiOiJhZGEiLCJyb2xlIjoiZWRpdG9yIn0";
+        const SIGNATURE: &str =
+            "D1jF3w6cRv1P56UFlgU1K19HriiZVySWsLxo2CP_YZ-IujL1SdNBe5Ik9r478fqkokCDbEqvkyDWDIzDh_2YQQ";
+        /// The same with n - s in place of s, which is as good (SEC 1 section 4.1.6).
+        const OTHER_SIGNATURE: &str =
+            "D1jF3w6cRv1P56UFlgU1K19HriiZVySWsLxo2CP_YZ93Rc0Jtiy-hW3bCUHEDgVbGqZ3QVxoC2QdrT3_dGWNEA";
+        let mut bytes = [0; 32];
+        bytes.iter_mut().zip(1..).for_each(|(byte, n)| *byte = n);
+        let key = SigningKey::from_random("k", &bytes).unwrap();
+        let secret = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA";
+        assert_eq!(key.to_jwk().unwrap(), format!(r#"{{{PUBLIC},"d":"{secret}","use":"sig","alg":"ES256"}}"#));
+        assert_eq!(key.public_jwks().unwrap(), format!(r#"{{"keys":[{{{PUBLIC},"use":"sig","alg":"ES256"}}]}}"#));
+        assert_eq!(key.sign(claims(), NOW_S, 60).unwrap(), format!("{SIGNED}.{SIGNATURE}"));
+        for signature in [SIGNATURE, OTHER_SIGNATURE] {
+            assert_eq!(verify(&key, &format!("{SIGNED}.{signature}"), NOW_S), Ok(claims()));
+        }
+    }
+
     #[test]
     fn a_key_of_the_same_name_is_not_the_same_key() {
         let token = key("k").sign(claims(), NOW_S, 60).unwrap();

@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod fuzz;
 pub mod instructions;
 pub mod keeper;
+pub mod metrics;
 pub mod origin;
 pub mod postgres;
 pub mod process;

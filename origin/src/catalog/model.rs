@@ -553,6 +553,44 @@ pub fn sort_name(name: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Records, the audit log and exports hold them for years: whoever renames a member has to bring along what is stored.
+    #[test]
+    fn records_are_stored_as_they_always_were() {
+        fn check<T: Serialize + serde::de::DeserializeOwned>(text: &str) {
+            let read: T = serde_json::from_str(text).unwrap();
+            let text: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), text);
+        }
+        check::<TitleInput>(
+            r#"{"kind":"series","name":"Dark","sort_name":"Dark","translations":{"de":{"name":"Dunkel","synopsis":"Winden."}},
+            "year":2017,"release_date":"2017-12-01","synopsis":"A town.","maturity":"TV-MA","runtime_min":53,"rating":8.7,
+            "votes":12,"distributor":"N","genres":["Drama"],
+            "people":[{"id":"a-b","name":"A B","role":"actor","character":"C"}],
+            "images":[{"kind":"poster","url":"/media/a.jpg","locale":"de"},{"kind":"backdrop","url":"/b"},
+              {"kind":"still","url":"/s"},{"kind":"logo","url":"/l"},{"kind":"portrait","url":"/p"}],
+            "state":"scheduled","publish_at":"2027-01-01T00:00:00Z","available_from":"2027-01-02T00:00:00Z",
+            "available_until":"2028-01-01T00:00:00Z",
+            "regions":{"US":{"from":"2027-02-01T00:00:00Z","until":"2027-03-01T00:00:00Z","blocked":true}}}"#,
+        );
+        check::<PersonInput>(
+            r#"{"name":"A B","biography":"c","born":"1950-01-01","died":"2020-01-01",
+            "translations":{"de":{"synopsis":"d"}},"images":[]}"#,
+        );
+        check::<GenreInput>(r#"{"name":"Crime","translations":{"de":{"name":"Krimi"}}}"#);
+        check::<CollectionInput>(
+            r#"{"name":"n","synopsis":"s","translations":{},"items":["dark"],"images":[],"state":"draft"}"#,
+        );
+        check::<SeasonInput>(
+            r#"{"name":"Season 1","synopsis":"s","year":2017,"translations":{},"episodes":[{"id":"dark-1-1","number":1,
+            "name":"Secrets","synopsis":"s","runtime_min":51,"release_date":"2017-12-01","translations":{},"images":[]}]}"#,
+        );
+        check::<RailInput>(
+            r#"{"title":"New","position":3,"items":["dark"],"translations":{"de":{"name":"Neu"}},"regions":["US"],
+            "plans":["basic"],"maturity_from":7,"maturity_to":16,"fill":{"genre":"drama","kind":"film","sort":"added"},
+            "size":20,"state":"published","from":"2027-01-01T00:00:00Z","until":"2028-01-01T00:00:00Z"}"#,
+        );
+    }
+
     #[test]
     fn slugs_are_plain_and_short() {
         assert_eq!(slug("Amélie: le fabuleux destin!"), "amelie-le-fabuleux-destin");

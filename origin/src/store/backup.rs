@@ -258,3 +258,21 @@ impl super::Write {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written otherwise is another form, and [`FORM`] says so.
+    #[test]
+    fn a_backup_is_written_as_it_always_was() {
+        let head = Head { nextream_backup: FORM, as_of: "log:7".parse().unwrap(), schema: 12 };
+        let table = Table { table: "genre".into(), columns: vec!["slug".into(), "name".into()] };
+        for (line, text) in [
+            (serde_json::to_string(&head).unwrap(), r#"{"nextream_backup":1,"as_of":"log:7","schema":12}"#),
+            (serde_json::to_string(&table).unwrap(), r#"{"table":"genre","columns":["slug","name"]}"#),
+        ] {
+            assert_eq!(line, text);
+        }
+    }
+}

@@ -56,6 +56,12 @@ impl Replica {
             tracing::warn!(replica = self.name, %error, "a replica is away; it is passed over until it is back");
         }
         known.is_away = true;
+        self.tell(false);
+    }
+
+    /// Whether it is asked.
+    fn tell(&self, is_in_use: bool) {
+        metrics::gauge!("origin_replica_in_use", "replica" => self.name.clone()).set(f64::from(is_in_use));
     }
 
     fn serves(&self, min: Option<&AsOf>, lag_max: Duration) -> bool {
@@ -95,6 +101,7 @@ impl Replica {
         }
         let is_late = known.behind.as_ref().is_some_and(|(_, since)| since.elapsed() > lag_max);
         drop(known);
+        self.tell(!is_late);
         metrics::gauge!("origin_replica_seq", "replica" => self.name.clone()).set(head.seq as f64);
         if is_late && !was_late {
             tracing::warn!(replica = self.name, at = %head, "a replica is too far behind; it is passed over");

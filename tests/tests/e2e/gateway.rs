@@ -209,6 +209,34 @@ async fn health_is_open_and_metrics_want_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_are_counted_by_phase_and_reason_and_all_that_is_counted_has_a_line_in_the_table() {
+    let stack = Stack::start().await;
+    let of_the_edge = async || metrics(&stack.fleet.url(0), &stack.key).await;
+    let miss = "edge_reasons_total{phase=\"miss\",reason=\"not-stored\"}";
+    let nothing_there = "edge_reasons_total{phase=\"failed\",reason=\"route\"}";
+    let unstored = "edge_unstored_total{phase=\"miss\",reason=\"status\"}";
+    for (path, series) in [("/v1/home", miss), ("/v2/home", nothing_there), ("/v1/titles/there-is-none", unstored)] {
+        let before = of_the_edge().await.figure(series).unwrap_or(0);
+        let got = stack.get(path).await;
+        assert_eq!(of_the_edge().await.figure(series), Some(before + 1), "{series}: {got:?}");
+    }
+    let reasons = async || {
+        let metrics = of_the_edge().await.body;
+        metrics.lines().filter(|line| line.starts_with("edge_reasons_total{")).map(String::from).collect::<Vec<_>>()
+    };
+    let before = reasons().await;
+    assert!(stack.get("/v1/home").await.is_hit());
+    assert_eq!(reasons().await, before, "a hit has no reason");
+    let table = xtask::metrics::documented();
+    for text in [of_the_edge().await.body, e2e::http::get(stack.origin_url("/metrics")).await.body] {
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert_eq!(table.get(name).map(|metric| metric.kind.as_str()), Some(kind), "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn browsers_are_told_304_for_what_they_have() {
     let stack = Stack::start().await;
     let etag = stack.get("/v1/home").await.header("etag").unwrap().to_string();
