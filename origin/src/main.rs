@@ -7,6 +7,7 @@ use kv_schemas::edge_client::EdgeSecret;
 use origin::auth::password::{Cost, Hasher};
 use origin::auth::{self, Auth};
 use origin::edges::Edges;
+use origin::error::StoreError;
 use origin::export;
 use origin::generate;
 use origin::http::jwks::MAX_AGE_S;
@@ -275,8 +276,8 @@ enum ScopeArg {
 enum CliError {
     #[error(transparent)]
     Key(#[from] keys::KeyError),
-    #[error("cannot open the database {0}: {1}; is it there, and may this user write there?")]
-    Open(String, origin::error::StoreError),
+    #[error("cannot open the database {0}: {1}")]
+    Open(String, StoreError),
     #[error(transparent)]
     Import(#[from] import::ImportError),
     #[error(transparent)]
@@ -296,7 +297,7 @@ enum CliError {
     #[error(transparent)]
     Invite(#[from] auth::accounts::InviteError),
     #[error(transparent)]
-    Store(origin::error::StoreError),
+    Store(StoreError),
     #[error("the password cannot be read: {0}")]
     Password(std::io::Error),
     #[error(transparent)]
@@ -330,7 +331,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Generate { store, amounts } => generate_catalogue(&store, &amounts).await,
         Command::Keygen { keys } => Ok(keys::generate(&keys)?),
         Command::Keys { command: KeysCommand::Rotate { keys, store, signs_in_s } } => {
-            let store = open(&store).await?;
+            let store = open_existing(&store).await?;
             let rotated = keys::rotate(&keys, signs_in_s)?;
             // After the files: whoever hears of the purge finds the new ones.
             let as_of = auth::accounts::log_rotation(&store, &rotated).await.map_err(CliError::Store)?;
@@ -339,7 +340,7 @@ async fn run(command: Command) -> Result<(), CliError> {
             Ok(())
         }
         Command::Staff { command: StaffCommand::Create { email, role, store } } => {
-            let store = open(&store).await?;
+            let store = open_existing(&store).await?;
             let mut password = String::new();
             std::io::stdin().read_line(&mut password).map_err(CliError::Password)?;
             let hasher = Hasher::new(Cost::RFC_9106, 1)?;
@@ -356,7 +357,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         }
         Command::Users { command: UsersCommand::Invite { email, valid_days, store, .. } } => {
             let lifetime_ms = i64::from(valid_days) * 24 * 3600 * 1000;
-            let store = open(&store).await?;
+            let store = open_existing(&store).await?;
             let mut after = String::new();
             loop {
                 let (invitations, last) = match &email {
@@ -391,7 +392,19 @@ async fn run(command: Command) -> Result<(), CliError> {
 }
 
 async fn open(settings: &Settings) -> Result<Store, CliError> {
-    Store::connect(settings).await.map_err(|error| CliError::Open(settings.place(), error))
+    Store::connect(settings).await.map_err(|error| unopened(settings, error))
+}
+
+/// For what would use or change what is in it.
+async fn open_existing(settings: &Settings) -> Result<Store, CliError> {
+    Store::connect_existing(settings).await.map_err(|error| unopened(settings, error))
+}
+
+fn unopened(settings: &Settings, error: StoreError) -> CliError {
+    match error {
+        StoreError::Absent(_) => CliError::Store(error),
+        error => CliError::Open(settings.place(), error),
+    }
 }
 
 async fn serve_api(arguments: Serve) -> Result<(), CliError> {
@@ -409,6 +422,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let keys = Arc::new(keys::load(&arguments.keys)?);
     let store = open(&arguments.store).await?;
     let listener = TcpListener::bind(arguments.listen).await;
+/// Makes it when it is not there: for what begins with an empty database.
     let listener = listener.map_err(|error| CliError::Listen(arguments.listen, error))?;
     let address = listener.local_addr().map_err(CliError::Serve)?;
 
@@ -504,7 +518,7 @@ async fn stop_signal() {
 }
 
 async fn back_up(settings: &Settings, to: &Path) -> Result<(), CliError> {
-    let store = open(settings).await?;
+    let store = open_existing(settings).await?;
     let failed = |error| CliError::Backup(to.into(), error);
     let file = std::fs::File::create_new(to).map_err(|error| failed(error.into()))?;
     let mut file = std::io::BufWriter::new(file);
@@ -539,7 +553,7 @@ async fn export_catalogue(settings: &Settings) -> Result<(), CliError> {
 }
 
 async fn generate_catalogue(settings: &Settings, amounts: &generate::Amounts) -> Result<(), CliError> {
-    let store = open(settings).await?;
+    let store = open_existing(settings).await?;
     let bar = ProgressBar::new(1);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());

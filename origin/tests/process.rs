@@ -1,11 +1,41 @@
 //! The program itself: what its command line refuses, and how it ends.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 fn origin(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_origin")).args(arguments).output().unwrap()
+}
+
+/// What it said when it was to fail, and did.
+fn refusal(arguments: &[&str]) -> String {
+    let output = origin(arguments);
+    assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A file's path in a folder.
+fn at(dir: &Path, name: &str) -> String {
+    dir.join(name).to_str().unwrap().to_string()
+}
+
+fn written(dir: &Path, name: &str, text: &str) -> String {
+    std::fs::write(dir.join(name), text).unwrap();
+    at(dir, name)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -23,7 +53,7 @@ fn who_acts_has_a_name_of_bounded_length() {
 }
 
 /// A service of its own, with its address.
-fn serve(dir: &std::path::Path, more: &[&str]) -> (Child, String) {
+fn serve(dir: &Path, more: &[&str]) -> (Child, String) {
     let (keys, database) = (dir.join("keys"), dir.join("db.sqlite"));
     assert!(origin(&["keygen", "--keys", keys.to_str().unwrap()]).status.success());
     let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
@@ -61,4 +91,49 @@ fn a_client_that_never_ends_its_request_does_not_keep_a_service_that_is_told_to_
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_database_that_is_not_there_is_made_by_no_command_that_would_use_what_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, database, backup) = (at(dir.path(), "keys"), at(dir.path(), "orgin.sqlite"), at(dir.path(), "backup"));
+    assert!(origin(&["keygen", "--keys", &keys]).status.success());
+    let published = || std::fs::read_to_string(Path::new(&keys).join("public.jwks.json")).unwrap();
+    let before = (names(dir.path()), published());
+    let uses: [&[&str]; 5] = [
+        &["backup", "--to", &backup],
+        &["export"],
+        &["users", "invite", "--without-password"],
+        &["keys", "rotate", "--keys", &keys],
+        &["staff", "create", "--email", "root@example.org"],
+    ];
+    for arguments in uses {
+        let said = refusal(&[arguments, &["--database", &database]].concat());
+        assert!(said.contains(&format!("there is no database at {database}")), "{said}");
+        assert_eq!((names(dir.path()), published()), before, "{arguments:?}");
+    }
+    // Nor is one made of what is something else.
+    let empty = written(dir.path(), "empty.sqlite", "");
+    for arguments in uses {
+        let said = refusal(&[arguments, &["--database", &empty]].concat());
+        assert!(said.contains(&format!("there is no database at {empty}")), "{said}");
+        assert_eq!(std::fs::metadata(&empty).unwrap().len(), 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_keeps_a_database_from_being_opened_is_said_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogue = written(dir.path(), "catalogue.ndjson", &"{\"type\":\"title\"}\n".repeat(500));
+    let absent = at(dir.path(), "no/such/folder.sqlite");
+    for (arguments, cause) in [
+        (["import", &catalogue, "--database", &catalogue], "file is not a database"),
+        (["import", &catalogue, "--database", &absent], "unable to open database file"),
+        (["import", &catalogue, "--database-url", "postgres://ada:secret@127.0.0.1:1/x"], "refused"),
+    ] {
+        let began = Instant::now();
+        let said = refusal(&arguments);
+        assert!(said.contains(cause) && !said.contains("secret"), "{said}");
+        assert!(began.elapsed() < Duration::from_secs(4), "{said}");
+    }
 }
