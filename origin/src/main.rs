@@ -49,7 +49,8 @@ enum Command {
     Serve(Serve),
     /// Reads a file into the catalogue. Importing it again changes nothing.
     Import(Import),
-    /// Writes everything there is to a file of JSON lines, while the service runs. Who was logged in is not kept.
+    /// Writes everything there is to a file of JSON lines, while the service runs. Who was logged in is not kept. The file has
+    /// its name once it is whole; until then it ends in `.partial`.
     Backup {
         #[command(flatten)]
         store: Settings,
@@ -519,13 +520,9 @@ async fn stop_signal() {
 
 async fn back_up(settings: &Settings, to: &Path) -> Result<(), CliError> {
     let store = open_existing(settings).await?;
-    let failed = |error| CliError::Backup(to.into(), error);
-    let file = std::fs::File::create_new(to).map_err(|error| failed(error.into()))?;
-    let mut file = std::io::BufWriter::new(file);
     let snapshot = store.snapshot().await.map_err(CliError::Store)?;
     let as_of = snapshot.as_of.clone();
-    let rows = snapshot.back_up(&mut file).await.map_err(failed)?;
-    file.into_inner().map_err(|error| failed(error.into_error().into()))?.sync_all().map_err(|e| failed(e.into()))?;
+    let rows = snapshot.back_up_to(to).await.map_err(|error| CliError::Backup(to.into(), error))?;
     store.close().await;
     println!("{rows} rows at {as_of}");
     Ok(())

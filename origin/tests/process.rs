@@ -137,3 +137,37 @@ fn what_keeps_a_database_from_being_opened_is_said_at_once() {
         assert!(began.elapsed() < Duration::from_secs(4), "{said}");
     }
 }
+
+/// Enough that it does not fit where there is room for 32 KiB.
+fn filled(dir: &Path) -> String {
+    let database = at(dir, "origin.sqlite");
+    let few = ["--titles", "200", "--rails", "5", "--users", "50"];
+    stdout(&origin(&[["generate", "--database", &database].as_slice(), &few].concat()));
+    database
+}
+
+#[test]
+fn a_backup_has_its_name_only_once_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = filled(dir.path());
+    let folder = dir.path().join("backups");
+    std::fs::create_dir(&folder).unwrap();
+    let to = at(&folder, "nextream.backup");
+    let limited = |before: &str| {
+        // Beyond the limit a write fails, as with a full disk, or ends the process.
+        let script = format!("{before} ulimit -f 64; exec \"$0\" backup --database \"$1\" --to \"$2\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_origin"), &database, &to]).output().unwrap()
+    };
+    let full = limited("trap '' XFSZ;");
+    assert!(!full.status.success() && !full.stderr.is_empty(), "{full:?}");
+    assert!(names(&folder).is_empty(), "{:?}", names(&folder));
+    let killed = limited("");
+    assert!(killed.status.code().is_none(), "{killed:?}");
+    assert!(!folder.join("nextream.backup").exists());
+    stdout(&origin(&["backup", "--database", &database, "--to", &to]));
+    let fresh = at(dir.path(), "fresh.sqlite");
+    stdout(&origin(&["restore", "--database", &fresh, "--from", &to]));
+    let said = refusal(&["backup", "--database", &database, "--to", &to]);
+    assert!(said.contains("exists"), "{said}");
+}
