@@ -180,7 +180,7 @@ struct Serve {
     keys: PathBuf,
     /// Base URL of an edge; several are tried in turn, since all lead to one journal. The role `jobs` delivers purges there, `admin`
     /// asks for receipts, `client` has documents fetched ahead.
-    #[arg(long, env = "ORIGIN_EDGE_URL", value_delimiter = ',')]
+    #[arg(long, env = "ORIGIN_EDGE_URL", value_delimiter = ',', value_parser = base_url)]
     edge_url: Vec<String>,
     /// What this process does.
     #[arg(long, env = "ORIGIN_ROLE", value_enum, value_delimiter = ',', default_value = "client,admin,auth,jobs")]
@@ -239,6 +239,16 @@ struct Import {
 fn subject(text: &str) -> Result<String, String> {
     match text.len() {
         1..=200 => Ok(text.into()),
+/// What paths can be put behind.
+fn base_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(text.into()),
+        "http" | "https" => Err("must have no query and no fragment".into()),
+        _ => Err("must begin with http:// or https://".into()),
+    }
+}
+
         _ => Err("must have 1 to 200 bytes".into()),
     }
 }
@@ -430,6 +440,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let edges = Arc::new(Edges::new(Arc::clone(&keys), &arguments.edge_url).map_err(CliError::Client)?);
     if arguments.edge_url.is_empty() {
+    let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
         for (role, lacks) in [
             (Role::Jobs, "purges are delivered to no edge"),
             (Role::Admin, "no receipt says how far a purge has come"),
@@ -449,7 +460,6 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
         jobs.spawn(origin::schedule::run(store.clone(), stopped.clone()));
         jobs.spawn(origin::similar::run(store.clone(), stopped));
     }
-    let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
     if edge_secret.is_none() && arguments.role.contains(&Role::Auth) {
         tracing::warn!("no --edge-secret: log-ins are not throttled by address");
     }

@@ -138,6 +138,25 @@ fn what_keeps_a_database_from_being_opened_is_said_at_once() {
     }
 }
 
+#[test]
+fn settings_that_cannot_be_right_are_refused_before_the_database_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, database) = (at(dir.path(), "keys"), at(dir.path(), "origin.sqlite"));
+    assert!(origin(&["keygen", "--keys", &keys]).status.success());
+    for (option, value, named) in [
+        ("--edge-url", "ftp://edge.example", "--edge-url"),
+        ("--edge-url", "edge.example", "--edge-url"),
+        ("--edge-url", "http://edge.example?a", "--edge-url"),
+        ("--edge-secret", "short", "32"),
+    ] {
+        // Refused or not, it cannot stay.
+        let said =
+            refusal(&["serve", "--listen", "192.0.2.1:1", "--keys", &keys, "--database", &database, option, value]);
+        assert!(said.contains(named) && !said.contains("listen"), "{value}: {said}");
+        assert_eq!(names(dir.path()), ["keys"], "{value}");
+    }
+}
+
 /// Enough that it does not fit where there is room for 32 KiB.
 fn filled(dir: &Path) -> String {
     let database = at(dir, "origin.sqlite");
