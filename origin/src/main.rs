@@ -14,7 +14,7 @@ use origin::http::jwks::MAX_AGE_S;
 use origin::http::shed::{Gates, Limit};
 use origin::http::{App, Role, router};
 use origin::import::mongo::Mapping;
-use origin::import::{self, Format};
+use origin::import::{self, Format, Present};
 use origin::keys::{self, TOKEN_LIFETIME_S_MAX};
 use origin::purge::Dispatcher;
 use origin::rendered::Rendered;
@@ -47,7 +47,8 @@ struct Cli {
 enum Command {
     /// Serves the API and delivers purges until it is stopped.
     Serve(Serve),
-    /// Reads a file into the catalogue. Importing it again changes nothing.
+    /// Reads a file into the catalogue. What the file has and the catalogue has otherwise becomes as the file has it, editors'
+    /// changes and deletions included. Fails if nothing of the file could be taken; what else was refused is listed.
     Import(Import),
     /// Writes everything there is to a file of JSON lines, while the service runs. Who was logged in is not kept. The file has
     /// its name once it is whole; until then it ends in `.partial`.
@@ -230,15 +231,14 @@ struct Import {
     /// JSON: which field of the old system becomes which of this one (mongoexport).
     #[arg(long)]
     mapping: Option<PathBuf>,
+    /// Leaves alone what is there, or was and is deleted, and takes the rest.
+    #[arg(long)]
+    only_new: bool,
     /// How the summary is printed.
     #[arg(long, value_enum, default_value = "text")]
     report: ReportForm,
 }
 
-/// What the audit log can be asked for.
-fn subject(text: &str) -> Result<String, String> {
-    match text.len() {
-        1..=200 => Ok(text.into()),
 /// What paths can be put behind.
 fn base_url(text: &str) -> Result<String, String> {
     let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
@@ -249,6 +249,10 @@ fn base_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// What the audit log can be asked for.
+fn subject(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=200 => Ok(text.into()),
         _ => Err("must have 1 to 200 bytes".into()),
     }
 }
@@ -291,6 +295,10 @@ enum CliError {
     Open(String, StoreError),
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    #[error("{0} is for MongoDB's exports; say --from mongoexport, or leave it out")]
+    NotOfFormat(&'static str),
+    #[error("nothing of {0} could be taken; why stands above")]
+    NothingTaken(PathBuf),
     #[error(transparent)]
     Export(#[from] export::ExportError),
     #[error("{0}: {1}")]
@@ -402,6 +410,7 @@ async fn run(command: Command) -> Result<(), CliError> {
     }
 }
 
+/// Makes it when it is not there: for what begins with an empty database.
 async fn open(settings: &Settings) -> Result<Store, CliError> {
     Store::connect(settings).await.map_err(|error| unopened(settings, error))
 }
@@ -431,16 +440,15 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     }
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
     let keys = Arc::new(keys::load(&arguments.keys)?);
+    let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
     let store = open(&arguments.store).await?;
     let listener = TcpListener::bind(arguments.listen).await;
-/// Makes it when it is not there: for what begins with an empty database.
     let listener = listener.map_err(|error| CliError::Listen(arguments.listen, error))?;
     let address = listener.local_addr().map_err(CliError::Serve)?;
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let edges = Arc::new(Edges::new(Arc::clone(&keys), &arguments.edge_url).map_err(CliError::Client)?);
     if arguments.edge_url.is_empty() {
-    let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
         for (role, lacks) in [
             (Role::Jobs, "purges are delivered to no edge"),
             (Role::Admin, "no receipt says how far a purge has come"),
@@ -550,7 +558,7 @@ async fn restore(settings: &Settings, from: &Path) -> Result<(), CliError> {
 }
 
 async fn export_catalogue(settings: &Settings) -> Result<(), CliError> {
-    let store = open(settings).await?;
+    let store = open_existing(settings).await?;
     let mut snapshot = store.snapshot().await.map_err(CliError::Store)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     export::catalogue(&mut snapshot, &mut out).await?;
@@ -560,7 +568,7 @@ async fn export_catalogue(settings: &Settings) -> Result<(), CliError> {
 }
 
 async fn generate_catalogue(settings: &Settings, amounts: &generate::Amounts) -> Result<(), CliError> {
-    let store = open_existing(settings).await?;
+    let store = open(settings).await?;
     let bar = ProgressBar::new(1);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -583,6 +591,12 @@ async fn generate_catalogue(settings: &Settings, amounts: &generate::Amounts) ->
 }
 
 async fn import_file(arguments: Import) -> Result<(), CliError> {
+    if arguments.format != Some(Format::Mongoexport) {
+        let given = [("--mapping", arguments.mapping.is_some()), ("--collection", arguments.collection.is_some())];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(CliError::NotOfFormat(option));
+        }
+    }
     let batch = match arguments.format {
         Some(Format::Mongoexport) => {
             let read = |path: &PathBuf| {
@@ -606,12 +620,14 @@ async fn import_file(arguments: Import) -> Result<(), CliError> {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} titles, {elapsed}") {
         bar.set_style(style);
     }
-    let report = import::write(&store, batch, |done| bar.set_position(u64::try_from(done).unwrap_or(0))).await?;
+    let present = if arguments.only_new { Present::Kept } else { Present::Replaced };
+    let report =
+        import::write_over(&store, batch, present, |done| bar.set_position(u64::try_from(done).unwrap_or(0))).await?;
     bar.finish_and_clear();
     store.close().await;
     match arguments.report {
         ReportForm::Text => print!("{report}"),
         ReportForm::Json => println!("{}", serde_json::to_string_pretty(&report)?),
     }
-    Ok(())
+    if report.is_failure() { Err(CliError::NothingTaken(arguments.file)) } else { Ok(()) }
 }

@@ -190,3 +190,49 @@ fn a_backup_has_its_name_only_once_it_is_whole() {
     let said = refusal(&["backup", "--database", &database, "--to", &to]);
     assert!(said.contains("exists"), "{said}");
 }
+
+#[test]
+fn a_mapping_that_would_not_be_used_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = at(dir.path(), "origin.sqlite");
+    let films = written(dir.path(), "mo.json", "[]");
+    let mapping = written(dir.path(), "mapping.json", "{}");
+    for arguments in [["--mapping", &mapping], ["--collection", "films"]] {
+        let said = refusal(&[["import", &films, "--database", &database].as_slice(), &arguments].concat());
+        assert!(said.contains(arguments[0]) && said.contains("--from mongoexport"), "{said}");
+    }
+}
+
+#[test]
+fn an_import_that_takes_nothing_has_failed_and_says_which_line_was_at_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = at(dir.path(), "origin.sqlite");
+    let import = |text: &str| origin(&["import", &written(dir.path(), "a.ndjson", text), "--database", &database]);
+    let season = "{\"type\":\"season\",\"id\":\"dark/1\",\"name\":\"One\",\"episodes\":[]}\n";
+    let none = import(&format!("\n{season}nonsense\n"));
+    let said = String::from_utf8(none.stdout).unwrap();
+    assert!(said.contains("line 2: dark/1: /id there is no series dark"), "{said}");
+    assert!(!none.status.success() && String::from_utf8(none.stderr).unwrap().contains("nothing"), "{said}");
+    let rail = "{\"type\":\"rail\",\"id\":\"top\",\"title\":\"Top\",\"position\":1,\"items\":[]}\n";
+    for taken in ["", rail, &format!("{rail}{season}")] {
+        stdout(&import(taken));
+    }
+}
+
+#[test]
+fn an_import_of_what_is_new_leaves_alone_what_is_there_and_what_was_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = at(dir.path(), "origin.sqlite");
+    let title = |id: &str, name: &str| format!("{{\"type\":\"title\",\"id\":\"{id}\",\"name\":\"{name}\"}}\n");
+    let import = |text: &str, more: &[&str]| {
+        let file = written(dir.path(), "a.ndjson", text);
+        stdout(&origin(&[["import", &file, "--database", &database].as_slice(), more].concat()))
+    };
+    import(&title("heat", "Heat, as an editor has it"), &[]);
+    let said = import(&(title("heat", "Heat") + &title("ronin", "Ronin")), &["--only-new"]);
+    assert!(said.contains("1 titles created, 0 updated, 1 unchanged"), "{said}");
+    let there = stdout(&origin(&["export", "--database", &database]));
+    assert!(there.contains("as an editor has it") && there.contains("Ronin"), "{there}");
+    import(&title("heat", "Heat"), &[]);
+    assert!(!stdout(&origin(&["export", "--database", &database])).contains("as an editor has it"));
+}

@@ -2,6 +2,7 @@
 use super::{ANYBODY, Catalogue, faults};
 use axum::http::StatusCode;
 use kv_schemas::PurgeMode;
+use origin::import::{self, Present};
 use serde_json::{Value, json};
 
 async fn create(catalogue: &Catalogue, who: &str, key: &str, body: Value) -> crate::common::people::Got {
@@ -389,4 +390,18 @@ async fn how_a_write_purges_is_said_once_and_as_soft_or_hard() {
             assert_eq!((got.problem(), faults(&got)), ("query-invalid".into(), vec!["purge".into()]), "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_import_brings_back_what_was_deleted_unless_it_is_to_take_only_what_is_new() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    catalogue.edit("DELETE", "titles/heat", Value::Null).await;
+    let batch = || import::read_text("{\"type\":\"title\",\"id\":\"heat\",\"name\":\"Heat\"}");
+    let before = catalogue.as_of().await;
+    let report = import::write_over(&catalogue.app.store, batch(), Present::Kept, |_| {}).await.unwrap();
+    assert_eq!((report.unchanged, report.is_failure(), catalogue.as_of().await), (1, false, before));
+    assert_eq!(catalogue.page("/v1/titles/heat", ANYBODY).await.status, StatusCode::NOT_FOUND);
+    import::write(&catalogue.app.store, batch(), |_| {}).await.unwrap();
+    assert_eq!(catalogue.page("/v1/titles/heat", ANYBODY).await.status, StatusCode::OK);
 }
