@@ -209,9 +209,10 @@ impl Edited for SeasonInput {
         String::new()
     }
     async fn check(write: &mut Write, id: &str, _: Option<&Self>, after: &Self) -> Result<Vec<Fault>, StoreError> {
-        let series = write.title(id.split('/').next().unwrap_or_default()).await?;
+        let name = id.split('/').next().unwrap_or_default();
+        let series = write.title(name).await?;
         if !series.is_some_and(|title| title.input.kind == TitleKind::Series && title.deleted_at_ms.is_none()) {
-            return Ok(vec![Fault { at: String::new(), message: "belongs to no series of this id".into() }]);
+            return Ok(vec![Fault { at: "/id".into(), message: format!("there is no series {name}") }]);
         }
         let ids: Vec<&str> = after.episodes.iter().map(|episode| episode.id.as_str()).collect();
         let foreign = write.foreign_episodes(id, &ids).await?;

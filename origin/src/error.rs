@@ -12,6 +12,9 @@ pub enum StoreError {
          LOCALE 'C.UTF-8'"
     )]
     Collation(String),
+    /// No file, or one without a single table of ours.
+    #[error("there is no database at {0}; `serve`, `import`, `generate` and `restore` make one")]
+    Absent(String),
     /// The connection was lost while a commit was under way: it may have been made.
     #[error("the connection was lost during a commit: {0}")]
     Undecided(sqlx::Error),

@@ -7,13 +7,14 @@ use kv_schemas::edge_client::EdgeSecret;
 use origin::auth::password::{Cost, Hasher};
 use origin::auth::{self, Auth};
 use origin::edges::Edges;
+use origin::error::StoreError;
 use origin::export;
 use origin::generate;
 use origin::http::jwks::MAX_AGE_S;
 use origin::http::shed::{Gates, Limit};
 use origin::http::{App, Role, router};
 use origin::import::mongo::Mapping;
-use origin::import::{self, Format};
+use origin::import::{self, Format, Present};
 use origin::keys::{self, TOKEN_LIFETIME_S_MAX};
 use origin::purge::Dispatcher;
 use origin::rendered::Rendered;
@@ -46,9 +47,11 @@ struct Cli {
 enum Command {
     /// Serves the API and delivers purges until it is stopped.
     Serve(Serve),
-    /// Reads a file into the catalogue. Importing it again changes nothing.
+    /// Reads a file into the catalogue. What the file has and the catalogue has otherwise becomes as the file has it, editors'
+    /// changes and deletions included. Fails if nothing of the file could be taken; what else was refused is listed.
     Import(Import),
-    /// Writes everything there is to a file of JSON lines, while the service runs. Who was logged in is not kept.
+    /// Writes everything there is to a file of JSON lines, while the service runs. Who was logged in is not kept. The file has
+    /// its name once it is whole; until then it ends in `.partial`.
     Backup {
         #[command(flatten)]
         store: Settings,
@@ -178,7 +181,7 @@ struct Serve {
     keys: PathBuf,
     /// Base URL of an edge; several are tried in turn, since all lead to one journal. The role `jobs` delivers purges there, `admin`
     /// asks for receipts, `client` has documents fetched ahead.
-    #[arg(long, env = "ORIGIN_EDGE_URL", value_delimiter = ',')]
+    #[arg(long, env = "ORIGIN_EDGE_URL", value_delimiter = ',', value_parser = base_url)]
     edge_url: Vec<String>,
     /// What this process does.
     #[arg(long, env = "ORIGIN_ROLE", value_enum, value_delimiter = ',', default_value = "client,admin,auth,jobs")]
@@ -228,9 +231,22 @@ struct Import {
     /// JSON: which field of the old system becomes which of this one (mongoexport).
     #[arg(long)]
     mapping: Option<PathBuf>,
+    /// Leaves alone what is there, or was and is deleted, and takes the rest.
+    #[arg(long)]
+    only_new: bool,
     /// How the summary is printed.
     #[arg(long, value_enum, default_value = "text")]
     report: ReportForm,
+}
+
+/// What paths can be put behind.
+fn base_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" if url.query().is_none() && url.fragment().is_none() => Ok(text.into()),
+        "http" | "https" => Err("must have no query and no fragment".into()),
+        _ => Err("must begin with http:// or https://".into()),
+    }
 }
 
 /// What the audit log can be asked for.
@@ -275,10 +291,14 @@ enum ScopeArg {
 enum CliError {
     #[error(transparent)]
     Key(#[from] keys::KeyError),
-    #[error("cannot open the database {0}: {1}; is it there, and may this user write there?")]
-    Open(String, origin::error::StoreError),
+    #[error("cannot open the database {0}: {1}")]
+    Open(String, StoreError),
     #[error(transparent)]
     Import(#[from] import::ImportError),
+    #[error("{0} is for MongoDB's exports; say --from mongoexport, or leave it out")]
+    NotOfFormat(&'static str),
+    #[error("nothing of {0} could be taken; why stands above")]
+    NothingTaken(PathBuf),
     #[error(transparent)]
     Export(#[from] export::ExportError),
     #[error("{0}: {1}")]
@@ -296,7 +316,7 @@ enum CliError {
     #[error(transparent)]
     Invite(#[from] auth::accounts::InviteError),
     #[error(transparent)]
-    Store(origin::error::StoreError),
+    Store(StoreError),
     #[error("the password cannot be read: {0}")]
     Password(std::io::Error),
     #[error(transparent)]
@@ -330,7 +350,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Generate { store, amounts } => generate_catalogue(&store, &amounts).await,
         Command::Keygen { keys } => Ok(keys::generate(&keys)?),
         Command::Keys { command: KeysCommand::Rotate { keys, store, signs_in_s } } => {
-            let store = open(&store).await?;
+            let store = open_existing(&store).await?;
             let rotated = keys::rotate(&keys, signs_in_s)?;
             // After the files: whoever hears of the purge finds the new ones.
             let as_of = auth::accounts::log_rotation(&store, &rotated).await.map_err(CliError::Store)?;
@@ -339,7 +359,7 @@ async fn run(command: Command) -> Result<(), CliError> {
             Ok(())
         }
         Command::Staff { command: StaffCommand::Create { email, role, store } } => {
-            let store = open(&store).await?;
+            let store = open_existing(&store).await?;
             let mut password = String::new();
             std::io::stdin().read_line(&mut password).map_err(CliError::Password)?;
             let hasher = Hasher::new(Cost::RFC_9106, 1)?;
@@ -356,7 +376,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         }
         Command::Users { command: UsersCommand::Invite { email, valid_days, store, .. } } => {
             let lifetime_ms = i64::from(valid_days) * 24 * 3600 * 1000;
-            let store = open(&store).await?;
+            let store = open_existing(&store).await?;
             let mut after = String::new();
             loop {
                 let (invitations, last) = match &email {
@@ -390,8 +410,21 @@ async fn run(command: Command) -> Result<(), CliError> {
     }
 }
 
+/// Makes it when it is not there: for what begins with an empty database.
 async fn open(settings: &Settings) -> Result<Store, CliError> {
-    Store::connect(settings).await.map_err(|error| CliError::Open(settings.place(), error))
+    Store::connect(settings).await.map_err(|error| unopened(settings, error))
+}
+
+/// For what would use or change what is in it.
+async fn open_existing(settings: &Settings) -> Result<Store, CliError> {
+    Store::connect_existing(settings).await.map_err(|error| unopened(settings, error))
+}
+
+fn unopened(settings: &Settings, error: StoreError) -> CliError {
+    match error {
+        StoreError::Absent(_) => CliError::Store(error),
+        error => CliError::Open(settings.place(), error),
+    }
 }
 
 async fn serve_api(arguments: Serve) -> Result<(), CliError> {
@@ -408,6 +441,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new();
     let metrics = metrics.set_buckets(&origin::upkeep::BOUNDS_S)?.install_recorder()?;
     let keys = Arc::new(keys::load(&arguments.keys)?);
+    let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
     let store = open(&arguments.store).await?;
     let listener = TcpListener::bind(arguments.listen).await;
     let listener = listener.map_err(|error| CliError::Listen(arguments.listen, error))?;
@@ -435,7 +469,6 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
         jobs.spawn(origin::schedule::run(store.clone(), stopped.clone()));
         jobs.spawn(origin::similar::run(store.clone(), stopped));
     }
-    let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
     if edge_secret.is_none() && arguments.role.contains(&Role::Auth) {
         tracing::warn!("no --edge-secret: log-ins are not throttled by address");
     }
@@ -505,14 +538,10 @@ async fn stop_signal() {
 }
 
 async fn back_up(settings: &Settings, to: &Path) -> Result<(), CliError> {
-    let store = open(settings).await?;
-    let failed = |error| CliError::Backup(to.into(), error);
-    let file = std::fs::File::create_new(to).map_err(|error| failed(error.into()))?;
-    let mut file = std::io::BufWriter::new(file);
+    let store = open_existing(settings).await?;
     let snapshot = store.snapshot().await.map_err(CliError::Store)?;
     let as_of = snapshot.as_of.clone();
-    let rows = snapshot.back_up(&mut file).await.map_err(failed)?;
-    file.into_inner().map_err(|error| failed(error.into_error().into()))?.sync_all().map_err(|e| failed(e.into()))?;
+    let rows = snapshot.back_up_to(to).await.map_err(|error| CliError::Backup(to.into(), error))?;
     store.close().await;
     println!("{rows} rows at {as_of}");
     Ok(())
@@ -530,7 +559,7 @@ async fn restore(settings: &Settings, from: &Path) -> Result<(), CliError> {
 }
 
 async fn export_catalogue(settings: &Settings) -> Result<(), CliError> {
-    let store = open(settings).await?;
+    let store = open_existing(settings).await?;
     let mut snapshot = store.snapshot().await.map_err(CliError::Store)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     export::catalogue(&mut snapshot, &mut out).await?;
@@ -563,6 +592,12 @@ async fn generate_catalogue(settings: &Settings, amounts: &generate::Amounts) ->
 }
 
 async fn import_file(arguments: Import) -> Result<(), CliError> {
+    if arguments.format != Some(Format::Mongoexport) {
+        let given = [("--mapping", arguments.mapping.is_some()), ("--collection", arguments.collection.is_some())];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(CliError::NotOfFormat(option));
+        }
+    }
     let batch = match arguments.format {
         Some(Format::Mongoexport) => {
             let read = |path: &PathBuf| {
@@ -586,12 +621,14 @@ async fn import_file(arguments: Import) -> Result<(), CliError> {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} titles, {elapsed}") {
         bar.set_style(style);
     }
-    let report = import::write(&store, batch, |done| bar.set_position(u64::try_from(done).unwrap_or(0))).await?;
+    let present = if arguments.only_new { Present::Kept } else { Present::Replaced };
+    let report =
+        import::write_over(&store, batch, present, |done| bar.set_position(u64::try_from(done).unwrap_or(0))).await?;
     bar.finish_and_clear();
     store.close().await;
     match arguments.report {
         ReportForm::Text => print!("{report}"),
         ReportForm::Json => println!("{}", serde_json::to_string_pretty(&report)?),
     }
-    Ok(())
+    if report.is_failure() { Err(CliError::NothingTaken(arguments.file)) } else { Ok(()) }
 }

@@ -102,8 +102,16 @@ async fn a_restore_that_fails_leaves_nothing_and_a_database_in_use_is_refused() 
     let half = &file[..file.len() - 20];
     let mut strange = file.clone();
     strange.extend_from_slice(br#"{"table":"sqlite_schema\"; DROP TABLE title; --","columns":["a"]}"#);
-    for bad in [b"".as_slice(), b"{}", half, &strange] {
-        assert!(fresh.app.store.restore(bad).await.is_err());
+    // A table that begins again empties itself.
+    let again = file.split(|byte| *byte == b'\n').rfind(|line| line.starts_with(b"{\"table\"")).unwrap();
+    let more = [&file, again, b"\n"].concat();
+    // Without one of its rows, which is a line that begins as one.
+    let ends: Vec<usize> = (1..file.len()).filter(|at| file[at - 1] == b'\n').collect();
+    let row = ends.windows(2).rfind(|ends| file[ends[0]] == b'[').unwrap();
+    let short = [&file[..row[0]], &file[row[1]..]].concat();
+    let cut = ends.iter().map(|at| &file[..*at]);
+    for bad in cut.chain([b"".as_slice(), b"{}", half, &strange, &more, &short]) {
+        assert!(fresh.app.store.restore(bad).await.is_err(), "{}", String::from_utf8_lossy(bad));
         let mut snapshot = fresh.app.store.snapshot().await.unwrap();
         assert_eq!(snapshot.as_of, before);
         assert!(snapshot.title("heat").await.unwrap().is_none());

@@ -1,11 +1,41 @@
 //! The program itself: what its command line refuses, and how it ends.
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 fn origin(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_origin")).args(arguments).output().unwrap()
+}
+
+/// What it said when it was to fail, and did.
+fn refusal(arguments: &[&str]) -> String {
+    let output = origin(arguments);
+    assert!(!output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A file's path in a folder.
+fn at(dir: &Path, name: &str) -> String {
+    dir.join(name).to_str().unwrap().to_string()
+}
+
+fn written(dir: &Path, name: &str, text: &str) -> String {
+    std::fs::write(dir.join(name), text).unwrap();
+    at(dir, name)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -23,7 +53,7 @@ fn who_acts_has_a_name_of_bounded_length() {
 }
 
 /// A service of its own, with its address.
-fn serve(dir: &std::path::Path, more: &[&str]) -> (Child, String) {
+fn serve(dir: &Path, more: &[&str]) -> (Child, String) {
     let (keys, database) = (dir.join("keys"), dir.join("db.sqlite"));
     assert!(origin(&["keygen", "--keys", keys.to_str().unwrap()]).status.success());
     let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
@@ -61,4 +91,148 @@ fn a_client_that_never_ends_its_request_does_not_keep_a_service_that_is_told_to_
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_database_that_is_not_there_is_made_by_no_command_that_would_use_what_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, database, backup) = (at(dir.path(), "keys"), at(dir.path(), "orgin.sqlite"), at(dir.path(), "backup"));
+    assert!(origin(&["keygen", "--keys", &keys]).status.success());
+    let published = || std::fs::read_to_string(Path::new(&keys).join("public.jwks.json")).unwrap();
+    let before = (names(dir.path()), published());
+    let uses: [&[&str]; 5] = [
+        &["backup", "--to", &backup],
+        &["export"],
+        &["users", "invite", "--without-password"],
+        &["keys", "rotate", "--keys", &keys],
+        &["staff", "create", "--email", "root@example.org"],
+    ];
+    for arguments in uses {
+        let said = refusal(&[arguments, &["--database", &database]].concat());
+        assert!(said.contains(&format!("there is no database at {database}")), "{said}");
+        assert_eq!((names(dir.path()), published()), before, "{arguments:?}");
+    }
+    // Nor is one made of what is something else.
+    let empty = written(dir.path(), "empty.sqlite", "");
+    for arguments in uses {
+        let said = refusal(&[arguments, &["--database", &empty]].concat());
+        assert!(said.contains(&format!("there is no database at {empty}")), "{said}");
+        assert_eq!(std::fs::metadata(&empty).unwrap().len(), 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_keeps_a_database_from_being_opened_is_said_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogue = written(dir.path(), "catalogue.ndjson", &"{\"type\":\"title\"}\n".repeat(500));
+    let absent = at(dir.path(), "no/such/folder.sqlite");
+    for (arguments, cause) in [
+        (["import", &catalogue, "--database", &catalogue], "file is not a database"),
+        (["import", &catalogue, "--database", &absent], "unable to open database file"),
+        (["import", &catalogue, "--database-url", "postgres://ada:secret@127.0.0.1:1/x"], "refused"),
+    ] {
+        let began = Instant::now();
+        let said = refusal(&arguments);
+        assert!(said.contains(cause) && !said.contains("secret"), "{said}");
+        assert!(began.elapsed() < Duration::from_secs(4), "{said}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_right_are_refused_before_the_database_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, database) = (at(dir.path(), "keys"), at(dir.path(), "origin.sqlite"));
+    assert!(origin(&["keygen", "--keys", &keys]).status.success());
+    for (option, value, named) in [
+        ("--edge-url", "ftp://edge.example", "--edge-url"),
+        ("--edge-url", "edge.example", "--edge-url"),
+        ("--edge-url", "http://edge.example?a", "--edge-url"),
+        ("--edge-secret", "short", "32"),
+    ] {
+        // Refused or not, it cannot stay.
+        let said =
+            refusal(&["serve", "--listen", "192.0.2.1:1", "--keys", &keys, "--database", &database, option, value]);
+        assert!(said.contains(named) && !said.contains("listen"), "{value}: {said}");
+        assert_eq!(names(dir.path()), ["keys"], "{value}");
+    }
+}
+
+/// Enough that it does not fit where there is room for 32 KiB.
+fn filled(dir: &Path) -> String {
+    let database = at(dir, "origin.sqlite");
+    let few = ["--titles", "200", "--rails", "5", "--users", "50"];
+    stdout(&origin(&[["generate", "--database", &database].as_slice(), &few].concat()));
+    database
+}
+
+#[test]
+fn a_backup_has_its_name_only_once_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = filled(dir.path());
+    let folder = dir.path().join("backups");
+    std::fs::create_dir(&folder).unwrap();
+    let to = at(&folder, "nextream.backup");
+    let limited = |before: &str| {
+        // Beyond the limit a write fails, as with a full disk, or ends the process.
+        let script = format!("{before} ulimit -f 64; exec \"$0\" backup --database \"$1\" --to \"$2\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_origin"), &database, &to]).output().unwrap()
+    };
+    let full = limited("trap '' XFSZ;");
+    assert!(!full.status.success() && !full.stderr.is_empty(), "{full:?}");
+    assert!(names(&folder).is_empty(), "{:?}", names(&folder));
+    let killed = limited("");
+    assert!(killed.status.code().is_none(), "{killed:?}");
+    assert!(!folder.join("nextream.backup").exists());
+    stdout(&origin(&["backup", "--database", &database, "--to", &to]));
+    let fresh = at(dir.path(), "fresh.sqlite");
+    stdout(&origin(&["restore", "--database", &fresh, "--from", &to]));
+    let said = refusal(&["backup", "--database", &database, "--to", &to]);
+    assert!(said.contains("exists"), "{said}");
+}
+
+#[test]
+fn a_mapping_that_would_not_be_used_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = at(dir.path(), "origin.sqlite");
+    let films = written(dir.path(), "mo.json", "[]");
+    let mapping = written(dir.path(), "mapping.json", "{}");
+    for arguments in [["--mapping", &mapping], ["--collection", "films"]] {
+        let said = refusal(&[["import", &films, "--database", &database].as_slice(), &arguments].concat());
+        assert!(said.contains(arguments[0]) && said.contains("--from mongoexport"), "{said}");
+    }
+}
+
+#[test]
+fn an_import_that_takes_nothing_has_failed_and_says_which_line_was_at_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = at(dir.path(), "origin.sqlite");
+    let import = |text: &str| origin(&["import", &written(dir.path(), "a.ndjson", text), "--database", &database]);
+    let season = "{\"type\":\"season\",\"id\":\"dark/1\",\"name\":\"One\",\"episodes\":[]}\n";
+    let none = import(&format!("\n{season}nonsense\n"));
+    let said = String::from_utf8(none.stdout).unwrap();
+    assert!(said.contains("line 2: dark/1: /id there is no series dark"), "{said}");
+    assert!(!none.status.success() && String::from_utf8(none.stderr).unwrap().contains("nothing"), "{said}");
+    let rail = "{\"type\":\"rail\",\"id\":\"top\",\"title\":\"Top\",\"position\":1,\"items\":[]}\n";
+    for taken in ["", rail, &format!("{rail}{season}")] {
+        stdout(&import(taken));
+    }
+}
+
+#[test]
+fn an_import_of_what_is_new_leaves_alone_what_is_there_and_what_was_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = at(dir.path(), "origin.sqlite");
+    let title = |id: &str, name: &str| format!("{{\"type\":\"title\",\"id\":\"{id}\",\"name\":\"{name}\"}}\n");
+    let import = |text: &str, more: &[&str]| {
+        let file = written(dir.path(), "a.ndjson", text);
+        stdout(&origin(&[["import", &file, "--database", &database].as_slice(), more].concat()))
+    };
+    import(&title("heat", "Heat, as an editor has it"), &[]);
+    let said = import(&(title("heat", "Heat") + &title("ronin", "Ronin")), &["--only-new"]);
+    assert!(said.contains("1 titles created, 0 updated, 1 unchanged"), "{said}");
+    let there = stdout(&origin(&["export", "--database", &database]));
+    assert!(there.contains("as an editor has it") && there.contains("Ronin"), "{there}");
+    import(&title("heat", "Heat"), &[]);
+    assert!(!stdout(&origin(&["export", "--database", &database])).contains("as an editor has it"));
 }

@@ -3,7 +3,8 @@ mod common;
 
 use common::Database;
 use futures_util::future::join_all;
-use origin::store::Store;
+use origin::error::StoreError;
+use origin::store::{Engine, Store};
 use std::time::{Duration, Instant};
 
 /// 500 texts of 140 words each, known to searches but for some, and what is derived as an older release left it.
@@ -49,4 +50,26 @@ async fn processes_that_start_together_wait_for_the_one_that_brings_the_database
     }
     assert!(began.elapsed() > Duration::from_millis(database.settings.wait_ms), "too little work for a test");
     assert_eq!(database.count("purge_log").await, 1, "one of them did it");
+}
+
+#[tokio::test]
+async fn a_database_that_must_be_there_is_not_made_and_of_another_kind_not_made_ours() {
+    let database = Database::fresh();
+    let refused = async || Store::connect_existing(&database.settings).await.err().unwrap();
+    assert!(matches!(refused().await, StoreError::Absent(_)));
+    let tables = match database.settings.engine() {
+        Engine::Sqlite => {
+            assert!(!database.dir.path().join("db.sqlite").exists());
+            std::fs::write(database.settings.place(), "").unwrap();
+            "sqlite_schema WHERE type = 'table'"
+        }
+        Engine::Postgres => "pg_tables WHERE schemaname = 'public'",
+    };
+    // Somebody else's.
+    let other = "CREATE TABLE other (a BIGINT)";
+    database.sql(other, other).await;
+    assert!(matches!(refused().await, StoreError::Absent(_)));
+    assert_eq!(database.count(tables).await, 1);
+    Store::connect(&database.settings).await.unwrap().close().await;
+    Store::connect_existing(&database.settings).await.unwrap().close().await;
 }

@@ -24,9 +24,9 @@ pub struct Dev {
     edge_port: u16,
     #[arg(long, default_value_t = 8080)]
     origin_port: u16,
-    /// Folder for databases, keys and logs; kept between starts.
-    #[arg(long, default_value = ".dev")]
-    state: PathBuf,
+    /// Folder for databases, keys and logs; kept between starts. `.dev` at the top of the checkout when not given.
+    #[arg(long)]
+    state: Option<PathBuf>,
     /// Locations: each is a process of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     edges: u16,
@@ -79,6 +79,11 @@ pub fn lock_state(state: &Path) -> Result<(PathBuf, File)> {
 }
 
 impl Dev {
+    /// Wherever it is started from: it holds the private keys, and git knows to leave it out there alone.
+    fn state(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| root().join(".dev"))
+    }
+
     pub fn run(self) -> Result<()> {
         let ports = ports(self.edge_port, self.edges)?;
         if ports.iter().any(|port| (self.origin_port..=self.origin_port.saturating_add(2)).contains(port)) {
@@ -92,7 +97,7 @@ impl Dev {
         for port in &ports {
             check_port(*port, "--edge-port")?;
         }
-        let (state, _lock) = lock_state(&self.state)?;
+        let (state, _lock) = lock_state(&self.state())?;
         say("setting up");
         setup::all()?;
         crate::wasm::build_all()?;
@@ -100,8 +105,9 @@ impl Dev {
         let (stop, stopped) = stop_flag()?;
 
         let token_keys = origin::keys(&state)?;
-        say("importing the sample catalogue");
-        let summary = origin::import(&state, &root().join("node_modules/vega-datasets/data/movies.json"))?;
+        // What was edited or deleted here stays so.
+        say("importing what is new in the sample catalogue");
+        let summary = origin::import_new(&state, &root().join("node_modules/vega-datasets/data/movies.json"))?;
         summary.lines().for_each(|line| say(format!("  {line}")));
 
         say("starting");
@@ -172,4 +178,22 @@ Ctrl-C stops everything."#,
         urls = urls.concat(),
         state = state.display(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command, FromArgMatches};
+
+    #[test]
+    fn the_state_is_kept_where_git_does_not_look_wherever_it_is_started_from() {
+        let state = |arguments: &[&str]| {
+            let matches = Dev::augment_args(Command::new("dev")).get_matches_from([&["dev"], arguments].concat());
+            Dev::from_arg_matches(&matches).unwrap().state()
+        };
+        assert_eq!(state(&[]), root().join(".dev"));
+        let left_out = std::fs::read_to_string(root().join(".gitignore")).unwrap();
+        assert!(left_out.lines().any(|line| line == "/.dev"));
+        assert_eq!(state(&["--state", "here"]), Path::new("here"), "as it is said");
+    }
 }

@@ -85,7 +85,10 @@ impl Fleet {
     fn run(&self, name: &str) -> Result<Process> {
         let program = workerd::program()?;
         let mut command = if self.options.tied { tied(&program)? } else { Command::new(program) };
-        command.args(["serve", "--experimental", &format!("{name}.capnp")]).current_dir(&self.options.state);
+        // Says which sockets it has got, on standard output and so in its log.
+        command
+            .args(["serve", "--experimental", "--control-fd=1", &format!("{name}.capnp")])
+            .current_dir(&self.options.state);
         Process::start(name, &self.options.state.join(format!("{name}.log")), &mut command)
     }
 
@@ -110,9 +113,11 @@ impl Fleet {
 
     pub fn start_edge(&mut self, index: usize) -> Result<()> {
         self.spawn_edge(index)?;
-        for port in &self.options.ports[index] {
-            let mut process: Vec<&mut Process> = self.edges[index].iter_mut().collect();
-            await_answer("the edge", *port, "/__edge/health", &mut process)?;
+        let Some(process) = self.edges[index].as_mut() else { return Ok(()) };
+        for (isolate, port) in self.options.ports[index].iter().enumerate() {
+            // An answer alone may be that of another edge, which has the port.
+            process.await_words(&format!(r#"{{"event":"listen","socket":"edge-{isolate}""#))?;
+            await_answer("the edge", *port, "/__edge/health", &mut [process])?;
         }
         Ok(())
     }

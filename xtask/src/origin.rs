@@ -82,6 +82,11 @@ pub fn import_into(database: &Database, file: &Path) -> Result<String> {
     run(&[&["import", &text(file)], database.arguments().as_slice()].concat())
 }
 
+/// The same, leaving alone what is there or was deleted.
+pub fn import_new(state: &Path, file: &Path) -> Result<String> {
+    run(&[&["import", "--only-new", &text(file)], Database::sqlite(state).arguments().as_slice()].concat())
+}
+
 /// Starts it on a loopback port, with every role, and waits until it answers.
 pub fn serve(state: &Path, port: u16, edge_urls: &[String], die_with_us: bool) -> Result<Process> {
     serve_on(&Database::sqlite(state), state, port, edge_urls, die_with_us)

@@ -3,7 +3,8 @@ use crate::ui::tail;
 use crate::{Doing, Result, said};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,9 +28,14 @@ pub fn free_port() -> Result<u16> {
     said("no free port was found")
 }
 
+/// How long a process may take until it answers.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
 pub struct Process {
     name: String,
     log: PathBuf,
+    /// Where in the log its own lines begin, in bytes.
+    log_begins: u64,
     child: Child,
 }
 
@@ -38,13 +44,14 @@ impl Process {
     pub fn start(name: &str, log: &Path, command: &mut Command) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(log);
         let file = file.doing(format!("cannot write {}", log.display()))?;
+        let log_begins = file.metadata().doing(format!("cannot read {}", log.display()))?.len();
         let copy = file.try_clone().doing("cannot write a log")?;
         // A group of its own: Ctrl-C in the terminal reaches this program, which then stops the others in order.
         std::os::unix::process::CommandExt::process_group(command, 0);
         let child = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
         let program = command.get_program().to_string_lossy().to_string();
         let child = child.doing(format!("cannot start {name} ({program})"))?;
-        Ok(Self { name: name.into(), log: log.into(), child })
+        Ok(Self { name: name.into(), log: log.into(), log_begins, child })
     }
 
     /// Keeps it on one processor, so that what is measured and what measures do not take turns.
@@ -81,6 +88,34 @@ impl Process {
                 said(format!("{} ended by itself ({status}); its log is {}", self.name, self.log.display()))
             }
         }
+    }
+
+    /// Whether it has said this since it was started.
+    fn has_said(&self, words: &str) -> Result<bool> {
+        let mut said = Vec::new();
+        let read = File::open(&self.log).and_then(|mut log| {
+            log.seek(SeekFrom::Start(self.log_begins))?;
+            log.read_to_end(&mut said)
+        });
+        read.doing(format!("cannot read {}", self.log.display()))?;
+        Ok(said.windows(words.len()).any(|some| some == words.as_bytes()))
+    }
+
+    /// Waits until it has said this, or has ended, or a limit is reached.
+    pub fn await_words(&mut self, words: &str) -> Result<()> {
+        let began = Instant::now();
+        while !self.has_said(words)? {
+            self.check()?;
+            if began.elapsed() > START_TIMEOUT {
+                return said(format!(
+                    "{} did not say {words} within 30 seconds; its log is {}",
+                    self.name,
+                    self.log.display()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Has it do nothing, or go on: it is there, and answers nobody.
@@ -145,7 +180,7 @@ pub fn await_answer(what: &str, port: u16, path: &str, processes: &mut [&mut Pro
         for process in processes.iter_mut() {
             process.check()?;
         }
-        if began.elapsed() > Duration::from_secs(30) {
+        if began.elapsed() > START_TIMEOUT {
             return said(format!("{what} did not answer at http://127.0.0.1:{port}{path} within 30 seconds"));
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -23,11 +23,12 @@ struct Listed {
 pub async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
     let word = |text: &str| (!text.is_empty() && text.len() <= 200).then(|| text.to_string());
+    let kind = |text: &str| KINDS.contains(&text).then(|| text.to_string());
     let moment = |text: &str| text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond);
     let expected = "a date and time with an offset (RFC 3339)";
     let (limit, before) = query.page(|text| place::<(u64, i64)>(LIST, text).filter(|(seq, _)| *seq <= SEQ_MAX));
     let filter = AuditFilter {
-        kind: query.take("kind", "1 to 200 characters", word),
+        kind: query.take("kind", &format!("one of {}", KINDS.join(", ")), kind),
         id: query.take("id", "1 to 200 characters", word),
         actor: query.take("actor", "1 to 200 characters", word),
         from_ms: query.take("from", expected, moment),

@@ -1,8 +1,7 @@
 //! Many edits of titles in one write: all of them, or none. Every fault of every item is named before anything is written.
 use super::admin::{json_body, purge_mode};
 use super::answers::as_of_field;
-use super::conditional::names;
-use super::conditional::version_etag;
+use super::conditional::{names, said_of, version_etag};
 use super::error::ApiError;
 use super::extract::Whole;
 use super::guard::Staff;
@@ -94,7 +93,8 @@ fn wanted(
     if let Some(list) = &item.if_match
         && !names(list, &version_etag(before.version), false)
     {
-        return fault(format!("{at}/if_match"), &format!("the title's ETag is {}", version_etag(before.version)));
+        let message = format!("{}the title's ETag is {}", said_of(list), version_etag(before.version));
+        return fault(format!("{at}/if_match"), &message);
     }
     match &item.patch {
         None if item.delete => Ok(("delete", Wanted::Gone)),

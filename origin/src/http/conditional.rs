@@ -20,6 +20,19 @@ pub fn names(list: &str, etag: &str, weak: bool) -> bool {
         || list.split(',').map(str::trim).any(|tag| tag == etag || (weak && tag.strip_prefix("W/") == Some(etag)))
 }
 
+/// What a refusal says first of a list in which not all are tags: without its quotes one looks as if it matched.
+pub fn said_of(list: &str) -> String {
+    unquoted(list).map_or_else(String::new, |tag| format!("{tag} is no entity tag, which stands in quotes; "))
+}
+
+fn unquoted(list: &str) -> Option<&str> {
+    let is_tag = |tag: &&str| {
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        *tag == *"*" || tag.len() > 1 && tag.starts_with('"') && tag.ends_with('"')
+    };
+    list.split(',').map(str::trim).find(|tag| !tag.is_empty() && !is_tag(tag))
+}
+
 /// Whether `If-None-Match` says that the client has this already.
 pub fn client_has(headers: &HeaderMap, etag: &str) -> bool {
     headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok()).any(|list| names(list, etag, true))
@@ -34,6 +47,11 @@ mod tests {
         assert!(names("\"a\", \"b\"", "\"b\"", false) && names("*", "\"b\"", false));
         assert!(names("W/\"b\"", "\"b\"", true) && !names("W/\"b\"", "\"b\"", false));
         assert!(!names("b", "\"b\"", true));
+        assert_eq!(unquoted("\"a\", W/\"b\""), None);
+        assert_eq!(
+            [unquoted("*"), unquoted(""), unquoted("\"a\", v1"), unquoted("\"")],
+            [None, None, Some("v1"), Some("\"")]
+        );
         assert_ne!(etag_of(b"a"), etag_of(b"b"));
     }
 }

@@ -3,7 +3,7 @@
 use super::admin::{json_body, private_json, purge_mode};
 use super::answers::as_of_field;
 use super::client::number_of;
-use super::conditional::{names, version_etag};
+use super::conditional::{names, said_of, version_etag};
 use super::error::ApiError;
 use super::extract::Whole;
 use super::guard::Staff;
@@ -19,6 +19,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kv_schemas::claims::StaffRole;
+use kv_schemas::problem::Fault;
 use kv_schemas::{AsOf, Problem, PurgeMode};
 use serde::Serialize;
 use serde_json::Value;
@@ -82,9 +83,10 @@ pub(super) fn check_preconditions<I: Edited>(headers: &HeaderMap, current: Optio
     let changed = || {
         let title = format!("The {} is not in the state the request was made for", I::WHAT);
         let problem = Problem::new(412, "changed", title);
+        let bare = value(header::IF_MATCH).map_or_else(String::new, said_of);
         match &etag {
-            Some(etag) => problem.detail(format!("its ETag is {etag}")),
-            None => problem.detail("it does not exist"),
+            Some(etag) => problem.detail(format!("{bare}its ETag is {etag}")),
+            None => problem.detail(format!("{bare}it does not exist")),
         }
     };
     if let Some(list) = value(header::IF_NONE_MATCH)
@@ -243,12 +245,18 @@ pub async fn create<I: Routed>(
     };
     let value = json_body(&headers, body, &["application/json"])?;
     let input = I::read(&value).map_err(|faults| validate::refused(I::WHAT, faults))?;
-    let id = match value.get("id").filter(|id| !id.is_null()) {
-        None => input.suggested_id(),
-        Some(id) => id.as_str().unwrap_or_default().to_string(),
-    };
-    if let Err(message) = check_id(&id) {
-        return Err(Problem::new(400, "id-invalid", "The id is not valid").fault("/id", message).into());
+    let given = value.get("id").filter(|id| !id.is_null());
+    let id = given.map_or_else(|| input.suggested_id(), |id| id.as_str().unwrap_or_default().to_string());
+    match (check_id(&id), given) {
+        (Ok(()), _) => {}
+        (Err(message), Some(_)) => {
+            return Err(Problem::new(400, "id-invalid", "The id is not valid").fault("/id", message).into());
+        }
+        // A name without a letter or digit that could stand in an id.
+        (Err(_), None) => {
+            let fault = Fault { at: "/id".into(), message: "cannot be made of its name; send one".into() };
+            return Err(validate::refused(I::WHAT, vec![fault]).into());
+        }
     }
     let mut write = app.store.write().await?;
     if let Some(claim) = &claim

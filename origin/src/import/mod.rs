@@ -1,5 +1,5 @@
 //! Filling the catalogue from files. A format reads a file into titles and rails; one engine writes what changed, each
-//! batch with its purge in its transaction. Importing the same file again changes nothing.
+//! batch with its purge in its transaction. Importing the same file again changes nothing that nobody has edited meanwhile.
 pub mod mongo;
 mod ndjson;
 mod vega;
@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::generate::Viewer;
 use crate::store::Store;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Titles written in one transaction.
@@ -40,6 +40,15 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
+/// What becomes of what is in the catalogue already, and other than in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// It becomes as the file has it, whoever edited or deleted it.
+    Replaced,
+    /// It stays as it is, and so does what was deleted.
+    Kept,
+}
+
 const SAME_ID: &str = "the same id again";
 const SAME_ADDRESS: &str = "the same e-mail address again";
 const FOREIGN_ADDRESS: &str = "the e-mail address of another viewer";
@@ -61,18 +70,33 @@ pub struct Batch {
 /// Why a record is refused, and which.
 type Refused = (&'static str, String);
 
-/// Names that one record of a file may have. A later one would write over it, each time the file is imported.
+/// Names that one record of a file may have, with the line it stands in, where lines count. A later one would write over it,
+/// each time the file is imported.
 #[derive(Debug, Default)]
-struct Taken(HashSet<String>);
+struct Taken(HashMap<String, Option<usize>>);
 
 impl Taken {
     /// Takes all of these names, each with the reason if it has been taken; or none.
     fn take<const N: usize>(&mut self, names: [(&'static str, String); N]) -> Result<(), &'static str> {
-        if let Some((reason, _)) = names.iter().find(|(_, name)| self.0.contains(name)) {
+        self.take_at(None, names)
+    }
+
+    /// The same for a record of this line.
+    fn take_at<const N: usize>(
+        &mut self,
+        line: Option<usize>,
+        names: [(&'static str, String); N],
+    ) -> Result<(), &'static str> {
+        if let Some((reason, _)) = names.iter().find(|(_, name)| self.0.contains_key(name)) {
             return Err(reason);
         }
-        self.0.extend(names.into_iter().map(|(_, name)| name));
+        self.0.extend(names.into_iter().map(|(_, name)| (name, line)));
         Ok(())
+    }
+
+    /// Where a record stands, as the beginning of an example.
+    fn place(&self, name: &str) -> String {
+        self.0.get(name).copied().flatten().map_or_else(String::new, |line| format!("line {line}: "))
     }
 }
 
@@ -98,9 +122,17 @@ pub struct Report {
     pub mended: BTreeMap<&'static str, Count>,
     pub refused: BTreeMap<String, Count>,
     pub purges: usize,
+    /// Records of any kind that are in the catalogue as the file has them, or were to be left alone there.
+    #[serde(skip)]
+    taken: usize,
 }
 
 impl Report {
+    /// Whether there was something to take, and none of it was taken.
+    pub fn is_failure(&self) -> bool {
+        self.taken == 0 && !self.refused.is_empty()
+    }
+
     fn mend(&mut self, reason: &'static str, example: impl Into<String>) {
         note(self.mended.entry(reason).or_default(), example.into());
     }
@@ -173,21 +205,32 @@ pub async fn text(store: &Store, text: &str) -> Result<Report, ImportError> {
 
 /// Writes what differs from what is stored. `progress` is told how many titles are done.
 pub async fn write(store: &Store, batch: Batch, progress: impl Fn(usize)) -> Result<Report, ImportError> {
-    let Batch { people, genres, titles, seasons, collections, rails, viewers, mut report, .. } = batch;
-    report.others_written += write_records(store, &people, &mut report).await?.written();
-    report.others_written += write_records(store, &genres, &mut report).await?.written();
+    write_over(store, batch, Present::Replaced, progress).await
+}
+
+/// As [`write()`]; `present` says what becomes of what is there. Viewers who are there stay as they are, whatever it says.
+pub async fn write_over(
+    store: &Store,
+    batch: Batch,
+    present: Present,
+    progress: impl Fn(usize),
+) -> Result<Report, ImportError> {
+    let Batch { people, genres, titles, seasons, collections, rails, viewers, mut report, taken } = batch;
+    let how = How { store, present, taken };
+    report.others_written += how.write(&people, &mut report).await?.written();
+    report.others_written += how.write(&genres, &mut report).await?.written();
     let mut done = 0;
     for chunk in titles.chunks(BATCH) {
-        let Written { created, updated, unchanged } = write_records(store, chunk, &mut report).await?;
+        let Written { created, updated, unchanged } = how.write(chunk, &mut report).await?;
         report.created += created;
         report.updated += updated;
         report.unchanged += unchanged;
         done += chunk.len();
         progress(done);
     }
-    report.others_written += write_records(store, &seasons, &mut report).await?.written();
-    report.others_written += write_records(store, &collections, &mut report).await?.written();
-    report.rails_written += write_records(store, &rails, &mut report).await?.written();
+    report.others_written += how.write(&seasons, &mut report).await?.written();
+    report.others_written += how.write(&collections, &mut report).await?.written();
+    report.rails_written += how.write(&rails, &mut report).await?.written();
     for chunk in viewers.chunks(VIEWERS_BATCH) {
         write_viewers(store, chunk, &mut report).await?;
     }
@@ -202,7 +245,9 @@ async fn write_viewers(store: &Store, viewers: &[Viewer], report: &mut Report) -
     // No document that is kept for all shows them: nothing to purge.
     write.commit().await?;
     report.viewers_created += created;
-    report.viewers_unchanged += viewers.len().saturating_sub(created).saturating_sub(foreign.len());
+    let taken = viewers.len().saturating_sub(foreign.len());
+    report.viewers_unchanged += taken.saturating_sub(created);
+    report.taken += taken;
     for id in foreign {
         report.refuse(FOREIGN_ADDRESS, id);
     }
@@ -222,40 +267,52 @@ impl Written {
     }
 }
 
-/// Writes records of a kind, batch by batch, each in one transaction with its purge.
-async fn write_records<I: Edited>(
-    store: &Store,
-    records: &[(String, I)],
-    report: &mut Report,
-) -> Result<Written, ImportError> {
-    let mut all = Written::default();
-    for chunk in records.chunks(BATCH) {
-        let mut write = store.write().await?;
-        let mut edits = Edits::by("import");
-        for (id, input) in chunk {
-            let before = I::find(&mut write, id).await?;
-            let faults = I::check(&mut write, id, before.as_ref().map(|before| &before.input), input).await?;
-            if let Some(fault) = faults.first() {
-                report.refuse(format!("{} with faults", I::WHAT), format!("{id}: {} {}", fault.at, fault.message));
-                continue;
+/// Where records go, and what of the file goes for all kinds of them.
+struct How<'a> {
+    store: &'a Store,
+    present: Present,
+    taken: Taken,
+}
+
+impl How<'_> {
+    /// Writes records of a kind, batch by batch, each in one transaction with its purge.
+    async fn write<I: Edited>(&self, records: &[(String, I)], report: &mut Report) -> Result<Written, ImportError> {
+        let mut all = Written::default();
+        for chunk in records.chunks(BATCH) {
+            let mut write = self.store.write().await?;
+            let mut edits = Edits::by("import");
+            for (id, input) in chunk {
+                let before = I::find(&mut write, id).await?;
+                if before.is_some() && self.present == Present::Kept {
+                    all.unchanged += 1;
+                    continue;
+                }
+                let faults = I::check(&mut write, id, before.as_ref().map(|before| &before.input), input).await?;
+                if let Some(fault) = faults.first() {
+                    let place = self.taken.place(&format!("{} {id}", I::WHAT));
+                    let example = format!("{place}{id}: {} {}", fault.at, fault.message);
+                    report.refuse(format!("{} with faults", I::WHAT), example);
+                    continue;
+                }
+                let wanted = Wanted::Be(input.clone());
+                let Some(mut after) = edits.after(id, before.as_ref(), wanted) else { continue };
+                if before.as_ref().is_some_and(|before| before.version == after.version) {
+                    all.unchanged += 1;
+                    continue;
+                }
+                let action = if before.is_some() { "edit" } else { "create" };
+                edits.put(&mut write, action, before.as_ref(), &mut after, None).await?;
+                *(if before.is_some() { &mut all.updated } else { &mut all.created }) += 1;
             }
-            let wanted = Wanted::Be(input.clone());
-            let Some(mut after) = edits.after(id, before.as_ref(), wanted) else { continue };
-            if before.as_ref().is_some_and(|before| before.version == after.version) {
-                all.unchanged += 1;
-                continue;
+            if !edits.is_empty() {
+                report.purges += 1;
+                edits.log_at_once(&mut write, "import").await?;
+                write.commit().await?;
             }
-            let action = if before.is_some() { "edit" } else { "create" };
-            edits.put(&mut write, action, before.as_ref(), &mut after, None).await?;
-            *(if before.is_some() { &mut all.updated } else { &mut all.created }) += 1;
         }
-        if !edits.is_empty() {
-            report.purges += 1;
-            edits.log_at_once(&mut write, "import").await?;
-            write.commit().await?;
-        }
+        report.taken += all.written() + all.unchanged;
+        Ok(all)
     }
-    Ok(all)
 }
 
 #[cfg(test)]

@@ -12,15 +12,15 @@ pub fn read(text: &str) -> Batch {
             continue;
         }
         batch.report.read += 1;
-        if let Err((reason, what)) = take(&mut batch, line) {
+        if let Err((reason, what)) = take(&mut batch, number, line) {
             batch.report.refuse(reason, format!("line {number}: {what}"));
         }
     }
     batch
 }
 
-fn take(batch: &mut Batch, line: &str) -> Result<(), Refused> {
-    let taken = &mut batch.taken;
+fn take(batch: &mut Batch, number: usize, line: &str) -> Result<(), Refused> {
+    let taken = (&mut batch.taken, number);
     let mut value: Value = serde_json::from_str(line).map_err(|error| ("not JSON", error.to_string()))?;
     let kind = value.as_object_mut().and_then(|object| object.remove("type"));
     match kind.as_ref().and_then(Value::as_str) {
@@ -36,7 +36,7 @@ fn take(batch: &mut Batch, line: &str) -> Result<(), Refused> {
 
 fn add<I: Edited>(
     to: &mut Vec<(String, I)>,
-    taken: &mut Taken,
+    (taken, number): (&mut Taken, usize),
     value: &Value,
     reason: &'static str,
 ) -> Result<(), Refused> {
@@ -44,7 +44,7 @@ fn add<I: Edited>(
     I::check_id(&id).map_err(|error| (reason, format!("/id: {error}")))?;
     let input = I::read(value).map_err(|faults| (reason, said(&faults)))?;
     let name = format!("{} {id}", I::WHAT);
-    taken.take([(SAME_ID, name.clone())]).map_err(|reason| (reason, name))?;
+    taken.take_at(Some(number), [(SAME_ID, name.clone())]).map_err(|reason| (reason, name))?;
     to.push((id, input));
     Ok(())
 }

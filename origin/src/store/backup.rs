@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::any::AnyTypeInfoKind;
 use sqlx::{AssertSqlSafe, Row as _, ValueRef};
-use std::io::{BufRead, Write};
+use std::io::{BufRead, BufWriter, Error, ErrorKind, Write};
+use std::path::Path;
 
-/// Of the file's form.
-const FORM: u32 = 1;
+/// Of the file's form. 2: it has an end.
+const FORM: u32 = 2;
 /// Not kept: the engine's own, what is told anew, and what would let somebody in again.
 const LEFT_OUT: [&str; 6] = ["_sqlx_migrations", "delivery", "session", "refresh_token", "invitation", "idempotency"];
 /// What a new database has rows in by itself.
@@ -30,7 +31,15 @@ struct Head {
     schema: i64,
 }
 
-/// Every other line: a table's columns, or, without a name, one of its rows.
+/// The last line: what comes to an end without it is not the whole backup.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    /// Of all tables.
+    rows: u64,
+}
+
+/// Every line between them: a table's columns, or, without a name, one of its rows.
 #[derive(Debug, Serialize, Deserialize)]
 struct Table {
     table: String,
@@ -45,6 +54,12 @@ pub enum BackupError {
     File(#[from] std::io::Error),
     #[error("line {0} of the file is not of a backup: {1}")]
     Line(u64, String),
+    #[error("the file ends before the backup does: it was cut, or never finished")]
+    Cut,
+    #[error("the backup has {0} rows and was written with {1}: the file is damaged")]
+    Rows(u64, u64),
+    #[error("the backup is of form {0}, this program reads form {1}; use the release it was made with")]
+    Form(u32, u32),
     #[error("the backup was made with schema {0}, this program has {1}; use the release it was made with")]
     Schema(i64, i64),
     #[error("the database is not empty (there is something in {0}); restore into a new one")]
@@ -137,7 +152,32 @@ impl Snapshot {
                 count += 1;
             }
         }
+        put_line(to, &End { rows: count })?;
         to.flush()?;
+        Ok(count)
+    }
+
+    /// The same into a file that must not be there yet. Until it is whole and on disk it has another name, which ends in
+    /// `.partial`: what stands under its own can be restored. Only its owner may read it: password hashes are in it.
+    pub async fn back_up_to(self, path: &Path) -> Result<u64, BackupError> {
+        let taken = || Error::from(ErrorKind::AlreadyExists);
+        // Asked again at the end; known before the work is done, too.
+        if path.symlink_metadata().is_ok() {
+            return Err(taken().into());
+        }
+        let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        let mut prefix = path.file_name().ok_or_else(|| Error::from(ErrorKind::InvalidFilename))?.to_os_string();
+        prefix.push(".");
+        // Removed where this returns early.
+        let partial = tempfile::Builder::new().prefix(&prefix).suffix(".partial").tempfile_in(folder)?;
+        let mut file = BufWriter::new(partial.as_file());
+        let count = self.back_up(&mut file).await?;
+        drop(file);
+        partial.as_file().sync_all()?;
+        partial.persist_noclobber(path).map_err(|failed| failed.error)?;
+        // The name, too, is to survive the power cord. Some file systems cannot be asked for that, and have the file still.
+        #[cfg(unix)]
+        let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
         Ok(count)
     }
 }
@@ -158,7 +198,10 @@ impl Store {
         let Some((_, line)) = next()? else { return Err(BackupError::Line(1, "the file is empty".into())) };
         let head: Head = serde_json::from_str(&line).map_err(|error| BackupError::Line(1, error.to_string()))?;
         let schema = self.snapshot().await?.schema().await?;
-        if (head.nextream_backup, head.schema) != (FORM, schema) {
+        if head.nextream_backup != FORM {
+            return Err(BackupError::Form(head.nextream_backup, FORM));
+        }
+        if head.schema != schema {
             return Err(BackupError::Schema(head.schema, schema));
         }
         let mut write = self.write().await?;
@@ -171,11 +214,18 @@ impl Store {
         if self.engine == Engine::Postgres {
             sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *write.tx).await?;
         }
-        let (mut table, mut waiting, mut count) = (None::<Table>, Vec::new(), 0);
+        let (mut table, mut waiting, mut count, mut end) = (None::<Table>, Vec::new(), 0, None::<End>);
         let known = self.snapshot().await?.tables(&LEFT_OUT).await?;
         while let Some((at, line)) = next()? {
             let wrong = |what: &str| BackupError::Line(at, what.to_string());
+            if end.is_some() {
+                return Err(wrong("it comes after the end"));
+            }
             let value: Value = serde_json::from_str(&line).map_err(|error| wrong(&error.to_string()))?;
+            if value.get("rows").is_some() {
+                end = Some(serde_json::from_value(value).map_err(|error| wrong(&error.to_string()))?);
+                continue;
+            }
             let Value::Array(row) = value else {
                 put_rows(&mut write, table.as_ref(), &mut waiting).await?;
                 let named: Table = serde_json::from_value(value).map_err(|error| wrong(&error.to_string()))?;
@@ -199,6 +249,10 @@ impl Store {
             if waiting.len().saturating_mul(width) >= VALUES_MAX {
                 put_rows(&mut write, table.as_ref(), &mut waiting).await?;
             }
+        }
+        let End { rows } = end.ok_or(BackupError::Cut)?;
+        if rows != count {
+            return Err(BackupError::Rows(count, rows));
         }
         put_rows(&mut write, table.as_ref(), &mut waiting).await?;
         let row = sqlx::query("SELECT log_id, seq FROM log_head").fetch_one(&mut *write.tx).await?;

@@ -43,8 +43,10 @@ type Conn = Timed;
 use crate::error::{StoreError, is_lost};
 use kv_schemas::{AsOf, LogId, Seq};
 use replicas::Replicas;
+use settings::Access;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,6 +154,30 @@ async fn prepare(purpose: Purpose, settings: &Settings, connection: &mut AnyConn
     Ok(())
 }
 
+/// Statements are timed and logged by the store's own transactions.
+fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
+    Ok(url.parse::<AnyConnectOptions>()?.disable_statement_logging())
+}
+
+/// The first connection, made without a pool: one tries until its time is over, and has forgotten then why it did not succeed.
+async fn first(settings: &Settings, url: &str) -> Result<AnyConnection, StoreError> {
+    let options = options(url)?;
+    let connected = tokio::time::timeout(settings.wait(), AnyConnection::connect_with(&options)).await;
+    let late = |_| sqlx::Error::Io(ErrorKind::TimedOut.into());
+    let mut connection = connected.map_err(late)??;
+    prepare(Purpose::Start, settings, &mut connection).await?;
+    Ok(connection)
+}
+
+/// Whether somebody has made this database ours. A file is looked into for the first time by this.
+async fn is_ours(engine: Engine, connection: &mut AnyConnection) -> Result<bool, StoreError> {
+    let log = match engine {
+        Engine::Sqlite => "SELECT count(*) FROM sqlite_schema WHERE name = 'log_head'",
+        Engine::Postgres => "SELECT count(to_regclass('log_head'))",
+    };
+    Ok(sqlx::query_scalar::<_, i64>(log).fetch_one(connection).await? > 0)
+}
+
 /// A pool of at most `count` connections, none of which is made yet.
 fn pool(settings: &Settings, url: &str, count: u32) -> Result<AnyPool, StoreError> {
     pool_for(Purpose::Serve, settings, url, count)
@@ -159,8 +185,7 @@ fn pool(settings: &Settings, url: &str, count: u32) -> Result<AnyPool, StoreErro
 
 fn pool_for(purpose: Purpose, settings: &Settings, url: &str, count: u32) -> Result<AnyPool, StoreError> {
     let engine = settings.engine();
-    // Statements are timed and logged by the store's own transactions.
-    let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
+    let options = options(url)?;
     let prepared = settings.clone();
     let pool = match purpose {
         Purpose::Serve => AnyPoolOptions::new(),
@@ -188,13 +213,33 @@ impl Store {
         Self::connect(&Settings::sqlite(path)).await
     }
 
-    /// Opens the database, makes the file when it is not there, and brings the schema up to date.
+    /// Opens the database, makes it when it is not there, and brings the schema up to date.
     pub async fn connect(settings: &Settings) -> Result<Self, StoreError> {
+        Self::connect_to(settings, Access::Make).await
+    }
+
+    /// The same for a database that must be there: one whose name is misspelt has nothing in it that could be used, and would
+    /// take what is meant for another.
+    pub async fn connect_existing(settings: &Settings) -> Result<Self, StoreError> {
+        Self::connect_to(settings, Access::Write).await
+    }
+
+    async fn connect_to(settings: &Settings, access: Access) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let engine = settings.engine();
-        let url = settings.primary_url(false)?;
+        let url = settings.primary_url(access)?;
+        let absent = || StoreError::Absent(settings.place());
+        let must_be_there = access != Access::Make;
+        if must_be_there && settings.file().is_some_and(|file| file.try_exists().is_ok_and(|there| !there)) {
+            return Err(absent());
+        }
+        let mut first = first(settings, &url).await?;
+        if !is_ours(engine, &mut first).await? && must_be_there {
+            return Err(absent());
+        }
+        first.close().await?;
         let writer = pool(settings, &url, if engine == Engine::Sqlite { 1 } else { settings.writers })?;
-        let readers = pool(settings, &settings.primary_url(true)?, settings.readers)?;
+        let readers = pool(settings, &settings.primary_url(Access::Read)?, settings.readers)?;
         let threshold = Duration::from_millis(settings.slow_statement_ms);
         let watch = Watch::start(engine, readers.clone(), threshold, settings.remember_statements);
         let replicas = match settings.replica_urls.is_empty() {

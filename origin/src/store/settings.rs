@@ -11,10 +11,30 @@ pub enum Engine {
     Postgres,
 }
 
+/// What a connection may do with a SQLite file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    /// One that is there.
+    Write,
+    /// One that is made when it is not there.
+    Make,
+}
+
+impl Access {
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Read => "ro",
+            Self::Write => "rw",
+            Self::Make => "rwc",
+        }
+    }
+}
+
 /// Where the database is, and the store's bounds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
-    /// SQLite file; made when it is not there.
+    /// SQLite file. `serve`, `import`, `generate` and `restore` make it when it is not there.
     #[arg(long, env = "ORIGIN_DATABASE", required_unless_present = "database_url", conflicts_with = "database_url")]
     pub database: Option<PathBuf>,
     /// PostgreSQL primary: postgres://user:password@host:port/database.
@@ -89,12 +109,17 @@ impl Settings {
         }
     }
 
+    /// SQLite's file.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.database.as_deref().filter(|_| self.database_url.is_none())
+    }
+
     pub(super) fn wait(&self) -> Duration {
         Duration::from_millis(self.wait_ms)
     }
 
-    /// The address the driver takes. `read_only`: for readers of a SQLite file that is there.
-    pub(super) fn primary_url(&self, read_only: bool) -> Result<String, StoreError> {
+    /// The address the driver takes.
+    pub(super) fn primary_url(&self, access: Access) -> Result<String, StoreError> {
         if let Some(url) = &self.database_url {
             return Ok(url.clone());
         }
@@ -102,7 +127,7 @@ impl Settings {
         let wrong = |error| StoreError::Path(path.into(), error);
         let absolute = std::path::absolute(path).map_err(wrong)?;
         let file = reqwest::Url::from_file_path(absolute).map_err(|()| wrong(ErrorKind::InvalidFilename.into()))?;
-        Ok(format!("sqlite://{}?mode={}", file.path(), if read_only { "ro" } else { "rwc" }))
+        Ok(format!("sqlite://{}?mode={}", file.path(), access.mode()))
     }
 }
 
@@ -112,11 +137,11 @@ mod tests {
 
     #[test]
     fn a_path_that_cannot_be_used_is_named_as_the_cause() {
-        let error = Settings::sqlite(Path::new("")).primary_url(false).unwrap_err();
+        let error = Settings::sqlite(Path::new("")).primary_url(Access::Make).unwrap_err();
         assert!(matches!(&error, StoreError::Path(path, _) if path == Path::new("")), "{error}");
         assert!(
             Settings::sqlite(Path::new("a b?.sqlite"))
-                .primary_url(false)
+                .primary_url(Access::Make)
                 .unwrap()
                 .ends_with("a%20b%3F.sqlite?mode=rwc")
         );

@@ -2,6 +2,7 @@
 use super::{ANYBODY, Catalogue, faults};
 use axum::http::StatusCode;
 use kv_schemas::PurgeMode;
+use origin::import::{self, Present};
 use serde_json::{Value, json};
 
 async fn create(catalogue: &Catalogue, who: &str, key: &str, body: Value) -> crate::common::people::Got {
@@ -390,4 +391,62 @@ async fn how_a_write_purges_is_said_once_and_as_soft_or_hard() {
             assert_eq!((got.problem(), faults(&got)), ("query-invalid".into(), vec!["purge".into()]), "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_at_fault_is_what_a_client_can_mend() {
+    let catalogue = Catalogue::start().await;
+    let nameless = catalogue.staff_asks("ed", "POST", "titles", &json!({"name": "!!!"}), &[]).await;
+    assert_eq!((nameless.status.as_u16(), nameless.problem().as_str()), (422, "invalid-title"), "{nameless:?}");
+    let fault = json!({"at": "/id", "message": "cannot be made of its name; send one"});
+    assert_eq!(nameless.json()["errors"], json!([fault]));
+    let season = json!({"name": "One", "episodes": []});
+    let lost = catalogue.staff_asks("ed", "PUT", "series/nosuch/seasons/1", &season, &[]).await;
+    assert_eq!((lost.status.as_u16(), faults(&lost)), (422, vec!["/id".to_string()]), "{lost:?}");
+    assert_eq!(lost.json()["errors"][0]["message"], "there is no series nosuch");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_asked_for_kinds_there_are() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    assert_eq!(audit(&catalogue, "kind=title").await.0.len(), 2);
+    assert_eq!(audit(&catalogue, "kind=rail").await.0.len(), 0);
+    let got = catalogue.get("/admin/v1/audit?kind=titel", &catalogue.admin_token()).await;
+    assert_eq!((got.status.as_u16(), faults(&got)), (400, vec!["kind".to_string()]), "{got:?}");
+}
+
+#[tokio::test]
+async fn a_tag_without_its_quotes_is_told_from_one_of_another_state() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    let patch = async |tag: &str| {
+        catalogue.staff_asks("ed", "PATCH", "titles/heat", &json!({"year": 1995}), &[("if-match", tag)]).await
+    };
+    let detail = async |tag: &str| {
+        let got = patch(tag).await;
+        assert_eq!(got.status, StatusCode::PRECONDITION_FAILED, "{got:?}");
+        got.json()["detail"].as_str().unwrap().to_string()
+    };
+    assert_eq!(detail("\"v2\"").await, "its ETag is \"v1\"");
+    for bare in ["v1", "\"v2\", v1"] {
+        assert_eq!(detail(bare).await, "v1 is no entity tag, which stands in quotes; its ETag is \"v1\"", "{bare}");
+    }
+    let many = bulk(&catalogue, json!([{"id": "heat", "if_match": "v1", "delete": true}])).await;
+    assert!(many.json()["errors"][0]["message"].as_str().unwrap().starts_with("v1 is no entity tag"), "{many:?}");
+    assert_eq!(patch("\"v1\"").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_import_brings_back_what_was_deleted_unless_it_is_to_take_only_what_is_new() {
+    let catalogue = Catalogue::start().await;
+    two(&catalogue).await;
+    catalogue.edit("DELETE", "titles/heat", Value::Null).await;
+    let batch = || import::read_text("{\"type\":\"title\",\"id\":\"heat\",\"name\":\"Heat\"}");
+    let before = catalogue.as_of().await;
+    let report = import::write_over(&catalogue.app.store, batch(), Present::Kept, |_| {}).await.unwrap();
+    assert_eq!((report.unchanged, report.is_failure(), catalogue.as_of().await), (1, false, before));
+    assert_eq!(catalogue.page("/v1/titles/heat", ANYBODY).await.status, StatusCode::NOT_FOUND);
+    import::write(&catalogue.app.store, batch(), |_| {}).await.unwrap();
+    assert_eq!(catalogue.page("/v1/titles/heat", ANYBODY).await.status, StatusCode::OK);
 }

@@ -60,7 +60,7 @@ async fn malformed_writes_are_refused_with_every_fault_and_change_nothing() {
         (Method::POST, "/admin/v1/titles", JSON, too_long, 413, "body-too-large"),
         (Method::POST, "/admin/v1/titles", "text/plain", "{}".into(), 415, "media-type"),
         (Method::POST, "/admin/v1/titles", JSON, json!({"id": "A B", "name": "x"}).to_string(), 400, "id-invalid"),
-        (Method::POST, "/admin/v1/titles", JSON, json!({"name": "???"}).to_string(), 400, "id-invalid"),
+        (Method::POST, "/admin/v1/titles", JSON, json!({"name": "???"}).to_string(), 422, "invalid-title"),
         (Method::POST, "/admin/v1/titles", JSON, json!({"id": "heat", "name": "x"}).to_string(), 409, "exists"),
         (Method::PUT, "/admin/v1/titles/heat", JSON, faults.to_string(), 422, "invalid-title"),
         (Method::PUT, "/admin/v1/titles/heat", JSON, json!({"id": "x", "name": "x"}).to_string(), 422, "invalid-title"),

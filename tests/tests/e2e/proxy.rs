@@ -5,6 +5,7 @@ use e2e::http::{ask, send};
 use e2e::stack::{LEASE_OVER, Proxy};
 use reqwest::Method;
 use std::path::Path;
+use xtask::fleet::{Fleet, Options};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=600");
 const STALE_TOO: (&str, &str) = ("cache-control", "max-age=1, stale-while-revalidate=60, stale-if-error=60");
@@ -373,4 +374,23 @@ async fn a_client_that_leaves_does_not_spoil_the_entry() {
     assert_eq!(waiting.await.unwrap().body, "1");
     assert!(proxy.get("/a").await.is_hit());
     assert_eq!(proxy.upstream.count("/a"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_whose_port_another_one_has_does_not_take_that_ones_answers_for_its_own() {
+    let first = Proxy::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let options = Options {
+        state: state.path().into(),
+        ports: vec![vec![first.url("").rsplit(':').next().unwrap().parse().unwrap()]],
+        mode: xtask::fleet::Mode::Proxy,
+        origin_url: "http://127.0.0.1:9".into(),
+        token_keys: first.key.public_jwks().unwrap(),
+        lease_ms: None,
+        vars: Vec::new(),
+        platform_field: None,
+        tied: false,
+    };
+    let refused = Fleet::start(options).err().unwrap().to_string();
+    assert!(refused.contains("ended by itself"), "{refused}");
 }
