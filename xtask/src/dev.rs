@@ -120,6 +120,7 @@ impl Dev {
                 .map(|(name, value)| (name.into(), value.into()))
                 .into(),
             platform_field: Some(PLATFORM_FIELD.into()),
+            counters: None,
             tied: true,
         })?;
         let edges: Vec<String> = (0..fleet.len()).map(|index| fleet.url(index)).collect();
