@@ -115,8 +115,8 @@ async fn a_counter_that_is_away_stops_nobody_and_holds_nobody_up_for_long() {
         assert_eq!((got.status, got.problem().as_str()), (401, "token-missing"), "the service says so: {got:?}");
         assert_eq!(counter.count(COUNTED), n);
     }
-    // A busy machine may be late now and then, not each time; and it was waited for.
-    assert!((COUNTER..2 * COUNTER).contains(&quickest), "{quickest:?}");
+    // It was waited for; and a busy machine may be late now and then, not each time.
+    assert!((COUNTER - Duration::from_millis(10)..4 * COUNTER).contains(&quickest), "{quickest:?}");
     counter.hold(false);
     is_refused(&as_client(&stack, 0, Method::GET, "/admin/v1/titles", "192.0.2.1").await, "admin");
     counter.script(COUNTED, 500, &[], "broken");

@@ -49,8 +49,16 @@ async fn every_request_has_one_line_with_how_it_was_answered_and_its_id_goes_to_
             assert_eq!(line["tier"], "memory", "{line}");
         }
     }
+    let purged = serde_json::json!({"keys": ["title:heat"], "mode": "hard"});
+    stack.applied(&stack.admin(Method::POST, "/admin/v1/purges", Some(purged)).await).await;
+    let got = stack.get("/v1/titles/heat").await;
+    let purged = line(&stack, got.header("x-request-id").unwrap()).await;
+    assert_eq!((&purged["phase"], &purged["reason"]), (&"expired".into(), &"purged-hard".into()), "{purged}");
     // What origin's failure is logged with has none either.
     stack.kill_origin();
+    let got = stack.get("/v1/titles/none").await;
+    let failed = line(&stack, got.header("x-request-id").unwrap()).await;
+    assert_eq!((&failed["phase"], &failed["reason"]), (&"failed".into(), &"origin-failed".into()), "{failed}");
     for path in ["/v1/search?q=secret", "/auth/login?password=secret", "/v1/titles/secret"] {
         get(&stack, path, &[]).await;
     }
