@@ -11,7 +11,7 @@ use serde_json::json;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 use tokens::SigningKey;
-use xtask::fleet::{Fleet, Mode, Options};
+use xtask::fleet::{Fleet, Mode, Options, PLATFORM_FIELD};
 
 pub const LOG: &str = "a-log";
 
@@ -54,7 +54,8 @@ impl Api {
             token_keys: key.public_jwks().expect("no key"),
             lease_ms: Some(LEASE_MS),
             vars: all.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
-            platform_field: None,
+            platform_field: Some(PLATFORM_FIELD.into()),
+            counters: None,
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));

@@ -19,9 +19,14 @@ pub enum Mode {
     StallAfter(usize),
     /// So many bytes of each answer pass, then its connection ends.
     CutAfter(usize),
+    /// So many bytes of each answer pass, then one at a time, for as long as there are any: never quiet, never done.
+    TrickleAfter(usize),
     /// Answers are no HTTP any more.
     Garble,
 }
+
+/// From one byte to the next of what trickles.
+const TRICKLE: Duration = Duration::from_millis(20);
 
 pub struct Gate {
     address: SocketAddr,
@@ -124,7 +129,9 @@ async fn carry(
             let now = *answers.borrow();
             let before = answered.fetch_add(read, Ordering::Relaxed);
             let passed = match now {
-                Mode::StallAfter(bytes) | Mode::CutAfter(bytes) => read.min(bytes.saturating_sub(before)),
+                Mode::StallAfter(bytes) | Mode::CutAfter(bytes) | Mode::TrickleAfter(bytes) => {
+                    read.min(bytes.saturating_sub(before))
+                }
                 _ => read,
             };
             if now == Mode::Garble {
@@ -134,6 +141,19 @@ async fn carry(
                 return;
             }
             match now {
+                Mode::TrickleAfter(_) => {
+                    for (at, byte) in buffer[passed..read].iter().enumerate() {
+                        tokio::time::sleep(TRICKLE).await;
+                        let is_over = *answers.borrow() != now;
+                        let next = if is_over { &buffer[passed + at..read] } else { std::slice::from_ref(byte) };
+                        if to_client.write_all(next).await.is_err() {
+                            return;
+                        }
+                        if is_over {
+                            break;
+                        }
+                    }
+                }
                 Mode::CutAfter(_) if passed < read => return,
                 Mode::StallAfter(_) if passed < read => {
                     let _ = answers.wait_for(|mode| *mode != now).await;

@@ -60,6 +60,7 @@ async fn start(split: bool, limits: &str) -> System {
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .to_vec(),
         platform_field: None,
+        counters: None,
         tied: false,
     })
     .expect("no edge");

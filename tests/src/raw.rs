@@ -83,6 +83,14 @@ pub async fn ask(url: &str, pieces: &[&str], pause: Duration) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// Sends a part of a request, says that no more comes, and waits until the server has given it up.
+pub async fn break_off(url: &str, part: &str) {
+    let mut stream = connect(url).await;
+    stream.write_all(part.as_bytes()).await.expect("cannot send");
+    stream.shutdown().await.expect("cannot end");
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
 /// Everything that comes in answer to these bytes within `limit`, on a connection that the server may keep open for more.
 pub async fn ask_within(url: &str, text: &str, limit: Duration) -> String {
     let mut stream = connect(url).await;

@@ -112,6 +112,7 @@ impl Proxy {
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .collect(),
             platform_field: None,
+            counters: None,
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
@@ -180,6 +181,10 @@ pub struct Shape {
     pub warm: u16,
     /// Request field that becomes `request.cf`.
     pub platform_field: Option<String>,
+    /// Where the platform's counters of requests are, if not in the location's process.
+    pub counters: Option<String>,
+    /// Further settings of the origin.
+    pub origin_settings: Vec<(&'static str, String)>,
 }
 
 impl Default for Shape {
@@ -194,6 +199,8 @@ impl Default for Shape {
             database: None,
             warm: 0,
             platform_field: None,
+            counters: None,
+            origin_settings: Vec::new(),
         }
     }
 }
@@ -255,12 +262,15 @@ impl Stack {
             .chain(shape.vars)
             .collect(),
             platform_field: shape.platform_field,
+            counters: shape.counters,
             tied: false,
         };
         let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
         let admin_token = xtask::origin::admin_token(state.path(), "admin", TOKEN_S).expect("no token");
         let jwk = std::fs::read_to_string(state.path().join("keys/signing-key.jwk")).expect("no key");
         let key = SigningKey::from_jwk(&jwk).expect("no key");
+        let store =
+            shape.origin_settings.into_iter().fold(database, |store, (option, value)| store.with(option, value));
         let mut stack = Self {
             fleet,
             origin: None,
@@ -270,7 +280,7 @@ impl Stack {
             to_edge,
             admin_token,
             key,
-            store: database.with("--warm", shape.warm),
+            store: store.with("--warm", shape.warm),
             state,
         };
         stack.start_origin();

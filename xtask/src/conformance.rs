@@ -121,6 +121,7 @@ impl Conformance {
                 lease_ms: None,
                 vars: vars(on, on),
                 platform_field: None,
+                counters: None,
                 tied: true,
             })?;
             let mut outcomes = run_suite(&suite, &fleet.url(0), &[])?;

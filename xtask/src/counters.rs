@@ -13,11 +13,18 @@ fn counted(vars: &Vars) -> Vec<(&'static str, u64, u64)> {
     Class::ALL.into_iter().filter_map(of).map(|(name, policy)| (name, policy.quota, policy.window_s)).collect()
 }
 
-/// The services that count, for one location.
-pub fn services(vars: &Vars, folder: &str, object: &str) -> String {
+/// The services that count, for one location; `elsewhere`: at this address, over HTTP.
+pub fn services(vars: &Vars, folder: &str, object: &str, elsewhere: Option<&str>) -> String {
     let counted = counted(vars);
     if counted.is_empty() {
         return String::new();
+    }
+    if let Some(address) = elsewhere {
+        return counted.into_iter().fold(String::new(), |mut all, (name, ..)| {
+            let _ =
+                writeln!(all, "    ( name = \"counter-{name}\", external = ( address = \"{address}\", http = () ) ),");
+            all
+        });
     }
     let mut all = format!("    ( name = \"limits-disk\", disk = ( path = \"{folder}\", writable = true ) ),\n{object}");
     for (name, ..) in counted {

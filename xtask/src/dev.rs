@@ -86,11 +86,11 @@ impl Dev {
 
     pub fn run(self) -> Result<()> {
         let ports = ports(self.edge_port, self.edges)?;
-        if ports.iter().any(|port| (self.origin_port..=self.origin_port.saturating_add(2)).contains(port)) {
-            return said("the origin's port is among the edges'; choose another with --origin-port");
-        }
         let roles: &[(&str, &str)] = if self.split { &SPLIT } else { &SPLIT[..1] };
         let origin_ports = self::ports(self.origin_port, u16::try_from(roles.len()).unwrap_or(1))?;
+        if ports.iter().any(|port| origin_ports.contains(port)) {
+            return said("the origin's port is among the edges'; choose another with --origin-port");
+        }
         for port in &origin_ports {
             check_port(*port, "--origin-port")?;
         }
@@ -127,6 +127,7 @@ impl Dev {
                 .map(|(name, value)| (name.into(), value.into()))
                 .into(),
             platform_field: Some(PLATFORM_FIELD.into()),
+            counters: None,
             tied: true,
         })?;
         let edges: Vec<String> = (0..fleet.len()).map(|index| fleet.url(index)).collect();

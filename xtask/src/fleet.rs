@@ -1,15 +1,15 @@
 //! The edge's processes on this machine: one global, one for each location. Each can be killed and started again by
 //! itself, with the state it had.
 use crate::process::{Process, await_answer, tied};
-use crate::workerd::{self, Vars};
+use crate::workerd::{self, Platform, Vars};
 use crate::{Doing, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the edges are to be.
 /// The request field for [`Options::platform_field`], where there is one.
 pub const PLATFORM_FIELD: &str = "test-platform";
 
+/// What the edges are to be.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Folder for configurations, sockets, logs and data; made if it is not there.
@@ -26,6 +26,8 @@ pub struct Options {
     /// Request field in which a test says what the platform knows of a request (`request.cf`, as JSON), such as its country;
     /// without one the platform knows nothing.
     pub platform_field: Option<String>,
+    /// Where the platform's counters of requests are (`host:port`), for a test that looks at them; otherwise they are Miniflare's.
+    pub counters: Option<String>,
     /// Whether the processes must die even if this program is killed. Needs this program to be `xtask`.
     pub tied: bool,
 }
@@ -69,8 +71,8 @@ impl Fleet {
         write(&state.join("global.capnp"), &workerd::global_config(&vars(&options, None)))?;
         for (index, ports) in options.ports.iter().enumerate() {
             let name = name(index);
-            let config =
-                workerd::edge_config(&name, ports, &vars(&options, Some(&name)), options.platform_field.as_deref());
+            let platform = Platform { field: options.platform_field.as_deref(), counters: options.counters.as_deref() };
+            let config = workerd::edge_config(&name, ports, &vars(&options, Some(&name)), platform);
             write(&state.join(format!("{name}.capnp")), &config)?;
         }
         let edges = options.ports.iter().map(|_| None).collect();

@@ -53,7 +53,7 @@ impl Fuzz {
 
 /// Without a sanitizer the stable compiler will do, and there is no unsafe code to watch; overflow checks are on.
 fn cargo_fuzz(what: &str) -> Command {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.args(["fuzz", what, "-s", "none"]).env("CARGO_TARGET_DIR", target().join("fuzz")).current_dir(root());
     cargo
 }

@@ -23,7 +23,7 @@ type Figures = BTreeMap<String, u64>;
 impl Instructions {
     pub fn run(self) -> Result<()> {
         setup::valgrind()?;
-        let mut cargo = Command::new("cargo");
+        let mut cargo = crate::cargo();
         cargo.args(["build", "--release", "--package", "microbench"]).current_dir(root());
         crate::ui::step("building the micro-benchmarks", &setup::logs().join("microbench.log"), &mut cargo)?;
         let counted = count_all()?;

@@ -23,6 +23,7 @@ pub mod wasm;
 pub mod workerd;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Everything that can go wrong, each with the mend in its sentence.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,20 @@ impl<T> Doing<T> for std::io::Result<T> {
     fn doing(self, what: impl Into<String>) -> Result<T> {
         self.map_err(|error| Error::Io { what: what.into(), error })
     }
+}
+
+/// cargo, as a person starts it. This program was itself started by cargo, which told it of its package in the environment:
+/// a build script that looks at such words, as ring's does, would run anew, and all that hangs on it be compiled anew, each
+/// time the same build is asked for from here after a shell or from a shell after here.
+pub fn cargo() -> Command {
+    const TOLD: [&str; 4] = ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_"];
+    let mut cargo = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| TOLD.iter().any(|told| name.starts_with(told))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// The top of the checkout.

@@ -107,7 +107,7 @@ fn run(command: Command) -> Result<()> {
 
 /// Runs one of the workspace's programs.
 fn program(package: &str, profile: &str, first: &[&str], arguments: &[String]) -> Result<()> {
-    let mut cargo = std::process::Command::new("cargo");
+    let mut cargo = xtask::cargo();
     cargo.args(["run", "--quiet", "--package", package, "--profile", profile, "--"]);
     cargo.args(first).args(arguments).current_dir(root());
     match cargo.status().doing("cannot start cargo")?.success() {

@@ -99,6 +99,7 @@ impl Edge {
             lease_ms: self.lease_ms,
             vars: vars(self.heuristic_freshness, self.store_set_cookie),
             platform_field: None,
+            counters: None,
             tied: true,
         })?;
         let token = purge_token(&key, now_s())?;

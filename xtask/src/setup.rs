@@ -79,7 +79,7 @@ pub fn cargo_tool(package: &str, version: &str) -> Result<()> {
     say(format!("{package} {version} is not installed; it is compiled once, which takes some minutes"));
     let log = logs().join(format!("install-{package}.log"));
     let spec = format!("{package}@{version}");
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     // Not in the project's target folder: it must not be rebuilt with the project's flags, nor deleted with it.
     cargo.args(["install", "--locked", &spec]).env_remove("CARGO_TARGET_DIR").current_dir(std::env::temp_dir());
     step(&format!("installing {package}"), &log, &mut cargo)
@@ -180,7 +180,7 @@ pub fn node_command(program: &str) -> Command {
 
 /// Compiles the origin.
 pub fn build_origin() -> Result<()> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.args(["build", "--release", "--package", "origin"]).current_dir(root());
     step("building the origin", &logs().join("build-origin.log"), &mut cargo)
 }

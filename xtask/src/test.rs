@@ -6,7 +6,6 @@ use crate::instructions::Instructions;
 use crate::ui::{say, step};
 use crate::{Result, root, said, setup, wasm};
 use clap::{Args, ValueEnum};
-use std::process::Command;
 use std::time::Instant;
 
 /// The Workers' sizes over the wire may not grow beyond these, gzipped.
@@ -111,7 +110,7 @@ impl Test {
 
 fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
     let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     step(what, &setup::logs().join(format!("{name}.log")), cargo.args(arguments).current_dir(root()))
 }
 
@@ -119,7 +118,7 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
 fn cargo_run(package: &str, arguments: &[&str]) -> Result<()> {
     wasm::build_all()?;
     setup::build_origin()?;
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.args(["run", "--quiet", "-p", package, "--"]).args(arguments).current_dir(root());
     match cargo.status() {
         Ok(status) if status.success() => Ok(()),
@@ -137,7 +136,7 @@ fn lint() -> Result<()> {
 
 /// cargo's own output is shown: its closing lines are the result.
 fn tests(arguments: &[&str]) -> Result<()> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.arg("test").args(arguments).current_dir(root());
     match cargo.status() {
         Ok(status) if status.success() => Ok(()),
@@ -149,7 +148,7 @@ fn tests(arguments: &[&str]) -> Result<()> {
 /// The origin's suites once more, each test with a database of its own on a PostgreSQL that they start.
 fn on_postgres() -> Result<()> {
     say("  the origin's tests on PostgreSQL");
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.args(["test", "-p", "origin", "--test", "*"]).env("ORIGIN_TEST_ENGINE", "postgres").current_dir(root());
     match cargo.status() {
         Ok(status) if status.success() => Ok(()),

@@ -5,6 +5,7 @@ use crate::setup::{cargo_tool, logs, node_bin, node_command, program};
 use crate::ui::step;
 use crate::{Doing, Result, root, said, target};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -52,6 +53,7 @@ pub fn build_all() -> Result<Vec<(&'static str, Size)>> {
 
 /// Compiles the crate to its folder `build`, unless what is there was made of the same files.
 pub fn build(package: &str) -> Result<Size> {
+    let _lock = lock()?;
     let out = root().join(package).join("build");
     let (wanted, stamp) = (fingerprint(package)?, out.join(".made-of"));
     if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
@@ -63,6 +65,15 @@ pub fn build(package: &str) -> Result<Size> {
     std::io::Write::write_all(&mut gzip, &bytes).doing("cannot compress the Worker's Wasm")?;
     let gzipped = gzip.finish().doing("cannot compress the Worker's Wasm")?.len();
     Ok(Size { raw: bytes.len(), gzipped })
+}
+
+/// Held while a Worker is looked at and built: two commands that were started at once would mix what they make.
+fn lock() -> Result<File> {
+    let folder = target().join("workers");
+    std::fs::create_dir_all(&folder).doing(format!("cannot make {}", folder.display()))?;
+    let file = File::create(folder.join("lock")).doing(format!("cannot write in {}", folder.display()))?;
+    file.lock().doing("cannot wait for who builds the Workers")?;
+    Ok(file)
 }
 
 /// A digest of the files the Worker is made of. Contents, not times: a fresh checkout has new times.
@@ -94,7 +105,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 
 fn compile(package: &str, out: &Path) -> Result<()> {
     let log = |what: &str| logs().join(format!("{package}-{what}.log"));
-    let mut cargo = Command::new("cargo");
+    let mut cargo = crate::cargo();
     cargo.args(["build", "--lib", "--package", package, "--profile", "edge", "--target", "wasm32-unknown-unknown"]);
     cargo.current_dir(root()).env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", remap_flags());
     step(&format!("compiling the Worker {package}"), &log("cargo"), &mut cargo)?;

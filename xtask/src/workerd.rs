@@ -181,9 +181,18 @@ fn isolate(index: usize, vars: &Vars) -> String {
     )
 }
 
-/// One location; each port is an isolate of its own. `platform_field`: the request field that becomes `request.cf`.
-pub fn edge_config(name: &str, ports: &[u16], vars: &Vars, platform_field: Option<&str>) -> String {
-    let http = platform_field.map_or_else(String::new, |field| format!("cfBlobHeader = {}", text(field)));
+/// What stands for parts of the platform that a machine does not have.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform<'a> {
+    /// The request field that becomes `request.cf`.
+    pub field: Option<&'a str>,
+    /// Where requests are counted, if not in the location's own process.
+    pub counters: Option<&'a str>,
+}
+
+/// One location; each port is an isolate of its own.
+pub fn edge_config(name: &str, ports: &[u16], vars: &Vars, platform: Platform<'_>) -> String {
+    let http = platform.field.map_or_else(String::new, |field| format!("cfBlobHeader = {}", text(field)));
     let mut isolates = String::new();
     let mut sockets = String::new();
     for (index, port) in ports.iter().enumerate() {
@@ -216,7 +225,8 @@ const config :Workerd.Config = (
         counters = counters::services(
             vars,
             &format!("limits-{name}"),
-            &object("limits-object", "RateLimiterObject", "limits.js", "limits-disk")
+            &object("limits-object", "RateLimiterObject", "limits.js", "limits-disk"),
+            platform.counters
         ),
         cache = cache_services(),
     )

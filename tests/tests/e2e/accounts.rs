@@ -1,5 +1,7 @@
-//! Accounts over real processes: each role a process of its own on one database, keys that rotate under them, and the log.
+//! Accounts over real processes: each role a process of its own on one database, keys that rotate under them, the log, and
+//! the whole way through edges of several locations.
 use e2e::http::{Got, ask, get, send};
+use e2e::stack::{LEASE_OVER, Stack};
 use e2e::{eventually, free_port};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -95,6 +97,14 @@ fn create_staff(state: &Path, email: &str, password: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Has the next key sign from now on: its time comes sooner than anybody would wait here.
+fn let_the_next_key_sign(state: &Path) {
+    let rotation = state.join("keys/rotation.json");
+    let mut plan: Value = serde_json::from_str(&std::fs::read_to_string(&rotation).unwrap()).unwrap();
+    plan["next_signs_from_s"] = json!(1);
+    std::fs::write(&rotation, plan.to_string()).unwrap();
+}
+
 fn kid(token: &str) -> String {
     use base64ct::{Base64UrlUnpadded, Encoding};
     let header = Base64UrlUnpadded::decode_vec(token.split('.').next().unwrap_or_default()).expect("no header");
@@ -146,11 +156,7 @@ async fn keys_rotate_under_running_services_and_nobody_is_logged_out() {
     let seq = |got: &Got| got.as_of().unwrap().seq;
     assert_eq!(seq(&after), seq(&before) + 1, "with a purge: {said}");
     assert!(xtask::origin::run(&rotate).is_err(), "one at a time");
-    // The next key's time comes sooner than anybody would wait here.
-    let rotation = keys.join("rotation.json");
-    let mut plan: Value = serde_json::from_str(&std::fs::read_to_string(&rotation).unwrap()).unwrap();
-    plan["next_signs_from_s"] = json!(1);
-    std::fs::write(&rotation, plan.to_string()).unwrap();
+    let_the_next_key_sign(apart.state.path());
     let signed = kid(&access);
     let newest = eventually("the new key signs", || async {
         let (access, _) = apart.log_in("/auth", "ada@example.org").await;
@@ -195,5 +201,137 @@ async fn each_request_is_one_line_of_the_log_with_its_trace_and_no_secret() {
         for secret in [access.as_str(), refresh.as_str(), PASSWORD, "in-the-query", "ada@example.org"] {
             assert!(!log.contains(secret), "{role}: {secret}");
         }
+    }
+}
+
+/// A call of the API at a location, as whoever bears the token.
+async fn call(stack: &Stack, edge: usize, (method, path): (Method, &str), token: &str, body: Option<Value>) -> Got {
+    let request = ask(method, format!("{}{path}", stack.fleet.url(edge)));
+    let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+    send(match body {
+        Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+        None => request,
+    })
+    .await
+}
+
+async fn log_in_at(stack: &Stack, edge: usize, below: &str, email: &str) -> Got {
+    let body = json!({"email": email, "password": PASSWORD});
+    call(stack, edge, (Method::POST, &format!("{below}/login")), "", Some(body)).await
+}
+
+/// Registered and logged in at the first location, and known at all: access and refresh token.
+async fn viewer_at(stack: &Stack, email: &str) -> (String, String) {
+    let body = json!({"email": email, "password": PASSWORD});
+    assert_eq!(call(stack, 0, (Method::POST, "/auth/register"), "", Some(body)).await.status, 202);
+    let (access, refresh) = tokens(&log_in_at(stack, 0, "/auth", email).await);
+    for edge in 0..stack.fleet.len() {
+        let first = me(stack, edge, &access).await;
+        assert_eq!((first.status, &first.json()["email"]), (200, &json!(email)), "{edge}: {first:?}");
+        assert!(me(stack, edge, &access).await.is_hit(), "{edge}: remembered, and so is the token");
+    }
+    (access, refresh)
+}
+
+async fn me(stack: &Stack, edge: usize, token: &str) -> Got {
+    call(stack, edge, (Method::GET, "/v1/me"), token, None).await
+}
+
+/// Returns one bound after the journal has all that origin has logged: from then on no location goes by what was before.
+async fn the_bound_is_over(stack: &Stack) {
+    let path = format!("/admin/v1/purges/{}", stack.as_of().await.seq);
+    eventually("the journal has it", || async {
+        let receipt = stack.admin(Method::GET, &path, None).await.json();
+        (receipt["state"] == "accepted" || receipt["state"] == "applied").then_some(())
+    })
+    .await;
+    tokio::time::sleep(LEASE_OVER).await;
+}
+
+async fn is_out_everywhere(stack: &Stack, token: &str) {
+    for edge in 0..stack.fleet.len() {
+        for path in ["/v1/me", "/v1/home", "/v1/me/watch-list"] {
+            let got = call(stack, edge, (Method::GET, path), token, None).await;
+            assert_eq!((got.status, got.problem().as_str()), (401, "token-revoked"), "{path} at {edge}: {got:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_logs_out_everywhere_is_out_at_each_location_within_the_bound_and_logs_in_again() {
+    let stack = Stack::with_edges(2).await;
+    let (access, refresh) = viewer_at(&stack, "ada@example.org").await;
+    let (on_tv, _) = tokens(&log_in_at(&stack, 1, "/auth", "ada@example.org").await);
+    let (eve, _) = viewer_at(&stack, "eve@example.org").await;
+    let out = call(&stack, 1, (Method::POST, "/auth/logout-everywhere"), &on_tv, None).await;
+    assert!(out.status < 300, "{out:?}");
+    the_bound_is_over(&stack).await;
+    for token in [&access, &on_tv] {
+        is_out_everywhere(&stack, token).await;
+    }
+    let refreshed = json!({"refresh_token": refresh});
+    let refreshed = call(&stack, 0, (Method::POST, "/auth/refresh"), "", Some(refreshed)).await;
+    assert_eq!((refreshed.status, refreshed.problem().as_str()), (401, "refresh-refused"), "{refreshed:?}");
+    let (again, _) = tokens(&log_in_at(&stack, 0, "/auth", "ada@example.org").await);
+    for edge in 0..2 {
+        assert_eq!(me(&stack, edge, &again).await.status, 200, "{edge}");
+        assert_eq!(me(&stack, edge, &eve).await.status, 200, "{edge}: nobody else is out");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_banned_by_staff_is_out_at_each_location_within_the_bound_and_stays_out() {
+    let stack = Stack::with_edges(2).await;
+    let (access, _) = viewer_at(&stack, "ada@example.org").await;
+    assert!(create_staff(stack.state(), "root@example.org", PASSWORD).0);
+    let (root, _) = tokens(&log_in_at(&stack, 1, "/auth/staff", "root@example.org").await);
+    let users = call(&stack, 0, (Method::GET, "/admin/v1/users?email=ada@example.org"), &root, None).await.json();
+    let path = format!("/admin/v1/users/{}", users["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{users}")));
+    let by_her = call(&stack, 0, (Method::PATCH, &path), &access, Some(json!({"banned": false}))).await;
+    assert_eq!(by_her.status, 401, "a viewer is no staff: {by_her:?}");
+    let banned = call(&stack, 1, (Method::PATCH, &path), &root, Some(json!({"banned": true}))).await;
+    assert_eq!(banned.status, 200, "{banned:?}");
+    the_bound_is_over(&stack).await;
+    is_out_everywhere(&stack, &access).await;
+    for edge in 0..2 {
+        let got = log_in_at(&stack, edge, "/auth", "ada@example.org").await;
+        assert_eq!((got.status, got.problem().as_str()), (403, "account-banned"), "{got:?}");
+    }
+    let unbanned = call(&stack, 0, (Method::PATCH, &path), &root, Some(json!({"banned": false}))).await;
+    assert_eq!(unbanned.status, 200, "{unbanned:?}");
+    the_bound_is_over(&stack).await;
+    is_out_everywhere(&stack, &access).await;
+    let (again, _) = tokens(&log_in_at(&stack, 0, "/auth", "ada@example.org").await);
+    assert_eq!(me(&stack, 1, &again).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_origins_key_changes_tokens_of_both_keys_are_good_at_each_location() {
+    let stack = Stack::with_edges(2).await;
+    let (access, refresh) = viewer_at(&stack, "ada@example.org").await;
+    let (keys, database) = (stack.state().join("keys"), database(stack.state()));
+    let rotate = ["keys", "rotate", "--keys", &keys.to_string_lossy(), "--database", &database.to_string_lossy()];
+    xtask::origin::run(&rotate).unwrap();
+    let_the_next_key_sign(stack.state());
+    let newest = eventually("the new key signs", || async {
+        let (access_, _) = tokens(&log_in_at(&stack, 0, "/auth", "ada@example.org").await);
+        (kid(&access_) != kid(&access)).then_some(access_)
+    })
+    .await;
+    let refreshed = json!({"refresh_token": refresh});
+    let refreshed = call(&stack, 1, (Method::POST, "/auth/refresh"), "", Some(refreshed)).await;
+    let (refreshed, _) = tokens(&refreshed);
+    assert_eq!(kid(&refreshed), kid(&newest));
+    // At the first look, and once everything is known everywhere.
+    for _ in 0..2 {
+        for edge in 0..2 {
+            for token in [&access, &newest, &refreshed] {
+                for path in ["/v1/me", "/v1/home"] {
+                    let got = call(&stack, edge, (Method::GET, path), token, None).await;
+                    assert_eq!(got.status, 200, "{path} at {edge}: {got:?}");
+                }
+            }
+        }
+        the_bound_is_over(&stack).await;
     }
 }

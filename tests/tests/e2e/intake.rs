@@ -171,6 +171,55 @@ async fn a_late_batch_of_a_replaced_log_and_another_history_of_this_one_are_refu
     }
 }
 
+/// What can stand in no `Surrogate-Key` names nothing: taken for a key, it would be a purge that purges nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_with_control_characters_are_refused_by_the_edge_and_by_origin_and_change_nothing() {
+    // As JSON has them: escaped, which is the only way for most, and bare where JSON allows it.
+    let controls = (0..0x20).chain(0x7f..0xa0).map(|code: u32| format!("\\u{code:04x}"));
+    let texts: Vec<String> = controls.chain(["\u{7f}", "\u{9f}", " ", ",", "é", "\\u2028"].map(String::from)).collect();
+    let (proxy, stack) = tokio::join!(Proxy::start(), Stack::start());
+    let head = async || {
+        let summary = send(ask(Method::GET, proxy.url("/__edge/purges")).bearer_auth(&proxy.token)).await;
+        summary.json()["head"].as_u64().unwrap_or_else(|| panic!("{summary:?}"))
+    };
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=600"), ("surrogate-key", "k")], "a");
+    assert_eq!(proxy.purge(r#"{"keys":["other"]}"#).await.status, 200);
+    for page in [proxy.url("/a"), stack.url("/v1/home")] {
+        e2e::eventually("a hit", || async { e2e::http::get(&page).await.is_hit().then_some(()) }).await;
+    }
+    let before = (head().await, stack.as_of().await);
+    let url = stack.url("/__edge/purges");
+    for text in texts {
+        for (at, key) in
+            [format!("{text}k"), format!("k{text}"), format!("k{text}k"), text.clone()].into_iter().enumerate()
+        {
+            let keys = format!("[\"k\",\"{key}\",\"home\"]");
+            let by_hand = proxy.purge(&format!("{{\"keys\":{keys}}}")).await;
+            assert_eq!((by_hand.status, by_hand.problem().as_str()), (400, "purge-invalid"), "{key}");
+            if at == 2 {
+                let AsOf { log_id, seq } = &before.1;
+                let purge = format!("{{\"seq\":{0},\"keys\":{keys},\"mode\":\"hard\",\"committed_at_ms\":0}}", seq + 1);
+                let batch = format!("{{\"log_id\":\"{log_id}\",\"first_seq\":{},\"purges\":[{purge}]}}", seq + 1);
+                let batch = post(&url, &batch_token(&stack.key, &batch), &batch).await;
+                assert_eq!((batch.status, batch.problem().as_str()), (400, "purge-invalid"), "{key}");
+                for dry_run in ["", "?dry_run=true"] {
+                    let request = ask(Method::POST, stack.url(&format!("/admin/v1/purges{dry_run}")));
+                    let request = request.bearer_auth(&stack.admin_token).header("content-type", "application/json");
+                    let refused = send(request.body(format!("{{\"keys\":{keys}}}"))).await;
+                    // U+0000 is refused wherever it stands.
+                    let expected = if text.contains("0000") { (400, "body-invalid") } else { (422, "purge-invalid") };
+                    assert_eq!((refused.status, refused.problem().as_str()), expected, "{key}: {refused:?}");
+                }
+            }
+        }
+    }
+    assert_eq!((head().await, stack.as_of().await), before, "no purge was numbered");
+    tokio::time::sleep(e2e::stack::LEASE_OVER).await;
+    for page in [proxy.url("/a"), stack.url("/v1/home")] {
+        assert!(e2e::http::get(&page).await.is_hit(), "{page}: none of the keys beside it was purged");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_with_its_own_log_takes_keys_and_no_batches() {
     let proxy = Proxy::start().await;

@@ -1,7 +1,9 @@
 //! Who asks too often is told so, by class of routes and by client, and costs no service anything.
 use e2e::http::{Got, ask, send};
 use e2e::stack::{Shape, Stack};
+use e2e::upstream::Upstream;
 use reqwest::Method;
+use std::time::{Duration, Instant};
 
 async fn stack(limits: &str) -> Stack {
     Stack::of(Shape { isolates: 2, vars: vec![("LIMITS".into(), limits.into())], ..Shape::default() }).await
@@ -48,7 +50,7 @@ async fn the_platform_counts_what_the_isolates_of_a_location_cannot_see_of_each_
     // The platform's windows begin with the minute; one that ends meanwhile would count anew.
     let second = e2e::stack::now_s() % 60;
     if second > 50 {
-        tokio::time::sleep(std::time::Duration::from_secs(61 - second)).await;
+        tokio::time::sleep(Duration::from_secs(61 - second)).await;
     }
     let mut refused = 0;
     for n in 0..12 {
@@ -61,16 +63,66 @@ async fn the_platform_counts_what_the_isolates_of_a_location_cannot_see_of_each_
     assert_eq!(refused, 6, "six for each isolate by itself, six for both together");
 }
 
+/// A location whose counter can be looked at, and answers this.
+async fn with_counter(limits: &str, success: bool) -> (Stack, Upstream) {
+    let counter = Upstream::start().await;
+    counter.answer(COUNTED, &[("content-type", "application/json")], &format!("{{\"success\":{success}}}"));
+    let counters = Some(format!("127.0.0.1:{}", counter.port));
+    let vars = vec![("LIMITS".into(), limits.into())];
+    (Stack::of(Shape { vars, counters, ..Shape::default() }).await, counter)
+}
+
+/// Where the platform's binding asks.
+const COUNTED: &str = "/limit";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_refused_asks_no_service_and_no_counter() {
-    let stack = stack("admin=1/60").await;
+    let (stack, counter) = with_counter("admin=1/60", true).await;
     as_client(&stack, 0, Method::GET, "/admin/v1/titles", "192.0.2.1").await;
     let before = stack.to_admin.asked();
-    // The counter is away, and the answer is the same.
+    assert_eq!(counter.count(COUNTED), 1, "who is not refused is counted by the platform, too");
+    let asked: serde_json::Value = serde_json::from_slice(&counter.last().body).unwrap();
+    assert_eq!((&asked["key"], &asked["limit"]), (&"192.0.2.1".into(), &1.into()), "{asked}");
     for _ in 0..20 {
         is_refused(&as_client(&stack, 0, Method::POST, "/admin/v1/titles", "192.0.2.1").await, "admin");
     }
     assert_eq!(stack.to_admin.asked(), before);
+    assert_eq!(counter.count(COUNTED), 1);
+    as_client(&stack, 0, Method::GET, "/admin/v1/titles", "192.0.2.2").await;
+    assert_eq!(counter.count(COUNTED), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_platforms_counter_refuses_asks_no_service() {
+    let (stack, counter) = with_counter("admin=5/60", false).await;
+    let before = stack.to_admin.asked();
+    is_refused(&as_client(&stack, 0, Method::GET, "/admin/v1/titles", "192.0.2.1").await, "admin");
+    assert_eq!((stack.to_admin.asked(), counter.count(COUNTED)), (before, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_is_away_stops_nobody_and_holds_nobody_up_for_long() {
+    const COUNTER: Duration = Duration::from_millis(250);
+    let (stack, counter) = with_counter("admin=100/60", false).await;
+    // It never answers while this lasts, so each of these was given up.
+    counter.hold(true);
+    let mut quickest = Duration::MAX;
+    for n in 1..=8 {
+        let began = Instant::now();
+        let got = as_client(&stack, 0, Method::GET, "/admin/v1/titles", "192.0.2.1");
+        let got = tokio::time::timeout(Duration::from_secs(60), got).await.expect("it waits for the counter");
+        quickest = quickest.min(began.elapsed());
+        assert_eq!((got.status, got.problem().as_str()), (401, "token-missing"), "the service says so: {got:?}");
+        assert_eq!(counter.count(COUNTED), n);
+    }
+    // It was waited for; and a busy machine may be late now and then, not each time.
+    assert!((COUNTER - Duration::from_millis(10)..4 * COUNTER).contains(&quickest), "{quickest:?}");
+    counter.hold(false);
+    is_refused(&as_client(&stack, 0, Method::GET, "/admin/v1/titles", "192.0.2.1").await, "admin");
+    counter.script(COUNTED, 500, &[], "broken");
+    drop(counter);
+    let got = as_client(&stack, 0, Method::GET, "/admin/v1/titles", "192.0.2.1").await;
+    assert_eq!(got.problem(), "token-missing", "nobody is there to count: {got:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! The end-to-end suite: one binary, one module a subject. Each test has processes and folders of its own.
 mod accounts;
+mod addresses;
 mod batch;
 mod bodies;
 mod cuts;
@@ -16,6 +17,7 @@ mod private;
 mod proxy;
 mod reach;
 mod receipts;
+mod regions;
 mod replica;
 mod resilience;
 mod rules;

@@ -278,6 +278,53 @@ async fn an_answer_without_a_date_gets_the_time_it_came_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn how_long_origin_took_is_said_where_it_was_asked_and_nowhere_else() {
+    const HELD: Duration = Duration::from_millis(150);
+    let proxy = Proxy::start().await;
+    let own = ("server-timing", "db;dur=5");
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=600"), ("etag", "\"a\"")], "a");
+    proxy.upstream.answer("/own", &[FRESH, own], "own");
+    // Of fields that stand more than once, each.
+    let timings = |got: &Got| -> Vec<String> {
+        let all = got.headers.iter().filter(|(name, _)| name == "server-timing");
+        all.flat_map(|(_, value)| value.split(", ").map(String::from).collect::<Vec<_>>()).collect()
+    };
+    let origin_ms = |got: &Got| -> u128 {
+        let all = timings(got);
+        let ms = all.iter().find_map(|one| one.strip_prefix("origin;dur="));
+        ms.and_then(|ms| ms.parse().ok()).unwrap_or_else(|| panic!("no time: {got:?}"))
+    };
+    for method in [Method::GET, Method::POST] {
+        let asked = proxy.upstream.count("/a");
+        proxy.upstream.hold(true);
+        let began = std::time::Instant::now();
+        let asking = tokio::spawn(send(ask(method.clone(), proxy.url("/a"))));
+        e2e::eventually("it is asked", || async { (proxy.upstream.count("/a") > asked).then_some(()) }).await;
+        tokio::time::sleep(HELD).await;
+        proxy.upstream.hold(false);
+        let got = asking.await.unwrap();
+        let (said_ms, at_most_ms) = (origin_ms(&got), began.elapsed().as_millis());
+        // The clock of the platform has milliseconds.
+        assert!((HELD.as_millis() - 2..=at_most_ms + 2).contains(&said_ms), "{method}: {said_ms} ms of {at_most_ms}");
+        assert_eq!(timings(&got).len(), 1, "{method}: {got:?}");
+    }
+    // The POST has made its URL invalid.
+    proxy.get("/a").await;
+    let hit = e2e::eventually("a hit", || async { Some(proxy.get("/a").await).filter(Got::is_hit) }).await;
+    assert_eq!(timings(&hit), [""; 0], "nobody was asked: {hit:?}");
+    proxy.upstream.answer("/b", &[("cache-control", "max-age=0"), ("etag", "\"b\"")], "b");
+    let confirmed = e2e::eventually("a confirmed copy", || async {
+        Some(proxy.get("/b").await).filter(|got| got.cache().contains("revalidated"))
+    })
+    .await;
+    assert_eq!(timings(&confirmed), [""; 0], "out of the cache: {confirmed:?}");
+    // Origin's own is a field like any other.
+    assert_eq!(timings(&proxy.get("/own").await)[0], own.1);
+    let hit = e2e::eventually("a hit", || async { Some(proxy.get("/own").await).filter(Got::is_hit) }).await;
+    assert_eq!(timings(&hit), [own.1], "{hit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn below_a_base_path_the_urls_a_write_names_are_those_clients_ask_for() {
     let proxy = Proxy::below("/base").await;
     for path in ["/list", "/new", "/item", "/base/new", "/outside"] {

@@ -389,6 +389,7 @@ async fn an_edge_whose_port_another_one_has_does_not_take_that_ones_answers_for_
         lease_ms: None,
         vars: Vec::new(),
         platform_field: None,
+        counters: None,
         tied: false,
     };
     let refused = Fleet::start(options).err().unwrap().to_string();

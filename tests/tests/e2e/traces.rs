@@ -26,13 +26,13 @@ async fn line(stack: &Stack, request_id: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_has_one_line_with_how_it_was_answered_and_its_id_goes_to_the_client() {
     let mut stack = Stack::start().await;
-    for (path, route, status, phase) in [
-        ("/v1/titles/heat", "/v1/titles/*", 200, "miss"),
-        ("/v1/titles/heat", "/v1/titles/*", 200, "hit"),
-        ("/v1/titles/heat", "/v1/titles/*", 200, "hit"),
-        ("/v1/titles/heat?fields=id", "/v1/titles/*", 200, "hit"),
-        ("/auth/nothing?password=secret", "/auth/nothing", 404, "bypass"),
-        ("/nothing/here", "*", 404, "failed"),
+    for (path, route, status, phase, reason) in [
+        ("/v1/titles/heat", "/v1/titles/*", 200, "miss", Some("not-stored")),
+        ("/v1/titles/heat", "/v1/titles/*", 200, "hit", None),
+        ("/v1/titles/heat", "/v1/titles/*", 200, "hit", None),
+        ("/v1/titles/heat?fields=id", "/v1/titles/*", 200, "hit", None),
+        ("/auth/nothing?password=secret", "/auth/nothing", 404, "bypass", Some("route")),
+        ("/nothing/here", "*", 404, "failed", Some("route")),
     ] {
         let got = stack.get(path).await;
         let id = got.header("x-request-id").unwrap_or_else(|| panic!("{got:?}")).to_string();
@@ -43,13 +43,22 @@ async fn every_request_has_one_line_with_how_it_was_answered_and_its_id_goes_to_
             (&route.into(), &status.into(), &phase.into(), &"GET".into()),
             "{line}"
         );
+        assert_eq!(line.get("reason").and_then(Value::as_str), reason, "{path}: {line}");
         assert!(line["duration_ms"].is_u64() && line["trace_id"].as_str().is_some_and(|id| id.len() == 32), "{line}");
         if phase == "hit" {
             assert_eq!(line["tier"], "memory", "{line}");
         }
     }
+    let purged = serde_json::json!({"keys": ["title:heat"], "mode": "hard"});
+    stack.applied(&stack.admin(Method::POST, "/admin/v1/purges", Some(purged)).await).await;
+    let got = stack.get("/v1/titles/heat").await;
+    let purged = line(&stack, got.header("x-request-id").unwrap()).await;
+    assert_eq!((&purged["phase"], &purged["reason"]), (&"expired".into(), &"purged-hard".into()), "{purged}");
     // What origin's failure is logged with has none either.
     stack.kill_origin();
+    let got = stack.get("/v1/titles/none").await;
+    let failed = line(&stack, got.header("x-request-id").unwrap()).await;
+    assert_eq!((&failed["phase"], &failed["reason"]), (&"failed".into(), &"origin-failed".into()), "{failed}");
     for path in ["/v1/search?q=secret", "/auth/login?password=secret", "/v1/titles/secret"] {
         get(&stack, path, &[]).await;
     }
