@@ -30,7 +30,7 @@ const BODY_BYTES_MAX: u64 = 1024 * 1024;
 const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
 /// After a failure Redis is left alone for so long.
 const REDIS_PAUSE_MS: u64 = 1_000;
-const REDIS_PREFIX: &str = "nextream:rendered:2:";
+const REDIS_PREFIX: &str = "nextream:rendered:3:";
 
 pub type Document = Arc<Entry<Bytes>>;
 

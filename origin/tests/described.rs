@@ -98,3 +98,44 @@ async fn every_operation_says_who_may_call_it_and_every_schema_it_names_is_there
         assert!(described["components"]["schemas"][name].is_object(), "{name}");
     }
 }
+
+/// Nothing from elsewhere, and no script within the page.
+const POLICY: [&str; 4] = ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"];
+
+#[tokio::test]
+async fn the_page_to_browse_it_and_all_it_loads_are_served_under_a_strict_policy() {
+    let service = Service::start().await;
+    let got = async |path: String| {
+        let response = service.call("GET", &path, "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let field = |name: &str| response.headers()[name].to_str().unwrap().to_string();
+        let (kind, policy) = (field("content-type"), field("content-security-policy"));
+        let rules: Vec<&str> = policy.split(';').map(str::trim).collect();
+        assert!(POLICY.iter().all(|rule| rules.contains(rule)), "{path}: {policy}");
+        assert!(rules.iter().all(|rule| !rule.contains("http") && !rule.contains("unsafe-eval")), "{path}: {policy}");
+        assert_eq!(field("x-content-type-options"), "nosniff", "{path}");
+        (kind, text(response).await)
+    };
+    let (kind, page) = got("/docs/".into()).await;
+    assert!(kind.starts_with("text/html") && page.contains("swagger-ui"), "{kind}: {page}");
+    // A relative address is one below /docs/.
+    let named = page.split(['"', '\'']).filter_map(|word| word.strip_prefix("./"));
+    let loaded: BTreeSet<String> = named.map(|name| format!("/docs/{name}")).collect();
+    let kinds = [(".js", "javascript"), (".css", "text/css"), (".png", "image/png")];
+    for path in &loaded {
+        let (ending, expected) = kinds.iter().find(|(ending, _)| path.ends_with(ending)).expect(path);
+        let (kind, body) = if *ending == ".png" {
+            let response = service.call("GET", path, "").await;
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            (response.headers()["content-type"].to_str().unwrap().to_string(), "a picture".into())
+        } else {
+            got(path.clone()).await
+        };
+        assert!(kind.contains(expected) && !body.is_empty(), "{path}: {kind}");
+    }
+    assert!(loaded.iter().filter(|path| path.ends_with(".js")).count() >= 2, "{loaded:?}");
+    assert!(page.lines().all(|line| !line.contains("<script>") && !line.contains("//unpkg")), "{page}");
+    let redirect = service.call("GET", "/docs", "").await;
+    assert_eq!((redirect.status().as_u16(), redirect.headers()["location"].to_str().unwrap()), (308, "/docs/"));
+    assert_eq!(service.call("GET", "/docs/nothing.js", "").await.status(), StatusCode::NOT_FOUND);
+}

@@ -3,6 +3,9 @@ mod common;
 
 use axum::http::StatusCode;
 use common::{Database, Service, text};
+use flate2::read::GzDecoder;
+use http_body_util::BodyExt;
+use std::io::Read;
 use xtask::redis::Redis;
 
 /// The state an answer says it was read at, and the title's name in it.
@@ -92,7 +95,7 @@ async fn processes_share_what_they_rendered_through_redis_and_none_answers_what_
     let again = database.again();
     let one = Service::over(database).await;
     let two = Service::over(again).await;
-    one.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    one.call("PUT", "/admin/v1/titles/heat", &long_title()).await;
     // The other process knows the log from here on.
     assert_eq!(two.call("GET", "/v1/genres", "").await.status(), StatusCode::OK);
     assert_eq!(read(&one, &[]).await.2, "Heat");
@@ -103,6 +106,99 @@ async fn processes_share_what_they_rendered_through_redis_and_none_answers_what_
     assert_eq!(read(&two, &[]).await.2, "Heat II", "Redis has the old one still");
     redis.stop();
     assert_eq!(read(&two, &[("viewer-region", "DE")]).await.2, "Heat II", "without Redis it is rendered");
+}
+
+/// A title whose page is worth packing.
+fn long_title() -> String {
+    serde_json::json!({"name": "Heat", "synopsis": "A thief and a detective. ".repeat(100)}).to_string()
+}
+
+/// An answer by its fields and the bytes of its body.
+struct Sent {
+    status: StatusCode,
+    fields: axum::http::HeaderMap,
+    bytes: Vec<u8>,
+}
+
+impl Sent {
+    fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+async fn sent(service: &Service, method: &str, fields: &[(&str, &str)]) -> Sent {
+    let response = service.ask(method, "/v1/titles/heat", "", fields).await;
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes().to_vec();
+    Sent { status: parts.status, fields: parts.headers, bytes }
+}
+
+const GZIP: (&str, &str) = ("accept-encoding", "br, gzip");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_document_is_packed_once_and_each_client_gets_the_form_it_takes() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", &long_title()).await;
+    let rendered = sent(&service, "GET", &[GZIP]).await;
+    rewrite_behind_the_log(&service, "Rendered anew").await;
+    let packed = sent(&service, "GET", &[GZIP]).await;
+    assert_eq!(packed.field("content-encoding"), Some("gzip"));
+    assert_eq!(packed.bytes, rendered.bytes, "kept as it was packed");
+    let mut unpacked = Vec::new();
+    GzDecoder::new(&packed.bytes[..]).read_to_end(&mut unpacked).unwrap();
+    for refusing in ["", "identity", "br", "gzip;q=0"] {
+        let plain = sent(&service, "GET", &[("accept-encoding", refusing)]).await;
+        assert_eq!((plain.field("content-encoding"), &plain.bytes), (None, &unpacked), "{refusing:?}");
+        assert_eq!((plain.field("vary"), packed.field("vary")), (Some("accept-encoding"), Some("accept-encoding")));
+        assert_ne!(plain.field("etag"), packed.field("etag"), "other bytes are another strong tag");
+    }
+    assert!(unpacked.starts_with(b"{") && packed.bytes.len() * 5 < unpacked.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tag_of_either_form_is_one_the_client_has() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", &long_title()).await;
+    let tag = async |fields: &[(&str, &str)]| sent(&service, "GET", fields).await.field("etag").unwrap().to_string();
+    let (plain, packed) = (tag(&[]).await, tag(&[GZIP]).await);
+    for accepted in [GZIP, ("accept-encoding", "identity")] {
+        for held in [&plain, &packed] {
+            for asked in [held.clone(), format!("W/{held}"), format!("\"other\", {held}")] {
+                let again = sent(&service, "GET", &[accepted, ("if-none-match", &asked)]).await;
+                assert_eq!(again.status, StatusCode::NOT_MODIFIED, "{accepted:?} {asked}");
+                assert_eq!((again.field("etag"), again.field("vary")), (Some(held.as_str()), Some("accept-encoding")));
+                assert_eq!((again.field("content-encoding"), again.bytes.len()), (None, 0));
+            }
+        }
+        let changed = sent(&service, "GET", &[accepted, ("if-none-match", "\"other-gzip\"")]).await;
+        assert_eq!(changed.status, StatusCode::OK);
+    }
+    let any = sent(&service, "GET", &[GZIP, ("if-none-match", "*")]).await;
+    assert_eq!((any.status, any.field("etag")), (StatusCode::NOT_MODIFIED, Some(packed.as_str())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_says_of_either_form_what_a_get_says_of_it() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", &long_title()).await;
+    for accepted in [GZIP, ("accept-encoding", "identity")] {
+        let (get, head) = (sent(&service, "GET", &[accepted]).await, sent(&service, "HEAD", &[accepted]).await);
+        assert!(head.bytes.is_empty());
+        let length = get.bytes.len().to_string();
+        assert_eq!(head.field("content-length"), Some(length.as_str()));
+        for name in ["etag", "content-encoding", "content-type", "vary", "surrogate-key"] {
+            assert_eq!(head.field(name), get.field(name), "{accepted:?} {name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_document_is_packed_for_nobody() {
+    let service = Service::start().await;
+    service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    let short = sent(&service, "GET", &[GZIP]).await;
+    assert_eq!((short.field("content-encoding"), short.field("vary")), (None, None));
+    assert!(!short.field("etag").unwrap().contains("gzip"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,27 @@ async fn texts_of_any_number_of_words_are_made_anew_for_a_new_release() {
     assert!(database.count("search_word WHERE word = 'w500140'").await > 1);
 }
 
+#[tokio::test]
+async fn a_database_of_the_release_before_gets_its_indexes_over_what_it_holds() {
+    let database = Database::fresh();
+    Store::connect(&database.settings).await.unwrap().close().await;
+    let older = "DROP INDEX person_deleted; DROP INDEX collection_deleted; DROP INDEX season_deleted;
+        DROP INDEX audit_by_time; DROP INDEX audit_by_id; DROP INDEX audit_by_kind;
+        DELETE FROM _sqlx_migrations WHERE version >= 72;
+        INSERT INTO audit (seq, n, at_ms, actor, action, kind, target_id) VALUES (1, 0, 1, 'ed', 'edit', 'title', 'heat');
+        INSERT INTO person (id, name, version, body, created_ms, updated_ms, deleted_ms) VALUES ('a', 'A', 1, '{}', 0, 0, 1)";
+    database.sql(older, older).await;
+    Store::connect(&database.settings).await.unwrap().close().await;
+    let (sqlite, postgres) = ("sqlite_master WHERE type = 'index' AND name", "pg_indexes WHERE indexname");
+    let indexes = if database.settings.engine() == Engine::Sqlite { sqlite } else { postgres };
+    for index in
+        ["person_deleted", "collection_deleted", "season_deleted", "audit_by_time", "audit_by_id", "audit_by_kind"]
+    {
+        assert_eq!(database.count(&format!("{indexes} = '{index}'")).await, 1, "{index}");
+    }
+    assert_eq!((database.count("audit").await, database.count("person").await), (1, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_together_wait_for_the_one_that_brings_the_database_up_to_date() {
     let mut database = Database::fresh();

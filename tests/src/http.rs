@@ -2,6 +2,7 @@
 use kv_schemas::AsOf;
 use kv_schemas::header::SURROGATE_AS_OF;
 use reqwest::{Client, Method, RequestBuilder};
+use std::io::Read;
 
 /// An answer, read whole.
 #[derive(Clone, Debug)]
@@ -83,8 +84,14 @@ async fn try_send(request: RequestBuilder) -> reqwest::Result<Got> {
     let response = request.send().await?;
     let status = response.status().as_u16();
     let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_string(), text(value))).collect();
-    let body = response.text().await?;
+    let headers: Vec<(String, String)> =
+        response.headers().iter().map(|(name, value)| (name.as_str().to_string(), text(value))).collect();
+    let is_packed = headers.iter().any(|(name, value)| name == "content-encoding" && value == "gzip");
+    let bytes = response.bytes().await?;
+    let mut body = String::new();
+    if !is_packed || flate2::read::GzDecoder::new(&*bytes).read_to_string(&mut body).is_err() {
+        body = String::from_utf8_lossy(&bytes).into_owned();
+    }
     Ok(Got { status, headers, body })
 }
 

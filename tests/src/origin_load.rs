@@ -397,6 +397,8 @@ async fn load(options: &Options, engine: Engine, port: u16, token: String) -> Fi
                 let merge = if is_patch { "application/merge-patch+json" } else { "application/json" };
                 request = request.header("content-type", merge);
             } else {
+                // As edges ask.
+                request = request.header("accept-encoding", "gzip");
                 for (name, value) in VIEWERS[random.usize(0..VIEWERS.len())] {
                     request = request.header(name, value);
                 }

@@ -1,10 +1,10 @@
 //! What leaves for viewers: each answer says which state of the database it was read at, by which keys it can be purged,
 //! and how long it may be kept.
 //!
-//! There is no `Vary` here although answers differ by `Viewer-*`: the edge keys on these fields. Any other cache is told
-//! `max-age=0, must-revalidate`, so that it asks here each time, and entity tags are digests of the body: it is told 304
-//! for just what it should have. Only a cache that follows `CDN-Cache-Control` would keep more, and it has to key on these
-//! fields as the edge does.
+//! There is no `Vary` here, but for the coding (`packed.rs`), although answers differ by `Viewer-*`: the edge keys on these
+//! fields. Any other cache is told `max-age=0, must-revalidate`, so that it asks here each time, and entity tags are digests
+//! of the body: it is told 304 for just what it should have. Only a cache that follows `CDN-Cache-Control` would keep more,
+//! and it has to key on these fields as the edge does.
 use super::conditional::{client_has, etag_of};
 use super::error::{ApiError, problem_response};
 use super::{ApiResult, App};

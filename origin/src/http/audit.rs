@@ -3,7 +3,7 @@ use super::admin::private_json;
 use super::guard::Staff;
 use super::query::{Query, cursor, place};
 use super::{ApiResult, App};
-use crate::store::{AuditFilter, Entry};
+use crate::store::{AuditFilter, AuditPlace, Entry};
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -11,7 +11,9 @@ use kv_schemas::SEQ_MAX;
 use kv_schemas::claims::StaffRole;
 use serde::Serialize;
 
+/// Lists ordered by number, and those that time orders: a cursor is good for its own.
 const LIST: &str = "audit";
+const LIST_BY_TIME: &str = "audit by time";
 pub const KINDS: [&str; 6] = ["title", "season", "person", "genre", "rail", "collection"];
 
 #[derive(Serialize)]
@@ -26,18 +28,29 @@ pub async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> Api
     let kind = |text: &str| KINDS.contains(&text).then(|| text.to_string());
     let moment = |text: &str| text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond);
     let expected = "a date and time with an offset (RFC 3339)";
-    let (limit, before) = query.page(|text| place::<(u64, i64)>(LIST, text).filter(|(seq, _)| *seq <= SEQ_MAX));
-    let filter = AuditFilter {
+    let mut filter = AuditFilter {
         kind: query.take("kind", &format!("one of {}", KINDS.join(", ")), kind),
         id: query.take("id", "1 to 200 characters", word),
         actor: query.take("actor", "1 to 200 characters", word),
         from_ms: query.take("from", expected, moment),
         until_ms: query.take("until", expected, moment),
-        before,
+        before: None,
     };
+    let by_time = filter.is_by_time();
+    let (limit, before) = query.page(|text| place_of(by_time, text).filter(|place| place.seq <= SEQ_MAX));
     query.end()?;
-    let items = app.store.snapshot().await?.audit(&filter, limit).await?;
-    let is_full = u32::try_from(items.len()).is_ok_and(|count| count == limit);
-    let next_cursor = items.last().filter(|_| is_full).map(|last| cursor(LIST, &(last.seq, last.n)));
+    filter.before = before;
+    let (items, next) = app.store.snapshot().await?.audit(&filter, limit).await?;
+    let next_cursor = next.map(|AuditPlace { at_ms, seq, n }| match by_time {
+        true => cursor(LIST_BY_TIME, &(at_ms, seq, n)),
+        false => cursor(LIST, &(seq, n)),
+    });
     Ok(private_json(StatusCode::OK, &Listed { items, next_cursor }))
+}
+
+fn place_of(by_time: bool, text: &str) -> Option<AuditPlace> {
+    if by_time {
+        return place::<(i64, u64, i64)>(LIST_BY_TIME, text).map(|(at_ms, seq, n)| AuditPlace { at_ms, seq, n });
+    }
+    place::<(u64, i64)>(LIST, text).map(|(seq, n)| AuditPlace { at_ms: i64::MAX, seq, n })
 }

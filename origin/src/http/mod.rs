@@ -17,6 +17,7 @@ pub mod jwks;
 pub mod limits;
 mod me;
 mod ops;
+mod packed;
 mod purges;
 mod query;
 mod records;

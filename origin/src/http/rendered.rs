@@ -2,8 +2,8 @@
 //! is one viewer's own does not pass here.
 use super::App;
 use super::answers::as_of_field;
-use super::conditional::client_has;
 use super::error::ApiError;
+use super::packed::{Form, packed};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -41,7 +41,9 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
         Some(in_use) => in_use.note(key, &target, &viewer, keys.to_vec()),
         None => {}
     };
-    let (Some(rendered), true, None | Some(Ok(_))) = (&app.rendered, request.method() == Method::GET, &min) else {
+    // HEAD as well: what it says is what is said of a GET.
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (Some(rendered), true, None | Some(Ok(_))) = (&app.rendered, is_read, &min) else {
         return next.run(request).await;
     };
     let min = min.and_then(Result::ok);
@@ -56,7 +58,7 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
             note(&key, &document.keys);
             // Rounded up: what is downstream must not hold it longer than it may be shown.
             let age_s = document.policy.age_ms(crate::now_ms()).div_ceil(1_000);
-            return answer(request.headers(), document.head.fields.iter(), document.body.clone(), &as_of, age_s);
+            return answer(request.headers(), &document.head.fields, document.body.clone(), &as_of, age_s);
         }
         Ok(_) => metrics::counter!("origin_rendered_total", "outcome" => "miss").increment(1),
         Err(error) => return ApiError::from(error).into_response(),
@@ -83,20 +85,16 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
     let fields: Fields = texts.collect();
     let keys = surrogate_keys(&key, &fields);
     note(&key, keys.as_deref().unwrap_or_default());
+    let (fields, body) = packed(fields, body);
     rendered.keep(&key, fields.clone(), body.clone(), began_ms).await;
-    answer(&asked, fields.iter(), body, &as_of, 0)
+    answer(&asked, &fields, body, &as_of, 0)
 }
 
-/// The document, or that the client has it.
-fn answer<'a>(
-    asked: &HeaderMap,
-    fields: impl Iterator<Item = (&'a str, &'a str)>,
-    body: Bytes,
-    as_of: &AsOf,
-    age_s: u64,
-) -> Response {
+/// The document in the form the client takes, or that the client has it. `fields`, `body`: as they are kept.
+fn answer(asked: &HeaderMap, fields: &Fields, body: Bytes, as_of: &AsOf, age_s: u64) -> Response {
+    let form = Form::of(asked, fields);
     let mut headers = HeaderMap::new();
-    for (name, value) in fields {
+    for (name, value) in fields.iter().filter(|(name, _)| form.has_field(name)) {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             headers.append(name, value);
         }
@@ -107,12 +105,19 @@ fn answer<'a>(
     if age_s > 0 {
         headers.insert(header::AGE, HeaderValue::from(age_s));
     }
-    let etag = field(&headers, "etag").unwrap_or_default().to_string();
-    if !etag.is_empty() && client_has(asked, &etag) {
-        for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+    let held = form.held(asked);
+    let tag = held.as_deref().unwrap_or(&form.tag);
+    if let (false, Ok(tag)) = (tag.is_empty(), HeaderValue::from_str(tag)) {
+        headers.insert(header::ETAG, tag);
+    }
+    if held.is_some() {
+        for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
             headers.remove(name);
         }
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    (headers, Body::from(body)).into_response()
+    match form.body(body) {
+        Some(body) => (headers, Body::from(body)).into_response(),
+        None => ApiError::Failed("a kept document does not unpack".into()).into_response(),
+    }
 }

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 const BATCH: usize = 500;
 /// Viewers written in one transaction.
 const VIEWERS_BATCH: usize = 10_000;
+/// Places that are counted one by one. Objects with names that are data have any number of them.
+const PLACES: usize = 100;
 /// Examples kept of each reason.
 const EXAMPLES: usize = 3;
 
@@ -121,6 +123,8 @@ pub struct Report {
     pub viewers_unchanged: usize,
     pub mended: BTreeMap<&'static str, Count>,
     pub refused: BTreeMap<String, Count>,
+    /// Fields of documents that nothing here is made of, by their place.
+    pub left_out: BTreeMap<String, Count>,
     pub purges: usize,
     /// Records of any kind that are in the catalogue as the file has them, or were to be left alone there.
     #[serde(skip)]
@@ -135,6 +139,12 @@ impl Report {
 
     fn mend(&mut self, reason: &'static str, example: impl Into<String>) {
         note(self.mended.entry(reason).or_default(), example.into());
+    }
+
+    fn leave_out(&mut self, place: String, example: String) {
+        let is_known = self.left_out.contains_key(&place) || self.left_out.len() < PLACES;
+        let place = if is_known { place } else { "others".into() };
+        note(self.left_out.entry(place).or_default(), example);
     }
 
     fn refuse(&mut self, reason: impl Into<String>, example: impl Into<String>) {
@@ -162,6 +172,9 @@ impl std::fmt::Display for Report {
         }
         for (reason, Count { count, examples }) in &self.mended {
             writeln!(f, "  mended  {count:>5}  {reason} (such as {})", examples.join("; "))?;
+        }
+        for (place, Count { count, examples }) in &self.left_out {
+            writeln!(f, "  left out {count:>4}  {place} (such as in {})", examples.join("; "))?;
         }
         for (reason, Count { count, examples }) in &self.refused {
             writeln!(f, "  refused {count:>5}  {reason} (such as {})", examples.join("; "))?;

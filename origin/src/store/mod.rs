@@ -23,7 +23,7 @@ mod titles;
 mod tx;
 pub mod viewing;
 
-pub use audit::{AuditFilter, Change, Entry, KeptAnswer};
+pub use audit::{AuditFilter, AuditPlace, Change, Entry, KeptAnswer};
 pub use lists::{After, Page, RAILS_MAX};
 pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;

@@ -339,6 +339,45 @@ async fn from_is_inclusive_and_until_exclusive_in_the_audit_log() {
     assert_eq!(audit(&catalogue, &format!("until={at}")).await.0.len(), 0);
 }
 
+/// A log of 12,000 rows of one actor, one a second, of which the oldest alone is about a person.
+async fn long_audit(catalogue: &Catalogue) {
+    let rows = "WITH RECURSIVE row (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM row WHERE i < 12000)
+        INSERT INTO audit (seq, n, at_ms, actor, action, kind, target_id)
+          SELECT 0, i, i * 1000, 'bot', 'edit', CASE i WHEN 1 THEN 'person' ELSE 'title' END, 'row-' || i FROM row";
+    catalogue.database.sql(rows, rows).await;
+}
+
+#[tokio::test]
+async fn a_filtered_page_of_the_audit_log_looks_at_so_many_rows_and_the_next_goes_on_below() {
+    let catalogue = Catalogue::start().await;
+    long_audit(&catalogue).await;
+    for query in
+        ["actor=bot&kind=person", "kind=person&from=1960-01-01T00:00:00Z", "kind=person&until=1999-01-01T00:00:00Z"]
+    {
+        let (nothing, cursor) = audit(&catalogue, query).await;
+        assert_eq!(nothing, Vec::<String>::new(), "{query}");
+        let (found, cursor) = audit(&catalogue, &format!("{query}&cursor={}", cursor.expect(query))).await;
+        assert_eq!((found, cursor), (vec!["edit row-1".to_string()], None), "{query}");
+    }
+    // What an index has by itself is found at once.
+    let (found, cursor) = audit(&catalogue, "kind=person").await;
+    assert_eq!((found, cursor), (vec!["edit row-1".to_string()], None));
+}
+
+#[tokio::test]
+async fn a_span_of_time_in_the_audit_log_is_read_page_by_page_and_a_cursor_stays_with_its_order() {
+    let catalogue = Catalogue::start().await;
+    long_audit(&catalogue).await;
+    let span = "from=1970-01-01T00:01:00Z&until=1970-01-01T00:01:03Z&limit=2";
+    let (first, cursor) = audit(&catalogue, span).await;
+    let cursor = cursor.unwrap();
+    let (rest, none) = audit(&catalogue, &format!("{span}&cursor={cursor}")).await;
+    assert_eq!(first, ["edit row-62", "edit row-61"]);
+    assert_eq!((rest, none), (vec!["edit row-60".to_string()], None));
+    let other = catalogue.staff_asks("ed", "GET", &format!("audit?cursor={cursor}"), &Value::Null, &[]).await;
+    assert_eq!((other.status.as_u16(), faults(&other)), (400, ["cursor"].map(String::from).into()));
+}
+
 #[tokio::test]
 async fn the_audit_log_goes_on_by_cursor_within_one_write_and_past_new_ones() {
     let catalogue = Catalogue::start().await;

@@ -1,8 +1,10 @@
 //! Bodies on their way: streamed, broken off, too large, packed.
 use e2e::http::{ask, send};
 use e2e::raw::{Act, Raw, body, head};
-use e2e::stack::{LEASE_OVER, Proxy};
+use e2e::stack::{LEASE_OVER, Proxy, Shape, Stack};
+use kv_schemas::entry::EntryHead;
 use reqwest::Method;
+use serde_json::json;
 use std::io::{Read, Write};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=600");
@@ -137,6 +139,52 @@ async fn one_packed_body_serves_those_who_take_it_and_those_who_do_not() {
     assert_eq!((got.status().as_u16(), &got.bytes().await.unwrap()[..]), (206, &packed(&text)[..4]));
     let conditional = ask(Method::GET, proxy.url("/packed")).header("if-none-match", "W/\"a\"");
     assert_eq!(send(conditional).await.status, 304, "the weak tag comes back for the strong one");
+}
+
+/// What KV holds under the one key that ends so.
+async fn in_kv(stack: &Stack, end: &str) -> Option<Vec<u8>> {
+    let kv = reqwest::Client::builder().unix_socket(stack.fleet.state().join("kv.sock")).build().unwrap();
+    let keys: serde_json::Value = kv.get("http://kv/?key_count_limit=1000").send().await.ok()?.json().await.ok()?;
+    let names = keys["keys"].as_array()?.iter().filter_map(|key| key["name"].as_str());
+    let found: Vec<&str> = names.filter(|name| name.ends_with(end)).collect();
+    assert!(found.len() < 2, "stored once: {found:?}");
+    let escaped: String = found.first()?.bytes().map(|b| format!("%{b:02X}")).collect();
+    let stored = kv.get(format!("http://kv/{escaped}?urlencoded=true")).send().await.ok()?;
+    Some(stored.bytes().await.ok()?.to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn origins_documents_come_packed_are_stored_so_once_and_go_out_in_either_form() {
+    let ids: Vec<String> = (0..40).map(|n| format!("title-{n}")).collect();
+    let title = |id: &String| json!({"type": "title", "id": id, "name": format!("The {id}"), "genres": ["Drama"]});
+    let rail = json!({"type": "rail", "id": "top", "title": "Top", "position": 1, "size": 40, "items": ids});
+    let lines: Vec<_> = ids.iter().map(title).chain([rail]).map(|line| format!("{line}\n")).collect();
+    let stack = Stack::of(Shape { catalogue: lines.concat(), ..Shape::default() }).await;
+    let before = stack.to_origin.asked();
+    let takes = async || {
+        let request = ask(Method::GET, stack.url("/v1/home")).header("accept-encoding", "gzip");
+        let response = request.send().await.unwrap();
+        let field = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_string());
+        let fields = ["content-encoding", "etag", "cache-status"].map(|name| field(name).unwrap_or_default());
+        (fields, response.bytes().await.unwrap())
+    };
+    let ([coding, etag, _], bytes) = takes().await;
+    assert_eq!((coding.as_str(), etag.ends_with("-gzip\"")), ("gzip", true), "{etag}");
+    let ([coding, again, status], same) = takes().await;
+    assert_eq!((coding.as_str(), again, &same), ("gzip", etag.clone(), &bytes));
+    assert!(status.contains("; hit"), "{status}");
+    let plain = stack.get("/v1/home").await;
+    assert!(plain.is_hit(), "{plain:?}");
+    assert_eq!((plain.header("content-encoding"), plain.header("etag")), (None, Some(format!("W/{etag}").as_str())));
+    assert_eq!((&plain.body, plain.json()["rails"][0]["items"].as_array().unwrap().len()), (&unpacked(&bytes), 40));
+    assert_eq!(stack.to_origin.asked() - before, 1, "one form for both");
+    let stored = e2e::eventually("home in KV", || in_kv(&stack, " /v1/home")).await;
+    let (_, body) = EntryHead::split(&stored).unwrap();
+    assert_eq!(body, &bytes[..]);
+    assert!(stored.len() < plain.body.len(), "{} of {}", stored.len(), plain.body.len());
+    // A client that has the weak tag of the unpacked form has what origin says is not modified.
+    let held = ask(Method::GET, stack.url("/v1/home")).header("if-none-match", format!("W/{etag}"));
+    assert_eq!(send(held).await.status, 304);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,19 @@
 //! Exports of the old system's MongoDB, as `mongoexport` writes them: Extended JSON, one document a line or all in one
 //! list. Which field of a document becomes which of ours stands in a mapping file; [`Mapping::default`] is that of the
 //! collections `movies`, `series` and `users` as the old system had them.
-use super::{Batch, Refused, SAME_ADDRESS, SAME_ID};
+mod parts;
+mod unread;
+
+use super::{Batch, Refused, Report, SAME_ADDRESS, SAME_ID};
 use crate::auth::email;
 use crate::catalog::model::slug;
 use crate::catalog::validate::{self, check_id};
 use crate::generate::Viewer;
+use parts::Part;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
 use std::collections::BTreeMap;
+use unread::Known;
 
 /// Beyond it whole numbers share those of floating point: 2^53 - 1.
 const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
@@ -35,6 +40,55 @@ pub struct Collection {
     /// Values of the old system, by field, and what they are called here.
     #[serde(default)]
     values: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Things within a document, each with fields of its own.
+    #[serde(default)]
+    translations: Option<Part>,
+    #[serde(default)]
+    regions: Option<Part>,
+    #[serde(default)]
+    images: Option<Part>,
+    #[serde(default)]
+    seasons: Option<Part>,
+}
+
+impl Collection {
+    fn is_known(&self) -> Result<(), String> {
+        let check = |what: &str, known: &[&str], unknown: Option<&str>| match unknown {
+            Some(field) => Err(format!("{what} have no field {field}; the fields are {}", known.join(", "))),
+            None => Ok(()),
+        };
+        let of = |part: Option<&Part>, what: &str, known: &[&str]| {
+            check(what, known, part.and_then(|part| part.unknown_field(known)))
+        };
+        let own = |what: &str, known: &[&str]| {
+            let field = self.fields.keys().map(String::as_str).find(|field| !known.contains(field));
+            check(what, known, field)
+        };
+        let parts = [&self.translations, &self.regions, &self.images, &self.seasons];
+        if self.becomes == Becomes::Viewers {
+            own("viewers", &OF_VIEWERS)?;
+            return match parts.iter().any(|part| part.is_some()) {
+                true => Err("viewers have no translations, regions, images or seasons".into()),
+                false => Ok(()),
+            };
+        }
+        own("titles", &OF_TITLES)?;
+        if self.becomes == Becomes::Films && self.seasons.is_some() {
+            return Err("films have no seasons".into());
+        }
+        let (seasons, translations) = (self.seasons.as_ref(), &parts::OF_TRANSLATIONS);
+        let episodes = seasons.and_then(|seasons| seasons.episodes.as_deref());
+        of(self.translations.as_ref(), "translations", translations)?;
+        of(self.regions.as_ref(), "regions", &parts::OF_REGIONS)?;
+        of(self.images.as_ref(), "images", &parts::OF_IMAGES)?;
+        of(seasons, "seasons", &parts::OF_SEASONS)?;
+        of(episodes, "episodes", &parts::OF_EPISODES)?;
+        for part in [seasons, episodes].into_iter().flatten() {
+            of(part.translations.as_deref(), "translations", translations)?;
+            of(part.images.as_deref(), "images", &parts::OF_IMAGES)?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -42,7 +96,7 @@ pub struct Collection {
 pub struct Mapping(BTreeMap<String, Collection>);
 
 /// Fields of ours, by what a collection becomes.
-const OF_TITLES: [&str; 16] = [
+const OF_TITLES: [&str; 21] = [
     "id",
     "name",
     "sort_name",
@@ -59,31 +113,52 @@ const OF_TITLES: [&str; 16] = [
     "published",
     "available_from",
     "available_until",
+    // Regions, by themselves, in which it is never seen.
+    "blocked_regions",
+    // Addresses.
+    "poster",
+    "backdrop",
+    "still",
+    "logo",
 ];
 const OF_VIEWERS: [&str; 5] = ["id", "email", "name", "plan", "maturity"];
 
+fn paths(pairs: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
+    let own = |paths: &[&str]| paths.iter().map(|path| path.to_string()).collect();
+    pairs.iter().map(|(name, paths)| (name.to_string(), own(paths))).collect()
+}
+
+fn part(at: &[&str], fields: &[(&str, &[&str])]) -> Part {
+    Part { at: at.iter().map(|path| path.to_string()).collect(), fields: paths(fields), ..Part::default() }
+}
+
 impl Default for Mapping {
     fn default() -> Self {
-        let collection = |becomes, fields: &[(&str, &[&str])], people: &[(&str, &[&str])]| {
-            let owned = |pairs: &[(&str, &[&str])]| {
-                let own = |paths: &[&str]| paths.iter().map(|path| path.to_string()).collect();
-                pairs.iter().map(|(name, paths)| (name.to_string(), own(paths))).collect()
-            };
-            Collection { becomes, fields: owned(fields), people: owned(people), values: BTreeMap::new() }
-        };
-        let titles: [(&str, &[&str]); 12] = [
+        let synopsis: &[&str] = &["fullplot", "plot", "overview", "description", "synopsis"];
+        let (name, year): (&[&str], &[&str]) = (&["title", "name"], &["year", "releaseYear"]);
+        let released: &[&str] = &["released", "releaseDate", "airDate"];
+        let runtime: &[&str] = &["runtime", "durationMinutes"];
+        let locale: &[&str] = &["locale", "language", "lang"];
+        let images: [(&str, &[&str]); 4] = [
+            ("poster", &["poster", "posterUrl"]),
+            ("backdrop", &["backdrop", "backdropUrl"]),
+            ("still", &["still", "stillUrl"]),
+            ("logo", &["logo", "logoUrl"]),
+        ];
+        let titles: [(&str, &[&str]); 13] = [
             ("id", &["slug", "_id"]),
-            ("name", &["title", "name"]),
-            ("year", &["year", "releaseYear"]),
-            ("release_date", &["released", "releaseDate"]),
-            ("synopsis", &["fullplot", "plot", "description", "synopsis"]),
+            ("name", name),
+            ("year", year),
+            ("release_date", released),
+            ("synopsis", synopsis),
             ("maturity", &["rated", "maturityRating", "ageRating"]),
-            ("runtime_min", &["runtime", "durationMinutes"]),
+            ("runtime_min", runtime),
             ("rating", &["imdb.rating", "rating"]),
             ("votes", &["imdb.votes", "votes"]),
             ("genres", &["genres", "genres[].name"]),
             ("available_from", &["availableFrom"]),
             ("available_until", &["availableUntil"]),
+            ("blocked_regions", &["blockedRegions", "blockedCountries"]),
         ];
         let people: [(&str, &[&str]); 3] = [
             ("director", &["directors", "director"]),
@@ -96,10 +171,60 @@ impl Default for Mapping {
             ("name", &["name", "displayName", "username"]),
             ("plan", &["subscription.plan", "plan"]),
         ];
+        let translations =
+            || part(&["translations", "i18n"], &[("locale", locale), ("name", name), ("synopsis", synopsis)]);
+        let pictures =
+            || part(&["images"], &[("kind", &["kind", "type"]), ("url", &["url", "src"]), ("locale", locale)]);
+        let numbered = |more: &[(&str, &[&str])], number: &[&str]| {
+            let all = [&[("number", number), ("name", name), ("synopsis", synopsis)], more].concat();
+            Part { translations: Some(Box::new(translations())), ..part(&[], &all) }
+        };
+        let episodes = Part {
+            at: vec!["episodes".into()],
+            images: Some(Box::new(pictures())),
+            ..numbered(
+                &[[("id", &["_id"][..]), ("runtime_min", runtime), ("release_date", released)].as_slice(), &images]
+                    .concat(),
+                &["number", "episodeNumber", "episode"],
+            )
+        };
+        let seasons = Part {
+            at: vec!["seasons".into()],
+            episodes: Some(Box::new(episodes)),
+            ..numbered(&[("year", year)], &["number", "seasonNumber", "season"])
+        };
+        let regions = part(
+            &["regions", "availability"],
+            &[
+                ("region", &["region", "country"]),
+                ("from", &["from", "availableFrom"]),
+                ("until", &["until", "availableUntil"]),
+                ("blocked", &["blocked"]),
+            ],
+        );
+        let films = Collection {
+            becomes: Becomes::Films,
+            fields: paths(&[titles.as_slice(), &images].concat()),
+            people: paths(&people),
+            values: BTreeMap::new(),
+            translations: Some(translations()),
+            regions: Some(regions),
+            images: Some(pictures()),
+            seasons: None,
+        };
+        let users = Collection {
+            becomes: Becomes::Viewers,
+            fields: paths(&viewers),
+            people: BTreeMap::new(),
+            translations: None,
+            regions: None,
+            images: None,
+            ..films.clone()
+        };
         Self(BTreeMap::from([
-            ("movies".to_string(), collection(Becomes::Films, &titles, &people)),
-            ("series".to_string(), collection(Becomes::Series, &titles, &people)),
-            ("users".to_string(), collection(Becomes::Viewers, &viewers, &[])),
+            ("series".to_string(), Collection { becomes: Becomes::Series, seasons: Some(seasons), ..films.clone() }),
+            ("movies".to_string(), films),
+            ("users".to_string(), users),
         ]))
     }
 }
@@ -109,10 +234,7 @@ impl Mapping {
     pub fn read(text: &str) -> Result<Self, String> {
         let mapping: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         for (name, collection) in &mapping.0 {
-            let known: &[&str] = if collection.becomes == Becomes::Viewers { &OF_VIEWERS } else { &OF_TITLES };
-            if let Some(field) = collection.fields.keys().find(|field| !known.contains(&field.as_str())) {
-                return Err(format!("{name}: there is no field {field}; the fields are {}", known.join(", ")));
-            }
+            collection.is_known().map_err(|error| format!("{name}: {error}"))?;
         }
         Ok(mapping)
     }
@@ -182,10 +304,15 @@ fn names(value: &Value) -> Vec<String> {
     names.into_iter().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect()
 }
 
+/// One text, or those of a list.
+fn first_of(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_else(|| vec![value.clone()])
+}
+
 /// Reads the documents of one collection.
 pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> {
     let collection = mapping.collection(name)?;
-    let mut batch = Batch::default();
+    let (mut batch, known) = (Batch::default(), Known::of(collection));
     let is_list = text.trim_start().starts_with('[');
     let documents: Vec<Result<Value, String>> = match is_list {
         true => serde_json::from_str::<Vec<Value>>(text).map_err(|e| e.to_string())?.into_iter().map(Ok).collect(),
@@ -198,6 +325,9 @@ pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> 
         batch.report.read += 1;
         let taken = document.map_err(|error| ("not JSON", error)).and_then(|document| {
             let document = plain(document);
+            for path in known.unread(&document) {
+                batch.report.leave_out(path, format!("document {number}"));
+            }
             match collection.becomes {
                 Becomes::Viewers => take_viewer(&mut batch, collection, &document),
                 kind => take_title(&mut batch, collection, kind, &document),
@@ -241,33 +371,49 @@ fn id_of_text(text: &str) -> String {
     [text, whole.as_str()].into_iter().find(|id| check_id(id).is_ok()).map_or_else(|| slug(text), String::from)
 }
 
-fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, document: &Value) -> Result<(), Refused> {
-    let mut ours = fields(collection, document);
-    let id = ours.remove("id").as_ref().and_then(id_of).unwrap_or_default();
-    check_id(&id).map_err(|error| ("document without a valid id", error.to_string()))?;
+/// The day of a moment.
+fn cut_date(ours: &mut Map<String, Value>) {
     if let Some(date) = ours.get("release_date").and_then(Value::as_str).and_then(|text| text.get(..10)) {
         let date = Value::from(date);
         ours.insert("release_date".into(), date);
     }
-    // Years as "1999-2003", runtimes as "142 min": their first number.
-    for field in ["year", "runtime_min", "votes"] {
-        let Some(text) = ours.get(field).and_then(Value::as_str) else { continue };
-        let digits: String = text.chars().filter(|c| *c != ',').take_while(char::is_ascii_digit).collect();
-        match digits.parse::<i64>() {
-            Ok(number) => {
-                batch.report.mend("a number written as text", format!("{id}: {field} {text:?}"));
-                ours.insert(field.into(), number.into());
+}
+
+/// Years as "1999-2003", runtimes as "142 min": their first number; and none of them a fraction.
+fn whole_numbers(report: &mut Report, id: &str, ours: &mut Map<String, Value>, fields: &[&str]) {
+    for field in fields {
+        if let Some(text) = ours.get(*field).and_then(Value::as_str) {
+            let digits: String = text.chars().filter(|c| *c != ',').take_while(char::is_ascii_digit).collect();
+            match digits.parse::<i64>() {
+                Ok(number) => {
+                    report.mend("a number written as text", format!("{id}: {field} {text:?}"));
+                    ours.insert(field.to_string(), number.into());
+                }
+                Err(_) => {
+                    report.mend("no number; left out", format!("{id}: {field} {text:?}"));
+                    ours.remove(*field);
+                }
             }
-            Err(_) => {
-                batch.report.mend("no number; left out", format!("{id}: {field} {text:?}"));
-                ours.remove(field);
-            }
+        }
+        if let Some(number) = ours.get(*field).and_then(Value::as_f64) {
+            ours.insert(field.to_string(), json!(number.round() as i64));
         }
     }
-    for field in ["year", "runtime_min", "votes"] {
-        if let Some(number) = ours.get(field).and_then(Value::as_f64) {
-            ours.insert(field.into(), json!(number.round() as i64));
-        }
+}
+
+fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, document: &Value) -> Result<(), Refused> {
+    let mut ours = fields(collection, document);
+    let id = ours.remove("id").as_ref().and_then(id_of).unwrap_or_default();
+    check_id(&id).map_err(|error| ("document without a valid id", error.to_string()))?;
+    cut_date(&mut ours);
+    whole_numbers(&mut batch.report, &id, &mut ours, &["year", "runtime_min", "votes"]);
+    let blocked = ours.remove("blocked_regions");
+    let regions = parts::regions(collection.regions.as_ref(), blocked.as_ref(), document);
+    let report = &mut batch.report;
+    let translations = parts::translations(report, &id, collection.translations.as_ref(), document);
+    let images = parts::images(report, &id, collection.images.as_ref(), &mut ours, document);
+    for (field, value) in [("regions", regions), ("translations", translations), ("images", images)] {
+        ours.extend(value.map(|value| (field.to_string(), value)));
     }
     if let Some(genres) = ours.get("genres").map(names) {
         ours.insert("genres".into(), genres.into());
@@ -289,6 +435,7 @@ fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, documen
         ("document with faults", format!("{id}: {}", faults.join(", ")))
     })?;
     batch.taken.take([(SAME_ID, id.clone())]).map_err(|reason| (reason, id.clone()))?;
+    parts::take_seasons(batch, collection, &id, document);
     batch.titles.push((id, input));
     Ok(())
 }

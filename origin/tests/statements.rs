@@ -1,0 +1,117 @@
+//! Statements that take too long: which are logged, with what, and which are ended.
+mod common;
+
+use axum::http::StatusCode;
+use common::{Database, Service, engine, text};
+use origin::store::Engine;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What was logged, as lines of JSON.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Of this thread, from here on: tests of one thread see their own alone.
+    fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let (log, levels) = (self.clone(), tracing::Level::WARN);
+        let subscriber =
+            tracing_subscriber::fmt().json().with_max_level(levels).with_writer(move || log.clone()).finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// The fields of each line with this message.
+    fn said(&self, message: &str) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["fields"].take());
+        lines.filter(|fields| fields["message"] == message).collect()
+    }
+}
+
+const SLOW: &str = "a slow statement";
+const PLAN: &str = "the plan of a slow statement";
+const FIND: &str = "SELECT * FROM title WHERE id = $1";
+
+/// A service for which so much is slow, and what it logs of a write and two reads.
+async fn logged(slow_statement_ms: u64) -> Log {
+    let mut database = Database::fresh();
+    database.settings.slow_statement_ms = slow_statement_ms;
+    let log = Log::default();
+    let _guard = log.start();
+    let service = Service::over(database).await;
+    let written = service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"The words of a client"}"#).await;
+    assert_eq!(written.status(), StatusCode::CREATED);
+    for _ in 0..2 {
+        assert_eq!(service.call("GET", "/admin/v1/titles/heat", "").await.status(), StatusCode::OK);
+    }
+    // Plans are looked up beside requests, one after the other.
+    let began = Instant::now();
+    while slow_statement_ms == 0
+        && !log.said(PLAN).iter().any(|said| said["statement"] == FIND)
+        && began.elapsed() < Duration::from_secs(10)
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        service.call("GET", "/admin/v1/titles/heat", "").await;
+    }
+    log
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_logged_with_its_plan_and_without_what_a_client_sent() {
+    let log = logged(0).await;
+    let slow: Vec<_> = log.said(SLOW).into_iter().filter(|said| said["statement"] == FIND).collect();
+    assert!(slow.len() >= 2 && slow[0]["took_ms"].is_u64(), "{slow:?}");
+    let plans: Vec<_> = log.said(PLAN).into_iter().filter(|said| said["statement"] == FIND).collect();
+    assert_eq!(plans.len(), 1, "once a minute: {plans:?}");
+    let plan = plans[0]["plan"].as_str().unwrap();
+    let by =
+        if engine() == Engine::Sqlite { "SEARCH title USING INDEX" } else { "Index Scan using title_pkey on title" };
+    // Of an empty table PostgreSQL may think otherwise.
+    assert!(plan.contains(by) || plan.contains("Scan on title"), "{plan}");
+    let all = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(!all.contains("The words of a client"), "{all}");
+}
+
+#[tokio::test]
+async fn a_statement_that_is_quick_enough_is_not_logged() {
+    let log = logged(60_000).await;
+    assert_eq!((log.said(SLOW), log.said(PLAN)), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_runs_too_long_is_ended_and_nothing_of_its_write_stays() {
+    if engine() == Engine::Sqlite {
+        return; // The limit is PostgreSQL's: SQLite has nothing to sleep in.
+    }
+    let mut database = Database::fresh();
+    database.settings.statement_ms = 300;
+    let service = Service::over(database).await;
+    let slow =
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NEW; END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON title FOR EACH ROW EXECUTE FUNCTION slow()";
+    service.database.sql("", slow).await;
+    let began = Instant::now();
+    let refused = service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    assert!((300..8_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert_eq!(
+        (refused.status(), refused.headers()["retry-after"].to_str().unwrap()),
+        (StatusCode::SERVICE_UNAVAILABLE, "1")
+    );
+    let problem: serde_json::Value = serde_json::from_str(&text(refused).await).unwrap();
+    assert_eq!(problem["type"], "urn:nextream:problem:busy");
+    assert_eq!((service.database.count("title").await, service.database.count("purge_log").await), (0, 0));
+    service.database.sql("", "DROP TRIGGER slow ON title; DROP FUNCTION slow").await;
+    let written = service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    assert_eq!(written.status(), StatusCode::CREATED, "the writer is free again");
+}
