@@ -167,11 +167,7 @@ impl Receipts {
         let is_accepted = seq <= held.head;
         let is_settled = is_accepted && Some(seq) <= self.settled(now_ms);
         let locations = self.locations(seq, lag_from_ms, is_settled, now_ms);
-        let state = match is_accepted {
-            true if seq <= self.said => PurgeState::Applied,
-            true => state_of(&locations),
-            false => PurgeState::Pending,
-        };
+        let state = if is_accepted { state_of(&locations) } else { PurgeState::Pending };
         if state == PurgeState::Applied {
             self.said = self.said.max(seq);
         }
@@ -198,6 +194,7 @@ impl Receipts {
     /// Where each location stands with a purge. `lag_from_ms`: when it was accepted, if that is known by this object's clock.
     fn locations(&self, seq: Seq, lag_from_ms: Option<u64>, is_settled: bool, now_ms: u64) -> Vec<LocationReceipt> {
         let receipt = |location: &Location| {
+            // What all were said to have nobody is waited for any more.
             let waits = location.is_live(self.bound_ms, now_ms) && seq.max(1) > self.said;
             let state = match location.applied >= seq && is_settled {
                 true => LocationState::Applied,

@@ -179,7 +179,7 @@ const MUTATIONS: [Mutation; 31] = [
     },
     Mutation {
         name: "what was applied is taken back when somebody comes who has not said so",
-        edits: &[("cache/src/receipts.rs", "true if seq <= self.said =>", "true if seq <= self.said.min(0) =>")],
+        edits: &[("cache/src/receipts.rs", " && seq.max(1) > self.said;", " && seq > 0;")],
     },
     Mutation {
         name: "what the journal answers a location counts as what that has",
