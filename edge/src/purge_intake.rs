@@ -101,7 +101,7 @@ fn unreachable() -> Problem {
 
 /// The journal's own problem+json, as it stands; anything else is for the log.
 fn refusal(status: u16, text: &str) -> Result<web_sys::Response, Problem> {
-    if matches!(status, 400 | 409 | 503) {
+    if matches!(status, 400 | 404 | 409 | 503) {
         return Ok(respond::plain(status, kv_schemas::header::PROBLEM_JSON, text));
     }
     worker::console_error!("journal answered {status}: {text}");
