@@ -461,7 +461,7 @@ impl PurgeJournal {
         for purge in new {
             self.insert(purge)?;
         }
-        self.ack(new.len())
+        self.ack(None, new.len())
     }
 
     /// Says what an announcement of a log has to carry.
@@ -492,7 +492,7 @@ impl PurgeJournal {
             held.head.saturating_add(1)
         };
         self.insert(&Purge { seq, keys, all, mode, reason, actor: None, committed_at_ms: now_ms(), mark: 0 })?;
-        self.ack(1)
+        self.ack(Some(seq), 1)
     }
 
     fn insert(&self, purge: &Purge) -> Result<()> {
@@ -542,10 +542,12 @@ impl PurgeJournal {
         Ok(())
     }
 
-    fn ack(&self, accepted: usize) -> Result<Answer> {
+    /// `seq`: of the one purge, if it was numbered here.
+    fn ack(&self, seq: Option<Seq>, accepted: usize) -> Result<Answer> {
         let held = self.held()?.ok_or_else(|| refused("the journal has no log"))?;
         let ack = PurgeAck {
             log_id: held.log_id,
+            seq,
             next_seq: held.head.saturating_add(1),
             accepted: u32::try_from(accepted).unwrap_or(u32::MAX),
         };

@@ -232,6 +232,9 @@ impl Unannounced {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurgeAck {
     pub log_id: LogId,
+    /// The purge's own, if the journal numbered it: that of its receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Seq>,
     /// The `seq` the journal needs next; everything below it is durable there.
     pub next_seq: Seq,
     /// How many purges of this call were new to it.

@@ -103,7 +103,8 @@ fn purges_travel_as_agreed() {
     let purges = vec![purge(), all];
     let batch = PurgeBatch { log_id: log_id(), replaces, first_seq: 7, after_mark: 4, challenge: 9, purges };
     check("purge_batch", &batch);
-    check("purge_ack", &PurgeAck { log_id: log_id(), next_seq: 9, accepted: 2 });
+    check("purge_ack", &PurgeAck { log_id: log_id(), seq: None, next_seq: 9, accepted: 2 });
+    check("purge_ack.numbered", &PurgeAck { log_id: log_id(), seq: Some(8), next_seq: 9, accepted: 1 });
     let request =
         PurgeRequest { keys: vec![key("home")], all: false, mode: PurgeMode::Soft, reason: Some("why".into()) };
     check("purge_request", &request);

@@ -361,7 +361,12 @@ impl FakeJournal {
             *next += new.len() as u64;
             self.taken.lock().unwrap().extend(&new);
         }
-        Ok(axum::Json(PurgeAck { log_id: batch.log_id.clone(), next_seq: *next, accepted: new.len() as u32 }))
+        Ok(axum::Json(PurgeAck {
+            log_id: batch.log_id.clone(),
+            seq: None,
+            next_seq: *next,
+            accepted: new.len() as u32,
+        }))
     }
 }
 

@@ -164,7 +164,7 @@ impl Journal {
             self.insert(DeltaPurge { seq: purge.seq, mode: purge.mode, all: purge.all, keys }, purge.mark, now_ms);
         }
         let (log_id, next_seq) = (self.log_id().cloned().expect("it was adopted"), self.head() + 1);
-        Took::Ack(PurgeAck { log_id, next_seq, accepted: new.len() as u32 })
+        Took::Ack(PurgeAck { log_id, seq: None, next_seq, accepted: new.len() as u32 })
     }
 
     fn hold(&mut self, held: JournalHead, now_ms: u64) {

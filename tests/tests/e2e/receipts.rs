@@ -163,6 +163,7 @@ async fn an_edge_with_its_own_log_gives_receipts_itself() {
     let read = async |path: &str| send(ask(Method::GET, format!("{url}{path}")).bearer_auth(&token)).await;
     let purged = proxy.purge(r#"{"keys":["a"]}"#).await;
     let seq = purged.as_of().unwrap_or_else(|| panic!("{purged:?}")).seq;
+    assert_eq!(purged.json()["seq"], seq, "{purged:?}");
     let receipt = eventually("applied at both", || async {
         for edge in 0..2 {
             get(format!("{}/a", proxy.fleet.url(edge))).await;
