@@ -51,9 +51,16 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// Before the first purge of a start at whose storage `head` is the youngest.
-    pub fn at_start(head: Seq, now_ms: u64) -> Self {
-        Self { after: head, first: now_ms.clamp(head.saturating_add(1), SEQ_MAX) }
+    /// Before the next purge, if `head` is the youngest there is. `noted`: the highest [`Self::first`] so far. `start_ms`: the time, if
+    /// it is the first purge of a start or of a log.
+    pub fn before_next(head: Seq, noted: Seq, start_ms: Option<u64>) -> Self {
+        let first = start_ms.unwrap_or(0).min(SEQ_MAX).max(noted).max(head.saturating_add(1));
+        Self { after: head, first }
+    }
+
+    /// Whether there is nothing to note.
+    pub fn is_empty(&self) -> bool {
+        self.first <= self.after.saturating_add(1)
     }
 
     pub fn has(&self, seq: Seq) -> bool {
@@ -143,18 +150,24 @@ mod tests {
 
     #[test]
     fn a_start_leaves_out_the_numbers_an_earlier_one_may_have_given() {
-        for (head, now_ms, first) in [
-            (0, 1_800_000_000_000, 1_800_000_000_000),
-            (1_800_000_000_000, 1_800_000_060_000, 1_800_000_060_000),
+        const NOW: u64 = 1_800_000_000_000;
+        for (head, noted, start_ms, first) in [
+            (0, 0, Some(NOW), NOW),
+            (NOW, NOW, Some(NOW + 60_000), NOW + 60_000),
+            (NOW, NOW, None, NOW + 1),
             // A purge a millisecond and more, or a clock that was set back: at least what is there is not used again.
-            (1_800_000_000_000, 1_800_000_000_000, 1_800_000_000_001),
-            (1_800_000_000_000, 5, 1_800_000_000_001),
-            (5, u64::MAX, SEQ_MAX),
+            (NOW, NOW, Some(NOW), NOW + 1),
+            (NOW, NOW, Some(5), NOW + 1),
+            // A log that was begun a moment ago, by a clock that has been set back since, or in a start that took purges before.
+            (0, NOW, Some(NOW - 1), NOW),
+            (0, NOW, None, NOW),
+            (5, 0, Some(u64::MAX), SEQ_MAX),
+            (SEQ_MAX, SEQ_MAX, Some(u64::MAX), SEQ_MAX + 1),
         ] {
-            let left_out = LeftOut::at_start(head, now_ms);
-            assert_eq!(left_out, LeftOut { after: head, first }, "{head} {now_ms}");
+            let left_out = LeftOut::before_next(head, noted, start_ms);
+            assert_eq!(left_out, LeftOut { after: head, first }, "{head} {noted} {start_ms:?}");
             assert!(!left_out.has(head) && !left_out.has(first));
-            assert_eq!(left_out.has(head + 1), first > head + 1, "{head} {now_ms}");
+            assert_eq!(left_out.has(head + 1), !left_out.is_empty(), "{head} {noted} {start_ms:?}");
         }
     }
 

@@ -159,13 +159,18 @@ impl Receipts {
         recent.map(|accepted| accepted.seq).max(held)
     }
 
+    /// What was said to be applied has settled, though the clock may have been set back since.
+    fn is_settled(&self, seq: Seq, now_ms: u64) -> bool {
+        (1..=self.said).contains(&seq) || Some(seq) <= self.settled(now_ms)
+    }
+
     /// How far a purge has come. `noted_ms`: when it was accepted, by the clock of the object that did, if its row is still there.
     pub fn receipt(&mut self, seq: Seq, held: JournalHead, noted_ms: Option<u64>, now_ms: u64) -> EdgeReceipt {
         // No two clocks are compared.
         let here = self.recent.iter().rev().find(|accepted| accepted.seq == seq).map(|accepted| accepted.at_ms);
         let lag_from_ms = here.or(noted_ms.filter(|_| seq > self.held_to));
         let is_accepted = seq <= held.head;
-        let is_settled = is_accepted && Some(seq) <= self.settled(now_ms);
+        let is_settled = is_accepted && self.is_settled(seq, now_ms);
         let locations = self.locations(seq, lag_from_ms, is_settled, now_ms);
         let state = if is_accepted { state_of(&locations) } else { PurgeState::Pending };
         if state == PurgeState::Applied {
@@ -181,7 +186,7 @@ impl Receipts {
     pub fn summary(&mut self, held: JournalHead, now_ms: u64) -> JournalSummary {
         let settled = self.settled(now_ms);
         self.said = self.said.max(self.applied_everywhere(now_ms).min(settled.unwrap_or(0)));
-        let locations = self.locations(held.head, None, Some(held.head) <= settled, now_ms);
+        let locations = self.locations(held.head, None, self.is_settled(held.head, now_ms), now_ms);
         JournalSummary { log_id: held.log_id, head: held.head, applied_seq: self.said, locations }
     }
 
@@ -392,6 +397,7 @@ mod tests {
         );
         assert!(there.laggards.is_empty());
         assert_eq!(applied_seq(&mut receipts, 90_010), 5);
+        assert_eq!(receipt(&mut receipts, 5, 10).state, PurgeState::Applied, "by a clock that was set back");
         receipts.accept(6, 90_020);
         assert_eq!(receipt(&mut receipts, 6, 90_200).laggards, ["a", "b"].map(String::from)[1..].to_vec());
     }

@@ -47,6 +47,8 @@ extern "C" {
     type Storage;
     #[wasm_bindgen(method, getter)]
     fn sql(this: &Storage) -> Sql;
+    #[wasm_bindgen(method, catch, js_name = transactionSync)]
+    fn transaction_sync(this: &Storage, work: &mut dyn FnMut() -> Result<(), JsValue>) -> Result<JsValue, JsValue>;
 
     type Sql;
     #[wasm_bindgen(method, catch, variadic)]
@@ -60,6 +62,7 @@ extern "C" {
 
 #[wasm_bindgen]
 pub struct PurgeJournal {
+    storage: Storage,
     sql: Sql,
     numbers_itself: bool,
     /// Why nothing is answered: a bound that was guessed would have receipts say `applied` too early.
@@ -83,8 +86,10 @@ impl PurgeJournal {
         });
         let misconfigured = settings.as_ref().err().cloned();
         let (numbers_itself, bound_ms) = settings.unwrap_or((false, default.bound_ms));
+        let storage = state.unchecked_into::<State>().storage();
         Self {
-            sql: state.unchecked_into::<State>().storage().sql(),
+            sql: storage.sql(),
+            storage,
             numbers_itself,
             misconfigured,
             epoch: platform::random(),
@@ -183,16 +188,30 @@ impl PurgeJournal {
                 Some(query) => self.sync(&query),
                 None => Ok(problem(Problem::new(400, "query-invalid", "The query is of another version"))),
             },
-            "/batch" => PurgeBatch::read(body).map_or_else(|fault| Ok(problem(fault)), |batch| self.batch(&batch)),
-            "/append" => {
-                PurgeRequest::read(body).map_or_else(|fault| Ok(problem(fault)), |request| self.append(&request))
-            }
+            "/batch" => match PurgeBatch::read(body) {
+                Ok(batch) => self.at_once(|| self.batch(&batch)),
+                Err(fault) => Ok(problem(fault)),
+            },
+            "/append" => match PurgeRequest::read(body) {
+                Ok(request) => self.at_once(|| self.append(&request)),
+                Err(fault) => Ok(problem(fault)),
+            },
             "/summary" => self.summary(),
             other => match other.strip_prefix("/receipt/").map(parse_seq) {
                 Some(Ok(seq)) => self.receipt(seq),
                 _ => Ok(problem(Problem::new(404, "not-found", "The journal has no such call"))),
             },
         }
+    }
+
+    /// Does all of it or nothing: a statement that fails, on a disk that is full, does not undo those before it.
+    fn at_once<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (mut work, mut done) = (Some(work), None);
+        self.storage.transaction_sync(&mut || {
+            done = work.take().map(|work| work()).transpose()?;
+            Ok(())
+        })?;
+        done.ok_or_else(|| refused("the storage did not do it"))
     }
 
     fn run(&self, query: &str, bindings: Vec<JsValue>) -> Result<()> {
@@ -243,7 +262,7 @@ impl PurgeJournal {
         self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
         // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
         if self.numbers_itself && self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
-            self.begin_own()?;
+            self.at_once(|| self.begin_own())?;
         }
         self.is_prepared.set(true);
         Ok(())
@@ -323,7 +342,9 @@ impl PurgeJournal {
     fn begin_own(&self) -> Result<()> {
         let log_id = LogId::new(platform::random_uuid()).map_err(refused)?;
         self.hold(&JournalHead { log_id, head: 0, mark: 0 })?;
-        self.leave_out(LeftOut::at_start(0, now_ms()))
+        // Of this start, too, which may have taken purges of another log.
+        self.taken.set(0);
+        self.leave_out(LeftOut::before_next(0, 0, Some(now_ms())))
     }
 
     fn leave_out(&self, LeftOut { after, first }: LeftOut) -> Result<()> {
@@ -349,7 +370,7 @@ impl PurgeJournal {
         let Some(mut held) = self.held()? else { return Ok(no_log()) };
         if self.numbers_itself && query.log_id.as_ref() == Some(&held.log_id) && self.has_lost(query.since, &held)? {
             // Nobody knows what the lost ones were: another log purges everything.
-            self.begin_own()?;
+            self.at_once(|| self.begin_own())?;
             held = self.held()?.ok_or_else(|| refused("the journal has no log"))?;
         }
         self.hear(query, &held)?;
@@ -484,13 +505,13 @@ impl PurgeJournal {
             return Ok(problem(Problem::new(409, "log-from-origin", title)));
         };
         let PurgeRequest { keys, all, mode, reason } = request.clone();
-        let seq = if self.taken.get() == 0 {
-            let left_out = LeftOut::at_start(held.head, now_ms());
+        let noted = self.rows("SELECT max(first) FROM left_out", vec![])?.first().map_or(0, |row| row.seq(0));
+        let start_ms = (self.taken.get() == 0).then(now_ms);
+        let left_out = LeftOut::before_next(held.head, noted, start_ms);
+        if !left_out.is_empty() {
             self.leave_out(left_out)?;
-            left_out.first
-        } else {
-            held.head.saturating_add(1)
-        };
+        }
+        let seq = left_out.first;
         self.insert(&Purge { seq, keys, all, mode, reason, actor: None, committed_at_ms: now_ms(), mark: 0 })?;
         self.ack(Some(seq), 1)
     }

@@ -82,7 +82,7 @@ pub struct JournalSummary {
     pub log_id: LogId,
     /// The highest `seq` accepted.
     pub head: Seq,
-    /// Every purge up to here is applied; 0 if no location was heard from of late.
+    /// Every purge up to here is applied; 0 if of none it can be said.
     pub applied_seq: Seq,
     /// As for a purge numbered `head`.
     pub locations: Vec<LocationReceipt>,

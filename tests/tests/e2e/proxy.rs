@@ -278,6 +278,20 @@ async fn a_journal_that_numbers_purges_itself_and_was_put_back_begins_another_lo
     eventually("the edge has told the journal", || async { (proxy.get("/a").await.body == "3").then_some(()) }).await;
     let next = proxy.purge(r#"{"keys":["other"]}"#).await.json();
     assert_ne!(next["log_id"], first["log_id"], "{next}");
+    // And stays with it.
+    for _ in 0..2 {
+        proxy.get("/a").await;
+        tokio::time::sleep(LEASE_OVER).await;
+        let later = proxy.purge(r#"{"keys":["other"]}"#).await.json();
+        assert!(later["seq"].as_u64() > other["seq"].as_u64() && later["log_id"] == next["log_id"], "{next} {later}");
+        let (url, seq) = (proxy.url("/__edge/purges"), &later["seq"]);
+        eventually("it is applied", || async {
+            proxy.get("/a").await;
+            let receipt = send(ask(Method::GET, format!("{url}/{seq}")).bearer_auth(&proxy.token)).await;
+            (receipt.json()["state"] == "applied").then_some(())
+        })
+        .await;
+    }
     eventually("hits again", || async { proxy.get("/a").await.is_hit().then_some(()) }).await;
 }
 
