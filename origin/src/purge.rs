@@ -53,8 +53,6 @@ impl Dispatcher {
         if self.client.edges().is_empty() {
             return;
         }
-        // Until the journal has said what it has: an alert would wait for ever for what is not there.
-        metrics::gauge!("origin_purge_delivered").set(0.0);
         let mut backoff = BACKOFF_MIN;
         loop {
             let pause = match self.deliver().await {
@@ -95,6 +93,10 @@ impl Dispatcher {
             let head = snapshot.as_of.clone();
             // Before anything can fail: what is not delivered is what is between this and what was acknowledged.
             metrics::gauge!("origin_purge_head").set(head.seq as f64);
+            if self.next_seq.is_none() && self.challenge == 0 {
+                // Until the journal says what it has, what it last said: an alert would wait for ever for what is not there.
+                metrics::gauge!("origin_purge_delivered").set(snapshot.delivered().await? as f64);
+            }
             // Not knowing what the journal needs, an empty batch at the end of the log asks for it.
             let first_seq = self.next_seq.unwrap_or(head.seq + 1).clamp(1, head.seq + 1);
             let mut purges = snapshot.purges_after(first_seq - 1, BATCH_PURGES).await?;

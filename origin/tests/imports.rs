@@ -147,3 +147,104 @@ async fn a_mapping_says_where_parts_stand_and_is_told_what_they_cannot_have() {
         assert!(error.contains(named), "{wrong}: {error}");
     }
 }
+
+/// Of one film with these fields besides its name.
+fn film(fields: &str) -> Batch {
+    let text = format!(r#"{{"_id":"film","title":"Film",{fields}}}"#);
+    import::mongo::read(&text, "movies", &Mapping::default()).unwrap()
+}
+
+#[test]
+fn rights_that_cannot_be_read_refuse_their_title_whatever_their_form() {
+    for fields in [
+        // Regions by themselves.
+        r#""blockedRegions":[{"code":"US"}]"#,
+        r#""blockedRegions":["US",{"code":"GB"}]"#,
+        r#""blockedRegions":{"US":true}"#,
+        r#""blockedRegions":[840]"#,
+        r#""blockedRegions":840"#,
+        r#""blockedRegions":true"#,
+        r#""blockedRegions":["US",null]"#,
+        r#""blockedRegions":[["US"]]"#,
+        r#""blockedRegions":{"$numberDouble":"NaN"}"#,
+        r#""blockedRegions":["US"],"blockedCountries":[840]"#,
+        // Windows.
+        r#""availability":"DE""#,
+        r#""availability":true"#,
+        r#""availability":{"US":null}"#,
+        r#""availability":[null]"#,
+        r#""availability":[{"country":["US"],"blocked":true}]"#,
+        r#""availability":{"$numberInt":"x"}"#,
+        r#""regions":[],"availability":"DE""#,
+        r#""regions":{"US":{"blocked":true}},"availability":{"US":{"blocked":false}}"#,
+        r#""availability":{"US":{"from":[{"day":1}]}}"#,
+        r#""availability":{"US":{"from":{"$date":"9999-12-31T00:00:00Z"}}}"#,
+        r#""availability":{"US":{"until":{"$date":{"$numberLong":"9223372036854775807"}}}}"#,
+        r#""availability":{"US":{"blocked":{"$code":"true"}}}"#,
+        // The title's own.
+        r#""availableFrom":{"$date":"9999-12-31T00:00:00Z"}"#,
+        r#""availableUntil":{"$date":"soon"}"#,
+        r#""availableFrom":{"$timestamp":{"t":1,"i":1}}"#,
+        r#""availableFrom":[{"day":1}]"#,
+    ] {
+        let batch = film(fields);
+        assert!(batch.titles.is_empty(), "{fields}: {:?}", batch.titles);
+        assert_eq!(counts(&batch.report.refused), [("document with faults", 1)], "{fields}");
+    }
+}
+
+#[test]
+fn rights_of_all_places_count() {
+    for (fields, blocked) in [
+        (r#""regions":[],"availability":[{"country":"US","blocked":true}]"#, "US"),
+        (r#""regions":null,"availability":{"us":{"blocked":true}}"#, "US"),
+        (r#""regions":{"GB":{"blocked":true}},"availability":[{"country":"US","blocked":true}]"#, "GB US"),
+        (r#""regions":{"US":{"blocked":true}},"availability":[{"country":"US","blocked":true}]"#, "US"),
+        (r#""blockedRegions":[],"blockedCountries":["US"]"#, "US"),
+        (r#""blockedRegions":"GB","blockedCountries":"us, GB""#, "GB US"),
+        (r#""blockedRegions":null,"availability":null"#, ""),
+        (r#""blockedRegions":"","availability":{}"#, ""),
+    ] {
+        let batch = film(fields);
+        let [(_, film)] = &batch.titles[..] else { panic!("{fields}: {:?}", batch.report) };
+        let regions: Vec<_> =
+            film.regions.iter().map(|(region, window)| (region.to_string(), window.blocked)).collect();
+        let expected: Vec<_> = blocked.split_whitespace().map(|region| (region.to_string(), true)).collect();
+        assert_eq!(regions, expected, "{fields}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_and_decides_nothing_is_dropped() {
+    let fields = r#""imdb":{"rating":{"$numberDouble":"NaN"},"votes":{"$numberLong":"x"}},
+        "released":{"$date":"9999-12-31T00:00:00Z"},"year":{"$undefined":true},"genres":["Drama",{"$minKey":1}]"#;
+    let batch = film(&fields.replace('\n', ""));
+    let (_, film) = &batch.titles[0];
+    assert_eq!((film.rating, film.votes, film.release_date.as_deref(), film.year), (None, None, None, None));
+    assert_eq!(film.genres, ["Drama"]);
+    assert!(batch.report.left_out.is_empty(), "{:?}", batch.report);
+}
+
+#[test]
+fn a_mapping_reaches_blocked_regions_within_a_list() {
+    let mapping = r#"{"filme":{"becomes":"films","fields":{"id":["id"],"name":["name"],"blocked_regions":["rights.blocked[].code"],
+        "available_from":["rights.from"]}}}"#;
+    let mapping = Mapping::read(mapping).unwrap();
+    let read = |rights: &str| {
+        let text = format!(r#"{{"id":"film","name":"Film","rights":{rights}}}"#);
+        import::mongo::read(&text, "filme", &mapping).unwrap()
+    };
+    let batch = read(r#"{"blocked":[{"code":"US"},{"code":"gb"}],"from":{"$date":"2030-01-01T00:00:00Z"}}"#);
+    assert_eq!(batch.titles[0].1.regions.len(), 2);
+    assert!(batch.titles[0].1.available_from.is_some());
+    assert!(read("{}").titles[0].1.regions.is_empty());
+    for rights in [
+        r#"{"blocked":[{"code":"US"},{"name":"GB"}]}"#,
+        r#"{"blocked":["US"]}"#,
+        r#"{"blocked":{"code":"US"}}"#,
+        r#"["US"]"#,
+        r#""none""#,
+    ] {
+        assert!(read(rights).titles.is_empty(), "{rights}");
+    }
+}

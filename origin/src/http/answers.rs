@@ -67,6 +67,7 @@ fn demanded(headers: &HeaderMap) -> Result<Option<AsOf>, Problem> {
 fn reached(snapshot: Snapshot, min: Option<AsOf>) -> Result<Snapshot, ApiError> {
     match min {
         Some(min) if !snapshot.as_of.covers(&min) => {
+            metrics::counter!("origin_behind_total").increment(1);
             Err(Problem::new(503, "origin-behind", "This database has not reached the demanded state")
                 .detail(format!("it is at {}", snapshot.as_of))
                 .into())

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::any::AnyTypeInfoKind;
 use sqlx::{AssertSqlSafe, Row as _, ValueRef};
+use std::fs::File;
 use std::io::{BufRead, BufWriter, Error, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tempfile::{NamedTempFile, PersistError};
 
 /// Of the file's form. 2: it has an end.
 const FORM: u32 = 2;
@@ -52,6 +54,8 @@ pub enum BackupError {
     Store(#[from] StoreError),
     #[error("the file cannot be read or written: {0}")]
     File(#[from] std::io::Error),
+    #[error("the backup is whole and stands at {}, since it cannot be given its name: {}", .0.display(), .1)]
+    Unnamed(PathBuf, std::io::Error),
     #[error("line {0} of the file is not of a backup: {1}")]
     Line(u64, String),
     #[error("the file ends before the backup does: it was cut, or never finished")]
@@ -174,11 +178,35 @@ impl Snapshot {
         let count = self.back_up(&mut file).await?;
         drop(file);
         partial.as_file().sync_all()?;
-        partial.persist_noclobber(path).map_err(|failed| failed.error)?;
-        // The name, too, is to survive the power cord. Some file systems cannot be asked for that, and have the file still.
+        put_in_place(partial, path, |partial, path| partial.persist_noclobber(path))?;
+        // The name, too, is to survive the power cord.
         #[cfg(unix)]
-        let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+        if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+            // Some file systems cannot be asked for that, and have the file still.
+            use ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+            if !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) {
+                return Err(error.into());
+            }
+        }
         Ok(count)
+    }
+}
+
+/// Gives a finished backup its name, which nothing has yet.
+fn put_in_place(
+    partial: NamedTempFile,
+    path: &Path,
+    as_new: impl FnOnce(NamedTempFile, &Path) -> Result<File, PersistError>,
+) -> Result<(), BackupError> {
+    let Err(failed) = as_new(partial, path) else { return Ok(()) };
+    if failed.error.kind() == ErrorKind::AlreadyExists || path.symlink_metadata().is_ok() {
+        return Err(Error::from(ErrorKind::AlreadyExists).into());
+    }
+    // Some file systems can name a file only whether or not the name is taken.
+    let Err(failed) = failed.file.persist(path) else { return Ok(()) };
+    match failed.file.keep() {
+        Ok((_, kept)) => Err(BackupError::Unnamed(kept, failed.error)),
+        Err(lost) => Err(lost.error.into()),
     }
 }
 
@@ -323,10 +351,35 @@ mod tests {
         let head = Head { nextream_backup: FORM, as_of: "log:7".parse().unwrap(), schema: 12 };
         let table = Table { table: "genre".into(), columns: vec!["slug".into(), "name".into()] };
         for (line, text) in [
-            (serde_json::to_string(&head).unwrap(), r#"{"nextream_backup":1,"as_of":"log:7","schema":12}"#),
+            (serde_json::to_string(&head).unwrap(), r#"{"nextream_backup":2,"as_of":"log:7","schema":12}"#),
             (serde_json::to_string(&table).unwrap(), r#"{"table":"genre","columns":["slug","name"]}"#),
+            (serde_json::to_string(&End { rows: 3 }).unwrap(), r#"{"rows":3}"#),
         ] {
             assert_eq!(line, text);
         }
+    }
+
+    #[test]
+    fn a_finished_backup_is_kept_where_files_cannot_be_named_anew_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = || {
+            let file = tempfile::Builder::new().suffix(".partial").tempfile_in(folder.path()).unwrap();
+            std::fs::write(file.path(), "whole").unwrap();
+            file
+        };
+        let cannot = |file, _: &Path| Err(PersistError { error: ErrorKind::Unsupported.into(), file });
+        let path = folder.path().join("nextream.backup");
+        put_in_place(partial(), &path, cannot).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
+        std::fs::write(&path, "another").unwrap();
+        for as_new in [cannot, |file: NamedTempFile, path: &Path| file.persist_noclobber(path)] {
+            let error = put_in_place(partial(), &path, as_new).unwrap_err();
+            assert!(matches!(&error, BackupError::File(error) if error.kind() == ErrorKind::AlreadyExists), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "another");
+        let error = put_in_place(partial(), &folder.path().join("gone/nextream.backup"), cannot).unwrap_err();
+        let BackupError::Unnamed(kept, _) = &error else { panic!("{error}") };
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), "whole");
+        assert!(error.to_string().contains(".partial"), "{error}");
     }
 }

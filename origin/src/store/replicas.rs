@@ -1,7 +1,7 @@
 //! PostgreSQL's streaming replicas: viewers read from them in turn. One that is away, or further behind than it may be, is
 //! passed over until it is back; none can make an answer look newer than it is, since each answer's state is read in
 //! the replica's own snapshot.
-use super::settings::{Engine, Settings};
+use super::settings::{Engine, Settings, place_of};
 use super::tx::Watch;
 use super::{Snapshot, seq_of};
 use crate::error::StoreError;
@@ -123,7 +123,7 @@ impl Replicas {
 
     /// Looks at them from now on, until the store is dropped. One that cannot be reached now may come later.
     pub fn start(settings: &Settings, pools: Vec<AnyPool>, primary: AnyPool) -> Arc<Self> {
-        let names = settings.replica_urls.iter().map(|url| url.rsplit('@').next().unwrap_or_default().to_string());
+        let names = settings.replica_urls.iter().map(|url| place_of(url));
         let all = names.zip(pools).map(|(name, pool)| Arc::new(Replica { name, pool, known: Mutex::default() }));
         let lag_max = Duration::from_millis(settings.replica_lag_ms);
         let replicas = Arc::new(Self { all: all.collect(), next: AtomicUsize::new(0), lag_max });

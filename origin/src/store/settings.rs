@@ -103,7 +103,7 @@ impl Settings {
     /// What an error message may say about where the database is: never a password.
     pub fn place(&self) -> String {
         match (&self.database_url, &self.database) {
-            (Some(url), _) => url.rsplit('@').next().unwrap_or_default().to_string(),
+            (Some(url), _) => place_of(url),
             (None, Some(path)) => path.display().to_string(),
             (None, None) => "nowhere".into(),
         }
@@ -131,9 +131,35 @@ impl Settings {
     }
 }
 
+/// What may be said of a database's URL: where it is. A password may stand in its query, too, and an `@` in a password.
+pub(super) fn place_of(url: &str) -> String {
+    let Ok(url) = reqwest::Url::parse(url) else { return "a database whose URL cannot be read".into() };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let mut place = format!("{}{port}{}", url.host_str().unwrap_or_default(), url.path());
+    // The folder of a socket, say.
+    for (name, value) in url.query_pairs().filter(|(name, _)| ["host", "hostaddr", "port"].contains(&name.as_ref())) {
+        place.push_str(&format!(" {name}={value}"));
+    }
+    place
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_of_a_databases_place_has_no_password() {
+        for (url, place) in [
+            ("postgres://ada:secret@db1:5433/nextream", "db1:5433/nextream"),
+            ("postgres://db1/nextream?user=ada&password=secret", "db1/nextream"),
+            ("postgres://ada@db1/nextream?password=s%40cret@secret&sslmode=require", "db1/nextream"),
+            ("postgres://ada@db1/nextream?password=x@secret", "db1/nextream"),
+            ("postgres:///nextream?host=/run/postgresql&password=secret", "/nextream host=/run/postgresql"),
+            ("postgres://ada:sec?ret@db1/nextream", "a database whose URL cannot be read"),
+        ] {
+            assert_eq!(place_of(url), place);
+        }
+    }
 
     #[test]
     fn a_path_that_cannot_be_used_is_named_as_the_cause() {

@@ -2,6 +2,7 @@
 //! list. Which field of a document becomes which of ours stands in a mapping file; [`Mapping::default`] is that of the
 //! collections `movies`, `series` and `users` as the old system had them.
 mod parts;
+mod rights;
 mod unread;
 
 use super::{Batch, Refused, Report, SAME_ADDRESS, SAME_ID};
@@ -27,8 +28,8 @@ pub enum Becomes {
     Viewers,
 }
 
-/// One collection: for each field of ours the places it may stand at, the first that has a value being taken. A place is
-/// a path with dots; `a[].b` is `b` of each of a list.
+/// One collection: for each field of ours the places it may stand at, the first that has a value being taken; of regions
+/// all places count. A place is a path with dots; `a[].b` is `b` of each of a list.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Collection {
@@ -88,6 +89,12 @@ impl Collection {
             of(part.images.as_deref(), "images", &parts::OF_IMAGES)?;
         }
         Ok(())
+    }
+
+    /// What an old value is called here.
+    fn renamed(&self, field: &str, value: Value) -> Value {
+        let renamed = self.values.get(field).zip(value.as_str()).and_then(|(names, old)| names.get(old));
+        renamed.cloned().unwrap_or(value)
     }
 }
 
@@ -245,12 +252,13 @@ impl Mapping {
     }
 }
 
-/// Extended JSON (canonical and relaxed) to plain values: ids and dates as text, numbers as numbers.
+/// Extended JSON (canonical and relaxed) to plain values: ids and dates as text, numbers as numbers. What cannot be read
+/// stays as it is.
 fn plain(value: Value) -> Value {
     match value {
         Value::Array(list) => list.into_iter().map(plain).collect(),
         Value::Object(object) => match (object.len(), object.iter().next()) {
-            (1, Some((kind, inner))) if kind.starts_with('$') => special(kind, inner).unwrap_or(Value::Null),
+            (1, Some((kind, inner))) if kind.starts_with('$') => special(kind, inner).unwrap_or(object.into()),
             _ => object.into_iter().map(|(name, value)| (name, plain(value))).collect(),
         },
         other => other,
@@ -324,13 +332,15 @@ pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> 
     for (number, document) in (1..).zip(documents) {
         batch.report.read += 1;
         let taken = document.map_err(|error| ("not JSON", error)).and_then(|document| {
-            let document = plain(document);
+            let mut document = plain(document);
+            let rights = rights::of_title(collection, &document);
+            rights::forget_unread(&mut document);
             for path in known.unread(&document) {
                 batch.report.leave_out(path, format!("document {number}"));
             }
             match collection.becomes {
                 Becomes::Viewers => take_viewer(&mut batch, collection, &document),
-                kind => take_title(&mut batch, collection, kind, &document),
+                kind => take_title(&mut batch, collection, kind, rights, &document),
             }
         });
         if let Err((reason, what)) = taken {
@@ -344,8 +354,7 @@ fn fields(collection: &Collection, document: &Value) -> Map<String, Value> {
     let mut ours = Map::new();
     for (field, paths) in &collection.fields {
         let Some(value) = first(document, paths) else { continue };
-        let renamed = collection.values.get(field).zip(value.as_str()).and_then(|(names, old)| names.get(old));
-        ours.insert(field.clone(), renamed.cloned().unwrap_or(value));
+        ours.insert(field.clone(), collection.renamed(field, value));
     }
     ours
 }
@@ -401,18 +410,24 @@ fn whole_numbers(report: &mut Report, id: &str, ours: &mut Map<String, Value>, f
     }
 }
 
-fn take_title(batch: &mut Batch, collection: &Collection, kind: Becomes, document: &Value) -> Result<(), Refused> {
+fn take_title(
+    batch: &mut Batch,
+    collection: &Collection,
+    kind: Becomes,
+    rights: Map<String, Value>,
+    document: &Value,
+) -> Result<(), Refused> {
     let mut ours = fields(collection, document);
+    ours.retain(|field, _| !rights::FIELDS.contains(&field.as_str()));
+    ours.extend(rights);
     let id = ours.remove("id").as_ref().and_then(id_of).unwrap_or_default();
     check_id(&id).map_err(|error| ("document without a valid id", error.to_string()))?;
     cut_date(&mut ours);
     whole_numbers(&mut batch.report, &id, &mut ours, &["year", "runtime_min", "votes"]);
-    let blocked = ours.remove("blocked_regions");
-    let regions = parts::regions(collection.regions.as_ref(), blocked.as_ref(), document);
     let report = &mut batch.report;
     let translations = parts::translations(report, &id, collection.translations.as_ref(), document);
     let images = parts::images(report, &id, collection.images.as_ref(), &mut ours, document);
-    for (field, value) in [("regions", regions), ("translations", translations), ("images", images)] {
+    for (field, value) in [("translations", translations), ("images", images)] {
         ours.extend(value.map(|value| (field.to_string(), value)));
     }
     if let Some(genres) = ours.get("genres").map(names) {

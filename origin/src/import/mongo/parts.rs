@@ -1,13 +1,13 @@
-//! What a document has of things within it: translations, regions' windows, images, seasons with their episodes. Each is a
-//! list of objects, or an object whose names are the languages, regions or kinds. A part that cannot be read as it is meant is
-//! left out with a line in the report; one that decides who may see a title is never left out alone.
-use super::{Collection, first, first_of, id_of, names, whole_numbers};
+//! What a document has of things within it: translations, images, seasons with their episodes. Each is a list of objects, or
+//! an object whose names are the languages or kinds. A part that cannot be read as it is meant is left out with a line in the
+//! report. Regions' windows, which decide who may see a title, are read otherwise (`rights`).
+use super::{Collection, first, first_of, id_of, whole_numbers};
 use crate::catalog::model::{ImageKind, SeasonInput, season_id};
 use crate::catalog::validate;
 use crate::import::{Batch, Report, SAME_ID};
 use kv_schemas::viewer::Locale;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Where the parts of one kind stand, and their fields: for each of ours the places within a part.
@@ -33,7 +33,6 @@ struct Keyed {
 }
 
 const TRANSLATIONS: Keyed = Keyed { key: "locale", text: "name" };
-const REGIONS: Keyed = Keyed { key: "region", text: "" };
 const IMAGES: Keyed = Keyed { key: "kind", text: "url" };
 const SEASONS: Keyed = Keyed { key: "number", text: "" };
 
@@ -108,23 +107,6 @@ pub fn translations(report: &mut Report, id: &str, part: Option<&Part>, document
         } else if !ours.is_empty() {
             all.insert(locale, ours.into());
         }
-    }
-    (!all.is_empty()).then_some(Value::Object(all))
-}
-
-/// `{DE: {from, until, blocked}}`. What cannot be read stays as it is, for the whole document to be refused: left out, it would
-/// be shown where it must not be.
-pub fn regions(part: Option<&Part>, blocked: Option<&Value>, document: &Value) -> Option<Value> {
-    let mut all = Map::new();
-    for (mut ours, _) in part.map(|part| part.read(document, &REGIONS)).unwrap_or_default() {
-        let region = ours.remove("region").and_then(|region| Some(region.as_str()?.trim().to_ascii_uppercase()));
-        let window = if ours.contains_key("") { Value::Null } else { ours.into() };
-        // Two for one region contradict each other.
-        let is_second = region.as_ref().is_some_and(|region| all.contains_key(region));
-        all.insert(region.unwrap_or_default(), if is_second { Value::Null } else { window });
-    }
-    for region in blocked.map(names).unwrap_or_default() {
-        all.insert(region.to_ascii_uppercase(), json!({"blocked": true}));
     }
     (!all.is_empty()).then_some(Value::Object(all))
 }

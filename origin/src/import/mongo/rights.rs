@@ -1,0 +1,120 @@
+//! Who may see a title, and when. What cannot be read of it is neither passed over nor dropped but kept as something that
+//! validation refuses, and with it the whole document: left out, it would be shown where it must not be.
+use super::Collection;
+use super::parts::Part;
+use serde_json::{Map, Value, json};
+
+/// Fields of a title that are read so.
+pub const FIELDS: [&str; 5] = ["state", "published", "available_from", "available_until", BLOCKED];
+const BLOCKED: &str = "blocked_regions";
+
+/// No field's value and no region's window.
+fn unreadable() -> Value {
+    json!({"$": null})
+}
+
+/// What extended JSON says in a way that cannot be read.
+pub fn is_unread(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.len() == 1 && object.keys().all(|name| name.starts_with('$')))
+}
+
+/// Nulls in place of what cannot be read, for all that decides nothing.
+pub fn forget_unread(value: &mut Value) {
+    match value {
+        unread if is_unread(unread) => *unread = Value::Null,
+        Value::Array(list) => list.iter_mut().for_each(forget_unread),
+        Value::Object(object) => object.values_mut().for_each(forget_unread),
+        _ => {}
+    }
+}
+
+/// What stands at a place; `None` only if nothing does. Of a list, what each member has there.
+fn at(value: &Value, path: &str) -> Option<Value> {
+    let (head, rest) = path.split_once('.').unwrap_or((path, ""));
+    let (name, is_list) = head.strip_suffix("[]").map_or((head, false), |name| (name, true));
+    let found = match value {
+        Value::Object(object) if !is_unread(value) => object.get(name).filter(|found| !found.is_null())?,
+        _ => return Some(unreadable()),
+    };
+    match (rest.is_empty(), is_list, found) {
+        (true, ..) => Some(found.clone()),
+        (false, false, _) => at(found, rest),
+        (false, true, Value::Array(list)) if list.is_empty() => None,
+        (false, true, Value::Array(list)) => {
+            Some(list.iter().map(|one| at(one, rest).unwrap_or_else(unreadable)).collect())
+        }
+        (false, true, _) => Some(unreadable()),
+    }
+}
+
+/// All of a title's rights, as fields of ours.
+pub fn of_title(collection: &Collection, document: &Value) -> Map<String, Value> {
+    let mut ours = Map::new();
+    let mut regions = windows(collection.regions.as_ref(), document);
+    for (field, paths) in collection.fields.iter().filter(|(field, _)| FIELDS.contains(&field.as_str())) {
+        let mut found =
+            paths.iter().filter_map(|path| at(document, path)).map(|value| collection.renamed(field, value));
+        if field == BLOCKED {
+            found.for_each(|value| block(&mut regions, &value));
+        } else if let Some(value) = found.next() {
+            ours.insert(field.clone(), value);
+        }
+    }
+    if !regions.is_empty() {
+        ours.insert("regions".into(), regions.into());
+    }
+    ours
+}
+
+/// `{DE: {from, until, blocked}}`, of all places.
+fn windows(part: Option<&Part>, document: &Value) -> Map<String, Value> {
+    let mut all = Map::new();
+    let Some(part) = part else { return all };
+    for found in part.at.iter().filter_map(|path| at(document, path)) {
+        let windows: Vec<(Option<String>, Value)> = match found {
+            Value::Array(list) => list.into_iter().map(|one| (None, one)).collect(),
+            Value::Object(object) => object.into_iter().map(|(region, one)| (Some(region), one)).collect(),
+            other => vec![(None, other)],
+        };
+        for (name, window) in windows {
+            let (said, window) = window_of(part, &window);
+            let region = said.or(name.map(Value::from));
+            let region = region.and_then(|region| Some(region.as_str()?.trim().to_ascii_uppercase()));
+            let region = region.unwrap_or_default();
+            // Two for one region contradict each other.
+            let is_other = all.get(&region).is_some_and(|known| *known != window);
+            all.insert(region, if is_other { Value::Null } else { window });
+        }
+    }
+    all
+}
+
+/// The region a window names, and the window.
+fn window_of(part: &Part, window: &Value) -> (Option<Value>, Value) {
+    if !window.is_object() || is_unread(window) {
+        return (None, Value::Null);
+    }
+    let read = |(field, paths): (&String, &Vec<String>)| {
+        Some((field.clone(), paths.iter().find_map(|path| at(window, path))?))
+    };
+    let mut ours: Map<String, Value> = part.fields.iter().filter_map(read).collect();
+    (ours.remove("region"), ours.into())
+}
+
+/// Regions by themselves: one text with commas, or a list of texts.
+fn block(regions: &mut Map<String, Value>, value: &Value) {
+    let names: Vec<Option<&str>> = match value {
+        Value::String(text) => text.split(',').map(Some).collect(),
+        Value::Array(list) => list.iter().map(Value::as_str).collect(),
+        // By the mapping: no region at all.
+        Value::Null => Vec::new(),
+        _ => vec![None],
+    };
+    for name in names {
+        match name.map(str::trim) {
+            Some("") => {}
+            Some(name) => _ = regions.insert(name.to_ascii_uppercase(), json!({"blocked": true})),
+            None => _ = regions.insert(String::new(), Value::Null),
+        }
+    }
+}
