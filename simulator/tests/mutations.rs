@@ -165,7 +165,7 @@ const MUTATIONS: [Mutation; 31] = [
         name: "a receipt says that a purge is applied as soon as one isolate of each location has it",
         edits: &[(
             "cache/src/receipts.rs",
-            "let is_settled = is_accepted && Some(seq) <= self.settled(now_ms);",
+            "let is_settled = is_accepted && self.is_settled(seq, now_ms);",
             "let is_settled = is_accepted && seq < Seq::MAX;",
         )],
     },
