@@ -7,6 +7,9 @@ use crate::fields::Fields;
 /// What origin is asked for.
 pub const ASKED: &str = "gzip";
 
+/// Below so many bytes packing costs more than it saves.
+pub const PACKED_BYTES_MIN: usize = 1_024;
+
 fn is_gzip(coding: &str) -> bool {
     // RFC 9110 section 8.4.1.3: "A recipient SHOULD consider \"x-gzip\" to be equivalent to \"gzip\"."
     coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip")

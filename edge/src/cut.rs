@@ -8,7 +8,8 @@ use gateway_rules::cut::Cutter;
 use gateway_rules::wanted::{Fault, Plan, Wanted, plan};
 use js_sys::Uint8Array;
 use kv_schemas::Problem;
-use surrogate_cache::{Reason, encoding};
+use surrogate_cache::Reason;
+use surrogate_cache::encoding::{self, PACKED_BYTES_MIN};
 use wasm_bindgen::JsValue;
 
 /// Longer documents, unpacked, are not cut.
@@ -16,9 +17,6 @@ const DOCUMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A body that brings nothing for so long is given up.
 const IDLE_MS: u64 = 15_000;
-
-/// Below this packing costs more than it saves.
-const PACKED_BYTES_MIN: usize = 1_024;
 
 /// What said something of the document's bytes, and says nothing of the cut's.
 const OF_THE_BYTES: [&str; 8] = [

@@ -124,13 +124,11 @@ fn metrics(call: &Call) -> web_sys::Response {
         for (phase, count) in Phase::ALL.iter().zip(&isolate.answers) {
             text.series(&[("phase", phase.as_str())], *count);
         }
-        text.metric("edge_reasons_total");
-        for (phase, reason, count) in &isolate.reasons {
-            text.series(&[("phase", phase.as_str()), ("reason", reason.as_str())], *count);
-        }
-        text.metric("edge_unstored_total");
-        for (phase, reason, count) in &isolate.unstored {
-            text.series(&[("phase", phase.as_str()), ("reason", reason.as_str())], *count);
+        for (name, reasons) in [("edge_reasons_total", &isolate.reasons), ("edge_unstored_total", &isolate.unstored)] {
+            text.metric(name);
+            for (phase, reason, count) in reasons {
+                text.series(&[("phase", phase.as_str()), ("reason", reason.as_str())], *count);
+            }
         }
         text.metric("edge_journal_syncs_total");
         text.series(&[("by", "itself")], isolate.syncs_itself);

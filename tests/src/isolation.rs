@@ -68,8 +68,8 @@ async fn start(split: bool, limits: &str) -> System {
     let mut origins = Vec::new();
     let mut serve = |roles: &str, port, processor| {
         // Nothing is fetched ahead of those who read.
-        let database = Database::sqlite(path).with("--warm", 0);
-        let process = xtask::origin::serve_as(roles, &database, path, port, &urls, false).expect("no origin");
+        let database = Database::sqlite(path).with_roles(roles).with("--warm", 0);
+        let process = xtask::origin::serve_on(&database, path, port, &urls, false).expect("no origin");
         process.pin(processor).expect("taskset is needed");
         origins.push(process);
     };

@@ -133,6 +133,12 @@ impl Measured {
     fn must(self, holds: bool) -> Self {
         Self { holds, ..self }
     }
+
+    /// None of what is wanted is a question of time.
+    fn all_must(self) -> Self {
+        let holds = self.wanted.iter().all(|wanted| wanted.is_met);
+        self.must(holds)
+    }
 }
 
 /// Measures, shows and reports.
@@ -142,9 +148,7 @@ async fn measure(what: What) -> Result<Measured, Box<dyn Error>> {
             let options = races::Options { writes, edges, lease_ms, seed, faults: !no_faults, ..Default::default() };
             let report = races::run(options.clone()).await;
             println!("{report}");
-            let wanted = report.wanted(&options);
-            let holds = wanted.iter().all(|wanted| wanted.is_met);
-            Ok(Measured::of(wanted).must(holds))
+            Ok(Measured::of(report.wanted(&options)).all_must())
         }
         What::Hits(options) => {
             let measured = hits::run(&options).await?;
@@ -208,9 +212,7 @@ async fn measure(what: What) -> Result<Measured, Box<dyn Error>> {
             let storm = propagation::storm(keys, seconds, titles).await;
             println!("{storm}");
             report("storm", &storm);
-            let wanted = storm.wanted();
-            let holds = wanted.iter().all(|wanted| wanted.is_met);
-            Ok(Measured::of(wanted).must(holds))
+            Ok(Measured::of(storm.wanted()).all_must())
         }
         What::Warm { titles, edges, warm } => {
             let rows = warmed::run(warm, titles, edges).await;

@@ -134,7 +134,8 @@ impl Dev {
         let mut origins = Vec::new();
         for ((roles, _), port) in roles.iter().zip(&origin_ports) {
             let roles = if self.split { *roles } else { "client,admin,auth,jobs" };
-            origins.push(origin::serve_as(roles, &Database::sqlite(&state), &state, *port, &edges, true)?);
+            let database = Database::sqlite(&state).with_roles(roles);
+            origins.push(origin::serve_on(&database, &state, *port, &edges, true)?);
         }
         let token = origin::admin_token(&state, "admin", 24 * 3600)?;
         say(greeting(&edges, &origin_url, &token, &state));

@@ -77,18 +77,14 @@ fn run(command: Command) -> Result<()> {
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Simulate { arguments } => program("simulator", "dev", &[], &arguments),
         Command::Races { arguments } => measure("dev", &["races"], &arguments),
-        // A generator of load must not eat what it measures.
-        Command::Bench { mut arguments } if arguments.first().is_none_or(|first| first == "--check") => {
-            // What everything else is for.
-            arguments.insert(0, "hits".into());
-            measure("release", &[], &arguments)
+        Command::Bench { arguments } => {
+            // Hits are what everything else is for.
+            let named = arguments.first().filter(|first| *first != "--check").map(String::as_str);
+            let (what, first) = named.map_or(("hits", &["hits"][..]), |named| (named, &[]));
+            // A generator of load must not eat what it measures.
+            let profile = if ["load", "hits", "costs"].contains(&what) { "release" } else { "dev" };
+            measure(profile, first, &arguments)
         }
-        Command::Bench { arguments }
-            if arguments.first().is_some_and(|first| ["load", "hits", "costs"].contains(&first.as_str())) =>
-        {
-            measure("release", &[], &arguments)
-        }
-        Command::Bench { arguments } => measure("dev", &[], &arguments),
         Command::Test(test) => test.run(),
         Command::Setup => setup::all(),
         Command::BuildEdge => {

@@ -43,6 +43,8 @@ pub fn edge_token(state: &Path, scope: &str, lifetime_s: u64) -> Result<String> 
     run(&["edge-token", "--keys", &keys, "--scope", scope, "--lifetime-s", &lifetime_s])
 }
 
+const ROLE: &str = "--role";
+
 /// Where its data is, as its commands are told.
 #[derive(Clone, Debug)]
 pub struct Database(Vec<String>);
@@ -66,6 +68,18 @@ impl Database {
     pub fn with(mut self, option: &str, value: impl ToString) -> Self {
         self.0.extend([option.to_string(), value.to_string()]);
         self
+    }
+
+    /// With some of the roles alone; all on one database.
+    #[must_use]
+    pub fn with_roles(self, roles: &str) -> Self {
+        self.with(ROLE, roles)
+    }
+
+    /// What a process on it, and its log, is called: by the first of its roles, if it has not every one.
+    fn process(&self) -> String {
+        let roles = self.0.iter().skip_while(|argument| *argument != ROLE).nth(1);
+        roles.map_or("origin".into(), |roles| format!("origin-{}", roles.split(',').next().unwrap_or(roles)))
     }
 
     pub fn arguments(&self) -> Vec<&str> {
@@ -92,31 +106,8 @@ pub fn serve(state: &Path, port: u16, edge_urls: &[String], die_with_us: bool) -
     serve_on(&Database::sqlite(state), state, port, edge_urls, die_with_us)
 }
 
+/// The same on this database, with the roles that stand there if not with every one.
 pub fn serve_on(
-    database: &Database,
-    state: &Path,
-    port: u16,
-    edge_urls: &[String],
-    die_with_us: bool,
-) -> Result<Process> {
-    start("origin", database, state, port, edge_urls, die_with_us)
-}
-
-/// Starts it with some of its roles alone; all on one database.
-pub fn serve_as(
-    roles: &str,
-    database: &Database,
-    state: &Path,
-    port: u16,
-    edge_urls: &[String],
-    die_with_us: bool,
-) -> Result<Process> {
-    let name = format!("origin-{}", roles.split(',').next().unwrap_or(roles));
-    start(&name, &database.clone().with("--role", roles), state, port, edge_urls, die_with_us)
-}
-
-fn start(
-    name: &str,
     database: &Database,
     state: &Path,
     port: u16,
@@ -130,7 +121,8 @@ fn start(
     for url in edge_urls {
         command.args(["--edge-url", url]);
     }
-    let mut process = Process::start(name, &state.join(format!("{name}.log")), &mut command)?;
+    let name = database.process();
+    let mut process = Process::start(&name, &state.join(format!("{name}.log")), &mut command)?;
     await_answer("the origin", port, "/readyz", &mut [&mut process])?;
     Ok(process)
 }

@@ -8,11 +8,9 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use std::io::{Read, Write};
-use surrogate_cache::encoding;
+use surrogate_cache::encoding::{self, PACKED_BYTES_MIN};
 use surrogate_cache::fields::Fields;
 
-/// Below this packing costs more than it saves. As at the edge, for cuts.
-const BYTES_MIN: usize = 1_024;
 /// Half a millisecond for a home page of 69 kB, which becomes 9.5; the next levels take twice as long and save a tenth.
 const LEVEL: u32 = 4;
 /// What the tag of a packed document has at its end: other bytes are another strong tag (RFC 9110 section 8.8.3.3).
@@ -21,7 +19,7 @@ const SUFFIX: &str = "-gzip\"";
 /// A document's fields and body as they are kept: packed where that is worth it.
 pub fn packed(mut fields: Fields, body: Bytes) -> (Fields, Bytes) {
     let tag = fields.get("etag").and_then(|tag| Some(format!("{}{SUFFIX}", tag.strip_suffix('"')?)));
-    let (true, false, Some(tag)) = (body.len() >= BYTES_MIN, fields.has("content-encoding"), tag) else {
+    let (true, false, Some(tag)) = (body.len() >= PACKED_BYTES_MIN, fields.has("content-encoding"), tag) else {
         return (fields, body);
     };
     let Some(smaller) = pack(&body).filter(|smaller| smaller.len() < body.len()) else { return (fields, body) };
@@ -99,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_is_small_or_packed_already_or_has_no_tag_stays_as_it_is() {
-        let long = Bytes::from("x".repeat(BYTES_MIN));
+        let long = Bytes::from("x".repeat(PACKED_BYTES_MIN));
         for (fields, body) in [
             (fields(&[]), long.slice(1..)),
             (fields(&[("content-encoding", "gzip")]), long.clone()),

@@ -55,11 +55,7 @@ impl Part {
     /// The parts of a document, each with its fields.
     fn read(&self, document: &Value, keyed: &Keyed) -> Vec<(Map<String, Value>, Value)> {
         let Some(found) = self.at.iter().find_map(|path| super::at(document, path)) else { return Vec::new() };
-        let parts: Vec<(Option<String>, Value)> = match found {
-            Value::Array(list) => list.into_iter().map(|one| (None, one)).collect(),
-            Value::Object(object) => object.into_iter().map(|(name, one)| (Some(name), one)).collect(),
-            _ => Vec::new(),
-        };
+        let parts = members(found).unwrap_or_default();
         let read = |(name, part): (Option<String>, Value)| {
             let mut ours: Map<String, Value> = match &part {
                 Value::Object(_) => {
@@ -75,6 +71,15 @@ impl Part {
             Some((ours, part))
         };
         parts.into_iter().filter_map(read).collect()
+    }
+}
+
+/// What a list has, or an object under its names; `Err`: it is neither.
+pub fn members(found: Value) -> Result<Vec<(Option<String>, Value)>, Value> {
+    match found {
+        Value::Array(list) => Ok(list.into_iter().map(|one| (None, one)).collect()),
+        Value::Object(object) => Ok(object.into_iter().map(|(name, one)| (Some(name), one)).collect()),
+        other => Err(other),
     }
 }
 

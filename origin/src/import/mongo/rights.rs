@@ -1,7 +1,7 @@
 //! Who may see a title, and when. What cannot be read of it is neither passed over nor dropped but kept as something that
 //! validation refuses, and with it the whole document: left out, it would be shown where it must not be.
 use super::Collection;
-use super::parts::Part;
+use super::parts::{Part, members};
 use serde_json::{Map, Value, json};
 
 /// Fields of a title that are read so.
@@ -71,12 +71,7 @@ fn windows(part: Option<&Part>, document: &Value) -> Map<String, Value> {
     let mut all = Map::new();
     let Some(part) = part else { return all };
     for found in part.at.iter().filter_map(|path| at(document, path)) {
-        let windows: Vec<(Option<String>, Value)> = match found {
-            Value::Array(list) => list.into_iter().map(|one| (None, one)).collect(),
-            Value::Object(object) => object.into_iter().map(|(region, one)| (Some(region), one)).collect(),
-            other => vec![(None, other)],
-        };
-        for (name, window) in windows {
+        for (name, window) in members(found).unwrap_or_else(|bare| vec![(None, bare)]) {
             let (said, window) = window_of(part, &window);
             let region = said.or(name.map(Value::from));
             let region = region.and_then(|region| Some(region.as_str()?.trim().to_ascii_uppercase()));
