@@ -36,6 +36,11 @@ impl Phase {
         }
     }
 
+    /// Its place in [`Self::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// Every phase, for counters.
     pub const ALL: [Self; 8] = [
         Self::Hit,
@@ -230,6 +235,13 @@ impl CacheStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_phase_has_its_place_among_all() {
+        for (place, phase) in Phase::ALL.into_iter().enumerate() {
+            assert_eq!(phase.index(), place, "{phase:?}");
+        }
+    }
 
     #[test]
     fn a_hit_and_a_miss_read_as_rfc_9211_wants() {

@@ -45,18 +45,21 @@ pub fn tell_origin(headers: &web_sys::Headers, context: &Context) -> Result<(), 
     Ok(())
 }
 
-/// Ends a request: its id goes to the client, and its line into the log.
+/// Ends a request: its id goes to the client, how long it took is counted, and its line goes into the log.
 pub fn end(call: &Call, target: &str, began_ms: u64, answer: &web_sys::Response) -> Result<(), JsValue> {
     let last = isolate::with(|isolate| isolate.last.take()).flatten();
     if call.settings.mode == Mode::Gateway {
         answer.headers().set(REQUEST_ID, &call.trace.request_id())?;
     }
     let phase = last.as_ref().map(|last| last.phase);
+    let duration_ms = now_ms().saturating_sub(began_ms);
+    if let Some(phase) = phase {
+        isolate::with(|isolate| isolate.observe(phase, duration_ms));
+    }
     let failed = answer.status() >= 500 || matches!(phase, Some(Phase::Failed | Phase::StaleError));
     if !call.settings.access_log.picks(failed, with_ids(Ids::draw)) {
         return Ok(());
     }
-    let duration_ms = now_ms().saturating_sub(began_ms);
     write(&call.request.method(), target, answer, duration_ms, last.as_ref(), &call.trace)
 }
 

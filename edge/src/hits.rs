@@ -183,8 +183,7 @@ pub fn told_at() -> u32 {
 #[wasm_bindgen]
 pub fn count_hits(hits: u32) {
     isolate::with(|isolate| {
-        isolate.count_phases(Phase::Hit, u64::from(hits));
-        isolate.ready_hits = isolate.ready_hits.saturating_add(u64::from(hits));
+        isolate.count_ready_hits(u64::from(hits));
     });
 }
 
@@ -213,8 +212,7 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32, c
         if !limits::may_read(&isolate.settings, client.as_deref(), now_ms) {
             return Err(JsValue::UNDEFINED);
         }
-        isolate.count_phases(Phase::Hit, 1);
-        isolate.ready_hits = isolate.ready_hits.saturating_add(1);
+        isolate.count_ready_hits(1);
         Ok((entry, holds_until_ms))
     });
     let (entry, holds_until_ms) = match found {
@@ -416,8 +414,7 @@ pub fn kv_had(
         match hit {
             Ok(entry) => {
                 isolate.begun.requests.swap_remove(place);
-                isolate.count_phases(Phase::Hit, 1);
-                isolate.ready_hits = isolate.ready_hits.saturating_add(1);
+                isolate.count_ready_hit_in_kv(now_ms.saturating_sub(began_ms));
                 return Some((entry, began_ms));
             }
             Err(found) => one.read = Some(found),

@@ -1,6 +1,7 @@
 //! What an isolate keeps between requests: plain data behind one cell, borrowed for the length of a closure only.
 //!
 //! A closure here must not await and must not call back into JavaScript code that could re-enter the Worker.
+use crate::exposition::Durations;
 use crate::hits::{Begun, Ready};
 use crate::identity::Identities;
 use crate::js;
@@ -51,8 +52,10 @@ pub struct Isolate {
     pub identities: Identities,
     /// Random: tells this isolate's figures from others'.
     pub number: u64,
-    /// Answers by phase.
+    /// Answers by phase, those to members of a batch among them.
     pub answers: [u64; Phase::ALL.len()],
+    /// How long clients waited for the heads of their answers, by phase; a batch is one answer here.
+    pub durations: [Durations; Phase::ALL.len()],
     /// Those that had a reason, and those that were forwarded and not stored, by phase and reason. A plain hit has neither, so
     /// the short way does not come by here.
     pub reasons: Reasons,
@@ -118,6 +121,7 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
             identities: Identities::default(),
             number: js::random(),
             answers: [0; Phase::ALL.len()],
+            durations: Default::default(),
             reasons: Reasons::new(),
             unstored: Reasons::new(),
             ready_hits: 0,
@@ -174,10 +178,35 @@ impl Isolate {
         }
     }
 
-    pub fn count_phases(&mut self, phase: Phase, times: u64) {
-        let index = Phase::ALL.iter().position(|one| *one == phase);
-        if let Some(counter) = index.and_then(|index| self.answers.get_mut(index)) {
+    fn count_phases(&mut self, phase: Phase, times: u64) {
+        if let Some(counter) = self.answers.get_mut(phase.index()) {
             *counter = counter.saturating_add(times);
         }
+    }
+
+    /// An answer that a client had after so long.
+    pub fn observe(&mut self, phase: Phase, ms: u64) {
+        if let Some(durations) = self.durations.get_mut(phase.index()) {
+            durations.observe(ms);
+        }
+    }
+
+    /// Hits that took the short way: out of memory, in the turn in which they were asked for.
+    pub fn count_ready_hits(&mut self, hits: u64) {
+        self.count_ready(hits);
+        if let Some(durations) = self.durations.get_mut(Phase::Hit.index()) {
+            durations.observe_none(hits);
+        }
+    }
+
+    /// One that came out of KV.
+    pub fn count_ready_hit_in_kv(&mut self, ms: u64) {
+        self.count_ready(1);
+        self.observe(Phase::Hit, ms);
+    }
+
+    fn count_ready(&mut self, hits: u64) {
+        self.count_phases(Phase::Hit, hits);
+        self.ready_hits = self.ready_hits.saturating_add(hits);
     }
 }

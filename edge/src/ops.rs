@@ -124,6 +124,10 @@ fn metrics(call: &Call) -> web_sys::Response {
         for (phase, count) in Phase::ALL.iter().zip(&isolate.answers) {
             text.series(&[("phase", phase.as_str())], *count);
         }
+        text.metric("edge_answer_seconds");
+        for (phase, durations) in Phase::ALL.iter().zip(&isolate.durations) {
+            text.histogram(("phase", phase.as_str()), durations);
+        }
         for (name, reasons) in [("edge_reasons_total", &isolate.reasons), ("edge_unstored_total", &isolate.unstored)] {
             text.metric(name);
             for (phase, reason, count) in reasons {

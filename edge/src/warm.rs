@@ -114,7 +114,6 @@ async fn warm(call: &Call, wanted: &Wanted, min_as_of: &AsOf) -> (Outcome, u16) 
     let Some(mut outcome) = drive::answer(call, &wanted.origin, Lookup::new(request)).await else {
         return (Outcome::Failed, 500);
     };
-    isolate::count(outcome.answer.status());
     let phase = outcome.answer.status().phase;
     let (result, status) = match &outcome.answer {
         Answer::Stored { entry, .. } if phase == Phase::Hit => (Outcome::Fresh, entry.head.status),

@@ -120,8 +120,12 @@ mod tests {
         let mut metrics = Metrics::new();
         for (at, _) in source.match_indices("\"edge_") {
             let name = literal(&source[at..]).unwrap();
-            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-            let series = source[at..].split(".series(&[").nth(1).map(enclosed).unwrap();
+            let (kind, call) = match name {
+                _ if name.ends_with("_total") => ("counter", ".series(&["),
+                _ if name.ends_with("_seconds") => ("histogram", ".histogram("),
+                _ => ("gauge", ".series(&["),
+            };
+            let series = source[at..].split(call).nth(1).map(enclosed).unwrap();
             let labels = series.split('(').skip(1).filter_map(literal);
             metrics.insert(name.into(), Metric::new(kind, labels.map(String::from)));
         }

@@ -7,6 +7,7 @@ use kv_schemas::entry::EntryHead;
 use kv_schemas::store_key::kv_key;
 use reqwest::Method;
 use std::io::Write;
+use std::time::Duration;
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=600");
 /// Says nothing, as it is no date, and is guarded: the request goes the long way.
@@ -303,6 +304,35 @@ async fn kv_that_hangs_is_given_up_by_all_who_read_it() {
     assert!(got.iter().all(|got| (got.status, got.body.as_str()) == (200, "plain") && !got.is_hit()), "{got:?}");
     let asked = (0..PAGES).map(|n| proxy.upstream.count(&format!("/plain-{n}"))).collect::<Vec<_>>();
     assert_eq!(asked, [2; PAGES], "once before, by the other location");
+}
+
+/// On every way an answer can take: what clients waited for counts as waited for, and what they did not wait for, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_clients_waited_is_counted_on_every_way() {
+    let proxy = Proxy::with_isolates(&[1]).await;
+    proxy.upstream.answer("/a", &[FRESH], "page");
+    let count = |phase: &str| format!("edge_answer_seconds_count{{phase=\"{phase}\"}}");
+    let quick = |phase: &str| format!("edge_answer_seconds_bucket{{phase=\"{phase}\",le=\"0.25\"}}");
+    proxy.upstream.hold(true);
+    let (_, got) = tokio::join!(
+        async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            proxy.upstream.hold(false);
+        },
+        proxy.get("/a")
+    );
+    assert_eq!((got.status, got.is_hit()), (200, false), "{got:?}");
+    let of_misses = (proxy.metric(&count("miss")).await, proxy.metric(&quick("miss")).await);
+    assert_eq!(of_misses, (1, 0), "it took 400 ms at the least");
+    takes_the_short_way(&proxy, "/a").await;
+    let before = proxy.metric(&count("hit")).await;
+    for _ in 0..20 {
+        assert!(proxy.get("/a").await.is_hit());
+        assert!(get(&proxy, &Method::GET, "/a", &[LONG_WAY]).await.is_hit());
+    }
+    let hits = proxy.metric(&count("hit")).await;
+    assert_eq!(hits, before + 40, "the short way and the long way");
+    assert_eq!(proxy.metric("edge_answers_total{phase=\"hit\"}").await, hits, "each answer has its duration");
 }
 
 #[tokio::test(flavor = "multi_thread")]
