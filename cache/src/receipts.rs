@@ -179,7 +179,8 @@ impl Receipts {
         let laggards = locations.iter().filter(|one| one.state == LocationState::Pending);
         let laggards = laggards.map(|one| one.location.clone()).collect();
         let (accepted_at_ms, lag_ms) = (noted_ms.or(here), percentiles(&locations));
-        EdgeReceipt { log_id: held.log_id, seq, state, accepted_at_ms, locations, lag_ms, laggards }
+        let JournalHead { log_id, head, mark } = held;
+        EdgeReceipt { log_id, head, mark, seq, state, accepted_at_ms, locations, lag_ms, laggards }
     }
 
     /// Where the journal and the locations stand.
@@ -187,7 +188,8 @@ impl Receipts {
         let settled = self.settled(now_ms);
         self.said = self.said.max(self.applied_everywhere(now_ms).min(settled.unwrap_or(0)));
         let locations = self.locations(held.head, None, self.is_settled(held.head, now_ms), now_ms);
-        JournalSummary { log_id: held.log_id, head: held.head, applied_seq: self.said, locations }
+        let JournalHead { log_id, head, mark } = held;
+        JournalSummary { log_id, head, mark, applied_seq: self.said, locations }
     }
 
     /// What was accepted before that, by this object's clock, no isolate can be without any more: a view is good up to the very

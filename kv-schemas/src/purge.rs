@@ -141,7 +141,7 @@ pub struct Purge {
     pub mark: u64,
 }
 
-fn is_zero(number: &u64) -> bool {
+pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

@@ -1,5 +1,6 @@
 //! What the edge says of a purge that is under way: `GET /__edge/purges/{seq}` and `GET /__edge/purges`.
 use crate::as_of::{LogId, Seq};
+use crate::purge::is_zero;
 use serde::{Deserialize, Serialize};
 
 /// How far a purge has come.
@@ -63,6 +64,12 @@ pub struct Percentiles {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeReceipt {
     pub log_id: LogId,
+    /// The highest `seq` accepted, of whatever purge, and that purge's mark: whoever has the log sees by it whether the journal
+    /// holds the same history. 0: it has none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub head: Seq,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mark: u64,
     pub seq: Seq,
     pub state: PurgeState,
     /// By the journal's clock; absent if not accepted, or so long ago that the details are forgotten.
@@ -82,6 +89,9 @@ pub struct JournalSummary {
     pub log_id: LogId,
     /// The highest `seq` accepted.
     pub head: Seq,
+    /// As in a receipt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mark: u64,
     /// Every purge up to here is applied; 0 if of none it can be said.
     pub applied_seq: Seq,
     /// As for a purge numbered `head`.

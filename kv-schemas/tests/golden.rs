@@ -127,6 +127,8 @@ fn receipts_are_written_as_agreed() {
     ];
     let receipt = EdgeReceipt {
         log_id: log_id(),
+        head: 8,
+        mark: 9_007_199_254_740_991,
         seq: 7,
         state: PurgeState::Accepted,
         accepted_at_ms: Some(1_700_000_000_000),
@@ -136,6 +138,8 @@ fn receipts_are_written_as_agreed() {
     };
     check("edge_receipt", &receipt);
     let unknown = EdgeReceipt {
+        head: 0,
+        mark: 0,
         seq: 9,
         state: PurgeState::Pending,
         accepted_at_ms: None,
@@ -145,7 +149,7 @@ fn receipts_are_written_as_agreed() {
         ..receipt
     };
     check("edge_receipt.unknown", &unknown);
-    check("journal_summary", &JournalSummary { log_id: log_id(), head: 7, applied_seq: 6, locations });
+    check("journal_summary", &JournalSummary { log_id: log_id(), head: 7, mark: 6_007, applied_seq: 6, locations });
     check("dry_run", &DryRun { location: "FRA".into(), touched: 3, held: 1_200 });
 }
 

@@ -323,6 +323,54 @@ async fn a_wait_ends_in_time_though_edges_do_not_answer() {
     assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
 }
 
+/// A database that was put back without a word has numbered other purges since: what the journal says of the old ones is not
+/// theirs, though log and numbers are the same.
+#[tokio::test]
+async fn what_the_edge_says_of_another_history_of_the_log_is_not_taken_for_this_one() {
+    let service = Service::start().await;
+    service.call("POST", "/admin/v1/purges", r#"{"keys":["a"]}"#).await;
+    let mut snapshot = service.app.store.snapshot().await.unwrap();
+    let (log_id, mark) = (snapshot.as_of.log_id.clone(), snapshot.mark_of(1).await.unwrap());
+    drop(snapshot);
+    let told = Arc::new(Mutex::new(serde_json::Value::Null));
+    let says = Arc::clone(&told);
+    let edge = axum::Router::new().fallback(move || async move { axum::Json(says.lock().unwrap().clone()) });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, edge).await });
+    let edges = Arc::new(Edges::new(Arc::clone(&service.app.keys), &[url]).unwrap());
+    let router = router(App { edges, ..service.app.clone() }, &[Role::Admin]);
+    let service = Service { router, ..service };
+    let stranger = "0123456789abcdef0123456789abcdef";
+    // Of edges before marks were told, nothing is known but the log.
+    for (log, head, mark, is_this) in [
+        (log_id.as_str(), 1, Some(mark), true),
+        (log_id.as_str(), 1, Some(mark ^ 1), false),
+        (log_id.as_str(), 2, Some(mark), false),
+        (stranger, 1, Some(mark), false),
+        (log_id.as_str(), 1, None, true),
+    ] {
+        let mut says = serde_json::json!({
+            "log_id": log, "head": head, "seq": 1, "state": "applied", "applied_seq": 1, "locations": [], "laggards": [],
+        });
+        if let Some(mark) = mark {
+            says["mark"] = mark.into();
+        }
+        *told.lock().unwrap() = says;
+        let expected = if is_this { "applied" } else { "pending" };
+        let one: serde_json::Value =
+            serde_json::from_str(&text(service.call("GET", "/admin/v1/purges/1", "").await).await).unwrap();
+        assert_eq!(
+            (one["state"].as_str(), one["edge"].is_object()),
+            (Some(expected), is_this),
+            "{head} {mark:?}: {one}"
+        );
+        let list: serde_json::Value =
+            serde_json::from_str(&text(service.call("GET", "/admin/v1/purges", "").await).await).unwrap();
+        assert_eq!(list["items"][0]["state"], expected, "{head} {mark:?}: {list}");
+    }
+}
+
 /// An edge that keeps what it is sent and can be told to fail.
 #[derive(Clone, Default)]
 struct FakeJournal {

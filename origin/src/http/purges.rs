@@ -275,8 +275,10 @@ async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResu
     let summary = app.edges.summary().await.ok();
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
-    let summary = summary.filter(|summary| summary.log_id == snapshot.as_of.log_id);
-    let applied = summary.map_or(0, |summary| summary.applied_seq);
+    let applied = match summary {
+        Some(held) if snapshot.has_told((&held.log_id, held.head, held.mark)).await? => held.applied_seq,
+        Some(_) | None => 0,
+    };
     let delivered = delivered.max(applied);
     let impersonal = staff.0.role < StaffRole::Admin;
     let from_seq = snapshot.oldest_purge().await?;
@@ -344,7 +346,6 @@ async fn read(
 async fn receipt(app: &App, staff: &Staff, seq: Seq, edge_limit: Duration) -> Result<Receipt, ApiError> {
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
-    let log_id = snapshot.as_of.log_id.clone();
     let found = snapshot.purges_after(seq.saturating_sub(1), 1).await?.into_iter().find(|purge| purge.seq == seq);
     drop(snapshot);
     // What names a person is for admins; to others it is as if it were not there.
@@ -353,7 +354,7 @@ async fn receipt(app: &App, staff: &Staff, seq: Seq, edge_limit: Duration) -> Re
     let by_log = delivered_state(seq, delivered);
     let without = |why: String| Receipt { purge: purge.clone(), state: by_log, edge: None, edge_unknown: Some(why) };
     Ok(match tokio::time::timeout(edge_limit, app.edges.receipt(seq)).await {
-        Ok(Ok(edge)) if edge.log_id == log_id => {
+        Ok(Ok(edge)) if app.store.snapshot().await?.has_told((&edge.log_id, edge.head, edge.mark)).await? => {
             Receipt { purge, state: edge.state.max(by_log), edge: Some(edge_state(edge)), edge_unknown: None }
         }
         Ok(Ok(_)) => without("the edge does not hold this log yet".into()),

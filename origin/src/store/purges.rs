@@ -129,6 +129,17 @@ impl Snapshot {
         Ok(row.map(|row| row.try_get(0)).transpose()?.map_or(0, seq_of))
     }
 
+    /// Whether a journal that holds so much has it from this log. The same number with another mark is of a history that this
+    /// database does not have (any more): it was put back, and has numbered other purges since. This has to be as young as
+    /// what the journal says, or younger.
+    pub async fn has_told(&mut self, (log_id, head, mark): (&LogId, Seq, u64)) -> Result<bool, StoreError> {
+        if *log_id != self.as_of.log_id || head > self.as_of.seq {
+            return Ok(false);
+        }
+        // Purges of earlier releases have none, and what is older than is kept has none any more.
+        Ok(mark == 0 || [0, mark].contains(&self.mark_of(head).await?))
+    }
+
     /// The log youngest first, as far as it fits the filter. Looks at no more than [`SCAN_MAX`] rows.
     pub async fn purges_matching(&mut self, filter: &PurgeFilter, limit: u32) -> Result<Vec<Purge>, StoreError> {
         let mut query = Sql::new("SELECT * FROM purge_log WHERE seq < ");
