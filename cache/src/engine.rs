@@ -161,6 +161,11 @@ impl Waits {
         self.waited_ms = self.waited_ms.saturating_add(ms);
         ms
     }
+
+    fn exactly(&mut self, ms: u64) -> u64 {
+        self.waited_ms = self.waited_ms.saturating_add(ms);
+        ms
+    }
 }
 
 /// What brings the view up to what a request needs.
@@ -310,8 +315,17 @@ impl<B: Clone + Default> Engine<B> {
         now_ms: u64,
     ) -> CatchUp {
         self.look_at_clock(now_ms);
+        let confirmed_ms = self.view.confirmed_ms();
+        // What was asked after the request came is as new as asking can make it; in the same millisecond, perhaps before.
+        let came_ms = arrived_ms.map(|arrived_ms| arrived_ms.saturating_add(1));
+        let wants_newer = wants_newer && !came_before(came_ms, confirmed_ms, now_ms);
+        // Who demands states that nobody has would else have the journal asked without a pause, by every isolate.
+        let pause_ms = (self.config.lease_ms / 8)
+            .saturating_sub(confirmed_ms.map_or(u64::MAX, |confirmed_ms| now_ms.saturating_sub(confirmed_ms)));
         if !wants_newer && self.knows_for(arrived_ms, now_ms) {
             CatchUp::Ended
+        } else if wants_newer && pause_ms > 0 && waits.waited_ms < self.config.sync_timeout_ms {
+            CatchUp::Wait { ms: waits.exactly(pause_ms) }
         } else if self.claim_sync(now_ms) {
             CatchUp::Sync
         } else if self.is_syncing(now_ms) && waits.waited_ms < self.config.sync_timeout_ms {
@@ -358,9 +372,11 @@ impl<B: Clone + Default> Engine<B> {
     }
 
     /// Takes over the journal's answer to a question of `sent_ms`. [`Applied::Partial`]: ask on, the claim still holds.
-    pub fn sync_succeeded(&mut self, asked: &JournalQuery, delta: &JournalDelta, sent_ms: u64) -> Applied {
+    pub fn sync_succeeded(&mut self, asked: &JournalQuery, delta: &JournalDelta, sent_ms: u64, now_ms: u64) -> Applied {
         let applied = self.view.apply(asked, delta, sent_ms);
         self.view.set_anchor(delta.clock, sent_ms);
+        // It was asked before the clock was set back: what it tells is known, and since when is not.
+        self.look_at_clock(now_ms);
         if applied != Applied::Partial {
             self.sync = SyncGate::default();
         }

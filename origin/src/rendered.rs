@@ -113,7 +113,7 @@ impl Rendered {
         };
         let at = engine.view.query("origin");
         if !knows(&engine) && (&at.log_id, at.since) == (&asked.log_id, asked.since) {
-            engine.sync_succeeded(asked, delta, now_ms);
+            engine.sync_succeeded(asked, delta, now_ms, now_ms);
         }
         knows(&engine)
     }

@@ -33,7 +33,7 @@ impl World {
             isolate.engine.sync_failed(clock);
             return false;
         };
-        let applied = isolate.engine.sync_succeeded(query, &delta, sent.clock_ms);
+        let applied = isolate.engine.sync_succeeded(query, &delta, sent.clock_ms, clock);
         if applied == Applied::Complete {
             isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(sent.true_ms));
             // What the others of the location are told may be lost, or overwrite something newer.
