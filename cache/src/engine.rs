@@ -238,8 +238,8 @@ pub struct Engine<B> {
     sync: SyncGate,
     /// How many there were.
     events: u64,
-    /// At which the clock was last seen to have been set back.
-    clock_set: u64,
+    /// At which times noted before were last found to count no more.
+    times_forgotten: u64,
     /// The latest it has said since.
     latest_ms: u64,
 }
@@ -258,7 +258,7 @@ impl<B: Clone + Default> Engine<B> {
             turns: Turns::default(),
             sync: SyncGate::default(),
             events: 0,
-            clock_set: 0,
+            times_forgotten: 0,
             latest_ms: 0,
             config,
         }
@@ -273,7 +273,7 @@ impl<B: Clone + Default> Engine<B> {
 
     /// When that was, if this isolate's clock still is what it was then.
     pub(crate) fn by_this_clock(&self, at: LocalTime) -> Option<u64> {
-        (at.event > self.clock_set).then_some(at.at_ms)
+        (at.event > self.times_forgotten).then_some(at.at_ms)
     }
 
     pub fn knowledge(&self, now_ms: u64) -> Knowledge {
@@ -295,14 +295,29 @@ impl<B: Clone + Default> Engine<B> {
         }
     }
 
+    /// What the journal and origin have confirmed so far does not count any more: the next request asks.
+    fn forget_times(&mut self) {
+        self.times_forgotten = self.next_event();
+        self.view.forget_times();
+    }
+
+    /// A purge of a write that went through this isolate has come to that state of the journal's log: nothing from before the write is
+    /// answered again as fresh, whether or not the sync that follows succeeds.
+    pub fn learn_written(&mut self, state: &AsOf, keys: &[KeyHash]) {
+        let noted = keys.iter().filter(|key| self.view.learn(state, **key)).count();
+        if noted < keys.len() {
+            // The journal holds another log than this view, which knows of no purge in it.
+            self.forget_times();
+        }
+    }
+
     /// Notices that the clock was set back: what was confirmed before is of unknown age, and must not count again when its time
     /// comes once more. By less than a lease it may go unnoticed, and what is known lasts longer by as much.
     fn look_at_clock(&mut self, now_ms: u64) {
         let is_back = now_ms.saturating_add(self.config.lease_ms) < self.latest_ms
             || self.view.confirmed_ms().is_some_and(|confirmed_ms| now_ms < confirmed_ms);
         if is_back {
-            self.clock_set = self.next_event();
-            self.view.forget_times();
+            self.forget_times();
         }
         self.latest_ms = if is_back { now_ms } else { self.latest_ms.max(now_ms) };
     }
