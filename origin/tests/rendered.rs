@@ -42,6 +42,25 @@ async fn a_document_is_rendered_once_and_again_after_its_purge() {
     assert_eq!(read(&service, &[]).await.2, "Rendered anew");
 }
 
+/// Anybody can demand one: it must cost no more than the question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_there_is_not_is_refused_without_rendering() {
+    let service = Service::start().await;
+    let written = service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    let newest: kv_schemas::AsOf = written.headers()["surrogate-as-of"].to_str().unwrap().parse().unwrap();
+    // Whoever renders a title now fails.
+    let without = "ALTER TABLE title RENAME TO taken_away";
+    service.database.sql(without, without).await;
+    for demanded in [format!("{}:{}", newest.log_id, newest.seq + 1), "another-log:1".to_string()] {
+        let refused = service.ask("GET", "/v1/titles/heat", "", &[("min-as-of", &demanded)]).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "{demanded}");
+        let body = text(refused).await;
+        assert!(body.contains("problem:origin-behind\""), "{demanded}: {body}");
+    }
+    let rendered = service.ask("GET", "/v1/titles/heat", "", &[]).await;
+    assert_eq!(rendered.status(), StatusCode::INTERNAL_SERVER_ERROR, "rendering is what fails");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_is_for_those_it_was_rendered_for_and_tags_are_answered_from_it() {
     let service = Service::start().await;
