@@ -219,7 +219,7 @@ async fn change_user(
     Ok(changed(&after, &write.commit().await?))
 }
 
-/// Writes an account, ends its sessions if it is banned, and its tokens if they say what is no longer so.
+/// Writes an account, ends its sessions and takes its invitation back if it is banned, and ends its tokens if they say what is no longer so.
 async fn put(
     write: &mut Write,
     before: &Account,
@@ -231,6 +231,7 @@ async fn put(
     let is_banned_now = after.banned && !before.banned;
     if is_banned_now {
         write.end_sessions(&after.id, None).await?;
+        write.withdraw_invitation(&after.id).await?;
     }
     if differs {
         let reason = if is_banned_now { "banned" } else { "account changed" };

@@ -561,6 +561,8 @@ async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap,
         return Err(Problem::new(409, "changed-meanwhile", "The password was changed meanwhile").into());
     }
     write.put_account(&Account { password_hash, updated_ms: moment(), ..now }).await?;
+    // Whoever else was given one would choose another.
+    write.withdraw_invitation(&account.id).await?;
     write.end_sessions(&account.id, Some(&sid)).await?;
     revoke(&mut write, &[user_key(&account.id)], "password changed", &account.id).await?;
     Ok(done(&write.commit().await?))
