@@ -248,3 +248,33 @@ fn a_mapping_reaches_blocked_regions_within_a_list() {
         assert!(read(rights).titles.is_empty(), "{rights}");
     }
 }
+
+#[test]
+fn countries_are_taken_by_their_names_of_iso_3166() {
+    for (fields, blocked) in [
+        (r#""blockedRegions":["UK","el","DE"]"#, ["DE", "GB", "GR"].as_slice()),
+        (r#""availability":{"uk":{"blocked":true}}"#, &["GB"]),
+        (r#""availability":[{"country":"EL","blocked":true}]"#, &["GR"]),
+        (r#""blockedRegions":"GB, UK""#, &["GB"]),
+    ] {
+        let batch = film(fields);
+        let [(_, film)] = &batch.titles[..] else { panic!("{fields}: {:?}", batch.report) };
+        assert!(film.regions.values().all(|window| window.blocked), "{fields}");
+        let regions: Vec<_> = film.regions.keys().map(|region| region.to_string()).collect();
+        assert_eq!(regions, blocked, "{fields}");
+        let mended = counts(&batch.report.mended);
+        assert_eq!(mended.len(), 1, "{fields}: {mended:?}");
+        assert!(mended[0].0.contains("ISO 3166"), "{fields}: {mended:?}");
+    }
+    for fields in [
+        r#""blockedRegions":["DE","EU"]"#,
+        r#""blockedRegions":"QQ""#,
+        r#""availability":{"XX":{"blocked":true}}"#,
+        // Two windows for one country contradict each other.
+        r#""availability":{"UK":{"blocked":true},"GB":{"blocked":false}}"#,
+    ] {
+        let batch = film(fields);
+        assert!(batch.titles.is_empty(), "{fields}: {:?}", batch.titles);
+        assert_eq!(counts(&batch.report.refused), [("document with faults", 1)], "{fields}");
+    }
+}

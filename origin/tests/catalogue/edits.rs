@@ -489,3 +489,25 @@ async fn an_import_brings_back_what_was_deleted_unless_it_is_to_take_only_what_i
     import::write(&catalogue.app.store, batch(), |_| {}).await.unwrap();
     assert_eq!(catalogue.page("/v1/titles/heat", ANYBODY).await.status, StatusCode::OK);
 }
+
+/// A block for a country that no viewer comes from would block nobody, and nobody would notice.
+#[tokio::test]
+async fn rights_name_countries_there_are() {
+    let catalogue = Catalogue::start().await;
+    let put = async |path: &str, body: Value| catalogue.staff_asks("ed", "PUT", path, &body, &[]).await;
+    for unknown in ["UK", "EL", "EU", "XX", "QQ"] {
+        let title = json!({"name": "Heat", "regions": {"DE": {}, unknown: {"blocked": true}}});
+        let got = put("titles/heat", title).await;
+        assert_eq!((got.status, faults(&got)), (StatusCode::UNPROCESSABLE_ENTITY, vec![format!("/regions/{unknown}")]));
+        let got = put("rails/top", json!({"title": "Top", "position": 1, "regions": ["GB", unknown]})).await;
+        assert_eq!((got.status, faults(&got)), (StatusCode::UNPROCESSABLE_ENTITY, vec!["/regions/1".to_string()]));
+    }
+    catalogue
+        .put("titles/heat", json!({"name": "Heat", "regions": {"GB": {"blocked": true}, "XK": {}, "ZZ": {}}}))
+        .await;
+    // What an earlier release took is read as it is.
+    let stored = r#"UPDATE title SET regions = '{"UK":{"blocked":true}}' WHERE id = 'heat'"#;
+    catalogue.database.sql(stored, stored).await;
+    let heat = catalogue.staff_asks("ed", "GET", "titles/heat", &Value::Null, &[]).await;
+    assert_eq!(heat.json()["regions"]["UK"]["blocked"], true, "{heat:?}");
+}

@@ -333,7 +333,7 @@ pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> 
         batch.report.read += 1;
         let taken = document.map_err(|error| ("not JSON", error)).and_then(|document| {
             let mut document = plain(document);
-            let rights = rights::of_title(collection, &document);
+            let rights = rights::of_title(&mut batch.report, number, collection, &document);
             rights::forget_unread(&mut document);
             for path in known.unread(&document) {
                 batch.report.leave_out(path, format!("document {number}"));
