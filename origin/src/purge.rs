@@ -41,6 +41,8 @@ pub struct Dispatcher {
     next_seq: Option<Seq>,
     /// What the journal, which does not hold this log, wants to see in the announcement of it; 0: nothing.
     challenge: u64,
+    /// The youngest purge that was seen in the database, with its mark.
+    seen: Option<(AsOf, u64)>,
     /// A log of which it was said that the journal takes nothing of it any more.
     retired: Option<LogId>,
 }
@@ -49,7 +51,7 @@ impl Dispatcher {
     /// `edges`: base URLs, tried in turn; each leads to the same journal.
     pub fn new(store: Store, keys: Arc<Keys>, edges: Vec<String>) -> reqwest::Result<Self> {
         let client = Client::new(keys, &edges, CALL_TIMEOUT)?;
-        Ok(Self { store, client, edge: 0, next_seq: None, challenge: 0, retired: None })
+        Ok(Self { store, client, edge: 0, next_seq: None, challenge: 0, seen: None, retired: None })
     }
 
     /// Runs until `stop` turns true.
@@ -96,6 +98,19 @@ impl Dispatcher {
         loop {
             let mut snapshot = self.store.snapshot().await?;
             let head = snapshot.as_of.clone();
+            // The edge may have been answered out of what is lost now, though its journal never had it.
+            let is_told = match &self.seen {
+                Some((seen, mark)) if seen.log_id == head.log_id => {
+                    snapshot.has_told((&seen.log_id, seen.seq, *mark)).await?
+                }
+                _ => true,
+            };
+            if snapshot.lacks || !is_told {
+                drop(snapshot);
+                self.replace_log(&head, "the database has lost commits that were seen").await?;
+                continue;
+            }
+            self.seen = Some((head.clone(), snapshot.mark_of(head.seq).await?));
             // Before anything can fail: what is not delivered is what is between this and what was acknowledged.
             metrics::gauge!("origin_purge_head").set(head.seq as f64);
             if self.next_seq.is_none() && self.challenge == 0 {

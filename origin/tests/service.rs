@@ -616,3 +616,36 @@ async fn a_log_that_was_replaced_is_said_to_be_once_and_given_a_new_identity_by_
     drop(snapshot);
     eventually("what was not delivered", || *journal.taken.lock().unwrap() == [1, 2, 3]).await;
 }
+
+/// Nobody but this process has seen what was lost: a failover to a replica that had not got it, or a copy of the database put
+/// back before the edge was told.
+#[tokio::test]
+async fn a_database_that_lost_purges_which_the_journal_never_had_gets_a_new_log() {
+    let lost = "DELETE FROM purge_log WHERE seq > 3; UPDATE log_head SET seq = 3";
+    let used_again = "UPDATE purge_log SET mark = mark - 1 WHERE seq = 5";
+    for put_back in [lost, used_again] {
+        let service = Service::start().await;
+        log(&service.app.store, 5).await;
+        let before = service.app.store.snapshot().await.unwrap().as_of;
+        let journal = FakeJournal::default();
+        *journal.failures.lock().unwrap() = 1_000_000;
+        let url = journal.start().await;
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        // Another process' view of the database: what this one sees besides does not count.
+        let store = Store::connect(&service.database.settings).await.unwrap();
+        let dispatcher = Dispatcher::new(store, service.app.keys.clone(), vec![url]).unwrap();
+        tokio::spawn(dispatcher.run(stopped));
+        eventually("the first try", || *journal.failures.lock().unwrap() < 1_000_000).await;
+        assert_eq!(service.app.store.snapshot().await.unwrap().as_of, before);
+        service.database.sql(put_back, put_back).await;
+        let mut after = before.clone();
+        for _ in 0..600 {
+            after = service.app.store.snapshot().await.unwrap().as_of;
+            if after.log_id != before.log_id {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_ne!(after.log_id, before.log_id, "{put_back}");
+    }
+}
