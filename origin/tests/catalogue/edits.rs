@@ -511,3 +511,27 @@ async fn rights_name_countries_there_are() {
     let heat = catalogue.staff_asks("ed", "GET", "titles/heat", &Value::Null, &[]).await;
     assert_eq!(heat.json()["regions"]["UK"]["blocked"], true, "{heat:?}");
 }
+
+#[tokio::test]
+async fn a_new_name_brings_its_order_unless_that_was_chosen() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "The Heat"})).await;
+    let sort_name = async || {
+        let got = catalogue.staff_asks("ed", "GET", "titles/heat", &Value::Null, &[]).await;
+        got.json()["sort_name"].as_str().unwrap().to_string()
+    };
+    let bulk = |patch: Value| json!({"items": [{"id": "heat", "patch": patch}]});
+    assert_eq!(sort_name().await, "heat");
+    catalogue.edit("PATCH", "titles/heat", json!({"name": "Zorro"})).await;
+    assert_eq!(sort_name().await, "zorro");
+    catalogue.edit("POST", "titles/bulk", bulk(json!({"name": "An Aviator"}))).await;
+    assert_eq!(sort_name().await, "aviator");
+    catalogue.edit("PATCH", "titles/heat", json!({"year": 2004})).await;
+    assert_eq!(sort_name().await, "aviator");
+    catalogue.edit("PATCH", "titles/heat", json!({"name": "Up", "sort_name": "x"})).await;
+    assert_eq!(sort_name().await, "x");
+    catalogue.edit("PATCH", "titles/heat", json!({"name": "Ronin"})).await;
+    assert_eq!(sort_name().await, "x", "it was chosen");
+    catalogue.edit("PATCH", "titles/heat", json!({"sort_name": null})).await;
+    assert_eq!(sort_name().await, "ronin");
+}
