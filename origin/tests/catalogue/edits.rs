@@ -535,3 +535,17 @@ async fn a_new_name_brings_its_order_unless_that_was_chosen() {
     catalogue.edit("PATCH", "titles/heat", json!({"sort_name": null})).await;
     assert_eq!(sort_name().await, "ronin");
 }
+
+#[tokio::test]
+async fn a_rating_is_given_back_to_the_last_digit() {
+    // Of the service by itself too, whatever else is switched on where tests are built.
+    assert!(include_str!("../../Cargo.toml").contains("float_roundtrip"));
+    let catalogue = Catalogue::start().await;
+    for rating in ["9.222222222222221", "7.300000000000001", "0.1", "9.999999999999998"] {
+        let body: Value = serde_json::from_str(&format!(r#"{{"name":"Heat","rating":{rating}}}"#)).unwrap();
+        let path = format!("titles/t{}", rating.replace('.', "-"));
+        let put = catalogue.staff_asks("ed", "PUT", &path, &body, &[]).await;
+        assert!(put.status.is_success(), "{put:?}");
+        assert!(put.body.contains(&format!("\"rating\":{rating},")), "{rating}: {}", put.body);
+    }
+}
