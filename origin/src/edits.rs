@@ -292,6 +292,11 @@ impl<'a> Edits<'a> {
         })
     }
 
+    /// Pages that are concerned by what is no change of anything an editor keeps.
+    pub fn concerns(&mut self, keys: impl IntoIterator<Item = SurrogateKey>) {
+        self.keys.extend(keys);
+    }
+
     /// Writes a change. `mode`: how it is purged, when not as it must be.
     pub async fn put<I: Edited>(
         &mut self,

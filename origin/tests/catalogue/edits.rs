@@ -549,3 +549,21 @@ async fn a_rating_is_given_back_to_the_last_digit() {
         assert!(put.body.contains(&format!("\"rating\":{rating},")), "{rating}: {}", put.body);
     }
 }
+
+#[tokio::test]
+async fn a_genre_that_only_a_draft_has_is_in_use() {
+    let catalogue = Catalogue::start().await;
+    catalogue
+        .put("titles/heat", json!({"name": "Heat", "genres": ["Crime", "Science Fiction"], "state": "draft"}))
+        .await;
+    let delete =
+        async |path: &str| catalogue.staff_asks("ed", "DELETE", path, &Value::Null, &[("if-match", "*")]).await;
+    for genre in ["crime", "science-fiction"] {
+        let got = delete(&format!("genres/{genre}")).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::CONFLICT, "in-use"), "{genre}");
+    }
+    catalogue.edit("PATCH", "titles/heat", json!({"genres": ["Crime"]})).await;
+    assert_eq!(delete("genres/science-fiction").await.status, StatusCode::NO_CONTENT);
+    catalogue.edit("DELETE", "titles/heat", Value::Null).await;
+    assert_eq!(delete("genres/crime").await.status, StatusCode::NO_CONTENT);
+}
