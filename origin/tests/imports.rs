@@ -278,3 +278,21 @@ fn countries_are_taken_by_their_names_of_iso_3166() {
         assert_eq!(counts(&batch.report.refused), [("document with faults", 1)], "{fields}");
     }
 }
+
+#[tokio::test]
+async fn imported_again_after_their_time_titles_are_what_they_were() {
+    let service = Service::over(Database::fresh()).await;
+    let past = "2020-01-31T22:00:00.123456789Z";
+    let lines = format!(
+        r#"{{"type":"title","id":"heat","name":"Heat","state":"scheduled","publish_at":"{past}"}}
+{{"type":"title","id":"up","name":"Up","available_from":"{past}","available_until":"2099-01-31T22:00:00.0009Z","regions":{{"DE":{{"from":"{past}"}}}}}}
+{{"type":"rail","id":"top","title":"Top","position":1,"items":["heat"],"from":"{past}"}}"#
+    );
+    import::text(&service.app.store, &lines).await.unwrap();
+    origin::schedule::turn(&service.app.store).await.unwrap();
+    let before = service.app.store.snapshot().await.unwrap().as_of;
+    assert!(title(&service, "heat").await.visible);
+    let again = import::text(&service.app.store, &lines).await.unwrap();
+    assert_eq!((again.unchanged, again.updated, again.purges), (2, 0, 0), "{again}");
+    assert_eq!(service.app.store.snapshot().await.unwrap().as_of, before);
+}
