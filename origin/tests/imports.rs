@@ -296,3 +296,24 @@ async fn imported_again_after_their_time_titles_are_what_they_were() {
     assert_eq!((again.unchanged, again.updated, again.purges), (2, 0, 0), "{again}");
     assert_eq!(service.app.store.snapshot().await.unwrap().as_of, before);
 }
+
+#[tokio::test]
+async fn names_of_viewers_are_such_as_they_could_choose_themselves() {
+    let users = concat!(
+        r#"{"_id":"a","email":"a@example.org","name":"A\u0000da\tL"}"#,
+        "\n",
+        r#"{"_id":"b","email":"b@example.org","name":"NNN"}"#,
+        "\n",
+        r#"{"_id":"c","email":"c@example.org","name":" Grace "}"#
+    );
+    let users = users.replace("NNN", &"é".repeat(90));
+    let batch = import::mongo::read(&users, "users", &Mapping::default()).unwrap();
+    assert_eq!(batch.report.mended["a name that nobody could choose; mended"].examples, ["a", "b"]);
+    let service = Service::over(Database::fresh()).await;
+    let report = import::write(&service.app.store, batch, |_| {}).await.unwrap();
+    assert_eq!(report.viewers_created, 3, "{report}");
+    let listed = common::text(service.call("GET", "/admin/v1/users", "").await).await;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let names: Vec<_> = listed["items"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Ada L", &"é".repeat(80), "Grace"]);
+}

@@ -5,14 +5,14 @@
 //! are over as soon as a purge lands.
 use super::admin::private_json;
 use super::answers::as_of_field;
-use super::auth::{body_faults, check_name, revoke};
+use super::auth::{body_faults, revoke};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::Staff;
 use super::query::{PAGE_MAX, Query, id_cursor};
 use super::spec::{Api, Op, integer, text};
 use super::{ApiResult, App};
-use crate::auth::accounts::Invitation;
+use crate::auth::accounts::{Invitation, check_name};
 use crate::auth::{INVITATION_MS, accounts, email};
 use crate::moment;
 use crate::store::Write;
