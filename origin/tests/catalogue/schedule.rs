@@ -110,3 +110,15 @@ async fn a_genre_that_comes_back_with_a_title_nobody_sees_yet_is_purged() {
     let (purge, keys) = (catalogue.last_purge().await, keys(&catalogue).await);
     assert_eq!((purge.actor.as_deref(), keys.as_slice()), (Some("schedule"), ["genre:war".to_string()].as_slice()));
 }
+
+/// What its page names as being like it is a page of its own.
+#[tokio::test]
+async fn a_window_that_ends_sooner_purges_what_is_said_to_be_like_the_title() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat", "available_until": in_s(7_200)})).await;
+    let similar = catalogue.page("/v1/titles/heat/similar", ANYBODY).await;
+    let carried: Vec<_> = similar.header("surrogate-key").split(' ').map(String::from).collect();
+    catalogue.edit("PATCH", "titles/heat", json!({"available_until": in_s(60)})).await;
+    let keys = keys(&catalogue).await;
+    assert!(keys.iter().any(|key| carried.contains(key)), "{carried:?} {keys:?}");
+}
