@@ -58,6 +58,12 @@ impl LeftOut {
         Self { after: head, first }
     }
 
+    /// Before a log of its own, whose head [`Self::first`] is: as everything up to a head, what was read before it counts as hard
+    /// purged. That nothing is said of it makes no difference then: it may have been purged in the log before.
+    pub fn before_log(now_ms: u64) -> Self {
+        Self { after: 0, first: now_ms.clamp(1, SEQ_MAX) }
+    }
+
     /// Whether there is nothing to note.
     pub fn is_empty(&self) -> bool {
         self.first <= self.after.saturating_add(1)
@@ -145,6 +151,18 @@ mod tests {
                 batch.first_seq,
                 batch.purges.len()
             );
+        }
+    }
+
+    #[test]
+    fn a_log_of_its_own_begins_with_a_head_that_nobody_was_given_before() {
+        for (now_ms, first) in [(1_000, 1_000), (0, 1), (u64::MAX, SEQ_MAX)] {
+            let begin = LeftOut::before_log(now_ms);
+            assert_eq!(begin.first, first, "{now_ms}");
+            assert!(!begin.has(first), "who has come to the beginning has lost nothing");
+            assert!(first == 1 || begin.has(first - 1));
+            let next = LeftOut::before_next(first, begin.first, Some(now_ms));
+            assert!(next.first > first || first == SEQ_MAX, "{next:?}");
         }
     }
 

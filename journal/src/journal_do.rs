@@ -341,10 +341,11 @@ impl PurgeJournal {
     /// Begins a log that this journal numbers.
     fn begin_own(&self) -> Result<()> {
         let log_id = LogId::new(platform::random_uuid()).map_err(refused)?;
-        self.hold(&JournalHead { log_id, head: 0, mark: 0 })?;
+        let begin = LeftOut::before_log(now_ms());
+        self.hold(&JournalHead { log_id, head: begin.first, mark: 0 })?;
         // Of this start, too, which may have taken purges of another log.
         self.taken.set(0);
-        self.leave_out(LeftOut::before_next(0, 0, Some(now_ms())))
+        self.leave_out(begin)
     }
 
     fn leave_out(&self, LeftOut { after, first }: LeftOut) -> Result<()> {

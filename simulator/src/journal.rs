@@ -217,11 +217,11 @@ impl Journal {
     fn begin_own(&mut self, now_ms: u64) {
         let log_id = LogId::new(format!("own-{}", self.own_logs)).expect("a legal id");
         self.own_logs += 1;
-        self.hold(JournalHead { log_id, head: 0, mark: 0 }, now_ms);
+        let begin = LeftOut::before_log(self.clock(now_ms));
+        self.hold(JournalHead { log_id, head: begin.first, mark: 0 }, now_ms);
         self.taken = 0;
-        let first = LeftOut::before_next(0, 0, Some(self.clock(now_ms)));
         if let Some(state) = &mut self.state {
-            state.left_out.push(first);
+            state.left_out.push(begin);
         }
     }
 

@@ -3,7 +3,7 @@
 //! forward and back, isolates come and go, the journal is unreachable, loses its storage or has it put back, the database is
 //! restored, writes go through the edge.
 //!
-//! Not here: variants and parts.
+//! Not here: parts.
 //!
 //! Real are the lookup machine, the journal view and the engine around them (`surrogate_cache`), and the journal's
 //! decisions about batches and receipts. A model are the things around: origin and its replicas, the journal's table, colo

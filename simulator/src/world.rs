@@ -28,6 +28,18 @@ use surrogate_cache::{Answer, Config, Engine, Entry, Event, Fields, LogOwner, Lo
 struct Body {
     doc: usize,
     content: WriteId,
+    /// Of a document that varied when it was read, for whom it is.
+    variant: Option<Variant>,
+}
+
+/// What requests for a document differ by; 0: they do not say.
+type Variant = usize;
+const VARIANTS: usize = 3;
+const SELECTING: &str = "x-variant";
+
+/// Some documents vary always, one at times, as its editors please.
+fn varies(doc: usize, content: WriteId) -> bool {
+    doc == 4 || (doc == 2 && content % 2 == 1)
 }
 
 /// Short times, so that a run of some hundred steps sees leases, bounds and lifetimes end.
@@ -94,6 +106,7 @@ enum At {
 struct Asked {
     lookup: Box<Lookup<Body>>,
     doc: usize,
+    variant: Variant,
     arrived_ms: u64,
     demanded: Option<AsOf>,
     /// What a receipt had said of its location by then.
@@ -103,6 +116,25 @@ struct Asked {
     sent_log: Option<LogId>,
     /// The newest write of it through this isolate that had been answered by then.
     written: WriteId,
+    /// A refresh, which nobody waits for.
+    is_behind: bool,
+}
+
+impl Asked {
+    fn of(lookup: Box<Lookup<Body>>, (doc, variant): (usize, Variant), arrived_ms: u64) -> Self {
+        Self {
+            lookup,
+            doc,
+            variant,
+            arrived_ms,
+            demanded: None,
+            claimed: None,
+            read: None,
+            sent_log: None,
+            written: 0,
+            is_behind: false,
+        }
+    }
 }
 
 enum Work {
@@ -154,12 +186,16 @@ pub struct World {
     kv_seen: Vec<HashMap<String, (Option<Entry<Body>>, u64)>>,
     tasks: Vec<Task>,
     stats: Stats,
+    /// What a client was shown last.
+    last: Option<Body>,
     is_traced: bool,
     trace: VecDeque<String>,
     fault: Option<String>,
     calm: bool,
     /// Much happens within one bound: there, what isolates of a location know differs.
     is_dense: bool,
+    /// The journal is often not heard, and its disk often copied and put back.
+    is_shaky: bool,
 }
 
 impl World {
@@ -168,6 +204,7 @@ impl World {
         let mut random = fastrand::Rng::with_seed(options.seed);
         let owner = if random.bool() { LogOwner::Origin } else { LogOwner::Journal };
         let is_dense = random.u32(0..4) == 0;
+        let is_shaky = random.u32(0..4) == 0;
         let replicas = if owner == LogOwner::Origin { random.usize(0..3) } else { 0 };
         let mut world = Self {
             options: options.clone(),
@@ -191,11 +228,13 @@ impl World {
             kv_seen: vec![HashMap::new(); options.locations],
             tasks: Vec::new(),
             stats: Stats::default(),
+            last: None,
             is_traced,
             trace: VecDeque::new(),
             fault: None,
             calm: false,
             is_dense,
+            is_shaky,
             random,
         };
         world.history.begin(world.database.log_id(), Vec::new());

@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 36] = [
+const MUTATIONS: [Mutation; 38] = [
     Mutation {
         name: "a clock that is set back goes unnoticed, and what lies ahead of it counts as learnt just now",
         edits: &[
@@ -252,6 +252,14 @@ const MUTATIONS: [Mutation; 36] = [
     Mutation {
         name: "a write's purge in a log that the isolate has not heard of is forgotten",
         edits: &[("cache/src/view.rs", "                self.learn(&as_of, key);\n", "                let _ = key;\n")],
+    },
+    Mutation {
+        name: "a log of the journal's own begins as if nothing had been purged before",
+        edits: &[("cache/src/intake.rs", "first: now_ms.clamp(1, SEQ_MAX)", "first: now_ms.min(0)")],
+    },
+    Mutation {
+        name: "variants of one length are one",
+        edits: &[("cache/src/vary.rs", "\\n{name}:{}:{value}", "\\n{name}:{}:")],
     },
     Mutation {
         name: "an answer that was on its way goes out past a hard purge",

@@ -180,6 +180,9 @@ impl World {
 
     pub(super) fn disturb(&mut self) {
         self.stats.faults += 1;
+        if self.is_shaky && self.owner == LogOwner::Journal && self.chance(60) {
+            return self.copy_or_put_back();
+        }
         match self.random.u32(0..20) {
             0..6 => {
                 self.journal_up = !self.journal_up;
@@ -267,6 +270,6 @@ impl World {
         let id = isolate.id;
         self.note(|_| format!("isolate {id}: its clock is set by {by_ms} ms"));
         // Somebody asks before the clock has come to that moment again.
-        self.ask(place, 0, Fields::new(), None);
+        self.ask(place, (0, 0), Fields::new(), None);
     }
 }

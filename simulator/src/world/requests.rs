@@ -25,16 +25,25 @@ impl World {
             3 => fields.push("cache-control", "max-stale"),
             _ => {}
         }
-        self.ask(isolate, doc, fields, demanded);
+        let variant = self.random.usize(0..VARIANTS);
+        self.ask(isolate, (doc, variant), fields, demanded);
     }
 
-    pub(super) fn ask(&mut self, isolate: usize, doc: usize, fields: Fields, demanded: Option<AsOf>) {
+    pub(super) fn ask(
+        &mut self,
+        place: usize,
+        (doc, variant): (usize, Variant),
+        mut fields: Fields,
+        demanded: Option<AsOf>,
+    ) {
         self.stats.requests += 1;
-        let place = isolate;
         let claimed = self.account.claimed(self.isolates[place].location);
         let isolate = &mut self.isolates[place];
         let written = isolate.written.get(&doc).copied().unwrap_or(0);
         let is_plain = fields.iter().next().is_none() && demanded.is_none();
+        if variant > 0 {
+            fields.push(SELECTING, variant.to_string());
+        }
         let request = Request {
             key: format!("GET /{doc}"),
             is_head: false,
@@ -43,69 +52,36 @@ impl World {
             min_as_of: demanded.clone(),
         };
         let key = request.key.clone();
-        let mut lookup = Box::new(Lookup::new(request));
-        let clock = isolate.clock(self.now_ms);
+        let lookup = Box::new(Lookup::new(request));
+        let mut asked = Asked { demanded, claimed, written, ..Asked::of(lookup, (doc, variant), self.now_ms) };
+        let (id, clock) = (isolate.id, isolate.clock(self.now_ms));
         if is_plain {
             // The short way. What is no plain hit goes on as any request does.
             let Isolate { engine, slots, .. } = isolate;
             let slot = *slots.entry(doc).or_insert_with(|| engine.slot(&key, true).expect("few documents"));
             if let Some(entry) = engine.hit(slot, clock) {
-                let id = isolate.id;
                 self.stats.hits += 1;
                 self.stats.short += 1;
-                let asked = Asked {
-                    lookup,
-                    doc,
-                    arrived_ms: self.now_ms,
-                    demanded,
-                    claimed,
-                    read: None,
-                    sent_log: None,
-                    written,
-                };
                 self.check(place, &entry, &asked, Phase::Hit);
                 return self.note(|_| format!("isolate {id}: document {doc} answered the short way: {:?}", entry.body));
             }
             if isolate.engine.reads_kv_first(&key, clock) {
-                let id = isolate.id;
-                let asked = Asked {
-                    lookup,
-                    doc,
-                    arrived_ms: self.now_ms,
-                    demanded,
-                    claimed,
-                    read: None,
-                    sent_log: None,
-                    written,
-                };
                 self.note(|_| format!("isolate {id}: a request for document {doc} reads KV first"));
                 return self.tasks.push(Task { isolate: id, work: Work::Lookup(asked, At::KvFirst) });
             }
         }
-        let first = lookup.step(&mut isolate.engine, Event::Start, clock);
-        let id = isolate.id;
-        let asked =
-            Asked { lookup, doc, arrived_ms: self.now_ms, demanded, claimed, read: None, sent_log: None, written };
-        self.note(|_| format!("isolate {id}: a request for document {doc}"));
+        let first = asked.lookup.step(&mut isolate.engine, Event::Start, clock);
+        self.note(|_| format!("isolate {id}: a request for document {doc}, variant {variant}"));
         self.proceed(id, asked, first);
     }
 
-    pub(super) fn begin_refresh(&mut self, id: u32, mut lookup: Lookup<Body>) {
+    pub(super) fn begin_refresh(&mut self, id: u32, lookup: Lookup<Body>, variant: Variant) {
         let Some(isolate) = self.isolates.iter_mut().find(|isolate| isolate.id == id) else { return };
         let clock = isolate.clock(self.now_ms);
         let doc = doc_of(lookup.key());
-        let first = lookup.step(&mut isolate.engine, Event::Start, clock);
-        let (lookup, claimed) = (Box::new(lookup), self.account.claimed(isolate.location));
-        let asked = Asked {
-            lookup,
-            doc,
-            arrived_ms: self.now_ms,
-            demanded: None,
-            claimed,
-            read: None,
-            sent_log: None,
-            written: 0,
-        };
+        let claimed = self.account.claimed(isolate.location);
+        let mut asked = Asked { claimed, is_behind: true, ..Asked::of(Box::new(lookup), (doc, variant), self.now_ms) };
+        let first = asked.lookup.step(&mut isolate.engine, Event::Start, clock);
         self.proceed(id, asked, first);
     }
 
@@ -154,7 +130,7 @@ impl World {
             }
             At::Step(Step::Fetch(fetch)) => {
                 asked.sent_log = self.isolates[place].engine.view.log_id().cloned();
-                match self.fetch(place, asked.doc, &fetch) {
+                match self.fetch(place, (asked.doc, asked.variant), &fetch) {
                     None => Event::OriginFailed,
                     Some((head, body)) => return Some(Work::Lookup(asked, At::Answered(head, body))),
                 }
@@ -216,7 +192,12 @@ impl World {
     }
 
     /// Origin reads now; its answer arrives later.
-    pub(super) fn fetch(&mut self, place: usize, doc: usize, fetch: &Fetch) -> Option<(ResponseHead, Body)> {
+    pub(super) fn fetch(
+        &mut self,
+        place: usize,
+        (doc, variant): (usize, Variant),
+        fetch: &Fetch,
+    ) -> Option<(ResponseHead, Body)> {
         if self.fails(6) {
             return None;
         }
@@ -229,12 +210,16 @@ impl World {
         let mut fields = Fields::new();
         let head = |status, fields| ResponseHead { status, fields, request_time_ms: clock, response_time_ms: clock };
         let Some(seq) = seq else {
-            return Some((head(503, fields), Body { doc, content: 0 }));
+            return Some((head(503, fields), Body { doc, content: 0, variant: None }));
         };
         let content = self.database.content(doc, seq);
-        let body = Body { doc, content };
+        let variant = varies(doc, content).then_some(variant);
+        let body = Body { doc, content, variant };
         self.note(|_| format!("isolate {id}: origin reads document {doc} as of {seq}: write {content}"));
-        let etag = format!("\"{doc}-{content}\"");
+        let etag = format!("\"{doc}-{content}-{variant:?}\"");
+        if variant.is_some() {
+            fields.push("vary", SELECTING);
+        }
         fields.push("cache-control", POLICIES[doc % POLICIES.len()]);
         fields.push("etag", etag.clone());
         let keys: Vec<String> = DOC_KEYS[doc].iter().map(|index| key(*index).to_string()).collect();
@@ -286,6 +271,7 @@ impl World {
                     return;
                 };
                 self.note(|_| format!("isolate {id}: document {doc} forwarded: {:?} {body:?}", status.reason));
+                self.show(body, asked);
                 if head.status == 200 {
                     self.check_forwarded(place, &head, body, asked);
                 }
@@ -294,7 +280,7 @@ impl World {
                 }
             }
         }
-        self.behind(id, behind, written);
+        self.behind(id, behind, written, asked.variant);
     }
 
     /// Origin's answer goes to its client unless the isolate knows of a younger hard purge, or it is not what was demanded.
@@ -337,7 +323,13 @@ impl World {
         fault.into_iter().for_each(|fault| self.blame(fault));
     }
 
-    pub(super) fn behind(&mut self, id: u32, behind: Behind<Body>, written: Option<Arc<Entry<Body>>>) {
+    pub(super) fn behind(
+        &mut self,
+        id: u32,
+        behind: Behind<Body>,
+        written: Option<Arc<Entry<Body>>>,
+        variant: Variant,
+    ) {
         if behind.sync {
             self.tasks.push(Task { isolate: id, work: Work::Sync(None) });
         }
@@ -347,11 +339,22 @@ impl World {
             }
         }
         if let Some(refresh) = behind.refresh {
-            self.begin_refresh(id, refresh);
+            self.begin_refresh(id, refresh, variant);
+        }
+    }
+
+    /// This is what its client sees, if there is one.
+    fn show(&mut self, body: Body, asked: &Asked) {
+        if !asked.is_behind {
+            self.last = Some(body);
+        }
+        if body.variant.is_some_and(|variant| variant != asked.variant) {
+            self.blame(format!("{body:?} was answered to who asked for variant {}", asked.variant));
         }
     }
 
     pub(super) fn check(&mut self, place: usize, entry: &Entry<Body>, asked: &Asked, phase: Phase) {
+        self.show(entry.body, asked);
         let isolate = &self.isolates[place];
         let view = &isolate.engine.view;
         let logs = [view.log_id(), entry.as_of.as_ref().map(|as_of| &as_of.log_id)];

@@ -8,7 +8,8 @@ impl World {
         let (location, id) = (isolate.location, isolate.id);
         let query = isolate.engine.view.query(&name_of(location));
         let sent = Moment { true_ms: self.now_ms, clock_ms: isolate.clock(self.now_ms) };
-        let delta = if self.journal_up && !self.fails(5) { self.journal.sync(&query, self.now_ms) } else { None };
+        let is_heard = self.journal_up && !self.fails(if self.is_shaky { 35 } else { 5 });
+        let delta = if is_heard { self.journal.sync(&query, self.now_ms) } else { None };
         if let Some(delta) = &delta {
             self.account.heard(location, &delta.log_id, self.now_ms);
         }
@@ -107,7 +108,7 @@ impl World {
                 entries.iter().filter_map(|entry| Lookup::ahead(&mut isolate.engine, entry, clock)).collect();
             let id = isolate.id;
             for lookup in ahead {
-                self.begin_refresh(id, lookup);
+                self.begin_refresh(id, lookup, 0);
             }
         }
         None
