@@ -62,7 +62,11 @@ pub async fn handle(
     let began_ms = before.unwrap_or_else(isolate::now_ms);
     let trace = access::context(&request);
     let call = Call { request, env, context: Rc::new(context), settings, location: location.into(), trace, begun };
-    let url = call.request.url();
+    let mut url = call.request.url();
+    if call.settings.mode == Mode::Proxy && !route::is_usual(route::target_of(&url)) {
+        // Of any path the platform makes some URL.
+        url = js::href(&format!("http://edge{}", route::target_of(&url)), &url).unwrap_or_default();
+    }
     let target = route::target_of(&url);
     let answer = respond(&call, target).await?;
     access::end(&call, target, began_ms, &answer)?;

@@ -86,8 +86,12 @@ pub fn page(url: &str) -> i32 {
 
 /// The document of a target that may be answered here, and what it depends on.
 fn depends(settings: &Settings, target: &str) -> Option<(String, Depends)> {
-    // Cuts are made of what is answered, anew for each request.
-    if settings.mode == Mode::Gateway && !matches!(plan(target), Ok(None)) {
+    let is_plain = match settings.mode {
+        // Cuts are made of what is answered, anew for each request.
+        Mode::Gateway => matches!(plan(target), Ok(None)),
+        Mode::Proxy => route::is_usual(target),
+    };
+    if !is_plain {
         return None;
     }
     // What is counted in another class than reads is counted on the long way.

@@ -409,3 +409,80 @@ async fn an_edge_whose_port_another_one_has_does_not_take_that_ones_answers_for_
     let refused = Fleet::start(options).err().unwrap().to_string();
     assert!(refused.contains("ended by itself"), "{refused}");
 }
+
+/// Asks in these very words: clients write a URL in its usual form first.
+async fn in_these_words(proxy: &Proxy, method: &str, target: &str) -> String {
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    e2e::raw::ask(&proxy.fleet.url(0), &[&head], std::time::Duration::ZERO).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_of_a_path_leads_out_of_the_part_of_the_site_the_edge_stands_before() {
+    let proxy = Proxy::below("/public").await;
+    proxy.upstream.answer("*", &[FRESH], "public");
+    for path in ["/private/x", "/publicity", "/x", "/"] {
+        proxy.upstream.answer(path, &[FRESH], "private");
+    }
+    for target in [
+        "/../private/x",
+        "/%2e%2e/private/x",
+        "/.%2E/private/x",
+        "/a/../../private/x",
+        "/a/..;/../../private/x",
+        "/..\\private/x",
+        "/\\../private/x",
+        "/..",
+        "/a/%2e%2e/..",
+        "/./../x",
+        "/..?x",
+        "http://edge/../private/x",
+        "//../../private/x",
+    ] {
+        for method in ["GET", "POST"] {
+            let before = proxy.upstream.asked().len();
+            let answer = in_these_words(&proxy, method, target).await;
+            assert!(!answer.ends_with("private"), "{method} {target}: {answer}");
+            for asked in &proxy.upstream.asked()[before..] {
+                assert!(asked.target.starts_with("/public/"), "{method} {target}: {asked:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_one_url_to_origin_is_one_to_the_cache_and_to_writes_however_it_is_written() {
+    let proxy = Proxy::start().await;
+    for (url, path, spellings) in [
+        ("/a", "/a", &["/x/../a", "/./a", "/x/%2E%2e/a", "/x\\..\\a"][..]),
+        ("/a%22b", "/a%22b", &["/a\"b"]),
+        ("/q?x=%27", "/q", &["/q?x='"]),
+    ] {
+        for spelling in spellings {
+            proxy.purged(r#"{"all":true}"#).await;
+            let asked = proxy.upstream.asked().len();
+            proxy.upstream.answer(path, &[FRESH], "old");
+            // Both, and each again: from memory, the short way if there is one.
+            for target in [url, spelling, url, spelling, url, spelling] {
+                let answer = in_these_words(&proxy, "GET", target).await;
+                assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("old"), "{target}: {answer}");
+            }
+            proxy.upstream.answer(path, &[FRESH], "new");
+            // A write by either is one of both.
+            in_these_words(&proxy, "PUT", spelling).await;
+            for target in [url, spelling] {
+                let answer = in_these_words(&proxy, "GET", target).await;
+                assert!(answer.ends_with("new"), "{spelling}, {target}: {answer}");
+            }
+            proxy.upstream.answer(path, &[FRESH], "newer");
+            in_these_words(&proxy, "PUT", url).await;
+            for target in [spelling, url] {
+                let answer = in_these_words(&proxy, "GET", target).await;
+                assert!(answer.ends_with("newer"), "{spelling}, {target}: {answer}");
+            }
+            let asked = &proxy.upstream.asked()[asked..];
+            let reads = asked.iter().filter(|asked| asked.method == "GET").count();
+            assert_eq!(reads, 3, "one read each for old, new and newer: {asked:?}");
+            assert!(asked.iter().all(|asked| asked.target == url), "{asked:?}");
+        }
+    }
+}
