@@ -1,7 +1,7 @@
 //! The edge in front of any origin.
 use e2e::eventually;
 use e2e::gate::Mode;
-use e2e::http::{ask, send};
+use e2e::http::{ask, send, send_to};
 use e2e::stack::{LEASE_OVER, Proxy};
 use reqwest::Method;
 use std::path::Path;
@@ -484,5 +484,22 @@ async fn what_is_one_url_to_origin_is_one_to_the_cache_and_to_writes_however_it_
             assert_eq!(reads, 3, "one read each for old, new and newer: {asked:?}");
             assert!(asked.iter().all(|asked| asked.target == url), "{asked:?}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_with_settings_for_the_api_says_so_instead_of_leaving_them_unheard() {
+    let mut proxy = Proxy::start().await;
+    let file = proxy.fleet.state().join("edge-1.capnp");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let mode = r#"( name = "MODE", text = "proxy" ),"#;
+    assert!(config.contains(mode), "{config}");
+    for (name, value) in [("LIMITS", "reads=5/60"), ("SERVICES", "/admin http://127.0.0.1:9")] {
+        proxy.fleet.kill_edge(0);
+        let more = format!(r#"{mode} ( name = "{name}", text = "{value}" ),"#);
+        std::fs::write(&file, config.replace(mode, &more)).unwrap();
+        proxy.fleet.spawn_edge(0).unwrap();
+        let got = eventually("an answer", || send_to(ask(Method::GET, proxy.url("/a")))).await;
+        assert_eq!((got.status, got.problem().as_str()), (500, "misconfigured"), "{name}");
     }
 }
