@@ -252,7 +252,7 @@ pub fn respond_to(
 ) -> Result<web_sys::Response, JsValue> {
     let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::OriginFailed);
     let Some(Outcome { answer, response, retry_after_s }) = outcome else { return lost() };
-    let shape = &Shape { is_head: origin.is_head, cdn_policy: call.settings.mode == Mode::Proxy, ..shape };
+    let shape = &Shape { is_head: origin.is_head, proxied: call.settings.mode == Mode::Proxy, ..shape };
     isolate::count(answer.status());
     match answer {
         Answer::Stored { entry, show, age_ms, status, behind } => {

@@ -265,7 +265,7 @@ fn make_parts(
     let settings = isolate::with(|isolate| (isolate.settings.mode, access::logs_hits(isolate.settings.access_log)));
     let (mode, logs) = settings.unzip();
     let varies = viewer::varies(about_of(&entry.key));
-    let shape = respond::Shape { cdn_policy: mode == Some(Mode::Proxy), private, varies, ..respond::Shape::default() };
+    let shape = respond::Shape { proxied: mode == Some(Mode::Proxy), private, varies, ..respond::Shape::default() };
     // The log's id is set among them.
     let kept = began_ms.is_none() || logs == Some(true);
     let status = if not_modified { 304 } else { entry.head.status };
