@@ -5,7 +5,7 @@ use crate::identity::Who;
 use crate::isolate::{self, Body, IsolateError};
 use crate::origin_fetch::OriginRequest;
 use crate::pass::pass;
-use crate::purge_intake::{EDGE_TOKEN_LIFETIME_S_MAX, verify};
+use crate::purge_intake::verify;
 use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::{Mode, Settings};
@@ -134,7 +134,7 @@ async fn cached(
     }
     let debug = all.get("edge-debug");
     if let Some(token) = debug
-        && let Err(problem) = verify(call, token, &[Scope::Debug], EDGE_TOKEN_LIFETIME_S_MAX).await
+        && let Err(problem) = verify(call, token, &[Scope::Debug]).await
     {
         return fail(&problem, Reason::RequestDirective);
     }
