@@ -299,12 +299,15 @@ pub struct Begun {
     requests: Vec<(u32, OnItsWay)>,
 }
 
+/// What KV had, if it was read: perhaps nothing.
+pub type KvRead = Option<Option<Box<Entry<Body>>>>;
+
 /// Such a request.
 pub struct OnItsWay {
     key: String,
-    began_ms: u64,
+    pub began_ms: u64,
     /// What KV had, if it has answered and there is more to it than a hit.
-    pub read: Option<Option<Box<Entry<Body>>>>,
+    pub read: KvRead,
 }
 
 /// More are not under way at once: what comes then goes the long way.
@@ -331,11 +334,6 @@ impl Begun {
 
     fn place(&self, number: u32) -> Option<usize> {
         self.requests.iter().position(|(one, _)| *one == number)
-    }
-
-    /// When a request came.
-    pub fn began_ms(&self, number: u32) -> Option<u64> {
-        self.requests.get(self.place(number)?).map(|(_, one)| one.began_ms)
     }
 
     pub fn take(&mut self, number: u32) -> Option<OnItsWay> {
