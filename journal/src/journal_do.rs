@@ -72,6 +72,7 @@ pub struct PurgeJournal {
     is_prepared: Cell<bool>,
     /// How many purges this start of the object took.
     taken: Cell<Seq>,
+    bound_ms: u64,
     receipts: RefCell<Receipts>,
 }
 
@@ -95,6 +96,7 @@ impl PurgeJournal {
             epoch: platform::random(),
             is_prepared: Cell::new(false),
             taken: Cell::new(0),
+            bound_ms,
             receipts: RefCell::new(Receipts::new(bound_ms)),
         }
     }
@@ -204,13 +206,18 @@ impl PurgeJournal {
         }
     }
 
-    /// Does all of it or nothing: a statement that fails, on a disk that is full, does not undo those before it.
+    /// Does all of it or nothing: a statement that fails, on a disk that is full, does not undo those before it. What memory has
+    /// taken note of meanwhile the storage knows nothing of then, so all of that goes, as with a restart.
     fn at_once<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let (mut work, mut done) = (Some(work), None);
-        self.storage.transaction_sync(&mut || {
+        let ended = self.storage.transaction_sync(&mut || {
             done = work.take().map(|work| work()).transpose()?;
             Ok(())
-        })?;
+        });
+        if ended.is_err() && self.remember().is_err() {
+            self.is_prepared.set(false);
+        }
+        ended?;
         done.ok_or_else(|| refused("the storage did not do it"))
     }
 
@@ -251,20 +258,26 @@ impl PurgeJournal {
         self.run(challenge, vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
         self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
-        let names = self.rows("SELECT name FROM location", vec![])?;
-        let mut receipts = self.receipts.try_borrow_mut().map_err(refused)?;
-        names.iter().for_each(|row| receipts.remember(&row.text(0)));
-        let held = self.held()?;
-        if let Some(held) = &held {
-            receipts.begin(held, now_ms());
-        }
-        drop(receipts);
+        self.remember()?;
         self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
         // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
         if self.numbers_itself && self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
             self.at_once(|| self.begin_own())?;
         }
         self.is_prepared.set(true);
+        Ok(())
+    }
+
+    /// Begins with what storage has, and knows nothing else.
+    fn remember(&self) -> Result<()> {
+        let names = self.rows("SELECT name FROM location", vec![])?;
+        let mut receipts = Receipts::new(self.bound_ms);
+        names.iter().for_each(|row| receipts.remember(&row.text(0)));
+        if let Some(held) = &self.held()? {
+            receipts.begin(held, now_ms());
+        }
+        *self.receipts.try_borrow_mut().map_err(refused)? = receipts;
+        self.taken.set(0);
         Ok(())
     }
 
