@@ -6,7 +6,8 @@ use e2e::stack::Proxy;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use kv_schemas::journal::{JournalDelta, JournalQuery};
+use kv_schemas::PerClass;
+use kv_schemas::journal::{Floor, JournalDelta, JournalQuery};
 use serde_json::json;
 use sqlx::{Connection, SqliteConnection};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,59 @@ async fn storage(state: &Path) -> SqliteConnection {
         |path: &PathBuf| path.extension().is_some_and(|end| end == "sqlite") && !path.ends_with("metadata.sqlite");
     let file = names.into_iter().find(is_its_own).expect("no storage");
     SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_knows_nothing_is_told_the_same_by_a_journal_that_has_told_others_and_by_one_that_has_just_begun() {
+    let mut api = Api::start().await;
+    let state = api.fleet.state().to_path_buf();
+    let mut purged = 0;
+    for round in 0..2 {
+        // More of each class than are told one by one, and then a few at a time.
+        for count in [6_000, 1, 40, 700, 3] {
+            let purges: Vec<_> = (purged..purged + count)
+                .map(|n| {
+                    let keys = match n % 10 {
+                        0 | 1 => vec![format!("session:{n}")],
+                        2 | 3 => vec![format!("viewer:{n}")],
+                        4 => vec![format!("title:{n}"), format!("session:{n}")],
+                        5 => vec![format!("viewer:{n}"), format!("user:{n}")],
+                        // Written again and again: the youngest takes the place of the others.
+                        6 => vec![format!("title:again-{}", n % 7)],
+                        _ => vec![format!("title:{n}")],
+                    };
+                    json!({"keys": keys, "mode": if n % 13 < 4 { "soft" } else { "hard" }})
+                })
+                .collect();
+            for some in purges.chunks(1_000) {
+                let taken = api.purge_at_once(some).await;
+                assert_eq!(taken.status, 200, "{taken:?}");
+            }
+            purged += count;
+            let told = told(&state).await;
+            assert_eq!(told.head, told.until, "{round}, {count}: all of it");
+            assert!(told.floors.viewer.hard > told.floors.content.hard && told.floors.content.hard > 1, "{told:?}");
+        }
+        is_told_after_a_restart(&mut api, told(&state).await).await;
+    }
+    // Numbers of another log are not those of the last.
+    let announce = |challenge| json!({"log_id": "another", "first_seq": 11, "challenge": challenge, "purges": []});
+    let challenge = api.send_batch(&announce(json!(0))).await.json()["challenge"].clone();
+    assert_eq!(api.send_batch(&announce(challenge)).await.status, 200);
+    let purge = json!({"seq": 11, "keys": ["title:a"], "mode": "soft", "committed_at_ms": 0});
+    let taken = api.send_batch(&json!({"log_id": "another", "first_seq": 11, "purges": [purge]})).await;
+    assert_eq!(taken.status, 200, "{taken:?}");
+    let told = told(&state).await;
+    assert_eq!((told.floors, told.purges.len()), (PerClass::new(|_| Floor::hard(10)), 1));
+    is_told_after_a_restart(&mut api, told).await;
+}
+
+async fn is_told_after_a_restart(api: &mut Api, before: JournalDelta) {
+    api.fleet.kill_global();
+    api.fleet.start_global().unwrap();
+    let after = told(api.fleet.state()).await;
+    assert_ne!(before.clock.epoch, after.clock.epoch);
+    assert_eq!(JournalDelta { clock: after.clock, ..before }, after);
 }
 
 /// Until then a trigger refuses what the journal does; a disk that is full would as well.
