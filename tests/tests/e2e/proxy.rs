@@ -457,6 +457,11 @@ async fn no_spelling_of_a_path_leads_out_of_the_part_of_the_site_the_edge_stands
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_one_url_to_origin_is_one_to_the_cache_and_to_writes_however_it_is_written() {
     let proxy = Proxy::start().await;
+    // Whatever the edge takes for the usual form the platform leaves as it is.
+    for usual in ["/-._~!$&()*+,;=:@%2Fx%/[]|/...//a", "/q?-._~!$&()*+,;=:@%2F%/?[]|/../%2e"] {
+        in_these_words(&proxy, "GET", usual).await;
+        assert_eq!(proxy.upstream.last().target, usual);
+    }
     for (url, path, spellings) in [
         ("/a", "/a", &["/x/../a", "/./a", "/x/%2E%2e/a", "/x\\..\\a"][..]),
         ("/a%22b", "/a%22b", &["/a\"b"]),
