@@ -68,12 +68,16 @@ fn is_field_name(name: &str) -> bool {
 /// The field names `private` or `no-cache` is limited to; `None`: it holds for the whole answer.
 ///
 /// RFC 9111 sections 5.2.2.4 and 5.2.2.7 know the directive "without an argument" and with one that "lists one or more
-/// field names". An argument that names no field must not be taken for a list of none, which would limit it to nothing.
+/// field names". An argument that names no field must not be taken for a list of none, which would limit it to nothing; and
+/// one with something else among its names not for a list of the others.
 fn field_names(argument: Option<&str>) -> Option<Vec<String>> {
     let names = argument?.split(',').map(|name| name.trim().to_ascii_lowercase());
-    let names: Vec<String> = names.filter(|name| is_field_name(name)).collect();
-    (!names.is_empty()).then_some(names)
+    let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+    (!names.is_empty() && names.iter().all(|name| is_field_name(name))).then_some(names)
 }
+
+/// Directives that let less be done with an answer.
+const FORBIDDING: [&str; 5] = ["private", "no-cache", "no-store", "must-revalidate", "proxy-revalidate"];
 
 /// What an answer says about caching it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,8 +132,9 @@ impl ResponseDirectives {
                 Value::True => read.take(key, None),
                 Value::Integer(seconds) if seconds >= 0 => read.take(key, Some(&seconds.to_string())),
                 Value::String(names) => read.take(key, Some(&names)),
-                // `private=("set-cookie")` limits as little as `private` does: what is no String names no field.
-                Value::Integer(_) | Value::Other if matches!(key, "private" | "no-cache") => read.take(key, None),
+                // `private=("set-cookie")` limits as little as `private` does: what is no String names no field. And who writes
+                // `no-store=yes` does not mean that it may be stored.
+                Value::Integer(_) | Value::Other if FORBIDDING.contains(&key) => read.take(key, None),
                 Value::False | Value::Integer(_) | Value::Other => {}
             }
         }
@@ -251,6 +256,27 @@ impl RequestDirectives {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_forbids_and_is_written_wrong_forbids_all_the_same() {
+        for value in
+            ["no-store=yes", "no-store=1.5", "no-store=(a)", "no-store=2", "no-store=\"a\"", "max-age=60, no-store=yes"]
+        {
+            let read = ResponseDirectives::from_targeted(value);
+            assert!(read.as_ref().is_some_and(|read| read.no_store), "{value}: {read:?}");
+        }
+        assert!(!ResponseDirectives::from_targeted("max-age=60, no-store=?0").expect("it parses").no_store);
+        for value in ["must-revalidate=yes, max-age=1", "proxy-revalidate=(a), max-age=1"] {
+            let read = ResponseDirectives::from_targeted(value).expect("it parses");
+            assert!(read.must_revalidate || read.proxy_revalidate, "{value}: {read:?}");
+        }
+        // A list that holds something else than names limits nothing.
+        for value in ["private=\"a b, set-cookie\"", "no-cache=\"x, =\""] {
+            let read = ResponseDirectives::from_cache_control(value);
+            assert!(read.private || read.no_cache, "{value}: {read:?}");
+            assert!(read.private_fields.is_empty() && read.no_cache_fields.is_empty(), "{value}: {read:?}");
+        }
+    }
     use proptest::prelude::*;
 
     fn cc(value: &str) -> ResponseDirectives {

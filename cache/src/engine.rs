@@ -161,6 +161,11 @@ impl Waits {
         self.waited_ms = self.waited_ms.saturating_add(ms);
         ms
     }
+
+    fn exactly(&mut self, ms: u64) -> u64 {
+        self.waited_ms = self.waited_ms.saturating_add(ms);
+        ms
+    }
 }
 
 /// What brings the view up to what a request needs.
@@ -233,8 +238,8 @@ pub struct Engine<B> {
     sync: SyncGate,
     /// How many there were.
     events: u64,
-    /// At which the clock was last seen to have been set back.
-    clock_set: u64,
+    /// At which times noted before were last found to count no more.
+    times_forgotten: u64,
     /// The latest it has said since.
     latest_ms: u64,
 }
@@ -253,7 +258,7 @@ impl<B: Clone + Default> Engine<B> {
             turns: Turns::default(),
             sync: SyncGate::default(),
             events: 0,
-            clock_set: 0,
+            times_forgotten: 0,
             latest_ms: 0,
             config,
         }
@@ -268,7 +273,7 @@ impl<B: Clone + Default> Engine<B> {
 
     /// When that was, if this isolate's clock still is what it was then.
     pub(crate) fn by_this_clock(&self, at: LocalTime) -> Option<u64> {
-        (at.event > self.clock_set).then_some(at.at_ms)
+        (at.event > self.times_forgotten).then_some(at.at_ms)
     }
 
     pub fn knowledge(&self, now_ms: u64) -> Knowledge {
@@ -290,14 +295,29 @@ impl<B: Clone + Default> Engine<B> {
         }
     }
 
+    /// What the journal and origin have confirmed so far does not count any more: the next request asks.
+    fn forget_times(&mut self) {
+        self.times_forgotten = self.next_event();
+        self.view.forget_times();
+    }
+
+    /// A purge of a write that went through this isolate has come to that state of the journal's log: nothing from before the write is
+    /// answered again as fresh, whether or not the sync that follows succeeds.
+    pub fn learn_written(&mut self, state: &AsOf, keys: &[KeyHash]) {
+        let noted = keys.iter().filter(|key| self.view.learn(state, **key)).count();
+        if noted < keys.len() {
+            // The journal holds another log than this view, which knows of no purge in it.
+            self.forget_times();
+        }
+    }
+
     /// Notices that the clock was set back: what was confirmed before is of unknown age, and must not count again when its time
     /// comes once more. By less than a lease it may go unnoticed, and what is known lasts longer by as much.
     fn look_at_clock(&mut self, now_ms: u64) {
         let is_back = now_ms.saturating_add(self.config.lease_ms) < self.latest_ms
             || self.view.confirmed_ms().is_some_and(|confirmed_ms| now_ms < confirmed_ms);
         if is_back {
-            self.clock_set = self.next_event();
-            self.view.forget_times();
+            self.forget_times();
         }
         self.latest_ms = if is_back { now_ms } else { self.latest_ms.max(now_ms) };
     }
@@ -310,8 +330,17 @@ impl<B: Clone + Default> Engine<B> {
         now_ms: u64,
     ) -> CatchUp {
         self.look_at_clock(now_ms);
+        let confirmed_ms = self.view.confirmed_ms();
+        // What was asked after the request came is as new as asking can make it; in the same millisecond, perhaps before.
+        let came_ms = arrived_ms.map(|arrived_ms| arrived_ms.saturating_add(1));
+        let wants_newer = wants_newer && !came_before(came_ms, confirmed_ms, now_ms);
+        // Who demands states that nobody has would else have the journal asked without a pause, by every isolate.
+        let pause_ms = (self.config.lease_ms / 8)
+            .saturating_sub(confirmed_ms.map_or(u64::MAX, |confirmed_ms| now_ms.saturating_sub(confirmed_ms)));
         if !wants_newer && self.knows_for(arrived_ms, now_ms) {
             CatchUp::Ended
+        } else if wants_newer && pause_ms > 0 && waits.waited_ms < self.config.sync_timeout_ms {
+            CatchUp::Wait { ms: waits.exactly(pause_ms) }
         } else if self.claim_sync(now_ms) {
             CatchUp::Sync
         } else if self.is_syncing(now_ms) && waits.waited_ms < self.config.sync_timeout_ms {
@@ -358,9 +387,11 @@ impl<B: Clone + Default> Engine<B> {
     }
 
     /// Takes over the journal's answer to a question of `sent_ms`. [`Applied::Partial`]: ask on, the claim still holds.
-    pub fn sync_succeeded(&mut self, asked: &JournalQuery, delta: &JournalDelta, sent_ms: u64) -> Applied {
+    pub fn sync_succeeded(&mut self, asked: &JournalQuery, delta: &JournalDelta, sent_ms: u64, now_ms: u64) -> Applied {
         let applied = self.view.apply(asked, delta, sent_ms);
         self.view.set_anchor(delta.clock, sent_ms);
+        // It was asked before the clock was set back: what it tells is known, and since when is not.
+        self.look_at_clock(now_ms);
         if applied != Applied::Partial {
             self.sync = SyncGate::default();
         }

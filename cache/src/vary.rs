@@ -49,12 +49,14 @@ pub fn variant_key(primary: &str, varies_on: &[String], request: &Fields) -> Str
 }
 
 const LANGUAGE: &str = "accept-language";
+/// Whoever sends more is compared letter by letter.
+const RANGES_MAX: usize = 64;
 
 /// A language range in lower case, and its weight in thousandths.
 type LanguageRange = (String, u16);
 
 /// `Accept-Language` (RFC 9110 section 12.5.4) as a set: most wanted first, then by name, since the order of ranges of
-/// one weight carries no meaning that can be relied on. `None` if it does not parse.
+/// one weight carries no meaning that can be relied on. `None` if it does not parse, or has more ranges than anybody reads.
 fn language_ranges(value: &str) -> Option<Vec<LanguageRange>> {
     let mut ranges: Vec<LanguageRange> = Vec::new();
     for member in value.split(',').map(str::trim).filter(|member| !member.is_empty()) {
@@ -65,14 +67,13 @@ fn language_ranges(value: &str) -> Option<Vec<LanguageRange>> {
         if !legal {
             return None;
         }
-        let after = |other: &LanguageRange| {
-            (1000_u16.saturating_sub(other.1), &other.0) < (1000_u16.saturating_sub(weight), &range)
-        };
-        let place = ranges.partition_point(after);
-        if ranges.get(place).is_none_or(|other| *other != (range.clone(), weight)) {
-            ranges.insert(place, (range, weight));
+        if ranges.len() >= RANGES_MAX {
+            return None;
         }
+        ranges.push((range, weight));
     }
+    ranges.sort_unstable_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
+    ranges.dedup();
     (!ranges.is_empty()).then_some(ranges)
 }
 
@@ -138,6 +139,13 @@ pub fn wanted_language_key(primary: &str, varies_on: &[String], request: &Fields
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_more_languages_than_anybody_reads_the_letters_count() {
+        let ranges = |count: usize| (0..count).rev().map(|n| format!("a{n}")).collect::<Vec<_>>().join(",");
+        assert_eq!(language_ranges(&ranges(RANGES_MAX)).map(|ranges| ranges.len()), Some(RANGES_MAX));
+        assert_eq!(language_ranges(&ranges(RANGES_MAX + 1)), None);
+    }
     use proptest::prelude::*;
 
     fn names(vary: &str) -> Option<Vec<String>> {

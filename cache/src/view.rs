@@ -103,6 +103,9 @@ fn weigh<'a>(as_of: Seq, floors: impl Iterator<Item = &'a Last>, lasts: impl Ite
     }
 }
 
+/// Few writes go through an isolate between the journal's taking up a log and the isolate's hearing of it.
+const TO_LEARN_MAX: usize = 64;
+
 /// Compact copy of the purge log.
 #[derive(Clone, Debug)]
 pub struct JournalView {
@@ -110,6 +113,8 @@ pub struct JournalView {
     applied: Seq,
     /// The youngest purge that was learnt ahead of the journal.
     learnt: Seq,
+    /// What is to be learnt of logs that this view does not hold, oldest first.
+    to_learn: VecDeque<(AsOf, KeyHash)>,
     tables: PerClass<Table>,
     confirmed_ms: Option<u64>,
     steps: VecDeque<Step>,
@@ -125,8 +130,17 @@ impl JournalView {
             KeyClass::Content => Table::new(keys_max),
             KeyClass::Session | KeyClass::Viewer => Table::new(keys_max / 4),
         });
-        let steps = VecDeque::new();
-        Self { log_id: None, applied: 0, learnt: 0, tables, confirmed_ms: None, steps, anchor: None, version: 0 }
+        Self {
+            log_id: None,
+            applied: 0,
+            learnt: 0,
+            to_learn: VecDeque::new(),
+            tables,
+            confirmed_ms: None,
+            steps: VecDeque::new(),
+            anchor: None,
+            version: 0,
+        }
     }
 
     /// Changes with everything [`Self::judge`] looks at: log, floors, purges.
@@ -187,13 +201,20 @@ impl JournalView {
     }
 
     /// Takes note of a hard purge ahead of the journal: origin itself has said that its log has come to `as_of` by a write
-    /// that concerns this key. To know of a purge early is never wrong, and to know of one too many only fetches anew.
-    pub fn learn(&mut self, as_of: &AsOf, key: KeyHash) {
-        if self.log_id.as_ref() == Some(&as_of.log_id) {
-            self.version = self.version.wrapping_add(1);
-            self.learnt = self.learnt.max(as_of.seq);
-            self.take(as_of.seq, PurgeMode::Hard, false, [key].into_iter());
+    /// that concerns this key. To know of a purge early is never wrong, and to know of one too many only fetches anew. Of another
+    /// log than this view's it is kept until that is heard of: `false`.
+    pub fn learn(&mut self, as_of: &AsOf, key: KeyHash) -> bool {
+        if self.log_id.as_ref() != Some(&as_of.log_id) {
+            if self.to_learn.len() >= TO_LEARN_MAX {
+                self.to_learn.pop_front();
+            }
+            self.to_learn.push_back((as_of.clone(), key));
+            return false;
         }
+        self.version = self.version.wrapping_add(1);
+        self.learnt = self.learnt.max(as_of.seq);
+        self.take(as_of.seq, PurgeMode::Hard, false, [key].into_iter());
+        true
     }
 
     /// The youngest purge known of these keys: what a refill has to be newer than.
@@ -338,6 +359,11 @@ impl JournalView {
         self.tables.iter_mut().for_each(Table::clear);
         self.confirmed_ms = None;
         self.steps.clear();
+        for (as_of, key) in std::mem::take(&mut self.to_learn) {
+            if as_of.log_id == delta.log_id {
+                self.learn(&as_of, key);
+            }
+        }
     }
 
     fn take(&mut self, seq: Seq, mode: PurgeMode, all: bool, keys: impl Iterator<Item = KeyHash>) {
@@ -443,6 +469,23 @@ mod tests {
         assert_eq!((judge(&view, "log:8", &[1]), judge(&view, "log:3", &[2])), (Verdict::Clear, Verdict::Clear));
         assert_eq!(view.newest_heard_of(), Some("log:8".parse().unwrap()));
         assert_eq!(view.applied(), 3, "what is asked of the journal stays what it was");
+    }
+
+    #[test]
+    fn what_a_write_says_of_a_log_to_come_is_learnt_with_that_log_alone() {
+        let mut view = JournalView::new(10);
+        for (state, key) in [("log:8", 1), ("other:9", 2)] {
+            assert!(!view.learn(&state.parse().unwrap(), key), "{state}");
+        }
+        assert_eq!(synced(&mut view, &delta("log", 5, Vec::new()), 1000), Applied::Complete);
+        assert_eq!(judge(&view, "log:5", &[1]), Verdict::Hard(Cause::Purged));
+        assert_eq!(judge(&view, "log:5", &[2]), Verdict::Clear);
+        assert_eq!(view.judge(None, &[1]), Verdict::Hard(Cause::Purged), "what was read before any log was known");
+        assert_eq!(view.newest_heard_of(), Some("log:8".parse().unwrap()));
+        // Once: of what comes after, the journal speaks.
+        assert_eq!(synced(&mut view, &delta("third", 5, Vec::new()), 2000), Applied::Complete);
+        assert_eq!(synced(&mut view, &delta("log", 5, Vec::new()), 3000), Applied::Complete);
+        assert_eq!(judge(&view, "log:5", &[1]), Verdict::Clear);
     }
 
     #[test]

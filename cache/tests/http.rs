@@ -190,6 +190,33 @@ fn a_rest_that_may_be_of_another_body_is_not_joined() {
 }
 
 #[test]
+fn a_rest_that_is_purged_while_it_is_read_is_asked_for_anew() {
+    let mut world = holding_part("bytes 0-4/10", "01234", &[("etag", "\"a\"")]);
+    world.serve("56789", 0, &[FRESH, &[("etag", "\"a\""), ("content-range", "bytes 5-9/10")]].concat());
+    world.origin.as_mut().unwrap().0 = 206;
+    let (mut lookup, step) = world.start(request(&[]));
+    let surrogate_cache::Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+    let join = world.answer_fetch(&mut lookup, fetch);
+    assert!(matches!(join, surrogate_cache::Step::Join { .. }), "{join:?}");
+    world.purge(1, PurgeMode::Hard, &["a"]);
+    world.sync();
+    world.serve("new", 1, FRESH);
+    let step = lookup.step(&mut world.engine, surrogate_cache::Event::Joined(Some((DIGITS, 10))), world.now_ms);
+    let got = world.finish(&mut lookup, step);
+    assert_eq!((got.status, got.body), (200, Some("new")), "{got:?}");
+}
+
+#[test]
+fn who_has_the_whole_that_a_part_is_of_is_told_so() {
+    let mut world = holding_part("bytes 4-9/10", "456789", &[("etag", "\"a\"")]);
+    let fields = [("range", "bytes=6-8"), ("if-none-match", "\"a\"")];
+    let got = world.ask(request(&fields));
+    assert_eq!((got.phase, got.not_modified), (Phase::Hit, true), "{got:?}");
+    let other = world.ask(request(&[("range", "bytes=6-8"), ("if-none-match", "\"b\"")]));
+    assert_eq!((other.status, other.body), (206, Some("678")), "{other:?}");
+}
+
+#[test]
 fn a_rest_that_breaks_off_is_not_joined() {
     let mut world = holding_part("bytes 0-4/10", "01234", &[("etag", "\"a\"")]);
     world.serve("567", 0, &[FRESH, &[("etag", "\"a\""), ("content-range", "bytes 5-9/10")]].concat());

@@ -317,7 +317,7 @@ fn a_slow_answer_of_the_journal_is_good_for_whoever_was_there_when_it_was_asked(
     let sent_ms = world.now_ms;
     world.now_ms += 5_000;
     let asked = world.engine.view.query("here");
-    world.engine.sync_succeeded(&asked, &nothing_new("log", 0), sent_ms);
+    world.engine.sync_succeeded(&asked, &nothing_new("log", 0), sent_ms, world.now_ms);
     let step = lookup.step(&mut world.engine, Event::Synced, world.now_ms);
     assert_eq!(brief(world.finish(&mut lookup, step)), got(Phase::Hit, "v1"));
     world.journal = None;
@@ -602,4 +602,113 @@ fn requests_with_credentials_neither_fill_nor_wait() {
     assert_eq!((result.phase, result.body), (Phase::Miss, Some("mine")));
     assert_eq!(world.now_ms, began_ms, "it did not wait");
     assert!(!world.kv.contains_key("GET /x"), "nor is what they got kept for others");
+}
+
+/// Past its lifetime, within stale-while-revalidate.
+fn stale() -> World {
+    let mut world = warm();
+    world.now_ms += 61_000;
+    world.sync();
+    world.serve("v2", 0, FRESH);
+    world
+}
+
+#[test]
+fn what_one_client_demands_of_the_cache_spoils_no_refresh_for_others() {
+    let demands: [&[(&str, &str)]; 3] =
+        [&[("cache-control", "no-store")], &[("authorization", "Bearer x")], &[("cache-control", "only-if-cached")]];
+    for fields in demands {
+        let mut world = stale();
+        assert_eq!(brief(world.ask(request(fields))), got(Phase::Stale, "v1"), "{fields:?}");
+        // Its own demand is no demand of the cache's. What origin answers to it can be of no use to others, if it must not be kept.
+        let is_left = fields != [("cache-control", "only-if-cached")];
+        let next = if is_left { got(Phase::Stale, "v1") } else { got(Phase::Hit, "v2") };
+        assert_eq!(brief(world.get()), next, "{fields:?}");
+        assert_eq!(brief(world.get()), got(Phase::Hit, "v2"), "{fields:?}");
+        assert_eq!(world.fetches.len(), 2, "{fields:?}: once before, and once for all");
+    }
+}
+
+#[test]
+fn with_credentials_a_page_for_all_is_refreshed_if_it_may_be_kept() {
+    let mut world = World::new(LogOwner::Origin);
+    let shared: &[(&str, &str)] = &[("cache-control", "s-maxage=60, stale-while-revalidate=30, public")];
+    world.serve("v1", 0, shared);
+    world.get();
+    world.now_ms += 61_000;
+    world.sync();
+    world.serve("v2", 0, shared);
+    // RFC 9111 section 5.2.2.10: s-maxage is proxy-revalidate, too, and lets nobody have what is stale.
+    let first = world.ask(request(&[("authorization", "Bearer x")]));
+    assert!(first.body == Some("v2") || first.phase == Phase::Stale, "{first:?}");
+    assert_eq!(world.get().body, Some("v2"));
+}
+
+#[test]
+fn an_origin_that_wants_to_be_asked_less_is_not_asked_by_everybody() {
+    for status in [408, 425, 429, 503] {
+        let mut world = World::new(LogOwner::Origin);
+        world.origin_status(status);
+        world.get();
+        let (mut first, step) = world.start(request(&[]));
+        assert!(matches!(world.until_fetch(&mut first, step), Step::Fetch(_)), "{status}");
+        let (mut second, mut step) = world.start(request(&[]));
+        while let Step::Read { .. } = step {
+            step = second.step(&mut world.engine, Event::Read(None), world.now_ms);
+        }
+        assert!(matches!(step, Step::Wait { .. }), "{status}: it waits for the first: {step:?}");
+    }
+}
+
+#[test]
+fn an_answer_of_the_journal_that_was_asked_for_before_the_clock_was_set_back_confirms_nothing() {
+    let mut world = warm();
+    let sent_ms = world.now_ms + 10_000;
+    world.now_ms = sent_ms;
+    let asked = world.engine.view.query("here");
+    // The clock goes back while the journal answers, and nobody asks for anything until it has come to the same time again.
+    world.engine.sync_succeeded(&asked, &nothing_new("log", 0), sent_ms, sent_ms - 5_000);
+    world.journal = None;
+    world.now_ms = sent_ms + 100;
+    world.serve("v2", 0, FRESH);
+    assert_eq!(world.get().phase, Phase::Expired, "what is known may be five seconds old");
+}
+
+#[test]
+fn who_waited_for_anothers_question_that_was_asked_after_it_came_asks_no_more() {
+    let mut world = World::new(LogOwner::Journal);
+    world.serve("v1", 0, FRESH);
+    world.get();
+    world.now_ms += 500;
+    let (mut first, step) = world.start(request(&[("min-as-of", "log:7")]));
+    assert!(matches!(step, Step::Sync { .. }), "{step:?}");
+    let (mut second, mut step) = world.start(request(&[("min-as-of", "log:7")]));
+    world.now_ms += 5;
+    world.sync();
+    assert_eq!(world.finish(&mut first, Step::Sync { shared: false }).status, 503);
+    let syncs = world.syncs;
+    world.now_ms += 500;
+    while let Step::Wait { ms } = step {
+        world.now_ms += ms;
+        step = second.step(&mut world.engine, Event::Waited, world.now_ms);
+    }
+    assert_eq!((world.finish(&mut second, step).status, world.syncs), (503, syncs));
+}
+
+/// Where the journal numbers purges, a client may demand what nobody has: a log there is not, a number to come.
+#[test]
+fn states_that_nobody_has_cost_one_question_each_and_none_of_origin() {
+    for demand in ["other:1", "log:9007199254740991"] {
+        let mut world = World::new(LogOwner::Journal);
+        world.serve("v1", 0, FRESH);
+        world.get();
+        let (syncs, fetches, began_ms) = (world.syncs, world.fetches.len(), world.now_ms);
+        for _ in 0..20 {
+            let got = world.ask(request(&[("min-as-of", demand)]));
+            assert_eq!((got.status, got.reason), (503, Some(Reason::OriginBehind)), "{demand}");
+        }
+        assert_eq!(world.fetches.len(), fetches, "{demand}: origin knows of no states");
+        let most = (world.now_ms - began_ms) / (world.engine.config.lease_ms / 8) + 1;
+        assert!((world.syncs - syncs) as u64 <= most, "{demand}: {} questions, {most} at most", world.syncs - syncs);
+    }
 }

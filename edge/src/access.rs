@@ -133,6 +133,9 @@ fn line(
         if let Some(tier) = last.tier {
             let _ = write!(line, ",\"tier\":\"{tier}\"");
         }
+        if let Some(Err(why)) = last.stored {
+            let _ = write!(line, ",\"unstored\":\"{}\"", why.as_str());
+        }
     }
     if let Some(bytes) = bytes {
         let _ = write!(line, ",\"bytes\":{bytes}");

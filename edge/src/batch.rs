@@ -91,7 +91,7 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, JsValue> {
 /// The members, all of them or a problem that names each fault.
 async fn read(call: &Call) -> Result<Vec<Member>, Problem> {
     let Some(body) = call.request.body() else { return Err(Problem::new(400, "json-invalid", "The body is not JSON")) };
-    let bytes = content::read(&body, CONTENT_BYTES_MAX).await?.to_vec();
+    let bytes = content::read(&body, CONTENT_BYTES_MAX, content::PATIENCE).await?.to_vec();
     let batch: Batch = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::new(400, "json-invalid", "The body is not a batch: {\"requests\":[{\"path\":\"/v1/…\"}]}")
             .detail(error.to_string())

@@ -10,7 +10,7 @@ use kv_schemas::Problem;
 const TAKEN_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A client that sends nothing for so long has left; one that sends so slowly is kept from the memory of an isolate.
-const PATIENCE: Patience = Patience { idle_ms: 10_000, total_ms: 60_000 };
+pub const PATIENCE: Patience = Patience { idle_ms: 10_000, total_ms: 60_000 };
 
 /// The content, if the request has one that is to be taken; it is left where it is if it is long.
 pub async fn take(call: &Call, service: Index) -> Result<Option<Uint8Array>, Problem> {
@@ -19,13 +19,13 @@ pub async fn take(call: &Call, service: Index) -> Result<Option<Uint8Array>, Pro
     match declared(call)? {
         length if length > allowed => Err(too_large(allowed)),
         length if length > TAKEN_BYTES_MAX => Ok(None),
-        _ => read(&body, allowed.min(TAKEN_BYTES_MAX)).await.map(Some),
+        _ => read(&body, allowed.min(TAKEN_BYTES_MAX), PATIENCE).await.map(Some),
     }
 }
 
-/// Reads a content of at most so many bytes.
-pub async fn read(body: &web_sys::ReadableStream, bytes_max: u64) -> Result<Uint8Array, Problem> {
-    js::read_all(body, bytes_max, PATIENCE).await.map_err(|error| match error {
+/// Reads a content of at most so many bytes. Whoever breaks it off hears no answer, so what did not come was slow.
+pub async fn read(body: &web_sys::ReadableStream, bytes_max: u64, patience: Patience) -> Result<Uint8Array, Problem> {
+    js::read_all(body, bytes_max, patience).await.map_err(|error| match error {
         ReadError::TooLarge => too_large(bytes_max),
         ReadError::Broken => Problem::new(408, "request-timeout", "The request's content did not arrive"),
     })

@@ -97,7 +97,7 @@ async fn sync_directly(env: &Env, location: &str) {
         let sent_ms = now_ms();
         match ask(env, &query, timeout_ms).await {
             Ok(delta) => {
-                let applied = isolate::with(|isolate| isolate.engine.sync_succeeded(&query, &delta, sent_ms));
+                let applied = isolate::with(|isolate| isolate.engine.sync_succeeded(&query, &delta, sent_ms, now_ms()));
                 if applied == Some(Applied::Complete) {
                     colo_cache::write_sync(&SharedSync { asked: query, delta, asking_ms: 0 }).await;
                 }

@@ -11,7 +11,7 @@ use crate::upstream::Content;
 use crate::{access, colo_cache, content, gateway, identity, isolate, journal_client, js, kv, limits, viewer};
 use kv_schemas::edge_client::EDGE_CLIENT;
 use kv_schemas::header::SURROGATE_AS_OF;
-use kv_schemas::surrogate_key::url_key;
+use kv_schemas::surrogate_key::{SurrogateKey, url_key};
 use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
 use std::time::Duration;
 use surrogate_cache::directives::RequestDirectives;
@@ -240,7 +240,8 @@ async fn append(call: &Call, purge: &PurgeRequest) -> Option<AsOf> {
     match journal_client::append(&call.env, purge).await {
         Ok(state) => {
             // Should the sync fail, too.
-            isolate::with(|isolate| purge.keys.iter().for_each(|key| isolate.engine.view.learn(&state, key.hash())));
+            let keys: Vec<_> = purge.keys.iter().map(SurrogateKey::hash).collect();
+            isolate::with(|isolate| isolate.engine.learn_written(&state, &keys));
             call.sync(Neighbours::Ignored).await;
             Some(state)
         }

@@ -6,9 +6,9 @@
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::journal_client::{self, Neighbours};
-use crate::js::{self, Patience, ReadError};
+use crate::js::Patience;
 use crate::settings::Mode;
-use crate::{identity, respond};
+use crate::{content, identity, respond};
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::purge::BATCH_BYTES_MAX;
@@ -65,7 +65,8 @@ const RECEIPT_SCOPES: [Scope; 2] = [Scope::PurgeReceipt, Scope::PurgeRequest];
 /// `POST /__edge/purges`.
 pub async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
     let result = passed_on(call).await;
-    if result.as_ref().map_or(true, |response| response.status() == 400) {
+    // Whoever refuses it, this isolate or the journal.
+    if result.as_ref().map_or(true, |response| response.status() != 200) {
         isolate::with(|isolate| isolate.purges_refused = isolate.purges_refused.saturating_add(1));
     }
     result
@@ -152,15 +153,7 @@ async fn passed_on(call: &Call) -> Result<web_sys::Response, Problem> {
 
 /// The body of a call of at most so many bytes.
 pub async fn body(call: &Call, bytes_max: usize) -> Result<Vec<u8>, Problem> {
-    let too_large = || {
-        Problem::new(413, "body-too-large", "The body is larger than one call may be")
-            .detail(format!("at most {bytes_max} bytes"))
-    };
     let Some(stream) = call.request.body() else { return Ok(Vec::new()) };
-    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    match js::read_all(&stream, limit, BODY_PATIENCE).await {
-        Ok(bytes) => Ok(bytes.to_vec()),
-        Err(ReadError::TooLarge) => Err(too_large()),
-        Err(ReadError::Broken) => Err(Problem::new(400, "body-broken", "The body ended before its end")),
-    }
+    let bytes_max = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    Ok(content::read(&stream, bytes_max, BODY_PATIENCE).await?.to_vec())
 }

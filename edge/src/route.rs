@@ -85,13 +85,12 @@ const DOCUMENTS: [Document; 11] = [
     Document { depends: Depends::NOTHING, ..document(&[".well-known", "jwks.json"], NONE) },
 ];
 
-/// What is the viewer's own.
+/// What is the viewer's own. Origin gives its lists whole.
 const OWN: [Document; 3] = [
     document(&["v1", "me"], NONE),
-    document(&["v1", "me", "continue-watching"], PAGED),
-    document(&["v1", "me", "watch-list"], PAGED),
+    document(&["v1", "me", "continue-watching"], NONE),
+    document(&["v1", "me", "watch-list"], NONE),
 ];
-const PAGED: &[(&str, Parameter)] = &[("cursor", Parameter::Cursor), ("limit", Parameter::Limit)];
 
 /// Paths handed to origin's services as they are.
 const PASSED: [&str; 5] = ["admin", "auth", "media", "v1", ".well-known"];
@@ -224,7 +223,7 @@ mod tests {
             assert_eq!(names.join(" "), depends, "{path}");
         }
         for path in ["/v1/me", "/v1/me/continue-watching", "/v1/me/watch-list"] {
-            assert_eq!(get(&format!("{path}?x=1")), Route::Own { target: path.into() });
+            assert_eq!(get(&format!("{path}?cursor=a&limit=5&x=1")), Route::Own { target: path.into() });
             let target = path.to_string();
             assert_eq!(classify(Mode::Gateway, "PUT", path), Route::OwnWrite { target });
         }

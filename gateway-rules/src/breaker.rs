@@ -110,15 +110,17 @@ impl Breaker {
     pub fn begin(&mut self, now_ms: u64) -> Result<Pass, Refused> {
         let probe_ms = self.config.probe_ms;
         if let Some(opened) = &mut self.opened {
-            let lost = opened.probe_since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= probe_ms);
-            if lost {
+            // What lies further ahead than it could was noted before the clock was set back.
+            let is_lost = |since_ms| since_ms > now_ms || now_ms.saturating_sub(since_ms) >= probe_ms;
+            if opened.probe_since_ms.is_some_and(is_lost) {
                 opened.probe_since_ms = None;
             }
             if opened.probe_since_ms.is_some() {
                 return Err(Refused { retry_after_ms: opened.pause_ms });
             }
-            if now_ms < opened.until_ms {
-                return Err(Refused { retry_after_ms: opened.until_ms.saturating_sub(now_ms) });
+            let left_ms = opened.until_ms.saturating_sub(now_ms);
+            if (1..=opened.pause_ms).contains(&left_ms) {
+                return Err(Refused { retry_after_ms: left_ms });
             }
             opened.probe_since_ms = Some(now_ms);
             self.generation = self.generation.saturating_add(1);
@@ -212,6 +214,22 @@ mod tests {
         }
         assert_eq!(breaker.state(), State::Open);
         assert_eq!(breaker.begin(200_400), Err(Refused { retry_after_ms: 600 }));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nobody_out() {
+        for is_probing in [false, true] {
+            let mut breaker = breaker();
+            for at_ms in [1_000_000, 1_000_001, 1_000_002] {
+                outcome(&mut breaker, false, at_ms);
+            }
+            assert!(breaker.begin(1_000_002).is_err());
+            if is_probing {
+                breaker.begin(1_001_002).expect("the pause is over");
+                assert!(breaker.begin(1_001_003).is_err(), "one is under way");
+            }
+            assert!(breaker.begin(500_000).is_ok(), "{is_probing}");
+        }
     }
 
     #[test]

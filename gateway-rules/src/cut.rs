@@ -1,6 +1,7 @@
 //! Cuts a JSON document to the members and the part of a list that a client wants, as its bytes come: no tree of it is
 //! ever made, and what is left out is never kept. Fed with anything at all it ends in a document or an error; a document
-//! that is not JSON is an error and never half an answer, since the caller sends only what [`Cutter::finish`] gave.
+//! that does not have the structure of JSON is an error and never half an answer, since the caller sends only what
+//! [`Cutter::finish`] gave. How words and strings are spelt is not looked at: they go out as they came.
 use crate::fields::{Rule, Selection};
 
 /// Deeper documents are not cut.

@@ -155,7 +155,9 @@ impl Meter {
         if slot.key != key {
             *slot = Slot { key, used_to_us: 0 };
         }
-        let used_to_us = slot.used_to_us.max(now_us).saturating_add(each_us);
+        // An allowance reaches no further than its window: what lies beyond was used before the clock was set back.
+        let used_to_us = Some(slot.used_to_us).filter(|us| *us <= now_us.saturating_add(window_us)).unwrap_or(0);
+        let used_to_us = used_to_us.max(now_us).saturating_add(each_us);
         match used_to_us.saturating_sub(now_us).checked_sub(window_us) {
             None | Some(0) => {
                 slot.used_to_us = used_to_us;
@@ -180,6 +182,17 @@ mod tests {
     use proptest::prelude::*;
 
     const POLICY: Policy = Policy { quota: 5, window_s: 10 };
+
+    #[test]
+    fn a_clock_that_is_set_back_refuses_nobody_for_longer() {
+        let mut meter = Meter::seeded(1);
+        let mut take = |now_ms| meter.take(Class::Reads, POLICY, "a", now_ms);
+        for _ in 0..5 {
+            assert_eq!(take(1_000_000), Ok(()));
+        }
+        assert!(take(1_000_000).is_err());
+        assert_eq!(take(500_000), Ok(()), "what was used then is not used now");
+    }
 
     #[test]
     fn one_clients_reads_are_not_anothers_searches() {

@@ -80,7 +80,7 @@ fn head() -> ResponseHead {
 fn engine() -> Engine<Vec<u8>> {
     let mut engine: Engine<Vec<u8>> = Engine::new(Config::default());
     let asked = engine.view.query("here");
-    engine.sync_succeeded(&asked, &delta(0, 1_000), NOW_MS);
+    engine.sync_succeeded(&asked, &delta(0, 1_000), NOW_MS, NOW_MS);
     let stamp = Stamp { key: "GET /v1/home".into(), as_of: Some(AsOf::new(log(), 1_000)), keys: keys(20) };
     engine.keep(std::sync::Arc::new(Entry::new(stamp, head(), Rules::default(), Vec::new(), 9_800)));
     engine

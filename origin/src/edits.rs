@@ -26,6 +26,10 @@ pub trait Edited: Serialize + Clone + PartialEq + Send + Sync + 'static {
     fn shown_at(&self, _now_ms: i64) -> Shown {
         Shown::everywhere(true)
     }
+    /// As it is once the schedule has been there.
+    fn due_at(&self, _now_ms: i64) -> Self {
+        self.clone()
+    }
     /// Which pages a change concerns. Never none.
     fn keys(id: &str, before: Option<&Record<Self>>, after: Option<&Record<Self>>) -> Vec<SurrogateKey>;
     /// Whether a change must never be shown in its old form again, though it is seen still.
@@ -82,6 +86,9 @@ impl Edited for TitleInput {
     }
     fn shown_at(&self, now_ms: i64) -> Shown {
         TitleInput::shown_at(self, now_ms)
+    }
+    fn due_at(&self, now_ms: i64) -> Self {
+        TitleInput::due_at(self, now_ms)
     }
     fn keys(_: &str, before: Option<&Record<Self>>, after: Option<&Record<Self>>) -> Vec<SurrogateKey> {
         keys::of_title(before, after)
@@ -272,6 +279,11 @@ impl<'a> Edits<'a> {
     /// What a thing is after a change; the same version if nothing changes.
     pub fn after<I: Edited>(&self, id: &str, before: Option<&Record<I>>, wanted: Wanted<I>) -> Option<Record<I>> {
         let is_deleted = before.is_some_and(|record| record.deleted_at_ms.is_some());
+        let wanted = match wanted {
+            // What is scheduled for a moment that has passed is published: imported again, it is what the schedule has made of it.
+            Wanted::Be(input) => Wanted::Be(input.due_at(self.now_ms)),
+            other => other,
+        };
         let (input, deleted_at_ms) = match (wanted, before) {
             (Wanted::Be(input), Some(record)) if record.input == input && !is_deleted => return Some(record.clone()),
             (Wanted::Be(input), _) => (input, None),
@@ -290,6 +302,11 @@ impl<'a> Edits<'a> {
             updated_at_ms: self.now_ms,
             deleted_at_ms,
         })
+    }
+
+    /// Pages that are concerned by what is no change of anything an editor keeps.
+    pub fn concerns(&mut self, keys: impl IntoIterator<Item = SurrogateKey>) {
+        self.keys.extend(keys);
     }
 
     /// Writes a change. `mode`: how it is purged, when not as it must be.

@@ -89,6 +89,11 @@ enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// The log of purges.
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
+    },
     /// Who may use the admin API.
     Staff {
         #[command(subcommand)]
@@ -135,6 +140,17 @@ enum KeysCommand {
         /// Seconds until the new key signs. At least the lifetime of the published document, so that every verifier has it.
         #[arg(long, default_value_t = 2 * MAX_AGE_S, value_parser = clap::value_parser!(u64).range(MAX_AGE_S..=TOKEN_LIFETIME_S_MAX))]
         signs_in_s: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum LogCommand {
+    /// Gives the log a new identity, while the service runs: the edge takes purges from this database from then on, from no
+    /// other, and everything is purged. For a database that was put back, when the service says that the edge holds its log to be
+    /// replaced.
+    Renew {
+        #[command(flatten)]
+        store: Settings,
     },
 }
 
@@ -356,6 +372,13 @@ async fn run(command: Command) -> Result<(), CliError> {
             let as_of = auth::accounts::log_rotation(&store, &rotated).await.map_err(CliError::Store)?;
             store.close().await;
             println!("{} signs from {} on; purge {as_of}", rotated.next, rotated.signs_from_s);
+            Ok(())
+        }
+        Command::Log { command: LogCommand::Renew { store } } => {
+            let store = open_existing(&store).await?;
+            let as_of = store.replace_log().await.map_err(CliError::Store)?;
+            store.close().await;
+            println!("the purge log goes on as {as_of}");
             Ok(())
         }
         Command::Staff { command: StaffCommand::Create { email, role, store } } => {

@@ -27,6 +27,8 @@ enum DeliveryError {
     Call(#[from] CallError),
     #[error("the journal acknowledged purges of another log, {0}")]
     OtherLog(LogId),
+    #[error("the journal holds the purge log {0} to be replaced by another")]
+    Retired(LogId),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -39,13 +41,17 @@ pub struct Dispatcher {
     next_seq: Option<Seq>,
     /// What the journal, which does not hold this log, wants to see in the announcement of it; 0: nothing.
     challenge: u64,
+    /// The youngest purge that was seen in the database, with its mark.
+    seen: Option<(AsOf, u64)>,
+    /// A log of which it was said that the journal takes nothing of it any more.
+    retired: Option<LogId>,
 }
 
 impl Dispatcher {
     /// `edges`: base URLs, tried in turn; each leads to the same journal.
     pub fn new(store: Store, keys: Arc<Keys>, edges: Vec<String>) -> reqwest::Result<Self> {
         let client = Client::new(keys, &edges, CALL_TIMEOUT)?;
-        Ok(Self { store, client, edge: 0, next_seq: None, challenge: 0 })
+        Ok(Self { store, client, edge: 0, next_seq: None, challenge: 0, seen: None, retired: None })
     }
 
     /// Runs until `stop` turns true.
@@ -65,6 +71,7 @@ impl Dispatcher {
                 }
                 Err(error) => {
                     metrics::counter!("origin_purge_delivery_failures_total").increment(1);
+                    self.tell_retired(&error);
                     if backoff == BACKOFF_MIN {
                         tracing::warn!(%error, "purges are not delivered; trying again");
                     } else {
@@ -91,6 +98,19 @@ impl Dispatcher {
         loop {
             let mut snapshot = self.store.snapshot().await?;
             let head = snapshot.as_of.clone();
+            // The edge may have been answered out of what is lost now, though its journal never had it.
+            let is_told = match &self.seen {
+                Some((seen, mark)) if seen.log_id == head.log_id => {
+                    snapshot.has_told((&seen.log_id, seen.seq, *mark)).await?
+                }
+                _ => true,
+            };
+            if snapshot.lacks || !is_told {
+                drop(snapshot);
+                self.replace_log(&head, "the database has lost commits that were seen").await?;
+                continue;
+            }
+            self.seen = Some((head.clone(), snapshot.mark_of(head.seq).await?));
             // Before anything can fail: what is not delivered is what is between this and what was acknowledged.
             metrics::gauge!("origin_purge_head").set(head.seq as f64);
             if self.next_seq.is_none() && self.challenge == 0 {
@@ -116,6 +136,11 @@ impl Dispatcher {
                 Err(CallError::Refused { status: 409, body }) if body.contains(":log-forked\"") => {
                     self.replace_log(&head, "the edge holds another history of this purge log").await?;
                     continue;
+                }
+                // Another log has taken this one's place. Whether this is the database that viewers are to be shown, or one
+                // that was forgotten somewhere, only people know: it takes the place back by nothing it does itself.
+                Err(CallError::Refused { status: 409, body }) if body.contains(":log-retired\"") => {
+                    return Err(DeliveryError::Retired(head.log_id));
                 }
                 // The journal has lost this log, or never had it. It is announced from a snapshot taken after this answer,
                 // so that nothing the journal ever acknowledged lies beyond it.
@@ -145,6 +170,18 @@ impl Dispatcher {
             if acked.seq >= head.seq {
                 return Ok(());
             }
+        }
+    }
+
+    /// Once for each log: it stays so until somebody does something.
+    fn tell_retired(&mut self, error: &DeliveryError) {
+        let DeliveryError::Retired(log_id) = error else { return };
+        if self.retired.as_ref() != Some(log_id) {
+            tracing::error!(
+                "{error}, and the edge takes no purges from here: if this database was put back and is the one to be shown, \
+                 give its log a new identity with `origin log renew`; if it is an old one, end this service"
+            );
+            self.retired = Some(log_id.clone());
         }
     }
 

@@ -35,8 +35,33 @@ const REDIS_PREFIX: &str = "nextream:rendered:3:";
 pub type Document = Arc<Entry<Bytes>>;
 
 pub struct Rendered {
-    engine: Mutex<Engine<Bytes>>,
+    held: Mutex<Held>,
+    memory_bytes_max: u64,
     shared: Option<Shared>,
+}
+
+struct Held {
+    engine: Engine<Bytes>,
+    /// Snapshots of this many losses are followed.
+    losses: u64,
+    /// When everything was forgotten last.
+    forgot_ms: u64,
+}
+
+impl Held {
+    /// Keeps what was begun after everything was forgotten: what was under way then may be of what was lost.
+    fn keep(&mut self, entry: &Document, began_ms: u64) -> Option<()> {
+        (began_ms > self.forgot_ms).then(|| self.engine.keep(Arc::clone(entry)))
+    }
+}
+
+fn engine(memory_bytes_max: u64) -> Engine<Bytes> {
+    Engine::new(Config {
+        memory_bytes_max,
+        memory_entries_max: ENTRIES_MAX,
+        body_bytes_max: BODY_BYTES_MAX,
+        ..Config::default()
+    })
 }
 
 struct Shared {
@@ -59,23 +84,28 @@ impl Rendered {
                 Some(Shared { connection, paused_until_ms: AtomicU64::new(0) })
             }
         };
-        let config = Config {
-            memory_bytes_max,
-            memory_entries_max: ENTRIES_MAX,
-            body_bytes_max: BODY_BYTES_MAX,
-            ..Config::default()
-        };
-        Ok(Self { engine: Mutex::new(Engine::new(config)), shared })
+        let held = Held { engine: engine(memory_bytes_max), losses: 0, forgot_ms: 0 };
+        Ok(Self { held: Mutex::new(held), memory_bytes_max, shared })
     }
 
-    fn engine(&self) -> MutexGuard<'_, Engine<Bytes>> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets everything when commits were lost: their numbers are given again, and what was rendered of them would pass for
+    /// newer. Whether this snapshot is of what was not lost.
+    fn has_lost_nothing(&self, losses: u64) -> bool {
+        let mut held = self.held();
+        if losses > held.losses {
+            *held = Held { engine: engine(self.memory_bytes_max), losses, forgot_ms: crate::now_ms() };
+        }
+        losses == held.losses
     }
 
     /// Takes over what was purged up to this snapshot. The view never goes back: a replica behind it is behind.
     async fn follow(&self, snapshot: &mut Snapshot) -> Result<(), StoreError> {
         loop {
-            let asked = self.engine().view.query("origin");
+            let asked = self.held().engine.view.query("origin");
             let head = snapshot.as_of.clone();
             let continues = asked.log_id.as_ref() == Some(&head.log_id);
             if continues && asked.since >= head.seq {
@@ -98,7 +128,7 @@ impl Rendered {
                 until,
                 purges: purges.iter().map(delta_of).collect(),
             };
-            if self.take(&asked, &delta, now_ms) {
+            if self.take(&asked, &delta, snapshot.losses, now_ms) {
                 return Ok(());
             }
         }
@@ -106,37 +136,49 @@ impl Rendered {
 
     /// Takes over what was read for `asked`, unless another request changed the view meanwhile: its clock may be ahead, and
     /// the view would leave this out. Whether the view knows everything up to the delta's head now.
-    fn take(&self, asked: &JournalQuery, delta: &JournalDelta, now_ms: u64) -> bool {
-        let mut engine = self.engine();
+    fn take(&self, asked: &JournalQuery, delta: &JournalDelta, losses: u64, now_ms: u64) -> bool {
+        let mut held = self.held();
+        if held.losses != losses {
+            // Of what was lost meanwhile.
+            return true;
+        }
+        let engine = &mut held.engine;
         let knows = |engine: &Engine<Bytes>| {
             engine.view.newest().is_some_and(|newest| newest.log_id == delta.log_id && newest.seq >= delta.head)
         };
         let at = engine.view.query("origin");
-        if !knows(&engine) && (&at.log_id, at.since) == (&asked.log_id, asked.since) {
-            engine.sync_succeeded(asked, delta, now_ms);
+        if !knows(engine) && (&at.log_id, at.since) == (&asked.log_id, asked.since) {
+            engine.sync_succeeded(asked, delta, now_ms, now_ms);
         }
-        knows(&engine)
+        knows(engine)
     }
 
     /// The document of this key, if one is as good as what would be rendered from this snapshot now, and the state it may
     /// be said to have been read at.
     pub async fn find(&self, key: &str, snapshot: &mut Snapshot) -> Result<Option<(Document, AsOf)>, StoreError> {
+        if !self.has_lost_nothing(snapshot.losses) {
+            return Ok(None);
+        }
         self.follow(snapshot).await?;
-        let own = self.engine().recall(key);
+        let own = self.held().engine.recall(key);
         if let Some(state) = own.as_ref().and_then(|entry| self.state_of(entry, &snapshot.as_of)) {
             return Ok(own.map(|entry| (entry, state)));
+        }
+        // What others rendered of commits that were lost lies there for as long as the log has no new identity.
+        if snapshot.lacks {
+            return Ok(None);
         }
         let Some(entry) = self.shared_entry(key).await else { return Ok(None) };
         let entry = Arc::new(entry);
         let Some(state) = self.state_of(&entry, &snapshot.as_of) else { return Ok(None) };
-        self.engine().keep(Arc::clone(&entry));
+        self.held().engine.keep(Arc::clone(&entry));
         Ok(Some((entry, state)))
     }
 
     /// Fresh and not purged up to `head`: then it is what `head` has. One that was read later than `head` is newer still.
     fn state_of(&self, entry: &Entry<Bytes>, head: &AsOf) -> Option<AsOf> {
         let as_of = entry.as_of.as_ref()?;
-        let verdict = self.engine().view.judge(Some(as_of), &entry.keys);
+        let verdict = self.held().engine.view.judge(Some(as_of), &entry.keys);
         let is_fresh = entry.policy.is_fresh(crate::now_ms()) && as_of.log_id == head.log_id;
         let state = if as_of.seq > head.seq { as_of } else { head };
         (verdict == Verdict::Clear && is_fresh).then(|| state.clone())
@@ -155,7 +197,7 @@ impl Rendered {
         if lifetime_s == 0 {
             return None;
         }
-        self.engine().keep(Arc::clone(&entry));
+        self.held().keep(&entry, began_ms)?;
         self.share(&entry, lifetime_s).await;
         Some(())
     }
@@ -224,15 +266,15 @@ mod tests {
                 .map(|seq| DeltaPurge { seq, mode: kv_schemas::PurgeMode::Soft, all: true, keys: Vec::new() })
                 .collect(),
         };
-        let query = || rendered.engine().view.query("origin");
-        let newest = || rendered.engine().view.newest().map(|newest| newest.seq);
-        assert!(rendered.take(&query(), &told(1, 1, 1), 10));
+        let query = || rendered.held().engine.view.query("origin");
+        let newest = || rendered.held().engine.view.newest().map(|newest| newest.seq);
+        assert!(rendered.take(&query(), &told(1, 1, 1), 0, 10));
         let (one, two) = (query(), query());
-        assert!(rendered.take(&one, &told(2, 1, 0), 100));
-        assert!(!rendered.take(&two, &told(3, 1, 0), 90), "it must be asked again");
-        assert!(rendered.take(&query(), &told(3, 2, 0), 90));
+        assert!(rendered.take(&one, &told(2, 1, 0), 0, 100));
+        assert!(!rendered.take(&two, &told(3, 1, 0), 0, 90), "it must be asked again");
+        assert!(rendered.take(&query(), &told(3, 2, 0), 0, 90));
         assert_eq!(newest(), Some(3));
-        assert!(rendered.take(&one, &told(2, 1, 0), 110), "an older snapshot is covered");
+        assert!(rendered.take(&one, &told(2, 1, 0), 0, 110), "an older snapshot is covered");
         assert_eq!(newest(), Some(3), "and does not take the view back");
     }
 }

@@ -85,7 +85,8 @@ async fn turn_one<I: Edited>(
     if before.shown.changes_to(&after.shown) {
         return appearing.put(write, "appear", Some(before), &mut after, None).await;
     }
-    // Its time has passed without a difference.
+    // Its time has passed without a difference, but for what comes back with it: a genre that was deleted meanwhile, say.
     let now_ms = after.updated_at_ms;
-    I::put(write, &mut after, now_ms).await.map(|_| ())
+    appearing.concerns(I::put(write, &mut after, now_ms).await?);
+    Ok(())
 }

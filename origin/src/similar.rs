@@ -10,6 +10,9 @@ use tokio::sync::watch;
 
 /// Titles of one transaction. Only what was found is written in it: the writer is not held while the catalogue is read.
 const BATCH: u32 = 32;
+/// Of those that keep an edited title as like themselves so many are marked in one transaction. More than [`BATCH`], so that they
+/// become more than are worked off meanwhile, and an end is come to.
+const KEEPERS: u32 = 500;
 /// Rests so much longer than it works, since viewers and editors come first.
 const REST: u32 = 3;
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -51,7 +54,6 @@ pub async fn turn(store: &Store) -> Result<bool, StoreError> {
         let Some(title) = snapshot.title(&one.id).await? else { continue };
         let (kept, found) = (snapshot.similar(&one.id).await?, snapshot.find_similar(&title, &mut known).await?);
         if !one.near {
-            near.extend(snapshot.keepers(&one.id).await?);
             near.extend(found.iter().chain(&kept).cloned());
         }
         if kept != found {
@@ -60,14 +62,22 @@ pub async fn turn(store: &Store) -> Result<bool, StoreError> {
     }
     drop(snapshot);
     let mut write = store.write().await?;
+    // By what was kept before: who keeps a title that comes into a list now was compared with it as it is.
+    let mut done = Vec::with_capacity(due.len());
+    for one in &due {
+        // One that others keep stays due until they all are.
+        if one.near || write.mark_keepers(&one.id, KEEPERS).await? {
+            done.push(one);
+        }
+    }
+    write.mark_near(&near).await?;
     for (id, found) in &changed {
         write.put_similar(id, found).await?;
     }
-    for one in &due {
-        near.remove(&one.id);
+    // Last: what was looked at is not marked for what was looked at with it.
+    for one in done {
         write.unmark_similar(one).await?;
     }
-    write.mark_near(&near).await?;
     let keys: Vec<SurrogateKey> = changed.iter().filter_map(|(id, _)| keys::similar(id)).collect();
     if !keys.is_empty() {
         let purge =

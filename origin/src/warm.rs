@@ -16,6 +16,7 @@ use kv_schemas::viewer::Dimensions;
 use kv_schemas::warm::{DOCUMENTS_MAX, Outcome, WarmAnswer, WarmDocument, WarmRequest};
 use kv_schemas::{AsOf, Seq};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -25,6 +26,10 @@ const REMEMBERED_MAX: usize = 20_000;
 /// Who was asked for last before this is forgotten first, and is not warmed.
 const IN_USE_MS: u64 = 15 * 60 * 1_000;
 const AGAIN_MS: u64 = 1_000;
+/// How often at most room is looked for, since all of them are looked through.
+const ROOM_MS: u64 = 1_000;
+/// How many make room at once, where none is forgotten by itself.
+const ROOM: usize = REMEMBERED_MAX / 16;
 /// What comes back in a second of the documents a purge may have warmed: with one edit after another only what is wanted most
 /// is, and neither this service nor KV, whose writes are paid for, has more to do than so.
 const BACK_PER_S: f64 = 2.0;
@@ -78,6 +83,8 @@ struct Known {
 #[derive(Default)]
 pub struct InUse {
     known: Mutex<HashMap<String, Known>>,
+    /// When room was looked for last.
+    room_ms: AtomicU64,
 }
 
 impl InUse {
@@ -94,8 +101,9 @@ impl InUse {
             (known.asked_ms, known.keys) = (now_ms, keys);
             return;
         }
-        if known.len() >= REMEMBERED_MAX {
-            known.retain(|_, known| known.asked_ms.saturating_add(IN_USE_MS) > now_ms);
+        if known.len() >= REMEMBERED_MAX && self.room_ms.load(Relaxed).saturating_add(ROOM_MS) <= now_ms {
+            self.room_ms.store(now_ms, Relaxed);
+            make_room(&mut known, now_ms);
         }
         if known.len() < REMEMBERED_MAX {
             let document = WarmDocument {
@@ -145,6 +153,21 @@ impl InUse {
         }
         due.iter().map(|known| known.document.clone()).collect()
     }
+}
+
+/// Forgets what nobody asks for any more, and if that is little, what was asked for longest ago.
+fn make_room(known: &mut HashMap<String, Known>, now_ms: u64) {
+    known.retain(|_, known| known.asked_ms.saturating_add(IN_USE_MS) > now_ms);
+    let mut left = known.len().saturating_sub(REMEMBERED_MAX - ROOM);
+    let Some(last) = left.checked_sub(1) else { return };
+    let mut asked: Vec<u64> = known.values().map(|known| known.asked_ms).collect();
+    let (_, oldest_ms, _) = asked.select_nth_unstable(last);
+    let oldest_ms = *oldest_ms;
+    known.retain(|_, known| {
+        let goes = left > 0 && known.asked_ms <= oldest_ms;
+        left = left.saturating_sub(usize::from(goes));
+        !goes
+    });
 }
 
 pub struct Warmer {
@@ -265,6 +288,39 @@ mod tests {
         assert_eq!(budget.left(now), 0);
         assert_eq!(budget.left(soon), 6);
         assert_eq!(budget.left(later), 50);
+    }
+
+    #[test]
+    fn what_was_asked_for_longest_ago_makes_room_for_what_is_new_and_room_is_looked_for_once_a_second() {
+        let in_use = InUse::default();
+        let viewer = Dimensions::default();
+        let note = |key: &str| in_use.note(key, key, &viewer, vec![1]);
+        let is_known = |key: &str| in_use.known().contains_key(key);
+        for n in 0..REMEMBERED_MAX {
+            note(&n.to_string());
+        }
+        // All young, the first of them the oldest.
+        let now_ms = crate::now_ms();
+        for (key, known) in in_use.known().iter_mut() {
+            known.asked_ms = now_ms - 60_000 + key.parse::<u64>().unwrap();
+        }
+        note("new");
+        assert!(is_known("new") && in_use.known().len() == REMEMBERED_MAX - ROOM + 1);
+        for n in 0..REMEMBERED_MAX {
+            assert_eq!(is_known(&n.to_string()), n >= ROOM, "{n}");
+        }
+        for n in 0..ROOM {
+            note(&format!("more {n}"));
+        }
+        let looked_ms = in_use.room_ms.load(Relaxed);
+        assert_eq!(in_use.known().len(), REMEMBERED_MAX);
+        note("too many in this second");
+        if crate::now_ms() < looked_ms + ROOM_MS {
+            assert!(!is_known("too many in this second"));
+        }
+        in_use.room_ms.store(0, Relaxed);
+        note("the next second");
+        assert!(is_known("the next second"));
     }
 
     #[test]

@@ -474,3 +474,38 @@ async fn a_viewer_an_import_brought_is_invited_to_choose_a_password_and_logs_in(
     let over = accounts::invite_viewer(&service.app.store, "eve@example.org", -1).await.unwrap();
     assert_eq!(accept("/auth/accept", &over.invitation).await.problem(), "invitation-refused");
 }
+
+#[tokio::test]
+async fn an_open_invitation_is_void_once_its_owner_chose_another_password_or_was_banned() {
+    let service = People::start().await;
+    let token = service.admin_token();
+    let ada = service.viewer("ada@example.org").await;
+    let grace = service.staff("grace@example.org", StaffRole::Editor).await;
+    let change = json!({"current_password": PASSWORD, "new_password": "another battery"});
+    for (below, path, email) in [
+        ("/auth", format!("/admin/v1/users/{}", service.subject(&ada)), "ada@example.org"),
+        ("/auth/staff", format!("/admin/v1/staff/{grace}"), "grace@example.org"),
+    ] {
+        let invite = async || {
+            let invited = service.call("POST", &format!("{path}/invitation"), &token, None).await;
+            assert_eq!(invited.status, StatusCode::CREATED, "{invited:?}");
+            invited.json()["invitation"].as_str().unwrap().to_string()
+        };
+        let accept = async |invitation: &str| {
+            let accept = json!({"invitation": invitation, "password": "a thief's own"});
+            service.post(&format!("{below}/accept"), accept).await
+        };
+        let invitation = invite().await;
+        let access = service.log_in_as(below, email).await.access;
+        let changed = service.call("POST", &format!("{below}/password"), &access, Some(change.clone())).await;
+        assert!(changed.status.is_success(), "{changed:?}");
+        let got = accept(&invitation).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::UNAUTHORIZED, "invitation-refused"), "{below}");
+        let invitation = invite().await;
+        for banned in [true, false] {
+            let put = service.call("PATCH", &path, &token, Some(json!({"banned": banned}))).await;
+            assert_eq!(put.status, StatusCode::OK, "{put:?}");
+        }
+        assert_eq!(accept(&invitation).await.problem(), "invitation-refused", "{below}: banned meanwhile");
+    }
+}

@@ -81,6 +81,8 @@ async fn every_operation_says_who_may_call_it_and_every_schema_it_names_is_there
                 expected.is_some() || path.starts_with("/auth/") && path != "/auth/register",
                 "{method} {path}"
             );
+            // Whatever is no plain read may find no room.
+            assert_eq!(operation["responses"]["507"].is_object(), method != "get", "{method} {path}");
             for (_, name) in
                 path.match_indices('{').filter_map(|(at, _)| path[at + 1..].split_once('}').map(|(name, _)| (at, name)))
             {
@@ -96,6 +98,31 @@ async fn every_operation_says_who_may_call_it_and_every_schema_it_names_is_there
     let text = described.to_string();
     for name in text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(described["components"]["schemas"][name].is_object(), "{name}");
+    }
+}
+
+/// What a receipt and a dry run say of locations is described member by member, as it is sent.
+#[tokio::test]
+async fn what_edges_say_of_purges_is_described_as_it_is_sent() {
+    use kv_schemas::receipt::{DryRun, LocationReceipt, LocationState, Percentiles};
+    let service = Service::start().await;
+    let schemas = description(&service).await["components"]["schemas"].take();
+    let location = LocationReceipt {
+        location: "FRA".into(),
+        state: LocationState::Applied,
+        applied_seq: 1,
+        heard_ms_ago: Some(1),
+        lag_ms: Some(1),
+    };
+    let dry_run = DryRun { location: "FRA".into(), touched: 1, held: 1 };
+    let members = |value: Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    for (name, sent) in [
+        ("LocationReceipt", serde_json::to_value(location).unwrap()),
+        ("Percentiles", serde_json::to_value(Percentiles { p50: 1, p95: 1, p99: 1 }).unwrap()),
+        ("DryRun", serde_json::to_value(dry_run).unwrap()),
+    ] {
+        assert_eq!(members(schemas[name]["properties"].clone()), members(sent), "{name}");
+        assert!(schemas.to_string().contains(&format!("\"#/components/schemas/{name}\"")), "{name} is referred to");
     }
 }
 

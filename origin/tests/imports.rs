@@ -248,3 +248,72 @@ fn a_mapping_reaches_blocked_regions_within_a_list() {
         assert!(read(rights).titles.is_empty(), "{rights}");
     }
 }
+
+#[test]
+fn countries_are_taken_by_their_names_of_iso_3166() {
+    for (fields, blocked) in [
+        (r#""blockedRegions":["UK","el","DE"]"#, ["DE", "GB", "GR"].as_slice()),
+        (r#""availability":{"uk":{"blocked":true}}"#, &["GB"]),
+        (r#""availability":[{"country":"EL","blocked":true}]"#, &["GR"]),
+        (r#""blockedRegions":"GB, UK""#, &["GB"]),
+    ] {
+        let batch = film(fields);
+        let [(_, film)] = &batch.titles[..] else { panic!("{fields}: {:?}", batch.report) };
+        assert!(film.regions.values().all(|window| window.blocked), "{fields}");
+        let regions: Vec<_> = film.regions.keys().map(|region| region.to_string()).collect();
+        assert_eq!(regions, blocked, "{fields}");
+        let mended = counts(&batch.report.mended);
+        assert_eq!(mended.len(), 1, "{fields}: {mended:?}");
+        assert!(mended[0].0.contains("ISO 3166"), "{fields}: {mended:?}");
+    }
+    for fields in [
+        r#""blockedRegions":["DE","EU"]"#,
+        r#""blockedRegions":"QQ""#,
+        r#""availability":{"XX":{"blocked":true}}"#,
+        // Two windows for one country contradict each other.
+        r#""availability":{"UK":{"blocked":true},"GB":{"blocked":false}}"#,
+    ] {
+        let batch = film(fields);
+        assert!(batch.titles.is_empty(), "{fields}: {:?}", batch.titles);
+        assert_eq!(counts(&batch.report.refused), [("document with faults", 1)], "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn imported_again_after_their_time_titles_are_what_they_were() {
+    let service = Service::over(Database::fresh()).await;
+    let past = "2020-01-31T22:00:00.123456789Z";
+    let lines = format!(
+        r#"{{"type":"title","id":"heat","name":"Heat","state":"scheduled","publish_at":"{past}"}}
+{{"type":"title","id":"up","name":"Up","available_from":"{past}","available_until":"2099-01-31T22:00:00.0009Z","regions":{{"DE":{{"from":"{past}"}}}}}}
+{{"type":"rail","id":"top","title":"Top","position":1,"items":["heat"],"from":"{past}"}}"#
+    );
+    import::text(&service.app.store, &lines).await.unwrap();
+    origin::schedule::turn(&service.app.store).await.unwrap();
+    let before = service.app.store.snapshot().await.unwrap().as_of;
+    assert!(title(&service, "heat").await.visible);
+    let again = import::text(&service.app.store, &lines).await.unwrap();
+    assert_eq!((again.unchanged, again.updated, again.purges), (2, 0, 0), "{again}");
+    assert_eq!(service.app.store.snapshot().await.unwrap().as_of, before);
+}
+
+#[tokio::test]
+async fn names_of_viewers_are_such_as_they_could_choose_themselves() {
+    let users = concat!(
+        r#"{"_id":"a","email":"a@example.org","name":"A\u0000da\tL"}"#,
+        "\n",
+        r#"{"_id":"b","email":"b@example.org","name":"NNN"}"#,
+        "\n",
+        r#"{"_id":"c","email":"c@example.org","name":" Grace "}"#
+    );
+    let users = users.replace("NNN", &"é".repeat(90));
+    let batch = import::mongo::read(&users, "users", &Mapping::default()).unwrap();
+    assert_eq!(batch.report.mended["a name that nobody could choose; mended"].examples, ["a", "b"]);
+    let service = Service::over(Database::fresh()).await;
+    let report = import::write(&service.app.store, batch, |_| {}).await.unwrap();
+    assert_eq!(report.viewers_created, 3, "{report}");
+    let listed = common::text(service.call("GET", "/admin/v1/users", "").await).await;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let names: Vec<_> = listed["items"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Ada L", &"é".repeat(80), "Grace"]);
+}

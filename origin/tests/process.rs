@@ -100,11 +100,12 @@ fn a_database_that_is_not_there_is_made_by_no_command_that_would_use_what_is_in_
     assert!(origin(&["keygen", "--keys", &keys]).status.success());
     let published = || std::fs::read_to_string(Path::new(&keys).join("public.jwks.json")).unwrap();
     let before = (names(dir.path()), published());
-    let uses: [&[&str]; 5] = [
+    let uses: [&[&str]; 6] = [
         &["backup", "--to", &backup],
         &["export"],
         &["users", "invite", "--without-password"],
         &["keys", "rotate", "--keys", &keys],
+        &["log", "renew"],
         &["staff", "create", "--email", "root@example.org"],
     ];
     for arguments in uses {

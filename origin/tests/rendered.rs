@@ -42,6 +42,25 @@ async fn a_document_is_rendered_once_and_again_after_its_purge() {
     assert_eq!(read(&service, &[]).await.2, "Rendered anew");
 }
 
+/// Anybody can demand one: it must cost no more than the question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_there_is_not_is_refused_without_rendering() {
+    let service = Service::start().await;
+    let written = service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    let newest: kv_schemas::AsOf = written.headers()["surrogate-as-of"].to_str().unwrap().parse().unwrap();
+    // Whoever renders a title now fails.
+    let without = "ALTER TABLE title RENAME TO taken_away";
+    service.database.sql(without, without).await;
+    for demanded in [format!("{}:{}", newest.log_id, newest.seq + 1), "another-log:1".to_string()] {
+        let refused = service.ask("GET", "/v1/titles/heat", "", &[("min-as-of", &demanded)]).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "{demanded}");
+        let body = text(refused).await;
+        assert!(body.contains("problem:origin-behind\""), "{demanded}: {body}");
+    }
+    let rendered = service.ask("GET", "/v1/titles/heat", "", &[]).await;
+    assert_eq!(rendered.status(), StatusCode::INTERNAL_SERVER_ERROR, "rendering is what fails");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_is_for_those_it_was_rendered_for_and_tags_are_answered_from_it() {
     let service = Service::start().await;
@@ -219,4 +238,35 @@ async fn under_concurrent_writes_no_answer_is_older_than_it_says() {
         }
     };
     tokio::join!(writer, reader);
+}
+
+/// As a failover to a replica that had not got the last commits does, or a copy of the database.
+async fn put_back(service: &Service, name: &str, seq: u64) {
+    rewrite_behind_the_log(service, name).await;
+    let lost = format!(
+        "DELETE FROM purge_log WHERE seq > {seq}; DELETE FROM audit WHERE seq > {seq}; UPDATE log_head SET seq = {seq}"
+    );
+    service.database.sql(&lost, &lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_rendered_of_commits_that_were_lost_is_answered_no_more() {
+    let mut redis = Redis::start().unwrap();
+    for shared in [None, Some(redis.url())] {
+        let service = Service::over(Database { redis: shared.clone(), ..Database::fresh() }).await;
+        service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+        service.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Lost"}"#).await;
+        assert_eq!(read(&service, &[]).await.2, "Lost");
+        put_back(&service, "Heat", 1).await;
+        let (status, as_of, name) = read(&service, &[]).await;
+        assert_eq!((status, name.as_str()), (StatusCode::OK, "Heat"), "{shared:?}");
+        assert!(as_of.ends_with(":1"), "{shared:?}: {as_of}");
+        // Numbers are used again, for other things.
+        let up = service.call("PUT", "/admin/v1/titles/up", r#"{"name":"Up"}"#).await;
+        assert_eq!(up.status(), StatusCode::CREATED);
+        let (_, as_of, name) = read(&service, &[]).await;
+        assert_eq!(name, "Heat", "{shared:?}");
+        assert!(as_of.ends_with(":2"), "{shared:?}: {as_of}");
+    }
+    redis.stop();
 }

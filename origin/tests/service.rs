@@ -4,7 +4,7 @@ mod common;
 use axum::http::StatusCode;
 use common::{Database, Service, text};
 use futures_util::FutureExt;
-use kv_schemas::{PurgeAck, PurgeBatch, PurgeMode};
+use kv_schemas::{LogId, PurgeAck, PurgeBatch, PurgeMode};
 use origin::edges::Edges;
 use origin::http::{App, Role, router};
 use origin::purge::Dispatcher;
@@ -376,6 +376,9 @@ async fn what_the_edge_says_of_another_history_of_the_log_is_not_taken_for_this_
 struct FakeJournal {
     /// Says that it holds another history of the log.
     forked: Arc<Mutex<bool>>,
+    /// A log it holds to be replaced by another.
+    retired: Arc<Mutex<Option<LogId>>>,
+    refused: Arc<Mutex<u32>>,
     taken: Arc<Mutex<Vec<u64>>>,
     failures: Arc<Mutex<u32>>,
     next_seq: Arc<Mutex<u64>>,
@@ -395,6 +398,11 @@ impl FakeJournal {
     fn take(&self, batch: &PurgeBatch) -> Result<axum::Json<PurgeAck>, (StatusCode, String)> {
         if std::mem::take(&mut *self.forked.lock().unwrap()) {
             let problem = kv_schemas::Problem::new(409, "log-forked", "The log has used numbers twice");
+            return Err((StatusCode::CONFLICT, problem.to_json()));
+        }
+        if self.retired.lock().unwrap().as_ref() == Some(&batch.log_id) {
+            *self.refused.lock().unwrap() += 1;
+            let problem = kv_schemas::Problem::new(409, "log-retired", "This purge log was replaced by another");
             return Err((StatusCode::CONFLICT, problem.to_json()));
         }
         let mut failures = self.failures.lock().unwrap();
@@ -541,5 +549,103 @@ async fn an_edge_that_knows_more_or_otherwise_than_the_database_gives_the_log_a_
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         assert_eq!(replaced.last(), Some(&before.log_id), "the new log says which it replaces");
+    }
+}
+
+/// What is logged, as a file would have it.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `origin log renew` on this database.
+fn renew_log(database: &Database) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_origin"));
+    command.args(["log", "renew"]);
+    match &database.settings.database_url {
+        Some(url) => command.arg("--database-url").arg(url),
+        None => command.arg("--database").arg(database.settings.place()),
+    };
+    command.output().unwrap()
+}
+
+/// The same copy of a database was put back twice: the first time its log was replaced, and the journal knows.
+#[tokio::test]
+async fn a_log_that_was_replaced_is_said_to_be_once_and_given_a_new_identity_by_a_person_alone() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    // On one thread: what is spawned logs here too.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let service = Service::start().await;
+    log(&service.app.store, 3).await;
+    let before = service.app.store.snapshot().await.unwrap().as_of;
+    let journal = FakeJournal::default();
+    *journal.retired.lock().unwrap() = Some(before.log_id.clone());
+    let url = journal.start().await;
+    // The edge cannot be reached at first, which is said by itself.
+    *journal.failures.lock().unwrap() = 1;
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
+    tokio::spawn(dispatcher.run(stopped));
+    for _ in 0..500 {
+        if *journal.refused.lock().unwrap() >= 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let said = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let errors: Vec<&str> = said.lines().filter(|line| line.contains("ERROR")).collect();
+    assert!(errors.len() == 1 && errors[0].contains("origin log renew"), "{said}");
+    assert_eq!(service.app.store.snapshot().await.unwrap().as_of, before, "nobody has said so");
+    let renewed = renew_log(&service.database);
+    assert!(renewed.status.success(), "{renewed:?}");
+    let mut snapshot = service.app.store.snapshot().await.unwrap();
+    assert_eq!(
+        String::from_utf8(renewed.stdout).unwrap().trim(),
+        format!("the purge log goes on as {}", snapshot.as_of)
+    );
+    assert_eq!(snapshot.replaced_logs().await.unwrap(), [before.log_id]);
+    drop(snapshot);
+    eventually("what was not delivered", || *journal.taken.lock().unwrap() == [1, 2, 3]).await;
+}
+
+/// Nobody but this process has seen what was lost: a failover to a replica that had not got it, or a copy of the database put
+/// back before the edge was told.
+#[tokio::test]
+async fn a_database_that_lost_purges_which_the_journal_never_had_gets_a_new_log() {
+    let lost = "DELETE FROM purge_log WHERE seq > 3; UPDATE log_head SET seq = 3";
+    let used_again = "UPDATE purge_log SET mark = mark - 1 WHERE seq = 5";
+    for put_back in [lost, used_again] {
+        let service = Service::start().await;
+        log(&service.app.store, 5).await;
+        let before = service.app.store.snapshot().await.unwrap().as_of;
+        let journal = FakeJournal::default();
+        *journal.failures.lock().unwrap() = 1_000_000;
+        let url = journal.start().await;
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        // Another process' view of the database: what this one sees besides does not count.
+        let store = Store::connect(&service.database.settings).await.unwrap();
+        let dispatcher = Dispatcher::new(store, service.app.keys.clone(), vec![url]).unwrap();
+        tokio::spawn(dispatcher.run(stopped));
+        eventually("the first try", || *journal.failures.lock().unwrap() < 1_000_000).await;
+        assert_eq!(service.app.store.snapshot().await.unwrap().as_of, before);
+        service.database.sql(put_back, put_back).await;
+        let mut after = before.clone();
+        for _ in 0..600 {
+            after = service.app.store.snapshot().await.unwrap().as_of;
+            if after.log_id != before.log_id {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_ne!(after.log_id, before.log_id, "{put_back}");
     }
 }

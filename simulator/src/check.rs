@@ -5,10 +5,10 @@ use crate::origin::{Commit, WriteId};
 use kv_schemas::{AsOf, LogId, PurgeMode, Seq};
 use std::collections::BTreeMap;
 
-/// Every log there was, with its purges from seq 1 on.
+/// Every log there was, with its purges in order of their numbers.
 #[derive(Default)]
 pub struct History {
-    logs: BTreeMap<LogId, Vec<Commit>>,
+    logs: BTreeMap<LogId, Vec<(Seq, Commit)>>,
 }
 
 /// An answer as the model sees it.
@@ -18,6 +18,8 @@ pub struct Served<'a> {
     pub as_of: Option<&'a AsOf>,
     /// The log and the seq the isolate's view says it has applied.
     pub view: Option<(&'a LogId, Seq)>,
+    /// It has heard a part of the journal's answer, and waits for the rest.
+    pub hears_parts: bool,
     /// True times: of the request, of now, of the last question to the journal that was answered, and of the last time
     /// origin gave or confirmed the answer to this isolate.
     pub arrived_ms: u64,
@@ -32,32 +34,70 @@ pub struct Served<'a> {
     pub is_stale: bool,
     pub is_stored: bool,
     pub demanded: Option<&'a AsOf>,
+    /// The newest write of it through this isolate that was answered before the request came.
+    pub written: WriteId,
 }
 
 impl History {
+    /// A log of a database: its purges are numbered from 1 on.
     pub fn begin(&mut self, log_id: LogId, commits: Vec<Commit>) {
-        self.logs.insert(log_id, commits);
+        self.logs.insert(log_id, (1..).zip(commits).collect());
     }
 
-    pub fn push(&mut self, log_id: &LogId, commit: Commit) {
-        self.logs.entry(log_id.clone()).or_default().push(commit);
+    pub fn push(&mut self, log_id: &LogId, seq: Seq, commit: Commit) {
+        self.logs.entry(log_id.clone()).or_default().push((seq, commit));
+    }
+
+    /// What came after is lost, and nobody can be asked to know of it.
+    pub fn forget_after(&mut self, log_id: &LogId, seq: Seq) {
+        if let Some(commits) = self.logs.get_mut(log_id) {
+            commits.retain(|(number, _)| *number <= seq);
+        }
+    }
+
+    fn of_log(&self, log_id: &LogId) -> &[(Seq, Commit)] {
+        self.logs.get(log_id).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn numbers(&self, log_id: &LogId) -> Vec<Seq> {
+        self.of_log(log_id).iter().map(|(seq, _)| *seq).collect()
     }
 
     /// The youngest purge of a document up to a state, and the newest write among them.
-    fn youngest(&self, log_id: &LogId, until: Seq, doc: usize, hard: bool) -> (Seq, WriteId) {
-        let commits = self.logs.get(log_id).map_or(&[][..], Vec::as_slice);
-        let until = commits.iter().take(until as usize).enumerate();
-        let touching = until.filter(|(_, commit)| commit.touches(doc) && (!hard || commit.mode == PurgeMode::Hard));
-        touching
-            .fold((0, 0), |(_, write), (index, commit)| (index as Seq + 1, commit.write.unwrap_or(write).max(write)))
+    pub fn youngest(&self, log_id: &LogId, until: Seq, doc: usize, hard: bool) -> (Seq, WriteId) {
+        self.youngest_told(log_id, until, doc, hard, false)
+    }
+
+    /// Of who has heard a part of the journal's answer up to there: it leaves out what a later hard purge of the same keys has made
+    /// superfluous, and that may be in the rest.
+    pub fn youngest_told(
+        &self,
+        log_id: &LogId,
+        until: Seq,
+        doc: usize,
+        hard: bool,
+        hears_parts: bool,
+    ) -> (Seq, WriteId) {
+        let all = self.of_log(log_id);
+        let told = all.iter().take_while(|(seq, _)| *seq <= until);
+        let is_left_out = |commit: &Commit| {
+            let mut rest = all.iter().skip_while(|(seq, _)| *seq <= until);
+            let is_same = |later: &Commit| {
+                later.mode == PurgeMode::Hard
+                    && (&later.keys, later.url, later.all) == (&commit.keys, commit.url, commit.all)
+            };
+            hears_parts && commit.mode == PurgeMode::Hard && rest.any(|(_, later)| is_same(later))
+        };
+        let touching = told.filter(|(_, commit)| {
+            commit.touches(doc) && (!hard || commit.mode == PurgeMode::Hard) && !is_left_out(commit)
+        });
+        touching.fold((0, 0), |(_, write), (seq, commit)| (*seq, commit.write.unwrap_or(write).max(write)))
     }
 
     /// The oldest purge of a document after a state.
     pub fn oldest_after(&self, as_of: &AsOf, doc: usize) -> Option<Seq> {
-        let commits = self.logs.get(&as_of.log_id)?;
-        let first = usize::try_from(as_of.seq).unwrap_or(usize::MAX);
-        let place = commits.iter().skip(first).position(|commit| commit.touches(doc))?;
-        Some(as_of.seq + place as Seq + 1)
+        let mut after = self.of_log(&as_of.log_id).iter().filter(|(seq, _)| *seq > as_of.seq);
+        after.find(|(_, commit)| commit.touches(doc)).map(|(seq, _)| *seq)
     }
 
     /// What is wrong with an answer.
@@ -73,11 +113,11 @@ impl History {
             if let Some(other) = served.as_of.filter(|as_of| as_of.log_id != *log_id && !confirmed) {
                 return Some(format!("{} was served although the view is of log {log_id} ({other})", what()));
             }
-            let (hard, _) = self.youngest(log_id, applied, doc, true);
+            let (hard, _) = self.youngest_told(log_id, applied, doc, true, served.hears_parts);
             if as_of.is_some_and(|as_of| as_of < hard) {
                 return Some(format!("{} was served although its view contains the hard purge {hard}", what()));
             }
-            let (any, write) = self.youngest(log_id, applied, doc, false);
+            let (any, write) = self.youngest_told(log_id, applied, doc, false, served.hears_parts);
             if served.is_fresh && as_of.is_some_and(|as_of| as_of < any) {
                 return Some(format!("{} was served as fresh although its view contains purge {any}", what()));
             }
@@ -113,6 +153,13 @@ impl History {
                 served.now_ms,
                 served.arrived_ms,
                 served.bound_ms
+            ));
+        }
+        if (served.is_fresh || served.is_stale || !served.is_stored) && served.content < served.written {
+            return Some(format!(
+                "{} was answered after its write {} had been, by the same isolate",
+                what(),
+                served.written
             ));
         }
         if let Some(min) = served.demanded {

@@ -2,9 +2,9 @@
 //! a vector here.
 use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery};
 use kv_schemas::receipt::{EdgeReceipt, JournalSummary};
-use kv_schemas::{KeyClass, LogId, PerClass, PurgeAck, PurgeBatch, PurgeMode, Seq};
+use kv_schemas::{AsOf, KeyClass, LogId, PerClass, PurgeAck, PurgeBatch, PurgeMode, Seq};
 use std::collections::{BTreeSet, HashMap};
-use surrogate_cache::intake::{Intake, JournalHead, decide};
+use surrogate_cache::intake::{Intake, JournalHead, LeftOut, decide};
 use surrogate_cache::receipts::Receipts;
 
 /// Small, so that floors, pages and cold starts all happen.
@@ -12,26 +12,38 @@ const PURGES_KEPT: PerClass<usize> = PerClass { content: 24, session: 12, viewer
 const COLD: PerClass<usize> = PerClass { content: 8, session: 4, viewer: 1 };
 const PAGE: usize = 4;
 
+#[derive(Clone)]
 struct Row {
     purge: DeltaPurge,
     /// By the journal's clock of then.
     accepted_at_ms: u64,
 }
 
+/// What is on disk.
+#[derive(Clone)]
 struct State {
     held: JournalHead,
     floors: PerClass<Floor>,
     rows: Vec<Row>,
+    /// Numbers that starts of a journal that numbers itself left out.
+    left_out: Vec<LeftOut>,
 }
 
 pub struct Journal {
+    numbers_itself: bool,
     state: Option<State>,
+    /// A copy of the disk, from some time before.
+    copy: Option<State>,
+    /// How many purges this start of the object took.
+    taken: u64,
+    /// Logs of its own so far, and the highest number given in any.
+    own_logs: u32,
+    highest: Seq,
     bound_ms: u64,
     receipts: Receipts,
     /// Names of locations on disk.
     locations: BTreeSet<String>,
     retired: Vec<LogId>,
-    lost: u32,
     challenge: Option<u64>,
     /// Challenges made so far: each is another.
     challenges: u64,
@@ -75,14 +87,18 @@ pub enum Took {
 }
 
 impl Journal {
-    pub fn new(bound_ms: u64) -> Self {
+    pub fn new(numbers_itself: bool, bound_ms: u64) -> Self {
         Self {
+            numbers_itself,
             state: None,
+            copy: None,
+            taken: 0,
+            own_logs: 0,
+            highest: 0,
             bound_ms,
             receipts: Receipts::new(bound_ms),
             locations: BTreeSet::new(),
             retired: Vec::new(),
-            lost: 0,
             challenge: None,
             challenges: 0,
             offset_ms: 0,
@@ -111,13 +127,30 @@ impl Journal {
         self.locations.clear();
         self.challenge = None;
         self.retired.clear();
-        self.lost += 1;
+        self.taken = 0;
+    }
+
+    pub fn make_copy(&mut self) {
+        self.copy.clone_from(&self.state);
+    }
+
+    /// The copy takes the disk's place, if it is of the same log, and the object is started anew, by a clock that is not behind what it was:
+    /// numbers are taken from it. Up to where nothing is lost.
+    pub fn put_back(&mut self, later_ms: u64, now_ms: u64) -> Option<AsOf> {
+        let copy = self.copy.as_ref().filter(|copy| Some(&copy.held.log_id) == self.log_id())?.clone();
+        let JournalHead { log_id, head, .. } = copy.held.clone();
+        self.accepted.retain(|(log, seq), _| *log != log_id || *seq <= head);
+        self.state = Some(copy);
+        let clock_ms = self.clock(now_ms).max(self.highest + 1) + later_ms;
+        self.restart(clock_ms as i64 - now_ms as i64, now_ms);
+        Some(AsOf::new(log_id, head))
     }
 
     /// The object is started anew, maybe on another machine.
     pub fn restart(&mut self, offset_ms: i64, now_ms: u64) {
         self.offset_ms = offset_ms;
         self.epoch += 1;
+        self.taken = 0;
         self.receipts = Receipts::new(self.bound_ms);
         self.locations.iter().for_each(|name| self.receipts.remember(name));
         if let Some(state) = &self.state {
@@ -171,20 +204,45 @@ impl Journal {
         self.receipts.begin(&held, self.clock(now_ms));
         self.taken_up.insert(held.log_id.clone(), now_ms);
         let floors = PerClass::new(|_| Floor::hard(held.head));
-        self.state = Some(State { held, floors, rows: Vec::new() });
+        self.state = Some(State { held, floors, rows: Vec::new(), left_out: Vec::new() });
     }
 
     /// A journal that numbers its purges itself begins a log when it is first asked.
     pub fn own_log(&mut self, now_ms: u64) {
         if self.state.is_none() {
-            let log_id = LogId::new(format!("own-{}", self.lost)).expect("a legal id");
-            self.hold(JournalHead { log_id, head: 0, mark: 0 }, now_ms);
+            self.begin_own(now_ms);
         }
+    }
+
+    fn begin_own(&mut self, now_ms: u64) {
+        let log_id = LogId::new(format!("own-{}", self.own_logs)).expect("a legal id");
+        self.own_logs += 1;
+        self.hold(JournalHead { log_id, head: 0, mark: 0 }, now_ms);
+        self.taken = 0;
+        let first = LeftOut::before_next(0, 0, Some(self.clock(now_ms)));
+        if let Some(state) = &mut self.state {
+            state.left_out.push(first);
+        }
+    }
+
+    /// Whether who has come so far has heard of purges that are not on disk.
+    fn has_lost(&self, seq: Seq) -> bool {
+        let Some(state) = self.state.as_ref().filter(|_| self.numbers_itself) else { return false };
+        seq > state.held.head || state.left_out.iter().any(|left_out| left_out.has(seq))
     }
 
     pub fn append(&mut self, keys: Vec<u64>, all: bool, mode: PurgeMode, now_ms: u64) -> Seq {
         self.own_log(now_ms);
-        let seq = self.head() + 1;
+        let start_ms = (self.taken == 0).then(|| self.clock(now_ms));
+        let head = self.head();
+        let Some(state) = &mut self.state else { return 0 };
+        let noted = state.left_out.iter().map(|left_out| left_out.first).max().unwrap_or(0);
+        let left_out = LeftOut::before_next(head, noted, start_ms);
+        if !left_out.is_empty() {
+            state.left_out.push(left_out);
+        }
+        let seq = left_out.first;
+        self.highest = self.highest.max(seq);
         self.insert(DeltaPurge { seq, mode, all, keys }, 0, now_ms);
         seq
     }
@@ -193,6 +251,7 @@ impl Journal {
         let accepted_at_ms = self.clock(now_ms);
         let Some(state) = &mut self.state else { return };
         self.receipts.accept(purge.seq, accepted_at_ms);
+        self.taken += 1;
         self.accepted.insert((state.held.log_id.clone(), purge.seq), now_ms);
         state.held.head = purge.seq;
         state.held.mark = mark;
@@ -210,6 +269,10 @@ impl Journal {
 
     /// What an isolate lacks. `None`: no log has been announced yet.
     pub fn sync(&mut self, query: &JournalQuery, now_ms: u64) -> Option<JournalDelta> {
+        if query.log_id.is_some() && query.log_id.as_ref() == self.log_id() && self.has_lost(query.since) {
+            // Nobody knows what the lost ones were: another log purges everything.
+            self.begin_own(now_ms);
+        }
         let clock = JournalClock { epoch: self.epoch, at_ms: self.clock(now_ms) };
         let state = self.state.as_ref()?;
         if self.receipts.hear(query, &state.held, clock.at_ms) {
@@ -232,9 +295,12 @@ impl Journal {
         Some(JournalDelta { log_id, clock, head, floors, until, purges })
     }
 
-    /// `None`: no log has been announced yet.
+    /// `None`: no log has been announced yet, or this journal, which numbers its purges, has none of that number.
     pub fn receipt(&mut self, seq: Seq, now_ms: u64) -> Option<EdgeReceipt> {
         let clock_ms = self.clock(now_ms);
+        if self.has_lost(seq) {
+            return None;
+        }
         let state = self.state.as_ref()?;
         let row = state.rows.iter().find(|row| row.purge.seq == seq);
         Some(self.receipts.receipt(seq, state.held.clone(), row.map(|row| row.accepted_at_ms), clock_ms))

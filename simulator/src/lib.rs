@@ -1,8 +1,9 @@
 //! A deterministic world around the real engine. What happens to a fleet of edges happens here in an order one seed decides:
 //! requests begin and are cancelled, messages are lost, late and repeated, tiers lag, clocks differ by minutes and are set
-//! forward and back, isolates come and go, the journal is unreachable or loses its storage, the database is restored.
+//! forward and back, isolates come and go, the journal is unreachable, loses its storage or has it put back, the database is
+//! restored, writes go through the edge.
 //!
-//! Not here: writes through the edge, variants and parts.
+//! Not here: variants and parts.
 //!
 //! Real are the lookup machine, the journal view and the engine around them (`surrogate_cache`), and the journal's
 //! decisions about batches and receipts. A model are the things around: origin and its replicas, the journal's table, colo
@@ -42,6 +43,10 @@ pub struct Stats {
     pub failed: u64,
     /// Syncs that another isolate's answer made unnecessary.
     pub shared: u64,
+    /// Those that were left to another isolate that was asking.
+    pub left: u64,
+    /// Writes through an edge that were answered.
+    pub written: u64,
     pub purges: u64,
     /// Receipts that were asked for, and those of them that said a purge is everywhere.
     pub receipts: u64,
@@ -61,6 +66,8 @@ impl Stats {
         sum(&mut self.forwarded, other.forwarded);
         sum(&mut self.failed, other.failed);
         sum(&mut self.shared, other.shared);
+        sum(&mut self.left, other.left);
+        sum(&mut self.written, other.written);
         sum(&mut self.purges, other.purges);
         sum(&mut self.receipts, other.receipts);
         sum(&mut self.applied, other.applied);

@@ -1,7 +1,7 @@
 //! The database: commits in one order, replicas that lag, backups that are restored.
 use crate::DOC_KEYS;
 use kv_schemas::purge::REPLACED_LOGS_MAX;
-use kv_schemas::surrogate_key::SurrogateKey;
+use kv_schemas::surrogate_key::{SurrogateKey, url_key};
 use kv_schemas::{AsOf, LogId, Purge, PurgeBatch, PurgeMode, Seq};
 
 /// Identifies what a write left behind; later writes have larger ones. 0: as it was at the beginning.
@@ -11,6 +11,8 @@ pub type WriteId = u64;
 #[derive(Clone, Debug)]
 pub struct Commit {
     pub keys: Vec<usize>,
+    /// The document a write through an edge was to: its URL is purged.
+    pub url: Option<usize>,
     pub all: bool,
     pub mode: PurgeMode,
     /// None: a purge by hand, which changes nothing.
@@ -19,9 +21,20 @@ pub struct Commit {
     pub mark: u64,
 }
 
+impl Default for Commit {
+    /// Hard, as a purge is if nobody says otherwise.
+    fn default() -> Self {
+        Self { keys: Vec::new(), url: None, all: false, mode: PurgeMode::Hard, write: None, mark: 0 }
+    }
+}
+
 impl Commit {
     pub fn touches(&self, doc: usize) -> bool {
-        self.all || DOC_KEYS[doc].iter().any(|key| self.keys.contains(key))
+        self.all || self.url == Some(doc) || DOC_KEYS[doc].iter().any(|key| self.keys.contains(key))
+    }
+
+    pub fn surrogate_keys(&self) -> Vec<SurrogateKey> {
+        self.keys.iter().map(|index| key(*index)).chain(self.url.map(url)).collect()
     }
 }
 
@@ -33,6 +46,11 @@ pub fn key(index: usize) -> SurrogateKey {
         _ => "",
     };
     SurrogateKey::new(format!("{class}k{index}")).expect("a legal key")
+}
+
+/// What every answer to a request for this document can be purged by.
+pub fn url(doc: usize) -> SurrogateKey {
+    url_key(&format!("/{doc}"))
 }
 
 fn log_id_of(era: u32) -> LogId {
@@ -74,14 +92,16 @@ impl Database {
         self.commits.len() as Seq
     }
 
-    pub fn commit(&mut self, keys: Vec<usize>, all: bool, mode: PurgeMode, is_write: bool) -> Option<WriteId> {
+    /// Commits this, as a write if `is_write`.
+    pub fn commit(&mut self, commit: Commit, is_write: bool) -> Commit {
         let write = is_write.then(|| {
             self.writes += 1;
             self.writes
         });
         self.marks += 1;
-        self.commits.push(Commit { keys, all, mode, write, mark: self.marks });
-        write
+        let commit = Commit { write, mark: self.marks, ..commit };
+        self.commits.push(commit.clone());
+        commit
     }
 
     /// What a document holds in a state.
@@ -120,7 +140,7 @@ impl Database {
         let rows = self.commits.iter().enumerate().skip(first.saturating_sub(1) as usize).take(count);
         rows.map(|(index, commit)| Purge {
             seq: index as Seq + 1,
-            keys: commit.keys.iter().map(|index| key(*index)).collect(),
+            keys: commit.surrogate_keys(),
             all: commit.all,
             mode: commit.mode,
             reason: None,

@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 31] = [
+const MUTATIONS: [Mutation; 36] = [
     Mutation {
         name: "a clock that is set back goes unnoticed, and what lies ahead of it counts as learnt just now",
         edits: &[
@@ -227,6 +227,38 @@ const MUTATIONS: [Mutation; 31] = [
             "cache/src/receipts.rs",
             "self.heard_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= silent_ms)",
             "self.heard_ms.is_some() && silent_ms > 0",
+        )],
+    },
+    Mutation {
+        name: "a journal that was put back numbers on from what it has",
+        edits: &[("cache/src/intake.rs", "start_ms.unwrap_or(0).min(SEQ_MAX)", "start_ms.unwrap_or(0).min(0)")],
+    },
+    Mutation {
+        name: "who has heard of purges that were lost is not noticed",
+        edits: &[(
+            "cache/src/intake.rs",
+            "self.after < seq && seq < self.first",
+            "self.after < seq && seq < self.after",
+        )],
+    },
+    Mutation {
+        name: "a write through the edge is known where it went through by the next sync alone",
+        edits: &[(
+            "cache/src/engine.rs",
+            "let noted = keys.iter().filter(|key| self.view.learn(state, **key)).count();",
+            "let noted = if state.seq > 0 { keys.len() } else { 0 };",
+        )],
+    },
+    Mutation {
+        name: "a write's purge in a log that the isolate has not heard of is forgotten",
+        edits: &[("cache/src/view.rs", "                self.learn(&as_of, key);\n", "                let _ = key;\n")],
+    },
+    Mutation {
+        name: "an answer that was on its way goes out past a hard purge",
+        edits: &[(
+            "cache/src/lookup/origin.rs",
+            "let purged = matches!(verdict, Verdict::Hard(Cause::Purged | Cause::Floor));",
+            "let purged = verdict == Verdict::Hard(Cause::NoLog);",
         )],
     },
 ];

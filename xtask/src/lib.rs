@@ -13,6 +13,8 @@ pub mod keeper;
 pub mod metrics;
 pub mod origin;
 pub mod postgres;
+#[cfg(test)]
+mod problems;
 pub mod process;
 pub mod proxy;
 pub mod redis;

@@ -246,6 +246,21 @@ mod tests {
         assert!(of("ops/alerts.yml") > 20 && of("ops/dashboard.json") > 10 && known.len() > 15, "{known:?}");
     }
 
+    /// Any client can demand a state that is not reached: it makes no failure.
+    #[test]
+    fn whoever_asks_for_failures_leaves_out_demanded_states() {
+        let mut asked = 0;
+        for (file, expression) in expressions() {
+            if expression.contains("phase=\"failed\"") {
+                assert!(!expression.contains("origin-behind"), "{file}: {expression}");
+            }
+            let failures = expression.matches("origin_requests_total{status=~\"5..\"}").count();
+            assert_eq!(expression.matches("origin_behind_total").count(), failures, "{file}: {expression}");
+            asked += failures;
+        }
+        assert!(asked > 3, "{asked}");
+    }
+
     #[test]
     fn every_alert_says_what_it_is_and_what_to_do() {
         let alerts = read("ops/alerts.yml");

@@ -46,6 +46,12 @@ impl<B: Clone + Default> Lookup<B> {
         engine.config.log_owner == LogOwner::Journal && !engine.view.newest().is_some_and(|newest| newest.covers(min))
     }
 
+    /// Whether no answer that is asked for now can satisfy the client: it would be stamped with less than is demanded.
+    pub(super) fn is_out_of_reach(&self, engine: &Engine<B>) -> bool {
+        let Some(min) = self.request.min_as_of.as_ref() else { return false };
+        engine.config.log_owner == LogOwner::Journal && !engine.asked_at().is_some_and(|newest| newest.covers(min))
+    }
+
     /// Whether an entry may be answered now, and how.
     pub(super) fn assess(&self, engine: &Engine<B>, entry: &Entry<B>, now_ms: u64) -> Use {
         let verdict = engine.view.judge(entry.as_of.as_ref(), &entry.keys);

@@ -18,7 +18,7 @@ use crate::entry::{Entry, part_key, viewer_of};
 use crate::fields::Fields;
 use crate::fills::{Claim, Ticket};
 use crate::phase::{CacheStatus, Phase, Reason};
-use crate::policy::ResponseHead;
+use crate::policy::{ResponseHead, Rules, check_storable};
 use crate::range::{self, ByteRange};
 use crate::vary::{variant_key, wanted_language_key};
 use crate::view::Knowledge;
@@ -152,7 +152,9 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     fn refresh(&self, entry: &Arc<Entry<B>>, ticket: Ticket, reason: Reason) -> Self {
-        let mut refresh = Self::new(Request { is_head: false, ..self.request.of_the_whole() });
+        // What this client demands of the cache says nothing about what others are to get.
+        let directives = RequestDirectives::default();
+        let mut refresh = Self::new(Request { is_head: false, directives, ..self.request.of_the_whole() });
         refresh.is_refresh = true;
         refresh.ticket = Some(ticket);
         refresh.reason = reason;
@@ -173,7 +175,7 @@ impl<B: Clone + Default> Lookup<B> {
             (State::Start, Event::Start) => self.begin(engine, now_ms),
             (State::Sync, Event::Synced) => match self.unjudged.take() {
                 Some((tier, entry)) => self.judged(engine, tier, entry, now_ms),
-                None => self.recall(engine, now_ms),
+                None => self.recall_known(engine, now_ms),
             },
             // However long the wait was, the view must be as current as at the start.
             (State::AwaitSync | State::AwaitFill, Event::Waited) => match self.unjudged.take() {
@@ -200,8 +202,17 @@ impl<B: Clone + Default> Lookup<B> {
     fn begin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
         match self.catch_up(engine, now_ms) {
             Some(step) => step,
-            None => self.recall(engine, now_ms),
+            None => self.recall_known(engine, now_ms),
         }
+    }
+
+    /// With a view that is as new as this request can ask for.
+    fn recall_known(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
+        if self.is_out_of_reach(engine) {
+            self.note(Reason::OriginBehind);
+            return self.fail(engine, Failure::Behind, now_ms);
+        }
+        self.recall(engine, now_ms)
     }
 
     /// What brings the view up to what this request needs, if it is behind and that can be tried.
@@ -311,6 +322,12 @@ impl<B: Clone + Default> Lookup<B> {
         if self.range.is_some() && !self.takes_as_stored(&entry.head.fields) {
             self.whole_only = true;
             return None;
+        }
+        // RFC 9110 section 13.2.2: the client's validators come first, then its range. Without the range it would be a 200.
+        if self.range.is_some() && is_not_modified(&self.request.fields, &entry.head) {
+            let behind = self.behind(engine, now_ms);
+            let status = CacheStatus { tier: Some(Tier::Memory.as_str()), ..CacheStatus::new(Phase::Hit) };
+            return Some(self.answer_shown(entry, Show::NotModified, status, behind, now_ms));
         }
         if let Some(range) = self.range.filter(|_| range_counts(&self.request.fields, &entry.head)) {
             let cut = range::cut_part(range, part, entry.body_bytes)?;
@@ -461,6 +478,9 @@ impl<B: Clone + Default> Lookup<B> {
         if at_once && !self.is_refresh && !is_superseded {
             let mut behind = self.behind(engine, now_ms);
             let ticket = self.ticket.take().or_else(|| {
+                if !self.may_refresh(&entry) {
+                    return None;
+                }
                 match engine.fills.claim(&self.read_key, now_ms, engine.config.fill_hold_ms) {
                     Claim::Granted(ticket) => Some(ticket),
                     Claim::Taken | Claim::Passing => None,
@@ -475,6 +495,12 @@ impl<B: Clone + Default> Lookup<B> {
             self.best = Some(Candidate { entry, on_error, validate });
         }
         None
+    }
+
+    /// Whether what origin answers to a request like this one can take the stored answer's place. The next one's can, otherwise.
+    fn may_refresh(&self, entry: &Entry<B>) -> bool {
+        let is_storable = check_storable(&self.request.fields, false, &entry.head, Rules::default());
+        !self.request.directives.no_store && is_storable != Err(Reason::Authorization)
     }
 
     fn give_back(&mut self, engine: &mut Engine<B>) {

@@ -16,6 +16,10 @@ use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::{AsOf, KeyHash};
 use std::sync::Arc;
 
+/// Troubles of the moment that have a status below 500 (RFC 9110 section 15.5.9, RFC 8470, RFC 6585): Request Timeout, Too Early,
+/// Too Many Requests.
+const PASSING_TROUBLES: [u16; 3] = [408, 425, 429];
+
 impl<B: Clone + Default> Lookup<B> {
     pub(super) fn fetch(&mut self, engine: &mut Engine<B>) -> Step<B> {
         self.state = State::Fetch;
@@ -146,6 +150,8 @@ impl<B: Clone + Default> Lookup<B> {
             return Some(self.fail(engine, Failure::Behind, now_ms));
         }
         self.asked_again = true;
+        // It may have been learnt of while the rest of a body was read.
+        self.state = State::Fetch;
         self.best = None;
         self.sent_validators = false;
         self.sent_at = newest;
@@ -268,11 +274,11 @@ impl<B: Clone + Default> Lookup<B> {
         }))
     }
 
-    /// Nothing comes of the fill. A failing origin is not the same as an uncacheable answer: only for the latter
-    /// others need not wait.
+    /// Nothing comes of the fill. An origin that fails, or wants to be asked less, is not the same as an uncacheable answer: only
+    /// for the latter others need not wait.
     pub(super) fn end_unstored(&mut self, engine: &mut Engine<B>, status: u16, now_ms: u64) {
         let Some(ticket) = self.ticket.take() else { return };
-        if status >= 500 {
+        if status >= 500 || PASSING_TROUBLES.contains(&status) {
             engine.fills.release(&ticket);
         } else {
             engine.fills.pass(&ticket, now_ms, engine.config.pass_ms);

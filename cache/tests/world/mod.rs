@@ -100,7 +100,7 @@ impl World {
         let head = purges.iter().map(|purge| purge.seq).max().unwrap_or(0);
         let purges = purges.iter().filter(|purge| purge.seq > asked.since).cloned().collect();
         let delta = JournalDelta { head, until: head, purges, ..nothing_new(self.log, 0) };
-        self.engine.sync_succeeded(&asked, &delta, self.now_ms);
+        self.engine.sync_succeeded(&asked, &delta, self.now_ms, self.now_ms);
     }
 
     pub fn start(&mut self, request: Request) -> (Lookup<Body>, Step<Body>) {

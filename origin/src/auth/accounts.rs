@@ -11,6 +11,22 @@ use kv_schemas::claims::StaffRole;
 use kv_schemas::viewer::{Maturity, Plan};
 use kv_schemas::{AsOf, PurgeMode, SurrogateKey};
 
+pub const NAME_CHARS_MAX: usize = 80;
+
+/// A name as people write it: no control characters, not only white space, not endless.
+pub fn check_name(name: &str) -> Result<String, &'static str> {
+    let name = name.trim();
+    let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if fits { Ok(name.into()) } else { Err("must have 1 to 80 characters") }
+}
+
+/// What is left of another system's name by the same rule; nothing, if there is nothing.
+pub fn mended_name(name: &str) -> String {
+    let spaced = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+    let plain: String = spaced.filter(|c| !c.is_control()).collect();
+    plain.trim().chars().take(NAME_CHARS_MAX).collect::<String>().trim_end().into()
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     #[error("the e-mail address {0}")]

@@ -320,8 +320,13 @@ pub fn of_title(before: Option<&Title>, after: Option<&Title>) -> Vec<SurrogateK
         keys.extend(had.keys().chain(has.keys()).map(|id| person(id)));
     } else if let Some((a, b)) = inputs.filter(|_| is.anywhere()) {
         // Pages that show it are kept no longer than it may be seen, by what was known when they were made.
-        if card_of(a) != card_of(b) || b.ends_sooner_than(&is, a, &was) {
+        let ends_sooner = b.ends_sooner_than(&is, a, &was);
+        if card_of(a) != card_of(b) || ends_sooner {
             keys.extend([card(id), crowd(id)]);
+        }
+        if ends_sooner {
+            // So is what is said of it without showing it: what is like it.
+            keys.push(unseen(id));
         }
         let moved = [
             (SortBy::Name, a.sort_name != b.sort_name),

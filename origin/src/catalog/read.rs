@@ -114,9 +114,11 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// To the millisecond, as moments are kept: what is finer would differ from itself when it is read again.
     pub fn timestamp(&mut self, name: &str) -> Option<Timestamp> {
         let text = self.text(name, 40)?;
         let parsed = text.parse::<Timestamp>().ok();
+        let parsed = parsed.and_then(|moment| Timestamp::from_millisecond(moment.as_millisecond()).ok());
         if parsed.is_none() {
             self.fault(name, "must be a date and time with an offset, such as 2027-01-31T22:00:00Z (RFC 3339)");
         }

@@ -1,4 +1,5 @@
 //! What each kind may hold: from JSON to the model, naming every fault at once.
+use crate::catalog::countries;
 use crate::catalog::model::{
     CollectionInput, Credit, Episode, Fill, GenreInput, Image, ImageKind, PersonInput, RAIL_SIZE_DEFAULT, RailInput,
     SeasonInput, SortBy, State, TitleInput, TitleKind, Translation, Translations, Window, slug, sort_name,
@@ -7,7 +8,7 @@ pub use crate::catalog::read::merge_patch;
 use crate::catalog::read::{NAME_CHARS_MAX, Reader, TEXT_CHARS_MAX, wrong};
 use kv_schemas::Problem;
 use kv_schemas::problem::Fault;
-use kv_schemas::viewer::{Maturity, Plan, Region};
+use kv_schemas::viewer::{Maturity, Plan};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -184,7 +185,6 @@ pub fn title(value: &Value) -> Result<TitleInput, Faults> {
     // Two spellings of one genre are one genre.
     let mut seen = BTreeSet::new();
     genres.retain(|name| seen.insert(slug(name)));
-    let region = |text: &str| text.parse::<Region>().ok();
     let input = TitleInput {
         kind: reader.word("kind", "film or series", TitleKind::named).unwrap_or_default(),
         sort_name: sort.unwrap_or_else(|| sort_name(&name)),
@@ -204,7 +204,13 @@ pub fn title(value: &Value) -> Result<TitleInput, Faults> {
         publish_at: reader.timestamp("publish_at"),
         available_from: reader.timestamp("available_from"),
         available_until: reader.timestamp("available_until"),
-        regions: reader.map("regions", REGIONS_MAX, "regions (ISO 3166-1, such as DE)", region, window),
+        regions: reader.map(
+            "regions",
+            REGIONS_MAX,
+            "countries (ISO 3166-1, such as DE or GB)",
+            countries::named,
+            window,
+        ),
         name,
     };
     if matches!((input.available_from, input.available_until), (Some(from), Some(until)) if until <= from) {
@@ -342,8 +348,8 @@ pub fn rail(value: &Value) -> Result<RailInput, Faults> {
         "until",
     ];
     let mut reader = Reader::open(value, "", "rail", &[fields, READ_ONLY])?;
-    fn one<T: std::str::FromStr>(value: &Value, at: &str, expected: &str) -> Result<T, Faults> {
-        let read = value.as_str().and_then(|text| text.parse().ok());
+    fn one<T>(value: &Value, at: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, Faults> {
+        let read = value.as_str().and_then(read);
         read.map_or_else(|| wrong(at, format!("must be {expected}")), Ok)
     }
     reader.required("position");
@@ -352,8 +358,12 @@ pub fn rail(value: &Value) -> Result<RailInput, Faults> {
         position: reader.integer("position", -1_000_000, 1_000_000).unwrap_or_default(),
         items: items(&mut reader),
         translations: translations(&mut reader),
-        regions: reader.list("regions", REGIONS_MAX, "regions", |v, at| one(v, at, "a region such as DE")),
-        plans: reader.list("plans", 4, "plans", |v, at| one::<Plan>(v, at, "none, basic, standard or premium")),
+        regions: reader.list("regions", REGIONS_MAX, "regions", |v, at| {
+            one(v, at, "a country (ISO 3166-1, such as DE or GB)", countries::named)
+        }),
+        plans: reader.list("plans", 4, "plans", |v, at| {
+            one(v, at, "none, basic, standard or premium", |text| text.parse::<Plan>().ok())
+        }),
         maturity_from: class(&mut reader, "maturity_from", Maturity::All),
         maturity_to: class(&mut reader, "maturity_to", Maturity::From18),
         fill: None,

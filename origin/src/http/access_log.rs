@@ -18,9 +18,10 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Methods that are counted by name: those of this API, and those that are asked for by accident.
 const COUNTED: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// What the line says that only the inside of a request knows.
+/// What the line says that only the inside of a request knows, and what other lines of the request are to say, too.
 #[derive(Default)]
 struct Note {
+    id: String,
     actor: Option<String>,
     reason: Option<String>,
 }
@@ -37,6 +38,11 @@ pub fn note_actor(actor: &str) {
 /// Says why the answer is not what was asked for.
 pub fn note_reason(reason: &str) {
     let _ = NOTE.try_with(|note| note.borrow_mut().reason = Some(reason.into()));
+}
+
+/// What the request under way goes by: a line with a cause is found by it.
+pub fn noted_id() -> Option<String> {
+    NOTE.try_with(|note| note.borrow().id.clone()).ok()
 }
 
 /// A place in a trace.
@@ -111,9 +117,9 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let method = request.method().as_str().to_string();
     let reads = request.method().is_safe();
     let trace = Trace::of(request.headers());
-    let id = request_id(request.headers());
+    let note = Note { id: request_id(request.headers()), ..Note::default() };
     let (mut response, note) = NOTE
-        .scope(RefCell::default(), async move {
+        .scope(RefCell::new(note), async move {
             let response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
                 Ok(response) => response,
                 Err(_) => problem_response(&too_long(reads)),
@@ -121,7 +127,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
             (response, NOTE.with(RefCell::take))
         })
         .await;
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Ok(value) = HeaderValue::from_str(&note.id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let took = began.elapsed();
@@ -134,7 +140,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
         reason = note.reason,
         actor = note.actor,
         duration_ms = took.as_secs_f64() * 1000.0,
-        request_id = id,
+        request_id = note.id,
         trace_id = trace.trace_id,
         parent_id = trace.parent_id,
         span_id = trace.span_id,

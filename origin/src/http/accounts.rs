@@ -5,14 +5,14 @@
 //! are over as soon as a purge lands.
 use super::admin::private_json;
 use super::answers::as_of_field;
-use super::auth::{body_faults, check_name, revoke};
+use super::auth::{body_faults, revoke};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::Staff;
 use super::query::{PAGE_MAX, Query, id_cursor};
 use super::spec::{Api, Op, integer, text};
 use super::{ApiResult, App};
-use crate::auth::accounts::Invitation;
+use crate::auth::accounts::{Invitation, check_name};
 use crate::auth::{INVITATION_MS, accounts, email};
 use crate::moment;
 use crate::store::Write;
@@ -219,7 +219,7 @@ async fn change_user(
     Ok(changed(&after, &write.commit().await?))
 }
 
-/// Writes an account, ends its sessions if it is banned, and its tokens if they say what is no longer so.
+/// Writes an account, ends its sessions and takes its invitation back if it is banned, and ends its tokens if they say what is no longer so.
 async fn put(
     write: &mut Write,
     before: &Account,
@@ -231,6 +231,7 @@ async fn put(
     let is_banned_now = after.banned && !before.banned;
     if is_banned_now {
         write.end_sessions(&after.id, None).await?;
+        write.withdraw_invitation(&after.id).await?;
     }
     if differs {
         let reason = if is_banned_now { "banned" } else { "account changed" };

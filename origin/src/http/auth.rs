@@ -11,6 +11,7 @@ use super::guard::{ViewerToken, bearer};
 use super::limits::limit_fields;
 use super::spec::{Api, Op, text};
 use super::{ApiResult, App};
+use crate::auth::accounts::{NAME_CHARS_MAX, check_name};
 use crate::auth::throttle::Throttle;
 use crate::auth::{self, SESSIONS_MAX, account_key, accounts, email, password, secret};
 use crate::keys::EXPECT_ADMIN;
@@ -33,7 +34,6 @@ use utoipa::openapi::path::HttpMethod;
 
 /// Largest body these calls take, in bytes.
 pub const BODY_BYTES_MAX: usize = 8 * 1024;
-pub const NAME_CHARS_MAX: usize = 80;
 const DEVICE_CHARS_MAX: usize = 80;
 /// Longest refresh token or invitation that is looked at.
 const SECRET_BYTES_MAX: usize = 64;
@@ -159,13 +159,6 @@ pub(super) async fn revoke(
     let keys = keys.map_err(|error| ApiError::Failed(error.to_string()))?;
     write.purge(LoggedPurge { keys: &keys, mode: PurgeMode::Hard, reason: Some(reason), actor: Some(actor) }).await?;
     Ok(())
-}
-
-/// A name as people write it: no control characters, not only white space, not endless.
-pub(super) fn check_name(name: &str) -> Result<String, &'static str> {
-    let name = name.trim();
-    let fits = (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-    if fits { Ok(name.into()) } else { Err("must have 1 to 80 characters") }
 }
 
 pub(super) fn body_faults() -> Problem {
@@ -561,6 +554,8 @@ async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap,
         return Err(Problem::new(409, "changed-meanwhile", "The password was changed meanwhile").into());
     }
     write.put_account(&Account { password_hash, updated_ms: moment(), ..now }).await?;
+    // Whoever else was given one would choose another.
+    write.withdraw_invitation(&account.id).await?;
     write.end_sessions(&account.id, Some(&sid)).await?;
     revoke(&mut write, &[user_key(&account.id)], "password changed", &account.id).await?;
     Ok(done(&write.commit().await?))

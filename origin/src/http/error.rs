@@ -1,6 +1,6 @@
 //! Where errors become problem+json, the one place for it. What a client sees and what the log says are two texts:
 //! internals never leave.
-use super::access_log::note_reason;
+use super::access_log::{note_reason, noted_id};
 use super::limits::too_often;
 use crate::auth::accounts::InviteError;
 use crate::auth::password::HashError;
@@ -86,6 +86,7 @@ fn internal() -> Problem {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let request_id = noted_id();
         let problem = match self {
             Self::Refused(problem) => problem,
             Self::TooOften(policy, wait) => return too_often(policy, wait),
@@ -93,13 +94,13 @@ impl IntoResponse for ApiError {
                 let problem = problem_of(&error);
                 let kind = problem.kind.as_str();
                 match problem.status {
-                    500 => tracing::error!(%error, kind, "the store failed"),
-                    _ => tracing::warn!(%error, kind, "the store cannot serve"),
+                    500 => tracing::error!(%error, kind, request_id, "the store failed"),
+                    _ => tracing::warn!(%error, kind, request_id, "the store cannot serve"),
                 }
                 problem
             }
             Self::Failed(error) => {
-                tracing::error!(error, "the service failed");
+                tracing::error!(error, request_id, "the service failed");
                 internal()
             }
         };
@@ -120,4 +121,55 @@ pub fn problem_response(problem: &Problem) -> Response {
         _ => {}
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+    use tower::ServiceExt;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Whoever has a line of the access log finds the cause by it, and the other way round.
+    #[tokio::test]
+    async fn the_cause_of_a_failure_is_logged_under_the_id_of_its_request() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let failed = || async { Err::<(), _>(ApiError::Failed("no randomness".into())) };
+        let unreadable = || async { Err::<(), _>(ApiError::Store(StoreError::Stored("a row".into()))) };
+        let lost = || async { Err::<(), _>(ApiError::Store(StoreError::Database(sqlx::Error::WorkerCrashed))) };
+        let router = axum::Router::new().route("/a", get(failed)).route("/b", get(unreadable)).route("/c", get(lost));
+        let router = router.layer(axum::middleware::from_fn(super::super::access_log::observe));
+        let causes =
+            [("/a", 500, "the service failed"), ("/b", 500, "the store failed"), ("/c", 503, "the store cannot serve")];
+        for (path, status, cause) in causes {
+            let request = axum::extract::Request::get(path).header("x-request-id", format!("id-of-{}", &path[1..]));
+            let answer = router.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), status);
+            let id = answer.headers()["x-request-id"].to_str().unwrap();
+            let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            let said: Vec<_> = lines
+                .filter(|line| line["fields"]["request_id"] == id)
+                .map(|line| line["fields"]["message"].as_str().unwrap().to_string())
+                .collect();
+            assert_eq!(said, [cause, "request"], "{path}: {text}");
+        }
+    }
 }

@@ -5,13 +5,14 @@
 //! titles that are on a list, shown or not. Progress comes too often for a purge each time: until it has settled, what is
 //! read may be kept for half a minute.
 use super::answers::{as_of_field, cache_fields, newest_snapshot, text};
-use super::auth::{body_faults, check_name, done, revoke};
+use super::auth::{body_faults, done, revoke};
 use super::conditional::{client_has, etag_of};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::ViewerToken;
 use super::spec::{self, Api, Op};
 use super::{ApiResult, App};
+use crate::auth::accounts::check_name;
 use crate::catalog::documents::{Kind, Schedule};
 use crate::catalog::keys;
 use crate::catalog::model::Title;

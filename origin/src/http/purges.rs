@@ -118,11 +118,23 @@ struct Preview {
     all: bool,
     #[schema(value_type = String)]
     mode: PurgeMode,
-    /// What the asked isolates hold in memory: `location`, `touched`, `held`.
-    #[schema(value_type = Vec<Object>)]
+    /// What the asked isolates hold in memory.
+    #[schema(value_type = Vec<TouchedAs>)]
     memory: Vec<DryRun>,
     /// Tiers that cannot be listed by key.
     unknown: [&'static str; 2],
+}
+
+/// What one isolate knows of what a purge would touch.
+#[derive(ToSchema)]
+#[schema(as = DryRun)]
+#[allow(dead_code, reason = "the description of kv_schemas::receipt::DryRun")]
+struct TouchedAs {
+    location: String,
+    /// Entries in its memory that the purge would touch.
+    touched: u64,
+    /// Entries in its memory.
+    held: u64,
 }
 
 /// Whether purging these ends tokens or costs all viewers something: what verifies tokens, and what is viewers' own.
@@ -228,12 +240,40 @@ struct LoggedAs {
 #[derive(Serialize, ToSchema)]
 struct EdgeState {
     accepted_at_ms: Option<u64>,
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<LocatedAs>)]
     locations: Vec<LocationReceipt>,
-    #[schema(value_type = Option<Object>)]
+    /// Over the locations that have it; null while there is none.
+    #[schema(value_type = Option<LagsAs>)]
     lag_ms: Option<Percentiles>,
+    /// Locations that are pending.
     laggards: Vec<String>,
     silent: Vec<String>,
+}
+
+/// Where one location stands with a purge.
+#[derive(ToSchema)]
+#[schema(as = LocationReceipt)]
+#[allow(dead_code, reason = "the description of kv_schemas::receipt::LocationReceipt")]
+struct LocatedAs {
+    location: String,
+    /// `pending`, `applied` or `silent`.
+    state: String,
+    /// The highest purge it said it has; 0 if it has not said.
+    applied_seq: Seq,
+    /// Since it was last heard from; absent if that was before the journal started.
+    heard_ms_ago: Option<u64>,
+    /// From the journal's acceptance to this location's word that it has the purge.
+    lag_ms: Option<u64>,
+}
+
+/// Percentiles, in milliseconds.
+#[derive(ToSchema)]
+#[schema(as = Percentiles)]
+#[allow(dead_code, reason = "the description of kv_schemas::receipt::Percentiles")]
+struct LagsAs {
+    p50: u64,
+    p95: u64,
+    p99: u64,
 }
 
 fn edge_state(receipt: EdgeReceipt) -> EdgeState {

@@ -10,7 +10,7 @@ use super::guard::Staff;
 use super::idempotency::{Claim, InFlight};
 use super::query::{Query, id_cursor};
 use super::{ApiResult, App};
-use crate::catalog::model::{Record, SeasonInput, season_id};
+use crate::catalog::model::{Record, SeasonInput, season_id, sort_name};
 use crate::catalog::validate::{self, check_id, merge_patch};
 use crate::edits::{Edited, Edits, Wanted};
 use crate::store::Write;
@@ -197,14 +197,19 @@ pub(super) fn read_input<I: Edited>(value: &Value, id: &str) -> Result<I, Proble
     }
 }
 
-/// A thing as it is after a merge patch. The short form of a state replaces the long one.
+/// A thing as it is after a merge patch. The short form of a state replaces the long one, and with a name goes what was made of it.
 pub(super) fn patched<I: Edited>(before: &Record<I>, patch: &Value) -> Result<I, Problem> {
     let mut value = serde_json::to_value(&before.input).unwrap_or_default();
-    if patch.get("published").is_some()
-        && patch.get("state").is_none()
-        && let Some(object) = value.as_object_mut()
-    {
-        object.remove("state");
+    if let Some(object) = value.as_object_mut() {
+        let is_new = |field: &str, of: &str| patch.get(field).is_some() && patch.get(of).is_none();
+        if is_new("published", "state") {
+            object.remove("state");
+        }
+        let text = |field: &str| object.get(field).and_then(Value::as_str);
+        let is_made = text("name").zip(text("sort_name")).is_some_and(|(name, sort)| sort == sort_name(name));
+        if is_new("name", "sort_name") && is_made {
+            object.remove("sort_name");
+        }
     }
     merge_patch(&mut value, patch);
     read_input(&value, &before.id)

@@ -79,7 +79,7 @@ pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> 
     let (head, body) = response.into_parts();
     // Rendered in this process: its body is whole, in memory.
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        return ApiError::Failed("a rendered body broke off".into()).into_response();
     };
     let texts = head.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let fields: Fields = texts.collect();

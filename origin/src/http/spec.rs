@@ -238,7 +238,11 @@ impl Api {
         let op = match method {
             HttpMethod::Get => op,
             // Any call that may have a body may have one that is too long, or that does not come.
-            _ => op.problems(&[(408, "The body did not come in time"), (413, "The body is too large")]),
+            _ => op.problems(&[
+                (408, "The body did not come in time"),
+                (413, "The body is too large"),
+                (507, "There is no room left to store anything; nothing was changed"),
+            ]),
         };
         let mut operation: Operation = op.operation.build();
         let word: String = path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();

@@ -452,13 +452,19 @@ impl Write {
 
     /// Gives an account its one open invitation.
     pub async fn invite(&mut self, account_id: &str, hash: &str, end_ms: i64) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM invitation WHERE account_id = $1").bind(account_id).execute(&mut *self.tx).await?;
+        self.withdraw_invitation(account_id).await?;
         sqlx::query("INSERT INTO invitation (hash, account_id, end_ms) VALUES ($1, $2, $3)")
             .bind(hash)
             .bind(account_id)
             .bind(end_ms)
             .execute(&mut *self.tx)
             .await?;
+        Ok(())
+    }
+
+    /// Takes back the open invitation of an account, if it has one.
+    pub async fn withdraw_invitation(&mut self, account_id: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM invitation WHERE account_id = $1").bind(account_id).execute(&mut *self.tx).await?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ pub mod backup;
 mod bulk;
 mod derived;
 mod lists;
+mod lost;
 mod migrations;
 mod purges;
 mod records;
@@ -42,6 +43,7 @@ type Conn = Timed;
 
 use crate::error::{StoreError, is_lost};
 use kv_schemas::{AsOf, LogId, Seq};
+use lost::{Before, Seen};
 use replicas::Replicas;
 use settings::Access;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -66,6 +68,7 @@ pub struct Store {
     writer: AnyPool,
     replicas: Arc<Replicas>,
     watch: Arc<Watch>,
+    seen: Arc<Seen>,
     /// Told after each commit that carries a purge: one for the dispatcher, one for the schedule.
     pub committed: Arc<Notify>,
     pub changed: Arc<Notify>,
@@ -77,6 +80,10 @@ pub struct Snapshot {
     engine: Engine,
     /// The youngest purge this view contains.
     pub as_of: AsOf,
+    /// How many losses of commits this is after, as far as was known when it was begun.
+    pub losses: u64,
+    /// Some of this log were, and it has no new identity yet: numbers of it say nothing of what is newer.
+    pub lacks: bool,
 }
 
 /// A write under way. Dropped without [`Write::commit`], it never was.
@@ -87,6 +94,8 @@ pub struct Write {
     head: Seq,
     purged: bool,
     told: [Arc<Notify>; 2],
+    seen: Arc<Seen>,
+    losses: u64,
 }
 
 fn seq_of(value: i64) -> Seq {
@@ -242,15 +251,16 @@ impl Store {
         let readers = pool(settings, &settings.primary_url(Access::Read)?, settings.readers)?;
         let threshold = Duration::from_millis(settings.slow_statement_ms);
         let watch = Watch::start(engine, readers.clone(), threshold, settings.remember_statements);
+        let seen = Arc::<Seen>::default();
         let replicas = match settings.replica_urls.is_empty() {
             true => Arc::new(Replicas::none()),
             false => {
                 let pools = settings.replica_urls.iter().map(|url| pool(settings, url, settings.readers));
-                Replicas::start(settings, pools.collect::<Result<_, _>>()?, readers.clone())
+                Replicas::start(settings, pools.collect::<Result<_, _>>()?, readers.clone(), Arc::clone(&seen))
             }
         };
         let store =
-            Self { engine, readers, writer, replicas, watch, committed: Arc::default(), changed: Arc::default() };
+            Self { engine, readers, writer, replicas, watch, seen, committed: Arc::default(), changed: Arc::default() };
         let starter = Self { writer: pool_for(Purpose::Start, settings, &url, 1)?, ..store.clone() };
         let mut started = std::pin::pin!(starter.bring_up_to_date(settings));
         match tokio::time::timeout(settings.wait(), &mut started).await {
@@ -282,14 +292,24 @@ impl Store {
 
     /// The newest state: what editors and jobs read.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::begin(self.engine, &self.readers, &self.watch).await
+        let before = self.seen.before();
+        let mut snapshot = Snapshot::begin(self.engine, &self.readers, &self.watch).await?;
+        snapshot.losses = self.seen.saw(&before, &snapshot.as_of);
+        snapshot.lacks = self.seen.lacking().as_ref() == Some(&snapshot.as_of.log_id);
+        Ok(snapshot)
     }
 
-    /// What viewers read: a replica's state where there are replicas, and the primary's when none of them has `min`.
+    /// What viewers read: a replica's state where there are replicas, and the primary's when none of them has `min`, or when some
+    /// may have what the primary has lost.
     /// Whether the primary itself has it is for the caller to see.
     pub async fn client_snapshot(&self, min: Option<&AsOf>) -> Result<Snapshot, StoreError> {
-        match self.replicas.snapshot(min, &self.watch).await {
-            Some(snapshot) => Ok(snapshot),
+        let losses = self.seen.before().losses;
+        let replica = match self.seen.lacking() {
+            Some(_) => None,
+            None => self.replicas.snapshot(min, &self.watch).await,
+        };
+        match replica {
+            Some(snapshot) => Ok(Snapshot { losses, ..snapshot }),
             None => self.snapshot().await,
         }
     }
@@ -301,10 +321,13 @@ impl Store {
             Engine::Sqlite => ("BEGIN IMMEDIATE", LOG_HEAD),
             Engine::Postgres => ("BEGIN", "SELECT log_id, seq FROM log_head FOR UPDATE"),
         };
+        let before = self.seen.before();
         let mut tx = Timed::begun(self.writer.begin_with(begin).await?, &self.watch);
         let head = log_head(&mut tx, head).await?;
+        let losses = self.seen.saw(&before, &head);
+        let seen = Arc::clone(&self.seen);
         let told = [Arc::clone(&self.committed), Arc::clone(&self.changed)];
-        Ok(Write { tx, engine: self.engine, log_id: head.log_id, head: head.seq, purged: false, told })
+        Ok(Write { tx, engine: self.engine, log_id: head.log_id, head: head.seq, purged: false, told, seen, losses })
     }
 
     /// Every statement that was run so far, if the settings said so.
@@ -358,7 +381,7 @@ impl Snapshot {
         let mut tx = Timed::begun(pool.begin_with(begin).await?, watch);
         // The first read pins the snapshot; everything after sees this state and no other.
         let as_of = log_head(&mut tx, LOG_HEAD).await?;
-        Ok(Self { tx, engine, as_of })
+        Ok(Self { tx, engine, as_of, losses: 0, lacks: false })
     }
 
     /// Whether this is a replica's state. For tests: nothing that is answered may depend on it.
@@ -404,7 +427,10 @@ impl Write {
             self.told.iter().for_each(|told| told.notify_one());
         }
         match done {
-            Ok(()) => Ok(as_of),
+            Ok(()) => {
+                self.seen.saw(&Before { youngest: None, losses: self.losses }, &as_of);
+                Ok(as_of)
+            }
             Err(error) if is_lost(&error) => Err(StoreError::Undecided(error)),
             Err(error) => Err(error.into()),
         }

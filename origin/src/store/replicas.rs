@@ -1,6 +1,7 @@
 //! PostgreSQL's streaming replicas: viewers read from them in turn. One that is away, or further behind than it may be, is
 //! passed over until it is back; none can make an answer look newer than it is, since each answer's state is read in
 //! the replica's own snapshot.
+use super::lost::Seen;
 use super::settings::{Engine, Settings, place_of};
 use super::tx::Watch;
 use super::{Snapshot, seq_of};
@@ -122,7 +123,7 @@ impl Replicas {
     }
 
     /// Looks at them from now on, until the store is dropped. One that cannot be reached now may come later.
-    pub fn start(settings: &Settings, pools: Vec<AnyPool>, primary: AnyPool) -> Arc<Self> {
+    pub fn start(settings: &Settings, pools: Vec<AnyPool>, primary: AnyPool, seen: Arc<Seen>) -> Arc<Self> {
         let names = settings.replica_urls.iter().map(|url| place_of(url));
         let all = names.zip(pools).map(|(name, pool)| Arc::new(Replica { name, pool, known: Mutex::default() }));
         let lag_max = Duration::from_millis(settings.replica_lag_ms);
@@ -130,8 +131,12 @@ impl Replicas {
         let watched = Arc::downgrade(&replicas);
         tokio::spawn(async move {
             while let Some(replicas) = watched.upgrade() {
+                let before = seen.before();
                 let primary = tokio::time::timeout(PATIENCE, head(&primary)).await;
                 let primary = primary.ok().and_then(Result::ok);
+                if let Some(now) = &primary {
+                    seen.saw(&before, now);
+                }
                 for replica in &replicas.all {
                     replica.look(primary.as_ref(), replicas.lag_max).await;
                 }

@@ -40,16 +40,6 @@ impl Snapshot {
         rows.iter().map(due).collect()
     }
 
-    /// Who keeps a title as like itself.
-    pub async fn keepers(&mut self, id: &str) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query("SELECT title_id FROM similar_title WHERE other_id = $1 ORDER BY title_id LIMIT $2")
-            .bind(id.to_string())
-            .bind(i64::from(CANDIDATES))
-            .fetch_all(&mut *self.tx)
-            .await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
     /// The titles most like this one, best first, out of those that share a person or are among the best of a genre.
     pub async fn find_similar(&mut self, title: &Title, known: &mut Known) -> Result<Vec<String>, StoreError> {
         if !title.visible {
@@ -139,6 +129,21 @@ impl Write {
             query.build()?.execute(&mut *self.tx).await?;
         }
         Ok(())
+    }
+
+    /// And at those that keep a title as like themselves, which are thousands of some: so many of those that are not marked
+    /// yet. Whether that was all of them.
+    pub async fn mark_keepers(&mut self, id: &str, limit: u32) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO similar_due (title_id, near)
+              SELECT keeper.title_id, 1 FROM similar_title keeper WHERE keeper.other_id = $1
+                AND NOT EXISTS (SELECT 1 FROM similar_due WHERE similar_due.title_id = keeper.title_id) LIMIT $2",
+        )
+        .bind(id.to_string())
+        .bind(i64::from(limit))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(done.rows_affected() < u64::from(limit))
     }
 
     /// A title was looked at. If it was edited since, it stays due.

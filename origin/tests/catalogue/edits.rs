@@ -489,3 +489,81 @@ async fn an_import_brings_back_what_was_deleted_unless_it_is_to_take_only_what_i
     import::write(&catalogue.app.store, batch(), |_| {}).await.unwrap();
     assert_eq!(catalogue.page("/v1/titles/heat", ANYBODY).await.status, StatusCode::OK);
 }
+
+/// A block for a country that no viewer comes from would block nobody, and nobody would notice.
+#[tokio::test]
+async fn rights_name_countries_there_are() {
+    let catalogue = Catalogue::start().await;
+    let put = async |path: &str, body: Value| catalogue.staff_asks("ed", "PUT", path, &body, &[]).await;
+    for unknown in ["UK", "EL", "EU", "XX", "QQ"] {
+        let title = json!({"name": "Heat", "regions": {"DE": {}, unknown: {"blocked": true}}});
+        let got = put("titles/heat", title).await;
+        assert_eq!((got.status, faults(&got)), (StatusCode::UNPROCESSABLE_ENTITY, vec![format!("/regions/{unknown}")]));
+        let got = put("rails/top", json!({"title": "Top", "position": 1, "regions": ["GB", unknown]})).await;
+        assert_eq!((got.status, faults(&got)), (StatusCode::UNPROCESSABLE_ENTITY, vec!["/regions/1".to_string()]));
+    }
+    catalogue
+        .put("titles/heat", json!({"name": "Heat", "regions": {"GB": {"blocked": true}, "XK": {}, "ZZ": {}}}))
+        .await;
+    // What an earlier release took is read as it is.
+    let stored = r#"UPDATE title SET regions = '{"UK":{"blocked":true}}' WHERE id = 'heat'"#;
+    catalogue.database.sql(stored, stored).await;
+    let heat = catalogue.staff_asks("ed", "GET", "titles/heat", &Value::Null, &[]).await;
+    assert_eq!(heat.json()["regions"]["UK"]["blocked"], true, "{heat:?}");
+}
+
+#[tokio::test]
+async fn a_new_name_brings_its_order_unless_that_was_chosen() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "The Heat"})).await;
+    let sort_name = async || {
+        let got = catalogue.staff_asks("ed", "GET", "titles/heat", &Value::Null, &[]).await;
+        got.json()["sort_name"].as_str().unwrap().to_string()
+    };
+    let bulk = |patch: Value| json!({"items": [{"id": "heat", "patch": patch}]});
+    assert_eq!(sort_name().await, "heat");
+    catalogue.edit("PATCH", "titles/heat", json!({"name": "Zorro"})).await;
+    assert_eq!(sort_name().await, "zorro");
+    catalogue.edit("POST", "titles/bulk", bulk(json!({"name": "An Aviator"}))).await;
+    assert_eq!(sort_name().await, "aviator");
+    catalogue.edit("PATCH", "titles/heat", json!({"year": 2004})).await;
+    assert_eq!(sort_name().await, "aviator");
+    catalogue.edit("PATCH", "titles/heat", json!({"name": "Up", "sort_name": "x"})).await;
+    assert_eq!(sort_name().await, "x");
+    catalogue.edit("PATCH", "titles/heat", json!({"name": "Ronin"})).await;
+    assert_eq!(sort_name().await, "x", "it was chosen");
+    catalogue.edit("PATCH", "titles/heat", json!({"sort_name": null})).await;
+    assert_eq!(sort_name().await, "ronin");
+}
+
+#[tokio::test]
+async fn a_rating_is_given_back_to_the_last_digit() {
+    // Of the service by itself too, whatever else is switched on where tests are built.
+    assert!(include_str!("../../Cargo.toml").contains("float_roundtrip"));
+    let catalogue = Catalogue::start().await;
+    for rating in ["9.222222222222221", "7.300000000000001", "0.1", "9.999999999999998"] {
+        let body: Value = serde_json::from_str(&format!(r#"{{"name":"Heat","rating":{rating}}}"#)).unwrap();
+        let path = format!("titles/t{}", rating.replace('.', "-"));
+        let put = catalogue.staff_asks("ed", "PUT", &path, &body, &[]).await;
+        assert!(put.status.is_success(), "{put:?}");
+        assert!(put.body.contains(&format!("\"rating\":{rating},")), "{rating}: {}", put.body);
+    }
+}
+
+#[tokio::test]
+async fn a_genre_that_only_a_draft_has_is_in_use() {
+    let catalogue = Catalogue::start().await;
+    catalogue
+        .put("titles/heat", json!({"name": "Heat", "genres": ["Crime", "Science Fiction"], "state": "draft"}))
+        .await;
+    let delete =
+        async |path: &str| catalogue.staff_asks("ed", "DELETE", path, &Value::Null, &[("if-match", "*")]).await;
+    for genre in ["crime", "science-fiction"] {
+        let got = delete(&format!("genres/{genre}")).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::CONFLICT, "in-use"), "{genre}");
+    }
+    catalogue.edit("PATCH", "titles/heat", json!({"genres": ["Crime"]})).await;
+    assert_eq!(delete("genres/science-fiction").await.status, StatusCode::NO_CONTENT);
+    catalogue.edit("DELETE", "titles/heat", Value::Null).await;
+    assert_eq!(delete("genres/crime").await.status, StatusCode::NO_CONTENT);
+}

@@ -335,3 +335,39 @@ async fn counts_of_genres_follow_every_way_a_title_comes_and_goes() {
     catalogue.edit("PATCH", "titles/up", json!({"state": "published"})).await;
     assert_eq!(counts().await, "crime 1, drama 1, war 1");
 }
+
+/// More than candidates are looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_kept_a_title_as_like_itself_finds_out_that_it_is_no_more() {
+    const KEEPERS: usize = 130;
+    let catalogue = Catalogue::start().await;
+    let top = |genre: &str| json!({"name": "Top", "genres": [genre], "rating": 10});
+    catalogue.put("titles/a-top", top("Drama")).await;
+    for n in 0..KEEPERS {
+        catalogue.put(&format!("titles/t{n:03}"), json!({"name": "T", "genres": ["Drama"]})).await;
+    }
+    while origin::similar::turn(&catalogue.app.store).await.unwrap() {}
+    let keepers = async || {
+        let mut snapshot = catalogue.app.store.snapshot().await.unwrap();
+        let mut count = 0;
+        for n in 0..KEEPERS {
+            count += usize::from(snapshot.similar(&format!("t{n:03}")).await.unwrap().contains(&"a-top".to_string()));
+        }
+        count
+    };
+    assert_eq!(keepers().await, KEEPERS);
+    let mut write = catalogue.app.store.write().await.unwrap();
+    let mut marked = Vec::new();
+    for _ in 0..4 {
+        marked.push(write.mark_keepers("a-top", 50).await.unwrap());
+    }
+    assert_eq!(marked, [false, false, true, true], "as many at once as are asked for, until all are");
+    drop(write);
+    for (method, body) in [("PATCH", json!({"genres": ["War"]})), ("DELETE", Value::Null)] {
+        catalogue.edit("PATCH", "titles/a-top", json!({"genres": ["Drama"]})).await;
+        while origin::similar::turn(&catalogue.app.store).await.unwrap() {}
+        catalogue.edit(method, "titles/a-top", body).await;
+        while origin::similar::turn(&catalogue.app.store).await.unwrap() {}
+        assert_eq!(keepers().await, 0, "{method}");
+    }
+}

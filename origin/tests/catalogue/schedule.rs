@@ -93,3 +93,32 @@ async fn home_outlives_no_rail_it_shows_not_even_as_stale() {
         assert!((90..=100).contains(&whole), "{window}: {policy}");
     }
 }
+
+#[tokio::test]
+async fn a_genre_that_comes_back_with_a_title_nobody_sees_yet_is_purged() {
+    let catalogue = Catalogue::start().await;
+    let body = json!({"name": "Heat", "genres": ["War"], "state": "scheduled", "publish_at": in_ms(200),
+        "available_from": in_s(3_600)});
+    catalogue.put("titles/heat", body).await;
+    let deleted = "UPDATE genre SET deleted_ms = 1 WHERE id = 'war'";
+    catalogue.database.sql(deleted, deleted).await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    origin::schedule::turn(&catalogue.app.store).await.unwrap();
+    let heat = catalogue.app.store.snapshot().await.unwrap().title("heat").await.unwrap().unwrap();
+    assert_eq!((heat.input.state.as_str(), heat.visible), ("published", false));
+    assert_eq!(catalogue.staff_asks("ed", "GET", "genres/war", &Value::Null, &[]).await.status, 200, "it is back");
+    let (purge, keys) = (catalogue.last_purge().await, keys(&catalogue).await);
+    assert_eq!((purge.actor.as_deref(), keys.as_slice()), (Some("schedule"), ["genre:war".to_string()].as_slice()));
+}
+
+/// What its page names as being like it is a page of its own.
+#[tokio::test]
+async fn a_window_that_ends_sooner_purges_what_is_said_to_be_like_the_title() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat", "available_until": in_s(7_200)})).await;
+    let similar = catalogue.page("/v1/titles/heat/similar", ANYBODY).await;
+    let carried: Vec<_> = similar.header("surrogate-key").split(' ').map(String::from).collect();
+    catalogue.edit("PATCH", "titles/heat", json!({"available_until": in_s(60)})).await;
+    let keys = keys(&catalogue).await;
+    assert!(keys.iter().any(|key| carried.contains(key)), "{carried:?} {keys:?}");
+}

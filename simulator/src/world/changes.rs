@@ -10,14 +10,65 @@ impl World {
         let keys = if all { Vec::new() } else { keys };
         let mode = if self.chance(30) { PurgeMode::Hard } else { PurgeMode::Soft };
         let is_write = !all && self.chance(70);
-        let write = self.database.commit(keys.clone(), all, mode, is_write);
-        let commit = Commit { keys, all, mode, write, mark: 0 };
+        if self.owner == LogOwner::Journal && is_write && self.chance(50) {
+            return self.write_through();
+        }
+        let commit = self.database.commit(Commit { keys, all, mode, ..Commit::default() }, is_write);
         self.note(|world| format!("commit {}: {commit:?}", world.database.head()));
         match self.owner {
             LogOwner::Origin if self.forked.contains(&self.database.log_id()) => {}
-            LogOwner::Origin => self.history.push(&self.database.log_id(), commit),
+            LogOwner::Origin => self.history.push(&self.database.log_id(), self.database.head(), commit),
             LogOwner::Journal => self.unsent.push(commit),
         }
+    }
+
+    /// A write through an edge, which origin does now.
+    fn write_through(&mut self) {
+        let (place, doc) = (self.random.usize(0..self.isolates.len()), self.random.usize(0..DOC_KEYS.len()));
+        let wanted = Commit { url: Some(doc), ..Commit::default() };
+        let commit = self.database.commit(wanted, true);
+        let id = self.isolates[place].id;
+        self.note(|_| format!("isolate {id}: a write to document {doc}: {commit:?}"));
+        self.tasks.push(Task { isolate: id, work: Work::Purge(commit) });
+    }
+
+    /// What it changed is purged, and known to be where it went through before the writer has the answer.
+    pub(super) fn purge_written(&mut self, place: usize, commit: Commit) -> Option<Work> {
+        let state = self.append(commit.clone());
+        // What was taken may go unheard, and is taken twice then.
+        let Some(state) = state.filter(|_| !self.fails(5)) else {
+            let isolate = &mut self.isolates[place];
+            if let Some(doc) = commit.url {
+                isolate.engine.forget_target(&format!("/{doc}"));
+                self.colo[isolate.location].remove(&format!("GET /{doc}"));
+                self.kv.remove(&format!("GET /{doc}"));
+            }
+            // It is tried again behind the answer.
+            self.unsent.push(commit);
+            return None;
+        };
+        let hashes: Vec<_> = commit.surrogate_keys().iter().map(SurrogateKey::hash).collect();
+        let isolate = &mut self.isolates[place];
+        isolate.engine.learn_written(&state, &hashes);
+        Some(Work::Written(commit, None))
+    }
+
+    pub(super) fn written(&mut self, place: usize, commit: Commit, asked: Option<AskedJournal>) -> Option<Work> {
+        let Some((query, sent, delta)) = asked else {
+            let asked = self.ask_journal(place);
+            return Some(Work::Written(commit, Some(asked)));
+        };
+        if self.hear_journal(place, &query, sent, delta) {
+            return Some(Work::Written(commit, None));
+        }
+        let (doc, write) = (commit.url?, commit.write?);
+        self.stats.written += 1;
+        let isolate = &mut self.isolates[place];
+        let newest = isolate.written.entry(doc).or_default();
+        *newest = write.max(*newest);
+        let id = isolate.id;
+        self.note(|_| format!("isolate {id}: write {write} to document {doc} is answered"));
+        None
     }
 
     /// Purges on their way to the journal.
@@ -86,18 +137,29 @@ impl World {
     }
 
     pub(super) fn send_own(&mut self) {
-        if self.unsent.is_empty() || !self.journal_up || self.fails(5) {
+        if self.unsent.is_empty() {
             return;
         }
         let index = self.random.usize(0..self.unsent.len());
         let commit = self.unsent.swap_remove(index);
+        if self.append(commit.clone()).is_none() {
+            return self.unsent.push(commit);
+        }
+        self.taken_by_an_isolate();
+    }
+
+    /// The journal numbers a purge and takes it, if it can be reached.
+    fn append(&mut self, commit: Commit) -> Option<AsOf> {
+        if !self.journal_up || self.fails(5) {
+            return None;
+        }
         self.journal.own_log(self.now_ms);
-        let Some(log_id) = self.journal.log_id().cloned() else { return };
-        let hashes = commit.keys.iter().map(|index| key(*index).hash()).collect();
+        let log_id = self.journal.log_id().cloned()?;
+        let hashes = commit.surrogate_keys().iter().map(SurrogateKey::hash).collect();
         let seq = self.journal.append(hashes, commit.all, commit.mode, self.now_ms);
         self.note(|_| format!("the journal numbers a purge {seq}: {commit:?}"));
-        self.history.push(&log_id, commit);
-        self.taken_by_an_isolate();
+        self.history.push(&log_id, seq, commit);
+        Some(AsOf::new(log_id, seq))
     }
 
     /// Purges reach the journal by an isolate, which asks at once what it made of them.
@@ -145,7 +207,7 @@ impl World {
                 self.note(|_| format!("the journal starts anew, its clock {offset_ms} ms off"));
             }
             // Both at once leave nobody who knows.
-            17 if !self.forked.contains(&self.database.log_id()) => {
+            17 if self.owner == LogOwner::Origin && !self.forked.contains(&self.database.log_id()) => {
                 self.journal.lose();
                 self.account.forget_heard();
                 if self.owner == LogOwner::Journal {
@@ -153,7 +215,8 @@ impl World {
                 }
                 self.note(|_| "the journal loses its storage".into());
             }
-            18 if self.owner == LogOwner::Origin => {
+            18 if self.owner == LogOwner::Journal => self.copy_or_put_back(),
+            18 => {
                 let to = self.random.u64(0..=self.database.head());
                 let log_id = self.database.log_id();
                 let edge_knows_more = self.journal.log_id() == Some(&log_id) && self.journal.head() > to;
@@ -172,6 +235,21 @@ impl World {
             19 => self.set_a_clock(),
             _ => self.pass_time(),
         }
+    }
+
+    /// A journal that numbers itself: its disk is copied, or the copy put back. Whoever does that purges everything, since nobody
+    /// knows what was lost.
+    fn copy_or_put_back(&mut self) {
+        if self.random.bool() {
+            return self.journal.make_copy();
+        }
+        let later_ms = self.random.u64(0..10_000);
+        let Some(kept) = self.journal.put_back(later_ms, self.now_ms) else { return };
+        self.note(|_| format!("the journal's storage is put back to {kept}"));
+        self.history.forget_after(&kept.log_id, kept.seq);
+        self.account.forget_heard();
+        self.account.forget_after(&kept);
+        self.unsent.push(Commit { all: true, ..Commit::default() });
     }
 
     /// An isolate's clock is set forward or back, by more than knowledge of purges lasts: by less, it is stretched by as much.

@@ -84,6 +84,14 @@ impl Account {
         self.said = None;
     }
 
+    /// What was said of what came after is void.
+    pub fn forget_after(&mut self, kept: &AsOf) {
+        let log = self.log(&kept.log_id);
+        for claim in self.claims.iter_mut().flatten().filter(|claim| claim.log == log) {
+            claim.seq = claim.seq.min(kept.seq);
+        }
+    }
+
     fn is_live(&self, location: usize, now_ms: u64) -> bool {
         self.heard[location].is_some_and(|at_ms| now_ms - at_ms <= 3 * CONFIG_BOUND_MS)
     }
@@ -99,15 +107,25 @@ impl World {
         if !self.journal_up || self.account.random.u32(0..4) > 0 {
             return;
         }
-        let next = self.journal.head() + 1;
-        let back = self.account.random.u64(0..10);
+        let back = self.account.random.usize(0..10);
         if back == 0 {
             self.ask_for_summary();
             return;
         }
-        let seq =
-            if back == 1 { self.account.random.u64(1..=next) } else { (next + 3).saturating_sub(back).clamp(1, next) };
-        self.ask_for_receipt(seq);
+        let mut numbers = self.numbers();
+        numbers.push(self.journal.head() + 1);
+        let last = numbers.len() - 1;
+        let place =
+            if back == 1 { self.account.random.usize(0..=last) } else { (last + 3).saturating_sub(back).min(last) };
+        self.ask_for_receipt(numbers[place]);
+    }
+
+    /// Of the purges the journal has.
+    pub(super) fn numbers(&self) -> Vec<Seq> {
+        match (self.owner, self.journal.log_id()) {
+            (LogOwner::Journal, Some(log_id)) => self.history.numbers(log_id),
+            _ => (1..=self.journal.head()).collect(),
+        }
     }
 
     pub(super) fn ask_for_receipt(&mut self, seq: Seq) -> Option<PurgeState> {

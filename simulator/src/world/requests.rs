@@ -12,6 +12,15 @@ impl World {
                 let seq = self.random.u64(1..=self.database.head());
                 demanded = Some(AsOf::new(self.database.log_id(), seq));
             }
+            // At times what nobody has yet.
+            0 if self.owner == LogOwner::Journal => {
+                let log_id = self.journal.log_id().cloned();
+                demanded = log_id.map(|log_id| {
+                    let numbers = self.history.numbers(&log_id);
+                    let seq = self.random.choice(&numbers).copied().filter(|_| self.random.u32(0..4) > 0);
+                    AsOf::new(log_id, seq.unwrap_or(self.journal.head() + 1))
+                });
+            }
             2 => fields.push("cache-control", "no-cache"),
             3 => fields.push("cache-control", "max-stale"),
             _ => {}
@@ -24,6 +33,7 @@ impl World {
         let place = isolate;
         let claimed = self.account.claimed(self.isolates[place].location);
         let isolate = &mut self.isolates[place];
+        let written = isolate.written.get(&doc).copied().unwrap_or(0);
         let is_plain = fields.iter().next().is_none() && demanded.is_none();
         let request = Request {
             key: format!("GET /{doc}"),
@@ -43,20 +53,39 @@ impl World {
                 let id = isolate.id;
                 self.stats.hits += 1;
                 self.stats.short += 1;
-                let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, claimed, read: None };
+                let asked = Asked {
+                    lookup,
+                    doc,
+                    arrived_ms: self.now_ms,
+                    demanded,
+                    claimed,
+                    read: None,
+                    sent_log: None,
+                    written,
+                };
                 self.check(place, &entry, &asked, Phase::Hit);
                 return self.note(|_| format!("isolate {id}: document {doc} answered the short way: {:?}", entry.body));
             }
             if isolate.engine.reads_kv_first(&key, clock) {
                 let id = isolate.id;
-                let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, claimed, read: None };
+                let asked = Asked {
+                    lookup,
+                    doc,
+                    arrived_ms: self.now_ms,
+                    demanded,
+                    claimed,
+                    read: None,
+                    sent_log: None,
+                    written,
+                };
                 self.note(|_| format!("isolate {id}: a request for document {doc} reads KV first"));
                 return self.tasks.push(Task { isolate: id, work: Work::Lookup(asked, At::KvFirst) });
             }
         }
         let first = lookup.step(&mut isolate.engine, Event::Start, clock);
         let id = isolate.id;
-        let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded, claimed, read: None };
+        let asked =
+            Asked { lookup, doc, arrived_ms: self.now_ms, demanded, claimed, read: None, sent_log: None, written };
         self.note(|_| format!("isolate {id}: a request for document {doc}"));
         self.proceed(id, asked, first);
     }
@@ -67,7 +96,16 @@ impl World {
         let doc = doc_of(lookup.key());
         let first = lookup.step(&mut isolate.engine, Event::Start, clock);
         let (lookup, claimed) = (Box::new(lookup), self.account.claimed(isolate.location));
-        let asked = Asked { lookup, doc, arrived_ms: self.now_ms, demanded: None, claimed, read: None };
+        let asked = Asked {
+            lookup,
+            doc,
+            arrived_ms: self.now_ms,
+            demanded: None,
+            claimed,
+            read: None,
+            sent_log: None,
+            written: 0,
+        };
         self.proceed(id, asked, first);
     }
 
@@ -114,10 +152,13 @@ impl World {
                 let found = if self.fails(2) { None } else { self.look(place, tier, &key) };
                 return Some(Work::Lookup(asked, At::Found(found)));
             }
-            At::Step(Step::Fetch(fetch)) => match self.fetch(place, asked.doc, &fetch) {
-                None => Event::OriginFailed,
-                Some((head, body)) => return Some(Work::Lookup(asked, At::Answered(head, body))),
-            },
+            At::Step(Step::Fetch(fetch)) => {
+                asked.sent_log = self.isolates[place].engine.view.log_id().cloned();
+                match self.fetch(place, asked.doc, &fetch) {
+                    None => Event::OriginFailed,
+                    Some((head, body)) => return Some(Work::Lookup(asked, At::Answered(head, body))),
+                }
+            }
             At::Step(Step::Join { .. }) => Event::Joined(None),
             At::Synced(query, sent, delta) => {
                 if self.hear_journal(place, &query, sent, delta) {
@@ -179,13 +220,15 @@ impl World {
         if self.fails(6) {
             return None;
         }
-        let seq = self.database.read_at(&mut self.random, fetch.min_as_of.as_ref());
+        // An origin without a log knows of no states.
+        let demanded = fetch.min_as_of.as_ref().filter(|_| self.owner == LogOwner::Origin);
+        let seq = self.database.read_at(&mut self.random, demanded);
         let (now_ms, isolate) = (self.now_ms, &mut self.isolates[place]);
         let (id, clock) = (isolate.id, isolate.clock(now_ms));
         isolate.origin_asked_ms.insert(clock, now_ms);
         let mut fields = Fields::new();
         let head = |status, fields| ResponseHead { status, fields, request_time_ms: clock, response_time_ms: clock };
-        let Some(seq) = seq.filter(|_| !self.calm || fetch.min_as_of.is_none() || seq.is_some()) else {
+        let Some(seq) = seq else {
             return Some((head(503, fields), Body { doc, content: 0 }));
         };
         let content = self.database.content(doc, seq);
@@ -205,13 +248,17 @@ impl World {
 
     pub(super) fn answered(&mut self, id: u32, mut answer: Answer<Body>, asked: &Asked) {
         let Some(place) = self.isolates.iter().position(|isolate| isolate.id == id) else { return };
-        let (doc, arrived_ms, demanded) = (asked.doc, asked.arrived_ms, asked.demanded.as_ref());
+        let doc = asked.doc;
         let behind = std::mem::take(answer.behind());
         let status = answer.status().clone();
         let mut written = None;
         match answer {
             Answer::Failed { failure, .. } => {
                 self.stats.failed += 1;
+                // This origin answers nothing else than what it was asked, and this world takes one step after the other.
+                if matches!(failure, Failure::OutOfOrder | Failure::Invalid(_)) {
+                    self.blame(format!("isolate {id}: document {doc} failed: {failure:?}"));
+                }
                 self.note(|_| format!("isolate {id}: document {doc} failed: {failure:?}"));
             }
             Answer::Stored { entry, .. } => {
@@ -232,33 +279,15 @@ impl World {
                 });
                 written = Some(entry);
             }
-            Answer::Forwarded { store, .. } => {
+            Answer::Forwarded { head, store, .. } => {
                 self.stats.forwarded += 1;
                 let Some(body) = asked.read else {
                     self.blame("an answer of origin's without one");
                     return;
                 };
                 self.note(|_| format!("isolate {id}: document {doc} forwarded: {:?} {body:?}", status.reason));
-                if let Some(min) = demanded {
-                    let served = Served {
-                        doc,
-                        content: body.content,
-                        as_of: None,
-                        view: None,
-                        arrived_ms,
-                        now_ms: self.now_ms,
-                        journal_asked_ms: None,
-                        origin_asked_ms: None,
-                        bound_ms: CONFIG_BOUND_MS,
-                        purged_at_ms: None,
-                        is_fresh: false,
-                        is_stale: false,
-                        is_stored: false,
-                        demanded: Some(min)
-                            .filter(|min| min.log_id == self.database.log_id() && !self.forked.contains(&min.log_id)),
-                    };
-                    let fault = self.history.fault(&served);
-                    fault.into_iter().for_each(|fault| self.blame(fault));
+                if head.status == 200 {
+                    self.check_forwarded(place, &head, body, asked);
                 }
                 if let Some(plan) = store {
                     self.tasks.push(Task { isolate: id, work: Work::Fill(plan, body) });
@@ -266,6 +295,46 @@ impl World {
             }
         }
         self.behind(id, behind, written);
+    }
+
+    /// Origin's answer goes to its client unless the isolate knows of a younger hard purge, or it is not what was demanded.
+    fn check_forwarded(&mut self, place: usize, head: &ResponseHead, body: Body, asked: &Asked) {
+        let doc = asked.doc;
+        let is_forked = |log_id: &LogId| self.forked.contains(log_id);
+        let named = head.fields.get("surrogate-as-of").and_then(|text| text.parse::<AsOf>().ok());
+        let log_id = named.map(|as_of| as_of.log_id).or_else(|| asked.sent_log.clone());
+        let view = &self.isolates[place].engine.view;
+        // Of another log than the view's nothing is known.
+        if let Some(log_id) = log_id.filter(|log_id| view.log_id() == Some(log_id) && !is_forked(log_id)) {
+            let hears_parts = self.isolates[place].hears_parts;
+            let (hard, write) = self.history.youngest_told(&log_id, view.applied(), doc, true, hears_parts);
+            if body.content < write {
+                let content = body.content;
+                return self
+                    .blame(format!("document {doc} with write {content} was forwarded past the hard purge {hard}"));
+            }
+        }
+        let demanded = asked.demanded.as_ref().filter(|min| !is_forked(&min.log_id));
+        let served = Served {
+            doc,
+            content: body.content,
+            as_of: None,
+            view: None,
+            hears_parts: false,
+            arrived_ms: asked.arrived_ms,
+            now_ms: self.now_ms,
+            journal_asked_ms: None,
+            origin_asked_ms: None,
+            bound_ms: CONFIG_BOUND_MS,
+            purged_at_ms: None,
+            is_fresh: false,
+            is_stale: false,
+            is_stored: false,
+            demanded,
+            written: asked.written,
+        };
+        let fault = self.history.fault(&served);
+        fault.into_iter().for_each(|fault| self.blame(fault));
     }
 
     pub(super) fn behind(&mut self, id: u32, behind: Behind<Body>, written: Option<Arc<Entry<Body>>>) {
@@ -302,6 +371,7 @@ impl World {
             content: entry.body.content,
             as_of: entry.as_of.as_ref(),
             view: view.log_id().map(|log_id| (log_id, view.applied())),
+            hears_parts: isolate.hears_parts,
             arrived_ms: asked.arrived_ms,
             now_ms: self.now_ms,
             journal_asked_ms: isolate.journal_asked_ms,
@@ -313,6 +383,7 @@ impl World {
             is_stale: phase == Phase::Stale,
             is_stored: true,
             demanded: asked.demanded.as_ref(),
+            written: asked.written,
         };
         if entry.body.doc != doc {
             self.blame(format!("document {doc} was answered with document {}", entry.body.doc));

@@ -3,7 +3,7 @@ use super::*;
 
 impl World {
     /// A question to the journal: asked now, answered now or never, heard of later.
-    pub(super) fn ask_journal(&mut self, place: usize) -> (JournalQuery, Moment, Option<JournalDelta>) {
+    pub(super) fn ask_journal(&mut self, place: usize) -> AskedJournal {
         let isolate = &self.isolates[place];
         let (location, id) = (isolate.location, isolate.id);
         let query = isolate.engine.view.query(&name_of(location));
@@ -33,7 +33,12 @@ impl World {
             isolate.engine.sync_failed(clock);
             return false;
         };
-        let applied = isolate.engine.sync_succeeded(query, &delta, sent.clock_ms);
+        let applied = isolate.engine.sync_succeeded(query, &delta, sent.clock_ms, clock);
+        match applied {
+            Applied::Partial => isolate.hears_parts = true,
+            Applied::Complete => isolate.hears_parts = false,
+            Applied::Ignored => {}
+        }
         if applied == Applied::Complete {
             isolate.journal_asked_ms = isolate.journal_asked_ms.max(Some(sent.true_ms));
             // What the others of the location are told may be lost, or overwrite something newer.
@@ -65,13 +70,26 @@ impl World {
         true
     }
 
-    pub(super) fn advance_sync(
-        &mut self,
-        place: usize,
-        asked: Option<(JournalQuery, Moment, Option<JournalDelta>)>,
-    ) -> Option<Work> {
+    /// Whether another isolate of the location says that it is asking right now. If not, this one says that it is.
+    fn leave_to_neighbour(&mut self, place: usize) -> bool {
+        let isolate = &mut self.isolates[place];
+        let clock = isolate.clock(self.now_ms);
+        let Some((shared, told_ms)) = self.shared[isolate.location].clone() else { return false };
+        if isolate.engine.sync_left_to_neighbour(&shared, clock) {
+            let id = isolate.id;
+            self.stats.left += 1;
+            self.note(|_| format!("isolate {id}: leaves asking to its neighbour"));
+            return true;
+        }
+        if let Some(journal_now) = isolate.engine.view.journal_now(clock) {
+            self.shared[isolate.location] = Some((SharedSync { asking_ms: journal_now.at_ms, ..shared }, told_ms));
+        }
+        false
+    }
+
+    pub(super) fn advance_sync(&mut self, place: usize, asked: Option<AskedJournal>) -> Option<Work> {
         let Some((query, sent, delta)) = asked else {
-            if self.take_shared(place) {
+            if self.take_shared(place) || self.leave_to_neighbour(place) {
                 return None;
             }
             return Some(Work::Sync(Some(self.ask_journal(place))));

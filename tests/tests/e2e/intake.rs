@@ -1,6 +1,7 @@
 //! The purge intake: who may purge, and what is taken.
 use e2e::http::{Got, ask, send};
-use e2e::stack::{Proxy, Stack, edge_claims, now_s, sign};
+use e2e::raw;
+use e2e::stack::{Proxy, Stack, edge_claims, metrics, now_s, sign};
 use kv_schemas::AsOf;
 use kv_schemas::claims::{AUDIENCE_ADMIN, EdgeClaims, Scope, body_digest};
 use reqwest::Method;
@@ -165,9 +166,12 @@ async fn a_late_batch_of_a_replaced_log_and_another_history_of_this_one_are_refu
     let mut new = json!({"log_id": "new", "replaces": ["older", log_id], "first_seq": 1, "purges": []});
     new["challenge"] = send_batch(new.clone()).await.json()["challenge"].clone();
     assert_eq!(send_batch(new).await.status, 200);
-    for old in ["older", &log_id] {
+    let refused = async || metrics(&stack.fleet.url(0), &stack.key).await.figure("edge_purges_refused_total");
+    let before = refused().await.unwrap();
+    for (count, old) in (1..).zip(["older", &log_id]) {
         let late = send_batch(json!({"log_id": old, "first_seq": 1, "purges": []})).await;
         assert_eq!(late.problem(), "log-retired", "{old}");
+        assert_eq!(refused().await, Some(before + count), "what the journal refuses is counted, too");
     }
 }
 
@@ -252,6 +256,19 @@ async fn an_edge_with_its_own_log_takes_keys_and_no_batches() {
     let next = proxy.purge(r#"{"all":true}"#).await.json();
     let taken = next["next_seq"].as_u64().zip(ack.json()["next_seq"].as_u64()).map(|(next, first)| next - first);
     assert_eq!(taken, Some(1), "none of those was taken: {next}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_whose_content_comes_slowly_is_given_up_as_any_slow_content_is() {
+    let proxy = Proxy::start().await;
+    let head = format!(
+        "POST /__edge/purges HTTP/1.1\r\nhost: edge\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-length: 14\r\n\r\n",
+        proxy.token
+    );
+    let began = std::time::Instant::now();
+    let answer = raw::ask(&proxy.fleet.url(0), &[&head, "{\"keys\""], std::time::Duration::ZERO).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("problem:request-timeout\""), "{answer}");
+    assert!(began.elapsed() > std::time::Duration::from_secs(4), "it had its time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,6 +68,30 @@ async fn every_request_has_one_line_with_how_it_was_answered_and_its_id_goes_to_
     assert!(!log.contains("secret"), "no query in the log: {log}");
 }
 
+/// An alert sends whoever gets it here to find the route.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_an_answer_was_not_stored_is_in_its_line() {
+    let upstream = e2e::upstream::Upstream::start().await;
+    let vars = vec![("SERVICES".into(), format!("/v1/people http://127.0.0.1:{}", upstream.port))];
+    let stack = Stack::of(Shape { vars, ..Shape::default() }).await;
+    let unstored = async |path: &str| {
+        let got = stack.get(path).await;
+        let line = line(&stack, got.header("x-request-id").unwrap_or_else(|| panic!("{got:?}"))).await;
+        (line["route"].as_str().map(String::from), line.get("unstored").cloned())
+    };
+    let as_of = stack.as_of().await.to_string();
+    let long = "k".repeat(1_025);
+    let fields = [("cdn-cache-control", "max-age=60"), ("surrogate-key", long.as_str()), ("surrogate-as-of", &as_of)];
+    upstream.answer("/v1/people/ada", &fields, "{}");
+    for _ in 0..2 {
+        assert_eq!(unstored("/v1/people/ada").await, (Some("/v1/people/*".into()), Some("bad-surrogate".into())));
+    }
+    // What is stored, and what comes out of the cache, has no such member.
+    for _ in 0..2 {
+        assert_eq!(unstored("/v1/titles/heat").await, (Some("/v1/titles/*".into()), None));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clients_trace_goes_on_and_its_other_words_do_not_get_into_the_log() {
     let stack = Stack::start().await;

@@ -6,6 +6,7 @@ mod rights;
 mod unread;
 
 use super::{Batch, Refused, Report, SAME_ADDRESS, SAME_ID};
+use crate::auth::accounts::{check_name, mended_name};
 use crate::auth::email;
 use crate::catalog::model::slug;
 use crate::catalog::validate::{self, check_id};
@@ -333,7 +334,7 @@ pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> 
         batch.report.read += 1;
         let taken = document.map_err(|error| ("not JSON", error)).and_then(|document| {
             let mut document = plain(document);
-            let rights = rights::of_title(collection, &document);
+            let rights = rights::of_title(&mut batch.report, number, collection, &document);
             rights::forget_unread(&mut document);
             for path in known.unread(&document) {
                 batch.report.leave_out(path, format!("document {number}"));
@@ -476,7 +477,11 @@ fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> 
     };
     let age = ours.get("maturity").and_then(Value::as_i64).unwrap_or(18);
     let maturity = [18, 16, 13, 7, 0].into_iter().find(|class| *class <= age).unwrap_or(0);
-    let name = text("name").unwrap_or_default().chars().take(100).collect();
+    let mut name = text("name").unwrap_or_default().to_string();
+    if !name.is_empty() && check_name(&name).is_err() {
+        batch.report.mend("a name that nobody could choose; mended", id.clone());
+        name = mended_name(&name);
+    }
     batch.report.mend("password not taken over; `origin users invite` lets it be chosen anew", id.clone());
     batch.viewers.push(Viewer { id, email, name, plan, maturity });
     Ok(())

@@ -2,6 +2,8 @@
 //! validation refuses, and with it the whole document: left out, it would be shown where it must not be.
 use super::Collection;
 use super::parts::{Part, members};
+use crate::catalog::countries;
+use crate::import::Report;
 use serde_json::{Map, Value, json};
 
 /// Fields of a title that are read so.
@@ -47,15 +49,21 @@ fn at(value: &Value, path: &str) -> Option<Value> {
     }
 }
 
-/// All of a title's rights, as fields of ours.
-pub fn of_title(collection: &Collection, document: &Value) -> Map<String, Value> {
+/// All of a title's rights, as fields of ours. `number`: the document's.
+pub fn of_title(report: &mut Report, number: usize, collection: &Collection, document: &Value) -> Map<String, Value> {
     let mut ours = Map::new();
-    let mut regions = windows(collection.regions.as_ref(), document);
+    let mut code = |text: &str| {
+        let code = text.trim().to_ascii_uppercase();
+        let Some(mended) = countries::mended(&code) else { return code };
+        report.mend("a country by a code that is not its own of ISO 3166", format!("document {number}: {code}"));
+        mended.to_string()
+    };
+    let mut regions = windows(collection.regions.as_ref(), document, &mut code);
     for (field, paths) in collection.fields.iter().filter(|(field, _)| FIELDS.contains(&field.as_str())) {
         let mut found =
             paths.iter().filter_map(|path| at(document, path)).map(|value| collection.renamed(field, value));
         if field == BLOCKED {
-            found.for_each(|value| block(&mut regions, &value));
+            found.for_each(|value| block(&mut regions, &value, &mut code));
         } else if let Some(value) = found.next() {
             ours.insert(field.clone(), value);
         }
@@ -67,14 +75,14 @@ pub fn of_title(collection: &Collection, document: &Value) -> Map<String, Value>
 }
 
 /// `{DE: {from, until, blocked}}`, of all places.
-fn windows(part: Option<&Part>, document: &Value) -> Map<String, Value> {
+fn windows(part: Option<&Part>, document: &Value, code: &mut impl FnMut(&str) -> String) -> Map<String, Value> {
     let mut all = Map::new();
     let Some(part) = part else { return all };
     for found in part.at.iter().filter_map(|path| at(document, path)) {
         for (name, window) in members(found).unwrap_or_else(|bare| vec![(None, bare)]) {
             let (said, window) = window_of(part, &window);
             let region = said.or(name.map(Value::from));
-            let region = region.and_then(|region| Some(region.as_str()?.trim().to_ascii_uppercase()));
+            let region = region.and_then(|region| Some(code(region.as_str()?)));
             let region = region.unwrap_or_default();
             // Two for one region contradict each other.
             let is_other = all.get(&region).is_some_and(|known| *known != window);
@@ -97,7 +105,7 @@ fn window_of(part: &Part, window: &Value) -> (Option<Value>, Value) {
 }
 
 /// Regions by themselves: one text with commas, or a list of texts.
-fn block(regions: &mut Map<String, Value>, value: &Value) {
+fn block(regions: &mut Map<String, Value>, value: &Value, code: &mut impl FnMut(&str) -> String) {
     let names: Vec<Option<&str>> = match value {
         Value::String(text) => text.split(',').map(Some).collect(),
         Value::Array(list) => list.iter().map(Value::as_str).collect(),
@@ -108,7 +116,7 @@ fn block(regions: &mut Map<String, Value>, value: &Value) {
     for name in names {
         match name.map(str::trim) {
             Some("") => {}
-            Some(name) => _ = regions.insert(name.to_ascii_uppercase(), json!({"blocked": true})),
+            Some(name) => _ = regions.insert(code(name), json!({"blocked": true})),
             None => _ = regions.insert(String::new(), Value::Null),
         }
     }
