@@ -277,7 +277,11 @@ function fromKv(key, number, request, env, context) {
 function longWay(request, env, context, begun) {
   report();
   const answer = wasm.fetch(request, env, context, begun);
-  if (answer instanceof Promise) answer.catch(note);
+  if (answer instanceof Promise) {
+    // A client that leaves would take the request with it: what waits for its content, or for the journal, would wait for ever
+    // and keep all it has, in Wasm's memory and here. So it goes on to its end.
+    context.waitUntil(answer.catch(note));
+  }
   return answer;
 }
 

@@ -1,9 +1,11 @@
 //! Which header fields end at this hop.
 pub use kv_schemas::Fields;
 
-/// RFC 9110 section 7.6.1: fields that speak of one connection and end there.
-const HOP_BY_HOP: [&str; 9] = [
+/// RFC 9110 section 7.6.1: fields that speak of one connection and end there. And what a client expects of whoever reads its
+/// content (section 10.1.1), which the platform has told it to send by then: origin may refuse what it would be asked to expect.
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
+    "expect",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",

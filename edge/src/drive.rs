@@ -1,5 +1,6 @@
 //! Drives lookups: performs each step the engine asks for and feeds the result back; then does what is to be done
 //! behind the answer. It decides nothing about freshness.
+use crate::hits::KvRead;
 use crate::isolate::{self, Body, Isolate, now_ms};
 use crate::journal_client::Neighbours;
 use crate::js::{self, Patience, ReadError};
@@ -9,6 +10,7 @@ use crate::{colo_cache, journal_client, kv, viewer};
 use futures_channel::oneshot;
 use gateway_rules::trace;
 use js_sys::Uint8Array;
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,8 +35,8 @@ pub struct Call {
     pub location: Rc<str>,
     /// Where it stands in its trace.
     pub trace: trace::Context,
-    /// It has read KV already (`hits::begin`).
-    pub begun: Option<u32>,
+    /// It was begun before (`hits::begin`): what KV had, for who is the first to look something up.
+    pub begun: Option<Rc<Cell<KvRead>>>,
 }
 
 impl Call {
@@ -147,8 +149,7 @@ impl Outcome {
 /// Runs a lookup to its answer. A hit in memory needs no promise; everything else goes on to its end, so that whoever
 /// waits for the fill gets it.
 pub async fn answer(call: &Call, origin: &OriginRequest, lookup: Lookup<Body>) -> Option<Outcome> {
-    let begun = call.begun.and_then(|number| isolate::with(|isolate| isolate.begun.take(number))?);
-    let mut lookup = match begun.and_then(|one| one.read) {
+    let mut lookup = match call.begun.as_ref().and_then(|read| read.take()) {
         Some(found) => lookup.with_kv(found.map(|entry| *entry)),
         None => lookup,
     };

@@ -5,7 +5,7 @@ use crate::identity::Who;
 use crate::isolate::{self, Body, IsolateError};
 use crate::origin_fetch::OriginRequest;
 use crate::pass::pass;
-use crate::purge_intake::{EDGE_TOKEN_LIFETIME_S_MAX, verify};
+use crate::purge_intake::verify;
 use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::{Mode, Settings};
@@ -14,6 +14,7 @@ use crate::{access, batch, cut, identity, journal_client, js, limits, ops, priva
 use kv_schemas::claims::Scope;
 use kv_schemas::header::SEC_PURPOSE;
 use kv_schemas::{AsOf, Problem};
+use std::cell::Cell;
 use std::rc::Rc;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::Stored;
@@ -39,12 +40,17 @@ const FIELDS_OF_SHARED: [&str; 8] = [
     "x-request-id",
 ];
 
+/// Those of them whose words origin gets to read.
+const SENT_ON: [&str; 2] = [SEC_PURPOSE, "tracestate"];
+
 pub async fn handle(
     request: web_sys::Request,
     env: Env,
     context: Context,
     begun: Option<u32>,
 ) -> Result<web_sys::Response, JsValue> {
+    // Whatever becomes of it, what was begun ends here.
+    let begun = begun.map(|number| isolate::with(|isolate| isolate.begun.take(number)).flatten());
     let settings = match isolate::start(&env) {
         Ok(settings) => settings,
         Err(error) => {
@@ -58,11 +64,16 @@ pub async fn handle(
         }
     };
     let location = journal_client::location(&request, settings.location.as_deref());
-    let before = begun.and_then(|number| isolate::with(|isolate| isolate.begun.began_ms(number))?);
+    let before = begun.as_ref().and_then(|begun| begun.as_ref().map(|one| one.began_ms));
     let began_ms = before.unwrap_or_else(isolate::now_ms);
+    let begun = begun.map(|begun| Rc::new(Cell::new(begun.and_then(|one| one.read))));
     let trace = access::context(&request);
     let call = Call { request, env, context: Rc::new(context), settings, location: location.into(), trace, begun };
-    let url = call.request.url();
+    let mut url = call.request.url();
+    if call.settings.mode == Mode::Proxy && !route::is_usual(route::target_of(&url)) {
+        // Of any path the platform makes some URL.
+        url = js::href(&format!("http://edge{}", route::target_of(&url)), &url).unwrap_or_default();
+    }
     let target = route::target_of(&url);
     let answer = respond(&call, target).await?;
     access::end(&call, target, began_ms, &answer)?;
@@ -125,12 +136,9 @@ async fn cached(
             return pass(call, target, Reason::RequestDirective, None).await;
         }
     }
-    if call.settings.mode == Mode::Gateway && all.bytes() > limits::FIELDS_BYTES_MAX {
-        return limits::refuse_fields();
-    }
     let debug = all.get("edge-debug");
     if let Some(token) = debug
-        && let Err(problem) = verify(call, token, &[Scope::Debug], EDGE_TOKEN_LIFETIME_S_MAX).await
+        && let Err(problem) = verify(call, token, &[Scope::Debug]).await
     {
         return fail(&problem, Reason::RequestDirective);
     }
@@ -231,6 +239,10 @@ pub fn prepare(settings: &Settings, target: &str, about: &str, all: Fields, is_h
         }
         Mode::Gateway => {
             fields.retain(|name| FIELDS_OF_SHARED.contains(&name));
+            if fields.bytes() > limits::FIELDS_BYTES_MAX {
+                // A hit is answered without a look at them. To refuse others would be to answer by the way they take.
+                fields.retain(|name| !SENT_ON.contains(&name));
+            }
             // Viewers have no say over the cache: `no-cache` from many of them is how an origin is brought down.
             RequestDirectives::default()
         }
@@ -248,7 +260,7 @@ pub fn respond_to(
 ) -> Result<web_sys::Response, JsValue> {
     let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::OriginFailed);
     let Some(Outcome { answer, response, retry_after_s }) = outcome else { return lost() };
-    let shape = &Shape { is_head: origin.is_head, cdn_policy: call.settings.mode == Mode::Proxy, ..shape };
+    let shape = &Shape { is_head: origin.is_head, proxied: call.settings.mode == Mode::Proxy, ..shape };
     isolate::count(answer.status());
     match answer {
         Answer::Stored { entry, show, age_ms, status, behind } => {

@@ -86,8 +86,12 @@ pub fn page(url: &str) -> i32 {
 
 /// The document of a target that may be answered here, and what it depends on.
 fn depends(settings: &Settings, target: &str) -> Option<(String, Depends)> {
-    // Cuts are made of what is answered, anew for each request.
-    if settings.mode == Mode::Gateway && !matches!(plan(target), Ok(None)) {
+    let is_plain = match settings.mode {
+        // Cuts are made of what is answered, anew for each request.
+        Mode::Gateway => matches!(plan(target), Ok(None)),
+        Mode::Proxy => route::is_usual(target),
+    };
+    if !is_plain {
         return None;
     }
     // What is counted in another class than reads is counted on the long way.
@@ -261,7 +265,7 @@ fn make_parts(
     let settings = isolate::with(|isolate| (isolate.settings.mode, access::logs_hits(isolate.settings.access_log)));
     let (mode, logs) = settings.unzip();
     let varies = viewer::varies(about_of(&entry.key));
-    let shape = respond::Shape { cdn_policy: mode == Some(Mode::Proxy), private, varies, ..respond::Shape::default() };
+    let shape = respond::Shape { proxied: mode == Some(Mode::Proxy), private, varies, ..respond::Shape::default() };
     // The log's id is set among them.
     let kept = began_ms.is_none() || logs == Some(true);
     let status = if not_modified { 304 } else { entry.head.status };
@@ -295,12 +299,15 @@ pub struct Begun {
     requests: Vec<(u32, OnItsWay)>,
 }
 
+/// What KV had, if it was read: perhaps nothing.
+pub type KvRead = Option<Option<Box<Entry<Body>>>>;
+
 /// Such a request.
 pub struct OnItsWay {
     key: String,
-    began_ms: u64,
+    pub began_ms: u64,
     /// What KV had, if it has answered and there is more to it than a hit.
-    pub read: Option<Option<Box<Entry<Body>>>>,
+    pub read: KvRead,
 }
 
 /// More are not under way at once: what comes then goes the long way.
@@ -327,11 +334,6 @@ impl Begun {
 
     fn place(&self, number: u32) -> Option<usize> {
         self.requests.iter().position(|(one, _)| *one == number)
-    }
-
-    /// When a request came.
-    pub fn began_ms(&self, number: u32) -> Option<u64> {
-        self.requests.get(self.place(number)?).map(|(_, one)| one.began_ms)
     }
 
     pub fn take(&mut self, number: u32) -> Option<OnItsWay> {

@@ -39,9 +39,21 @@ extern "C" {
     #[wasm_bindgen(constructor, catch, js_class = "Response")]
     fn new(body: &JsValue, init: &web_sys::ResponseInit) -> Result<AnyResponse, JsValue>;
 
+    #[wasm_bindgen(js_name = URL)]
+    type Url;
+    #[wasm_bindgen(constructor, catch, js_class = "URL")]
+    fn new(url: &str, base: &str) -> Result<Url, JsValue>;
+    #[wasm_bindgen(method, getter)]
+    fn href(this: &Url) -> String;
+
     type Content;
     #[wasm_bindgen(method, js_name = pipeTo)]
     fn pipe_to(this: &Content, writable: &JsValue, options: &Object) -> Promise;
+}
+
+/// A URL as the platform writes it: so `Request` does what it is made of.
+pub fn href(url: &str, base: &str) -> Option<String> {
+    Url::new(url, base).ok().map(|url| url.href())
 }
 
 /// What the platform knows of a request: where its client is, and the location it came to.

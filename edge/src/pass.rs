@@ -25,16 +25,6 @@ use surrogate_cache::{Answer, Fields, LogOwner, Phase, Reason, Request, encoding
 use wasm_bindgen::prelude::*;
 use worker::Delay;
 
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_name = URL)]
-    type Url;
-    #[wasm_bindgen(constructor, catch, js_class = "URL")]
-    fn new(url: &str, base: &str) -> Result<Url, JsValue>;
-    #[wasm_bindgen(method, getter)]
-    fn href(this: &Url) -> String;
-}
-
 /// `own`: whose it is, if it is a viewer's own.
 pub async fn pass(call: &Call, target: &str, reason: Reason, own: Option<&Own>) -> Result<web_sys::Response, JsValue> {
     let method = call.request.method();
@@ -196,9 +186,9 @@ fn is_safe(method: &str) -> bool {
 /// 4.4: "a cache MUST NOT trigger an invalidation [...] if the origin [...] of the URI to be invalidated differs from the
 /// origin of the target URI". Origin may know the site by its own name, with the path it is below, or by the edge's.
 fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
-    let named = Url::new(reference, url).ok()?.href();
+    let named = js::href(reference, url)?;
     let below = |base: &str, url: &str| {
-        let base = Url::new(base, url).ok()?.href();
+        let base = js::href(base, url)?;
         let target = named.strip_prefix(base.trim_end_matches('/'))?;
         target.starts_with('/').then(|| target.split('#').next().unwrap_or(target).to_string())
     };

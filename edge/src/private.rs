@@ -31,7 +31,7 @@ pub const SHAPE: Shape = Shape {
     as_of: true,
     is_head: false,
     debug: false,
-    cdn_policy: false,
+    proxied: false,
     unpack: false,
 };
 

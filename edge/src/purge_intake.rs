@@ -19,26 +19,26 @@ use surrogate_cache::LogOwner;
 use tokens::{Expect, TokenError, Unverified};
 use wasm_bindgen::JsValue;
 
-/// Lifetimes a token may have, in seconds: a batch is signed for one delivery, a person's token for a month.
-const BATCH_LIFETIME_S_MAX: u64 = 300;
-pub const EDGE_TOKEN_LIFETIME_S_MAX: u64 = 31 * 24 * 3600;
 const JOURNAL_MS: u64 = 5_000;
 const BODY_PATIENCE: Patience = Patience { idle_ms: 5_000, total_ms: 30_000 };
 
 /// Checks the bearer token of a call to `/__edge/*`, which must be of one of these scopes.
-pub async fn authorize(call: &Call, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
+pub async fn authorize(call: &Call, scopes: &[Scope]) -> Result<EdgeClaims, Problem> {
     let header = call.request.headers().get("authorization").ok().flatten().unwrap_or_default();
     let (scheme, token) = header.trim().split_once(' ').unwrap_or(("", ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Problem::new(401, "token-missing", "Send Authorization: Bearer with a token for this edge"));
     }
-    verify(call, token, scopes, lifetime_s_max).await
+    verify(call, token, scopes).await
 }
 
 /// Checks a token for the edge, which must be of one of these scopes.
-pub async fn verify(call: &Call, token: &str, scopes: &[Scope], lifetime_s_max: u64) -> Result<EdgeClaims, Problem> {
-    let expect = Expect { issuer: ISSUER, audience: AUDIENCE_EDGE, lifetime_s_max };
+pub async fn verify(call: &Call, token: &str, scopes: &[Scope]) -> Result<EdgeClaims, Problem> {
     let token = Unverified::read(token.trim()).map_err(|error| refused(&error))?;
+    // What it says it is for decides how long it may live; only then is looked at whether it is true.
+    let claims = token.claims::<EdgeClaims>().ok_or_else(|| refused(&TokenError::Claims))?;
+    let lifetime_s_max = claims.scope.lifetime_s_max();
+    let expect = Expect { issuer: ISSUER, audience: AUDIENCE_EDGE, lifetime_s_max };
     let mut keys = Rc::clone(&call.settings.keys);
     // Our origin's keys rotate; the settings have those of the beginning. Any other origin has no say in who may purge.
     if !keys.has(token.kid())
@@ -74,14 +74,14 @@ pub async fn take(call: &Call) -> Result<web_sys::Response, Problem> {
 
 /// Passes a question about purges on to the journal.
 pub async fn ask(call: &Call, path: &str) -> Result<web_sys::Response, Problem> {
-    authorize(call, &RECEIPT_SCOPES, EDGE_TOKEN_LIFETIME_S_MAX).await?;
+    authorize(call, &RECEIPT_SCOPES).await?;
     let (status, text, _) = journal(call, path, &JsValue::NULL).await?;
     if status == 200 { Ok(respond::json(200, &text)) } else { refusal(status, &text) }
 }
 
 /// What a purge would touch here, as far as that can be known.
 pub async fn dry_run(call: &Call) -> Result<web_sys::Response, Problem> {
-    authorize(call, &RECEIPT_SCOPES, EDGE_TOKEN_LIFETIME_S_MAX).await?;
+    authorize(call, &RECEIPT_SCOPES).await?;
     let request = PurgeRequest::read(&body(call, BATCH_BYTES_MAX).await?)?;
     let mut keys: Vec<_> = request.keys.iter().map(SurrogateKey::hash).collect();
     keys.sort_unstable();
@@ -113,17 +113,14 @@ async fn passed_on(call: &Call) -> Result<web_sys::Response, Problem> {
     let owner = call.settings.engine.log_owner;
     // The token is checked before a byte of the body is read.
     let claims = match owner {
-        LogOwner::Origin => match authorize(call, &[Scope::PurgeBatch], BATCH_LIFETIME_S_MAX).await {
-            Ok(claims) => claims,
-            Err(refusal) => {
-                // Whoever may purge an edge with a log of its own is told where to purge this one.
-                authorize(call, &[Scope::PurgeRequest], EDGE_TOKEN_LIFETIME_S_MAX).await.map_err(|_| refusal)?;
-                let title = "Purges of this edge come from its origin's log; purge at /admin/v1/purges";
-                return Err(Problem::new(409, "log-from-origin", title));
-            }
-        },
-        LogOwner::Journal => authorize(call, &[Scope::PurgeRequest], EDGE_TOKEN_LIFETIME_S_MAX).await?,
+        LogOwner::Origin => authorize(call, &[Scope::PurgeBatch, Scope::PurgeRequest]).await?,
+        LogOwner::Journal => authorize(call, &[Scope::PurgeRequest]).await?,
     };
+    if owner == LogOwner::Origin && claims.scope == Scope::PurgeRequest {
+        // Whoever may purge an edge with a log of its own is told where to purge this one.
+        let title = "Purges of this edge come from its origin's log; purge at /admin/v1/purges";
+        return Err(Problem::new(409, "log-from-origin", title));
+    }
     let body = body(call, BATCH_BYTES_MAX).await?;
     let digest_required = owner == LogOwner::Origin;
     match &claims.body_sha256 {

@@ -1,5 +1,6 @@
 //! Answers to clients: which fields leave, and what the edge adds. `Surrogate-*` stays inside unless a debug token
 //! asks for it.
+use crate::access::REQUEST_ID;
 use crate::isolate::{self, Body};
 use crate::js;
 use kv_schemas::Problem;
@@ -29,9 +30,9 @@ pub struct Shape {
     pub debug: bool,
     /// Keep `Surrogate-As-Of`: whoever writes through the edge is told what to demand afterwards.
     pub as_of: bool,
-    /// Keep `CDN-Cache-Control`. RFC 9213 section 3.1: caches of this kind "will typically forward this header so that
+    /// It is any origin's. Then the request's id is origin's to give, and `CDN-Cache-Control` is kept: RFC 9213 section 3.1: caches of this kind "will typically forward this header so that
     /// downstream CDN caches can use it as well. However, they MAY remove it", as in front of one API's viewers.
-    pub cdn_policy: bool,
+    pub proxied: bool,
     /// The client does not take the body's coding.
     pub unpack: bool,
     /// The answer is for who bears this token: no shared cache on the way may keep it, and a browser has to ask again, since
@@ -43,10 +44,13 @@ pub struct Shape {
 
 impl Shape {
     fn keeps(&self, name: &str) -> bool {
-        self.debug
-            || !is_internal(name)
-            || (self.cdn_policy && name == CDN_CACHE_CONTROL)
-            || (self.as_of && name == SURROGATE_AS_OF)
+        // In front of the API the edge names each request itself. Origin says the id it was asked with: of a stored answer that is
+        // another request's.
+        (self.proxied || name != REQUEST_ID)
+            && (self.debug
+                || !is_internal(name)
+                || (self.proxied && name == CDN_CACHE_CONTROL)
+                || (self.as_of && name == SURROGATE_AS_OF))
     }
 
     /// What caches between client and edge are told, in place of or beside what origin says: field, value, and whether it

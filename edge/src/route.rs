@@ -137,6 +137,16 @@ pub fn classify(mode: Mode, method: &str, target: &str) -> Route {
     }
 }
 
+/// Whether the platform keeps a target as it is when it makes origin's URL of it: it has no segments of dots, and no characters that
+/// are written otherwise in a URL. If not, the target is written as the platform would before anything is looked up: so a path
+/// leads nowhere above `ORIGIN_URL`, and a write makes invalid what it has changed, however its URL is spelt.
+pub fn is_usual(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or(target);
+    target.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&()*+,;=:@%/?[]|".contains(&byte))
+        && !(path.contains("%2e") || path.contains("%2E"))
+        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
 /// Encoded slashes, backslashes, dots and control characters, parameters in a path, and segments without a name are how
 /// one path is made to look like another on the way.
 fn is_evasive(segments: &[&str]) -> bool {
@@ -266,6 +276,32 @@ mod tests {
             assert_eq!(get(trick), Route::NotFound, "{trick}");
         }
         assert_eq!(get(&format!("/v1/home?{}", "a".repeat(9000))), Route::TooLong);
+    }
+
+    #[test]
+    fn targets_that_the_platform_writes_in_another_way_are_told() {
+        for usual in ["/", "/a%2Fb?z=1&a=2", "/...", "/.a/b..", "//a", "/a?x=/../", "/a?x[]=%2e%2e", "/a;b|c"] {
+            assert!(is_usual(usual), "{usual}");
+        }
+        for other in [
+            "/..",
+            "/a/../b",
+            "/./",
+            "/a/.",
+            "/%2e%2E/a",
+            "/.%2e",
+            "/a%2eb",
+            "/a\\b",
+            "/a\"",
+            "/a b",
+            "/a\tb",
+            "/é",
+            "/{a}",
+            "/a?x='",
+            "/a#b",
+        ] {
+            assert!(!is_usual(other), "{other}");
+        }
     }
 
     #[test]

@@ -75,8 +75,12 @@ impl Settings {
             request_bytes_max: number(env, "REQUEST_BYTES_MAX", request_bytes_max)?,
         };
         let table = text(env, "SERVICES").unwrap_or_default();
+        let limits = text(env, "LIMITS").unwrap_or_default();
         if mode == Mode::Proxy && !table.is_empty() {
             return Err("SERVICES is for MODE=gateway; a proxy has one origin, ORIGIN_URL".into());
+        }
+        if mode == Mode::Proxy && !limits.is_empty() {
+            return Err("LIMITS is for MODE=gateway; a proxy knows no classes of routes and counts nobody".into());
         }
         let services =
             Services::read(&table, &origin_url, terms).map_err(|fault| format!("ORIGIN_URL, SERVICES: {fault}"))?;
@@ -107,8 +111,7 @@ impl Settings {
             ..default
         };
         let panics = switch(env, "TEST_PANICS")?;
-        let limits =
-            Limits::read(&text(env, "LIMITS").unwrap_or_default()).map_err(|fault| format!("LIMITS: {fault}"))?;
+        let limits = Limits::read(&limits).map_err(|fault| format!("LIMITS: {fault}"))?;
         let access_log = text(env, "ACCESS_LOG");
         // A proxy's paths are its origin's; a gateway's lines name routes.
         let default = if mode == Mode::Gateway { "all" } else { "off" };

@@ -20,8 +20,6 @@ use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::entry::key_about;
 use surrogate_cache::{Answer, Fields, Lookup, Phase, Request};
 
-const LIFETIME_S_MAX: u64 = 300;
-
 /// A document that is to be fetched: its key, and how origin is asked.
 struct Wanted {
     key: String,
@@ -30,7 +28,7 @@ struct Wanted {
 
 pub async fn handle(call: &Call) -> Result<web_sys::Response, Problem> {
     // The token is checked before a byte of the body is read.
-    let claims = authorize(call, &[Scope::Warm], LIFETIME_S_MAX).await?;
+    let claims = authorize(call, &[Scope::Warm]).await?;
     let body = body(call, WARM_BYTES_MAX).await?;
     if claims.body_sha256.as_deref() != Some(&body_digest(&body)) {
         return Err(Problem::new(401, "token-digest", "The token was made for another body, or for none"));

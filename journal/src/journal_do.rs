@@ -72,7 +72,19 @@ pub struct PurgeJournal {
     is_prepared: Cell<bool>,
     /// How many purges this start of the object took.
     taken: Cell<Seq>,
+    bound_ms: u64,
     receipts: RefCell<Receipts>,
+    cold: Cell<Cold>,
+}
+
+/// What isolates that know nothing were told last of the purges they are not told one by one.
+#[derive(Default)]
+struct Cold {
+    log_id: Option<LogId>,
+    /// Up to where those lie that are kept with a class.
+    until: PerClass<Seq>,
+    /// For whoever is not told of them.
+    floors: PerClass<Floor>,
 }
 
 #[wasm_bindgen]
@@ -95,7 +107,9 @@ impl PurgeJournal {
             epoch: platform::random(),
             is_prepared: Cell::new(false),
             taken: Cell::new(0),
+            bound_ms,
             receipts: RefCell::new(Receipts::new(bound_ms)),
+            cold: Cell::default(),
         }
     }
 
@@ -204,13 +218,18 @@ impl PurgeJournal {
         }
     }
 
-    /// Does all of it or nothing: a statement that fails, on a disk that is full, does not undo those before it.
+    /// Does all of it or nothing: a statement that fails, on a disk that is full, does not undo those before it. What memory has
+    /// taken note of meanwhile the storage knows nothing of then, so all of that goes, as with a restart.
     fn at_once<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let (mut work, mut done) = (Some(work), None);
-        self.storage.transaction_sync(&mut || {
+        let ended = self.storage.transaction_sync(&mut || {
             done = work.take().map(|work| work()).transpose()?;
             Ok(())
-        })?;
+        });
+        if ended.is_err() && self.remember().is_err() {
+            self.is_prepared.set(false);
+        }
+        ended?;
         done.ok_or_else(|| refused("the storage did not do it"))
     }
 
@@ -251,20 +270,27 @@ impl PurgeJournal {
         self.run(challenge, vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
         self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
-        let names = self.rows("SELECT name FROM location", vec![])?;
-        let mut receipts = self.receipts.try_borrow_mut().map_err(refused)?;
-        names.iter().for_each(|row| receipts.remember(&row.text(0)));
-        let held = self.held()?;
-        if let Some(held) = &held {
-            receipts.begin(held, now_ms());
-        }
-        drop(receipts);
+        self.remember()?;
         self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
         // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
         if self.numbers_itself && self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
             self.at_once(|| self.begin_own())?;
         }
         self.is_prepared.set(true);
+        Ok(())
+    }
+
+    /// Begins with what storage has, and knows nothing else.
+    fn remember(&self) -> Result<()> {
+        let names = self.rows("SELECT name FROM location", vec![])?;
+        let mut receipts = Receipts::new(self.bound_ms);
+        names.iter().for_each(|row| receipts.remember(&row.text(0)));
+        if let Some(held) = &self.held()? {
+            receipts.begin(held, now_ms());
+        }
+        *self.receipts.try_borrow_mut().map_err(refused)? = receipts;
+        self.taken.set(0);
+        self.cold.take();
         Ok(())
     }
 
@@ -383,12 +409,13 @@ impl PurgeJournal {
             let query_text = "SELECT seq, mode, whole, hashes FROM purge WHERE seq > ? ORDER BY seq LIMIT ?";
             (self.rows(query_text, vec![int(query.since), int(PAGE_PURGES)])?, PAGE_PURGES)
         } else {
+            let cold = self.cold(&held.log_id)?;
             let mut since = Vec::new();
             for class in KeyClass::ALL {
-                let before = self.seq_before_youngest(class, COLD_PURGES)?;
-                self.forgotten_until(class, before, &mut floors)?;
-                since.extend([bit(class), int(before)]);
+                floors.get_mut(class).raise(*cold.floors.get(class));
+                since.extend([bit(class), int(*cold.until.get(class))]);
             }
+            self.cold.set(cold);
             let query_text = "SELECT seq, mode, whole, hashes FROM purge
                WHERE kept_with = ? AND seq > ? OR kept_with = ? AND seq > ? OR kept_with = ? AND seq > ? ORDER BY seq";
             (self.rows(query_text, since)?, Seq::MAX)
@@ -419,6 +446,23 @@ impl PurgeJournal {
         Ok(ok(delta.encode()))
     }
 
+    /// What an isolate that knows nothing is not told one by one. When all ask at once, after a deploy, each finds what the one
+    /// before was told, and only purges that have come to lie behind since are read. Of those read before a later one may have
+    /// taken the place: a floor is no lower for it.
+    fn cold(&self, log_id: &LogId) -> Result<Cold> {
+        let mut cold = self.cold.take();
+        if cold.log_id.as_ref() != Some(log_id) {
+            cold = Cold { log_id: Some(log_id.clone()), ..Cold::default() };
+        }
+        for class in KeyClass::ALL {
+            let known = *cold.until.get(class);
+            let until = self.seq_before_youngest(class, COLD_PURGES)?.max(known);
+            self.forgotten(class, (known, until), &mut cold.floors)?;
+            *cold.until.get_mut(class) = until;
+        }
+        Ok(cold)
+    }
+
     /// The `seq` up to which all purges kept with a class lie but for its youngest; 0 if there are no more than those.
     fn seq_before_youngest(&self, class: KeyClass, counts: PerClass<Seq>) -> Result<Seq> {
         let rows = self.rows(
@@ -428,17 +472,17 @@ impl PurgeJournal {
         Ok(rows.first().map_or(0, |row| row.seq(0)))
     }
 
-    /// Floors for whoever is not told one by one of the purges up to `seq` that are kept with a class. They may have keys of
-    /// other classes: the floor of each is raised to the youngest soft and hard purge that touches it.
-    fn forgotten_until(&self, kept_with: KeyClass, seq: Seq, floors: &mut PerClass<Floor>) -> Result<()> {
-        if seq == 0 {
+    /// Floors for whoever is not told one by one of the purges after one and up to another that are kept with a class. They may
+    /// have keys of other classes: the floor of each is raised to the youngest soft and hard purge that touches it.
+    fn forgotten(&self, kept_with: KeyClass, (after, until): (Seq, Seq), floors: &mut PerClass<Floor>) -> Result<()> {
+        if after >= until {
             return Ok(());
         }
         for class in KeyClass::ALL {
             let rows = self.rows(
                 "SELECT max(CASE WHEN mode = 'soft' THEN seq END), max(CASE WHEN mode = 'hard' THEN seq END)
-                   FROM purge WHERE kept_with = ? AND seq <= ? AND classes & ?",
-                vec![bit(kept_with), int(seq), bit(class)],
+                   FROM purge WHERE kept_with = ? AND seq > ? AND seq <= ? AND classes & ?",
+                vec![bit(kept_with), int(after), int(until), bit(class)],
             )?;
             if let Some(row) = rows.first() {
                 floors.get_mut(class).raise(Floor { soft: row.seq(0), hard: row.seq(1) });
@@ -557,7 +601,7 @@ impl PurgeJournal {
         for class in KeyClass::ALL {
             let until = self.seq_before_youngest(class, PURGES_KEPT)?;
             let mut floors = PerClass::default();
-            self.forgotten_until(class, until, &mut floors)?;
+            self.forgotten(class, (0, until), &mut floors)?;
             self.raise_floors(&floors)?;
             self.run("DELETE FROM purge WHERE kept_with = ? AND seq <= ?", vec![bit(class), int(until)])?;
         }

@@ -37,6 +37,17 @@ pub enum Scope {
     Warm,
 }
 
+impl Scope {
+    /// Longest life of such a token that a verifier accepts, in seconds: one that is signed for one call is good for five minutes,
+    /// a person's for a month.
+    pub fn lifetime_s_max(self) -> u64 {
+        match self {
+            Self::PurgeBatch | Self::Warm => 300,
+            Self::PurgeRequest | Self::PurgeReceipt | Self::Debug | Self::Metrics => 31 * 24 * 3600,
+        }
+    }
+}
+
 /// Claims of a token for `/__edge/*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeClaims {

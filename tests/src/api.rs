@@ -99,18 +99,27 @@ impl Api {
 
     /// Logs hard purges by one key each, delivers them a thousand at a time, and waits until every view knows.
     pub async fn purge_each(&self, keys: impl Iterator<Item = String>) {
-        let purges: Vec<_> = keys
-            .map(|key| {
-                let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
-                json!({"seq": seq, "keys": [key], "mode": "hard", "committed_at_ms": 0})
-            })
-            .collect();
-        for some in purges.chunks(1_000) {
-            let batch = json!({"log_id": LOG, "first_seq": some[0]["seq"], "purges": some});
-            let taken = self.send_batch(&batch).await;
+        for some in keys.map(|key| json!({"keys": [key], "mode": "hard"})).collect::<Vec<_>>().chunks(1_000) {
+            let taken = self.purge_at_once(some).await;
             assert_eq!(taken.status, 200, "{taken:?}");
         }
         tokio::time::sleep(LEASE_OVER).await;
+    }
+
+    /// Logs purges (`{"keys", "mode"}`) and delivers them in one batch. If it is not taken, they were never logged.
+    pub async fn purge_at_once(&self, purges: &[serde_json::Value]) -> Got {
+        let first = self.seq.load(Ordering::Relaxed) + 1;
+        let numbered = purges.iter().zip(first..).map(|(purge, seq)| {
+            let mut purge = purge.clone();
+            (purge["seq"], purge["committed_at_ms"]) = (json!(seq), json!(0));
+            purge
+        });
+        let numbered: Vec<_> = numbered.collect();
+        let got = self.send_batch(&json!({"log_id": LOG, "first_seq": first, "purges": numbered})).await;
+        if got.status == 200 {
+            self.seq.fetch_add(purges.len() as u64, Ordering::Relaxed);
+        }
+        got
     }
 
     async fn deliver(&self, mode: &str, mut purge: serde_json::Value) {
@@ -129,7 +138,13 @@ impl Api {
         assert_eq!(taken.status, 200, "{taken:?}");
     }
 
-    async fn send_batch(&self, batch: &serde_json::Value) -> Got {
+    /// What the edge says of one purge.
+    pub async fn receipt(&self, seq: u64) -> serde_json::Value {
+        let token = sign(&self.key, edge_claims(Scope::PurgeReceipt, None), 60);
+        send(ask(Method::GET, self.url(&format!("/__edge/purges/{seq}"))).bearer_auth(token)).await.json()
+    }
+
+    pub async fn send_batch(&self, batch: &serde_json::Value) -> Got {
         let body = batch.to_string();
         let token = sign(&self.key, edge_claims(Scope::PurgeBatch, Some(body_digest(body.as_bytes()))), 60);
         send(ask(Method::POST, self.url("/__edge/purges")).bearer_auth(token).body(body)).await

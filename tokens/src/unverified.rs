@@ -44,6 +44,11 @@ impl<'a> Unverified<'a> {
         self.token.signature_bytes()
     }
 
+    /// What the claims say, whoever wrote them: good for nothing but to choose by which terms they are judged.
+    pub fn claims<C: DeserializeOwned>(&self) -> Option<C> {
+        self.token.deserialize_claims_unchecked::<C>().ok().map(|claims| claims.custom)
+    }
+
     /// The claims, if the signature is good and they are of the form and for the use expected; with the second from which
     /// on the token is refused as expired.
     pub fn accept<C>(&self, is_signed: bool, expect: Expect<'_>, now_s: u64) -> Result<(C, u64), TokenError>

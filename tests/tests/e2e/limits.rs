@@ -1,4 +1,5 @@
 //! Who asks too often is told so, by class of routes and by client, and costs no service anything.
+use e2e::api::{Api, SHARED};
 use e2e::http::{Got, ask, send};
 use e2e::stack::{Shape, Stack};
 use e2e::upstream::Upstream;
@@ -152,9 +153,38 @@ async fn hits_are_counted_on_the_short_way_as_well() {
 async fn fields_longer_than_a_service_reads_are_refused() {
     let stack = Stack::start().await;
     let before = stack.to_origin.asked() + stack.to_admin.asked();
-    for path in ["/v1/home", "/v1/me", "/admin/v1/titles", "/v1/home?fields=rails"] {
+    for path in ["/v1/me", "/admin/v1/titles", "/v1/nothing"] {
         let got = send(ask(Method::GET, stack.url(path)).header("x-long", "a".repeat(17_000))).await;
         assert_eq!((got.status, got.problem().as_str()), (431, "fields-too-large"), "{path}");
     }
     assert_eq!(stack.to_origin.asked() + stack.to_admin.asked(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_shared_documents_long_fields_change_nothing_whichever_way_they_are_answered() {
+    let api = Api::start().await;
+    let long = "a".repeat(17_000);
+    let trace = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let state = format!("a={long}");
+    let (tag, month) = (format!("\"{long}\""), ("if-modified-since", "never"));
+    for fields in [
+        &[("x-long", long.as_str())][..],
+        &[trace, ("tracestate", &state)],
+        &[("sec-purpose", &long)],
+        &[("if-none-match", &tag)],
+        &[("if-none-match", &tag), month],
+        &[("x-long", &long), month],
+    ] {
+        api.purge("hard", &["home"]).await;
+        api.answer("/v1/home", &SHARED, "home", r#"{"a":1}"#);
+        // Nothing is stored; then it is; then it is answered the short way, if nothing is guarded.
+        for round in 0..4 {
+            for path in ["/v1/home", "/v1/home?fields=a"] {
+                let got = api.get(path, fields).await;
+                assert_eq!(got.status, 200, "{round}, {path}, {}: {got:?}", fields[0].0);
+            }
+        }
+        let told = api.upstream.last().headers;
+        assert!(told.values().all(|value| value.len() < 1_000), "{told:?}");
+    }
 }

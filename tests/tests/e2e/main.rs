@@ -9,6 +9,7 @@ mod faults;
 mod gateway;
 mod hits;
 mod intake;
+mod journal;
 mod limits;
 mod malformed;
 mod passing;

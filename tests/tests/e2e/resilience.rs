@@ -289,3 +289,51 @@ async fn contents_are_bounded_in_length_and_reach_no_service_before_they_are_who
     assert_eq!(stack.to_admin.asked(), before, "no service heard of either");
     assert_eq!(send(post(vec![b'{'; 1000])).await.problem(), "media-type", "origin reads what fits");
 }
+
+/// Memory of a process, in bytes.
+#[cfg(target_os = "linux")]
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or_else(|| panic!("{status}")) * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn of_uploads_whose_clients_leave_nothing_is_kept() {
+    const SENT: usize = 900_000;
+    const AT_ONCE: usize = 50;
+    let api = Api::of(1, &[("ACCESS_LOG", "off")]).await;
+    let upload =
+        format!("POST /auth/login HTTP/1.1\r\nhost: edge\r\ncontent-length: {}\r\n\r\n{}", SENT + 1, "x".repeat(SENT));
+    let upload: std::sync::Arc<str> = upload.into();
+    let round = async || {
+        let uploads: Vec<_> = (0..AT_ONCE)
+            .map(|_| {
+                let (edge, upload) = (api.fleet.url(0), upload.clone());
+                tokio::spawn(async move { raw::ask(&edge, &[&upload], Duration::from_secs(60)).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        for one in uploads {
+            // Dropped, it resets its connection.
+            one.abort();
+            let _ = one.await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    // What the runtime keeps for what is under way at once it keeps.
+    for _ in 0..4 {
+        round().await;
+    }
+    let before = resident(api.fleet.edge_id(0));
+    const ROUNDS: usize = 10;
+    for _ in 0..ROUNDS {
+        round().await;
+    }
+    let grown = resident(api.fleet.edge_id(0)).saturating_sub(before);
+    let sent = (ROUNDS * AT_ONCE * SENT) as u64;
+    assert!(grown < sent / 4 * 3, "of {sent} bytes that came to nothing {grown} are kept");
+    assert_eq!(api.upstream.count("/auth/login"), 0);
+}

@@ -1,4 +1,5 @@
 //! Ids and the access log: one line a request, in the edge's own words.
+use e2e::api::{Api, SHARED};
 use e2e::eventually;
 use e2e::http::{Got, ask, send};
 use e2e::stack::{Proxy, Shape, Stack};
@@ -139,4 +140,37 @@ async fn a_proxy_passes_traces_on_as_they_are() {
     assert_eq!(got.header("x-request-id"), None);
     let asked = proxy.upstream.last();
     assert_eq!((asked.headers["x-request-id"].as_str(), asked.headers["traceparent"].as_str()), ("mine", "any"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_answered_with_the_id_of_another() {
+    for log in ["off", "errors", "sampled:1000000", "all"] {
+        let api = Api::of(1, &[("ACCESS_LOG", log)]).await;
+        let of_origin = |path: &str| {
+            let fields = SHARED.into_iter().chain([("x-request-id", "of-who-asked-first")]).collect::<Vec<_>>();
+            api.answer(path, &fields, "home", r#"{"a":1}"#);
+        };
+        of_origin("/v1/home");
+        let debug = api.debug_token();
+        let mut ids = Vec::new();
+        // Missed, found, and found by the short way; out of KV after memory has lost it is the same code.
+        for fields in [&[][..], &[], &[("edge-debug", debug.as_str())], &[], &[], &[], &[]] {
+            let got = api.get("/v1/home", fields).await;
+            assert_eq!(got.status, 200, "{got:?}");
+            ids.extend(got.header("x-request-id").map(String::from));
+        }
+        let members = r#"{"requests":[{"path":"/v1/home"},{"path":"/v1/home?fields=a"}]}"#;
+        let batch = send(ask(Method::POST, api.url("/v1/batch")).body(members)).await;
+        for member in batch.json()["responses"].as_array().unwrap() {
+            assert_eq!(member["status"], 200, "{batch:?}");
+            ids.extend(member["headers"]["x-request-id"].as_str().map(String::from));
+        }
+        ids.extend(batch.header("x-request-id").map(String::from));
+        assert!(api.metric("edge_ready_hits_total").await > 0, "{log}: no short way was taken");
+        assert!(!ids.iter().any(|id| id == "of-who-asked-first"), "{log}: {ids:?}");
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all, "{log}: an id twice: {ids:?}");
+    }
 }

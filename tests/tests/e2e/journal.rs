@@ -1,0 +1,157 @@
+//! The purge journal: what its memory holds against its storage. It is asked in its own words, past any edge, and its storage
+//! is made to refuse a statement.
+use e2e::api::Api;
+use e2e::eventually;
+use e2e::stack::Proxy;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use kv_schemas::PerClass;
+use kv_schemas::journal::{Floor, JournalDelta, JournalQuery};
+use serde_json::json;
+use sqlx::{Connection, SqliteConnection};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+/// What the journal tells an isolate that knows nothing.
+async fn told(state: &Path) -> JournalDelta {
+    let stream = tokio::net::UnixStream::connect(state.join("journal.sock")).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let query = JournalQuery { log_id: None, since: 0, location: String::new() };
+    let request = hyper::Request::post("/sync").header("host", "journal");
+    let answer = sender.send_request(request.body(Full::new(Bytes::from(query.encode()))).unwrap()).await.unwrap();
+    JournalDelta::decode(&answer.into_body().collect().await.unwrap().to_bytes()).expect("no answer of the journal")
+}
+
+/// The journal's storage. Nobody else may have it.
+async fn storage(state: &Path) -> SqliteConnection {
+    let files = std::fs::read_dir(state.join("journal/purge-journal")).unwrap();
+    let names = files.map(|file| file.unwrap().path());
+    let is_its_own =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "sqlite") && !path.ends_with("metadata.sqlite");
+    let file = names.into_iter().find(is_its_own).expect("no storage");
+    SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_knows_nothing_is_told_the_same_by_a_journal_that_has_told_others_and_by_one_that_has_just_begun() {
+    let mut api = Api::start().await;
+    let state = api.fleet.state().to_path_buf();
+    let mut purged = 0;
+    for round in 0..2 {
+        // More of each class than are told one by one, and then a few at a time.
+        for count in [6_000, 1, 40, 700, 3] {
+            let purges: Vec<_> = (purged..purged + count)
+                .map(|n| {
+                    let keys = match n % 10 {
+                        0 | 1 => vec![format!("session:{n}")],
+                        2 | 3 => vec![format!("viewer:{n}")],
+                        4 => vec![format!("title:{n}"), format!("session:{n}")],
+                        5 => vec![format!("viewer:{n}"), format!("user:{n}")],
+                        // Written again and again: the youngest takes the place of the others.
+                        6 => vec![format!("title:again-{}", n % 7)],
+                        _ => vec![format!("title:{n}")],
+                    };
+                    json!({"keys": keys, "mode": if n % 13 < 4 { "soft" } else { "hard" }})
+                })
+                .collect();
+            for some in purges.chunks(1_000) {
+                let taken = api.purge_at_once(some).await;
+                assert_eq!(taken.status, 200, "{taken:?}");
+            }
+            purged += count;
+            let told = told(&state).await;
+            assert_eq!(told.head, told.until, "{round}, {count}: all of it");
+            assert!(told.floors.viewer.hard > told.floors.content.hard && told.floors.content.hard > 1, "{told:?}");
+        }
+        is_told_after_a_restart(&mut api, told(&state).await).await;
+    }
+    // Numbers of another log are not those of the last.
+    let announce = |challenge| json!({"log_id": "another", "first_seq": 11, "challenge": challenge, "purges": []});
+    let challenge = api.send_batch(&announce(json!(0))).await.json()["challenge"].clone();
+    assert_eq!(api.send_batch(&announce(challenge)).await.status, 200);
+    let purge = json!({"seq": 11, "keys": ["title:a"], "mode": "soft", "committed_at_ms": 0});
+    let taken = api.send_batch(&json!({"log_id": "another", "first_seq": 11, "purges": [purge]})).await;
+    assert_eq!(taken.status, 200, "{taken:?}");
+    let told = told(&state).await;
+    assert_eq!((told.floors, told.purges.len()), (PerClass::new(|_| Floor::hard(10)), 1));
+    is_told_after_a_restart(&mut api, told).await;
+}
+
+async fn is_told_after_a_restart(api: &mut Api, before: JournalDelta) {
+    api.fleet.kill_global();
+    api.fleet.start_global().unwrap();
+    let after = told(api.fleet.state()).await;
+    assert_ne!(before.clock.epoch, after.clock.epoch);
+    assert_eq!(JournalDelta { clock: after.clock, ..before }, after);
+}
+
+/// Until then a trigger refuses what the journal does; a disk that is full would as well.
+async fn refuse_until(state: &Path, event: &str, condition: &str, until_ms: u64) {
+    let mut storage = storage(state).await;
+    let clock = "(julianday('now') - 2440587.5) * 86400000.0";
+    let trigger = format!(
+        "CREATE TRIGGER refuse BEFORE {event} WHEN {condition} AND {clock} < {until_ms}.0 BEGIN SELECT RAISE(ABORT, 'full'); END"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(&mut storage).await.unwrap();
+    storage.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_the_storage_did_not_take_with_its_batch_is_accepted_when_it_does() {
+    const BOUND: Duration = Duration::from_secs(3);
+    let mut api = Api::of(1, &[("LEASE_MS", "200"), ("BOUND_MS", "3000")]).await;
+    let state = api.fleet.state().to_path_buf();
+    let head = told(&state).await.head;
+    let both = [json!({"keys": ["title:a"], "mode": "hard"}), json!({"keys": ["title:b"], "mode": "hard"})];
+    api.fleet.kill_global();
+    // Longer than the bound after the first attempt.
+    let until_ms = now_ms() + 6_000;
+    refuse_until(&state, "INSERT ON purge", &format!("NEW.seq = {}", head + 2), until_ms).await;
+    api.fleet.start_global().unwrap();
+    let refused = api.purge_at_once(&both).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "journal-unreachable"), "{refused:?}");
+    assert!(now_ms() + 3_500 < until_ms, "too slow to tell");
+    assert_eq!(told(&state).await.head, head, "neither was taken");
+    let mut sent = Instant::now();
+    eventually("both are taken", || {
+        sent = Instant::now();
+        async { (api.purge_at_once(&both).await.status == 200).then_some(()) }
+    })
+    .await;
+    let receipt = eventually("the location has both", || async {
+        api.get("/v1/genres", &[]).await;
+        let receipt = api.receipt(head + 1).await;
+        (receipt["locations"][0]["applied_seq"] == head + 2).then_some(receipt)
+    })
+    .await;
+    assert!(sent.elapsed() < BOUND, "too slow to tell");
+    assert_eq!(receipt["state"], "accepted", "others of that location may not have it yet: {receipt}");
+    eventually("applied", || async { (api.receipt(head + 1).await["state"] == "applied").then_some(()) }).await;
+    assert!(sent.elapsed() >= BOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_purge_the_storage_did_not_take_numbers_go_on_from_the_clock_all_the_same() {
+    let mut proxy = Proxy::start().await;
+    let state = proxy.fleet.state().to_path_buf();
+    let before = proxy.purge(r#"{"keys":["a"]}"#).await.as_of().unwrap().seq;
+    proxy.fleet.kill_global();
+    let start_ms = now_ms();
+    // The last thing the first purge of a start does.
+    refuse_until(&state, "INSERT ON floor", "true", start_ms + 3_000).await;
+    proxy.fleet.start_global().unwrap();
+    let refused = proxy.purge(r#"{"keys":["b"]}"#).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "journal-unreachable"), "{refused:?}");
+    let taken = eventually("it is taken", || async {
+        Some(proxy.purge(r#"{"keys":["b"]}"#).await).filter(|got| got.status == 200)
+    })
+    .await;
+    let seq = taken.as_of().unwrap().seq;
+    assert!(seq >= start_ms && seq > before + 1, "{seq} after {before}: a number that a lost purge may have had");
+}
