@@ -66,6 +66,8 @@ struct Isolate {
     journal_asked_ms: Option<u64>,
     /// Whether it heard a part of the journal's last answer, and not yet the rest.
     hears_parts: bool,
+    /// Whether it knows of purges that the journal, which was put back since, does not.
+    has_heard_of_lost: bool,
     /// The slot of each document, by which plain hits are found without a lookup.
     slots: HashMap<usize, u32>,
     /// The newest write to each document that went through it and was answered.
@@ -196,6 +198,8 @@ pub struct World {
     is_dense: bool,
     /// The journal is often not heard, and its disk often copied and put back.
     is_shaky: bool,
+    /// The journal's storage was put back.
+    is_put_back: bool,
 }
 
 impl World {
@@ -235,6 +239,7 @@ impl World {
             calm: false,
             is_dense,
             is_shaky,
+            is_put_back: false,
             random,
         };
         world.history.begin(world.database.log_id(), Vec::new());
@@ -331,6 +336,7 @@ impl World {
             origin_asked_ms: HashMap::new(),
             journal_asked_ms: None,
             hears_parts: false,
+            has_heard_of_lost: false,
             slots: HashMap::new(),
             written: HashMap::new(),
         };
@@ -340,6 +346,9 @@ impl World {
     }
 
     fn step(&mut self) {
+        if self.is_shaky && self.chance(8) {
+            return self.shake();
+        }
         match self.random.u32(0..100) {
             0..12 => self.pass_time(),
             12..30 => self.request(),

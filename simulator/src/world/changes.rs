@@ -10,7 +10,8 @@ impl World {
         let keys = if all { Vec::new() } else { keys };
         let mode = if self.chance(30) { PurgeMode::Hard } else { PurgeMode::Soft };
         let is_write = !all && self.chance(70);
-        if self.owner == LogOwner::Journal && is_write && self.chance(50) {
+        let percent = if self.is_shaky { 90 } else { 50 };
+        if self.owner == LogOwner::Journal && is_write && self.chance(percent) {
             return self.write_through();
         }
         let commit = self.database.commit(Commit { keys, all, mode, ..Commit::default() }, is_write);
@@ -178,11 +179,17 @@ impl World {
         self.database.replicas[index] = self.random.u64(at..=head);
     }
 
+    /// What happens to the journal's storage.
+    pub(super) fn shake(&mut self) {
+        self.stats.faults += 1;
+        match self.owner {
+            LogOwner::Journal => self.copy_or_put_back(),
+            LogOwner::Origin => self.lose_journal(),
+        }
+    }
+
     pub(super) fn disturb(&mut self) {
         self.stats.faults += 1;
-        if self.is_shaky && self.owner == LogOwner::Journal && self.chance(60) {
-            return self.copy_or_put_back();
-        }
         match self.random.u32(0..20) {
             0..6 => {
                 self.journal_up = !self.journal_up;
@@ -209,15 +216,7 @@ impl World {
                 self.account.forget_heard();
                 self.note(|_| format!("the journal starts anew, its clock {offset_ms} ms off"));
             }
-            // Both at once leave nobody who knows.
-            17 if self.owner == LogOwner::Origin && !self.forked.contains(&self.database.log_id()) => {
-                self.journal.lose();
-                self.account.forget_heard();
-                if self.owner == LogOwner::Journal {
-                    self.journal.own_log(self.now_ms);
-                }
-                self.note(|_| "the journal loses its storage".into());
-            }
+            17 => self.lose_journal(),
             18 if self.owner == LogOwner::Journal => self.copy_or_put_back(),
             18 => {
                 let to = self.random.u64(0..=self.database.head());
@@ -240,8 +239,21 @@ impl World {
         }
     }
 
-    /// A journal that numbers itself: its disk is copied, or the copy put back. Whoever does that purges everything, since nobody
-    /// knows what was lost.
+    fn lose_journal(&mut self) {
+        if self.forked.contains(&self.database.log_id()) {
+            // Both at once leave nobody who knows.
+            return self.pass_time();
+        }
+        self.journal.lose();
+        self.account.forget_heard();
+        if self.owner == LogOwner::Journal {
+            self.journal.own_log(self.now_ms);
+        }
+        self.note(|_| "the journal loses its storage".into());
+    }
+
+    /// A journal that numbers itself: its disk is copied, or the copy put back. If nobody has heard of what was lost, whoever
+    /// did that has to purge everything.
     fn copy_or_put_back(&mut self) {
         if self.random.bool() {
             return self.journal.make_copy();
@@ -252,7 +264,12 @@ impl World {
         self.history.forget_after(&kept.log_id, kept.seq);
         self.account.forget_heard();
         self.account.forget_after(&kept);
-        self.unsent.push(Commit { all: true, ..Commit::default() });
+        self.is_put_back = true;
+        for isolate in &mut self.isolates {
+            let newest = isolate.engine.view.newest();
+            isolate.has_heard_of_lost |=
+                newest.is_some_and(|newest| newest.log_id == kept.log_id && newest.seq > kept.seq);
+        }
     }
 
     /// An isolate's clock is set forward or back, by more than knowledge of purges lasts: by less, it is stretched by as much.

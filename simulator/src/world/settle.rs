@@ -14,6 +14,9 @@ impl World {
         let head = self.database.head();
         self.database.replicas.fill(head);
         self.batches.clear();
+        if self.is_put_back && !self.isolates.iter().any(|isolate| isolate.has_heard_of_lost) {
+            self.unsent.push(Commit { all: true, ..Commit::default() });
+        }
         for _ in 0..1_000 {
             match self.owner {
                 LogOwner::Journal if self.unsent.is_empty() => break,

@@ -34,7 +34,9 @@ impl World {
             isolate.engine.sync_failed(clock);
             return false;
         };
+        let before = isolate.engine.view.log_id().cloned();
         let applied = isolate.engine.sync_succeeded(query, &delta, sent.clock_ms, clock);
+        isolate.has_heard_of_lost &= isolate.engine.view.log_id() == before.as_ref();
         match applied {
             Applied::Partial => isolate.hears_parts = true,
             Applied::Complete => isolate.hears_parts = false,
