@@ -70,10 +70,14 @@ fn language_ranges(value: &str) -> Option<Vec<LanguageRange>> {
         if ranges.len() >= RANGES_MAX {
             return None;
         }
-        ranges.push((range, weight));
+        let after = |other: &LanguageRange| {
+            (1000_u16.saturating_sub(other.1), &other.0) < (1000_u16.saturating_sub(weight), &range)
+        };
+        let place = ranges.partition_point(after);
+        if ranges.get(place).is_none_or(|other| *other != (range.clone(), weight)) {
+            ranges.insert(place, (range, weight));
+        }
     }
-    ranges.sort_unstable_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
-    ranges.dedup();
     (!ranges.is_empty()).then_some(ranges)
 }
 
