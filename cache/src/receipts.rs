@@ -287,7 +287,11 @@ mod tests {
     }
 
     fn applied_seq(receipts: &mut Receipts, now_ms: u64) -> Seq {
-        receipts.summary(held("l", 9), now_ms).applied_seq
+        applied_seq_of(receipts, 9, now_ms)
+    }
+
+    fn applied_seq_of(receipts: &mut Receipts, head: Seq, now_ms: u64) -> Seq {
+        receipts.summary(held("l", head), now_ms).applied_seq
     }
 
     #[test]
@@ -324,6 +328,40 @@ mod tests {
             let states = [5, 7].map(|seq| states(&receipt(&mut receipts, seq, 1_000))[0]);
             assert_eq!(states, [expected; 2], "{at_ms}");
         }
+    }
+
+    #[test]
+    fn who_says_the_same_again_has_it_since_the_first_time() {
+        let mut receipts = receipts(100);
+        receipts.accept(5, 990);
+        for again in 0..=STEPS_MAX as u64 {
+            say(&mut receipts, "a", 5, 1_000 + again);
+        }
+        assert_eq!(receipt(&mut receipts, 5, 5_000).locations[0].lag_ms, Some(10));
+    }
+
+    #[test]
+    fn what_settles_in_this_very_millisecond_takes_nothing_from_what_has_settled() {
+        let mut receipts = receipts(100);
+        receipts.accept(1, 10);
+        receipts.accept(2, 1_000);
+        let now_ms = 1_000 + 100 + ROUNDING_MS;
+        say(&mut receipts, "a", 9, now_ms);
+        receipts.accept(3, now_ms);
+        assert_eq!([1, 2].map(|seq| states(&receipt(&mut receipts, seq, now_ms))[0]), [Applied, Pending]);
+    }
+
+    #[test]
+    fn of_more_purges_than_are_remembered_some_settle_in_their_time() {
+        let mut receipts = receipts(100_000);
+        let count = RECENT_MAX as u64 + 1;
+        (1..=count).for_each(|seq| receipts.accept(seq, 200_000 + seq));
+        let half_ms = 200_000 + count / 2;
+        let now_ms = half_ms + 100_000 + ROUNDING_MS + 2;
+        say(&mut receipts, "a", count, now_ms);
+        // A neighbour of the one in the middle is remembered, at the least.
+        let settled = applied_seq_of(&mut receipts, count, now_ms);
+        assert!((count / 2 - 2..=count / 2 + 1).contains(&settled), "{settled} of {count}");
     }
 
     #[test]
