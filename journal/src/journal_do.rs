@@ -350,10 +350,13 @@ impl PurgeJournal {
     /// How far one purge has come.
     fn receipt(&self, seq: Seq) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        if self.numbers_itself && (seq > held.head || self.has_lost(seq, &held)?) {
+        let rows = self.rows("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
+        // The number with which a log of its own begins is no purge's.
+        let begins = "SELECT 1 AS one FROM left_out WHERE after = 0 AND first = ?";
+        let is_begin = rows.is_empty() && !self.rows(begins, vec![int(seq)])?.is_empty();
+        if self.numbers_itself && (is_begin || self.has_lost(seq, &held)?) {
             return Ok(problem(Problem::new(404, "not-found", "There is no purge of this number")));
         }
-        let rows = self.rows("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
         let accepted_at_ms = rows.first().map(|row| row.seq(0));
         json(&self.receipts.try_borrow_mut().map_err(refused)?.receipt(seq, held, accepted_at_ms, now_ms()))
     }
