@@ -343,7 +343,8 @@ impl<B: Clone + Default> Engine<B> {
             CatchUp::Wait { ms: waits.exactly(pause_ms) }
         } else if self.claim_sync(now_ms) {
             CatchUp::Sync
-        } else if self.is_syncing(now_ms) && waits.waited_ms < self.config.sync_timeout_ms {
+        } else if (wants_newer || self.is_syncing(now_ms)) && waits.waited_ms < self.config.sync_timeout_ms {
+            // What the journal said a moment ago, or a neighbour is asking, is not what is demanded.
             CatchUp::Wait { ms: waits.next_ms(&mut self.turns, now_ms) }
         } else {
             CatchUp::Ended

@@ -3,7 +3,7 @@
 //! own.
 use crate::drive::Call;
 use crate::respond::{self, fail, unpacked};
-use crate::{gateway, js};
+use crate::{gateway, isolate, js};
 use gateway_rules::cut::Cutter;
 use gateway_rules::wanted::{Fault, Plan, Wanted, plan};
 use js_sys::Uint8Array;
@@ -64,7 +64,11 @@ async fn answer(call: &Call, target: &str, wanted: &Wanted) -> Result<web_sys::R
         // The same answer, to a HEAD that was asked as a GET.
         return if is_head { js::without_body(&whole) } else { Ok(whole) };
     }
-    let Some(bytes) = cut(&whole, Some(wanted), DOCUMENT_BYTES_MAX).await? else {
+    // How the document came to be is how its cut did. While its bytes come, others count answers.
+    let last = isolate::with(|isolate| isolate.last.take()).flatten();
+    let bytes = cut(&whole, Some(wanted), DOCUMENT_BYTES_MAX).await?;
+    isolate::with(|isolate| isolate.last = last);
+    let Some(bytes) = bytes else {
         let problem = Problem::new(502, "document-broken", "The document could not be cut, or did not arrive whole");
         return fail(&problem, Reason::OriginFailed);
     };

@@ -43,6 +43,8 @@ pub struct Dispatcher {
     challenge: u64,
     /// The youngest purge that was seen in the database, with its mark.
     seen: Option<(AsOf, u64)>,
+    /// Commits were found to be lost, and nothing was delivered since.
+    found_loss: bool,
     /// A log of which it was said that the journal takes nothing of it any more.
     retired: Option<LogId>,
 }
@@ -51,7 +53,7 @@ impl Dispatcher {
     /// `edges`: base URLs, tried in turn; each leads to the same journal.
     pub fn new(store: Store, keys: Arc<Keys>, edges: Vec<String>) -> reqwest::Result<Self> {
         let client = Client::new(keys, &edges, CALL_TIMEOUT)?;
-        Ok(Self { store, client, edge: 0, next_seq: None, challenge: 0, seen: None, retired: None })
+        Ok(Self { store, client, edge: 0, next_seq: None, challenge: 0, seen: None, found_loss: false, retired: None })
     }
 
     /// Runs until `stop` turns true.
@@ -107,6 +109,11 @@ impl Dispatcher {
             };
             if snapshot.lacks || !is_told {
                 drop(snapshot);
+                if self.found_loss {
+                    // Were it that connections lead to databases of two states, this would have no end.
+                    tokio::time::sleep(BACKOFF_MAX).await;
+                }
+                self.found_loss = true;
                 self.replace_log(&head, "the database has lost commits that were seen").await?;
                 continue;
             }
@@ -140,6 +147,10 @@ impl Dispatcher {
                 // Another log has taken this one's place. Whether this is the database that viewers are to be shown, or one
                 // that was forgotten somewhere, only people know: it takes the place back by nothing it does itself.
                 Err(CallError::Refused { status: 409, body }) if body.contains(":log-retired\"") => {
+                    if self.store.snapshot().await?.as_of.log_id != head.log_id {
+                        // It has a new identity by now.
+                        continue;
+                    }
                     return Err(DeliveryError::Retired(head.log_id));
                 }
                 // The journal has lost this log, or never had it. It is announced from a snapshot taken after this answer,
@@ -162,6 +173,7 @@ impl Dispatcher {
                 continue;
             }
             self.next_seq = Some(ack.next_seq);
+            self.found_loss = false;
             let acked = AsOf::new(ack.log_id, ack.next_seq - 1);
             metrics::gauge!("origin_purge_delivered").set(acked.seq as f64);
             if ack.accepted > 0 || batch.purges.is_empty() {
@@ -205,8 +217,10 @@ impl Dispatcher {
 
     /// The database was put back, and numbers were or would be used a second time.
     async fn replace_log(&mut self, old: &AsOf, why: &str) -> Result<(), StoreError> {
-        let new = self.store.replace_log().await?;
-        tracing::error!(%old, %new, "{why}; the log gets a new identity, which purges everything");
+        match self.store.replace_log_of(&old.log_id).await? {
+            Some(new) => tracing::error!(%old, %new, "{why}; the log gets a new identity, which purges everything"),
+            None => tracing::warn!(%old, "{why}; another process has given the log a new identity"),
+        }
         self.next_seq = None;
         Ok(())
     }

@@ -43,7 +43,9 @@ impl<B: Clone + Default> Lookup<B> {
     /// state, only a sync can bring one that satisfies it.
     pub(super) fn is_ahead_of(&self, engine: &Engine<B>) -> bool {
         let Some(min) = self.request.min_as_of.as_ref() else { return false };
-        engine.config.log_owner == LogOwner::Journal && !engine.view.newest().is_some_and(|newest| newest.covers(min))
+        let covers = |state: &AsOf| state.covers(min);
+        let is_held = || engine.recall(&self.request.key).is_some_and(|held| held.as_of.as_ref().is_some_and(covers));
+        engine.config.log_owner == LogOwner::Journal && !engine.view.newest().as_ref().is_some_and(covers) && !is_held()
     }
 
     /// Whether no answer that is asked for now can satisfy the client: it would be stamped with less than is demanded.

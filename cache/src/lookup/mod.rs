@@ -175,7 +175,7 @@ impl<B: Clone + Default> Lookup<B> {
             (State::Start, Event::Start) => self.begin(engine, now_ms),
             (State::Sync, Event::Synced) => match self.unjudged.take() {
                 Some((tier, entry)) => self.judged(engine, tier, entry, now_ms),
-                None => self.recall_known(engine, now_ms),
+                None => self.recall(engine, now_ms),
             },
             // However long the wait was, the view must be as current as at the start.
             (State::AwaitSync | State::AwaitFill, Event::Waited) => match self.unjudged.take() {
@@ -202,17 +202,8 @@ impl<B: Clone + Default> Lookup<B> {
     fn begin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
         match self.catch_up(engine, now_ms) {
             Some(step) => step,
-            None => self.recall_known(engine, now_ms),
+            None => self.recall(engine, now_ms),
         }
-    }
-
-    /// With a view that is as new as this request can ask for.
-    fn recall_known(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
-        if self.is_out_of_reach(engine) {
-            self.note(Reason::OriginBehind);
-            return self.fail(engine, Failure::Behind, now_ms);
-        }
-        self.recall(engine, now_ms)
     }
 
     /// What brings the view up to what this request needs, if it is behind and that can be tried.
@@ -293,10 +284,10 @@ impl<B: Clone + Default> Lookup<B> {
                 self.read(engine, tier, now_ms)
             }
             Claim::Taken if self.waits.waited_ms < engine.config.fill_wait_ms => self.await_fill(engine, now_ms),
-            Claim::Taken => self.fetch(engine),
+            Claim::Taken => self.ask_origin(engine, now_ms),
             Claim::Passing => {
                 self.note(Reason::Uncacheable);
-                self.fetch(engine)
+                self.ask_origin(engine, now_ms)
             }
         }
     }
@@ -444,6 +435,15 @@ impl<B: Clone + Default> Lookup<B> {
             // Timeout) status code."
             return self.fail(engine, Failure::OnlyIfCached, now_ms);
         }
+        self.ask_origin(engine, now_ms)
+    }
+
+    /// Origin, unless nothing it could answer now is what the client demands.
+    fn ask_origin(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
+        if self.is_out_of_reach(engine) {
+            self.note(Reason::OriginBehind);
+            return self.fail(engine, Failure::Behind, now_ms);
+        }
         self.fetch(engine)
     }
 
@@ -475,7 +475,8 @@ impl<B: Clone + Default> Lookup<B> {
         // Where origin's last answer could not be stored nobody would refresh it, and it would be shown for as long as its
         // window lasts in place of what origin says now.
         let is_superseded = engine.fills.is_passing(&self.read_key, now_ms);
-        if at_once && !self.is_refresh && !is_superseded {
+        let is_refreshed = self.may_refresh(&entry) || engine.fills.is_filling(&self.read_key, now_ms);
+        if at_once && !self.is_refresh && !is_superseded && is_refreshed {
             let mut behind = self.behind(engine, now_ms);
             let ticket = self.ticket.take().or_else(|| {
                 if !self.may_refresh(&entry) {
@@ -497,7 +498,8 @@ impl<B: Clone + Default> Lookup<B> {
         None
     }
 
-    /// Whether what origin answers to a request like this one can take the stored answer's place. The next one's can, otherwise.
+    /// Whether what origin answers to a request like this one can take the stored answer's place. If it cannot, and nobody's who
+    /// asks can, what is stale would be shown to the end of its window.
     fn may_refresh(&self, entry: &Entry<B>) -> bool {
         let is_storable = check_storable(&self.request.fields, false, &entry.head, Rules::default());
         !self.request.directives.no_store && is_storable != Err(Reason::Authorization)

@@ -39,7 +39,10 @@ impl Seen {
             // Whoever asked at the same time has found it as well.
             if known.youngest.as_ref().is_some_and(|old| old.log_id == now.log_id && old.seq > now.seq) {
                 known.losses = known.losses.saturating_add(1);
-                tracing::error!(%before, %now, "the database has lost commits");
+                tracing::error!(
+                    %before, %now,
+                    "the database has lost commits: if no process of the role jobs says that the log has a new identity, give it one with `origin log renew`"
+                );
                 known.youngest = Some(now.clone());
             }
             known.lacking = Some(now.log_id.clone());

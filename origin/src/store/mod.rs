@@ -348,6 +348,16 @@ impl Store {
         write.commit().await
     }
 
+    /// The same, unless another process has done it meanwhile: then it is not done twice.
+    pub async fn replace_log_of(&self, old: &LogId) -> Result<Option<AsOf>, StoreError> {
+        let mut write = self.write().await?;
+        if write.log_id != *old {
+            return Ok(None);
+        }
+        write.rename_log().await?;
+        write.commit().await.map(Some)
+    }
+
     pub async fn close(&self) {
         let close = async {
             if self.engine == Engine::Sqlite {
