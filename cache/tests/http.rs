@@ -6,7 +6,7 @@ use kv_schemas::surrogate_key::url_key;
 use kv_schemas::{AsOf, PurgeMode};
 use surrogate_cache::lookup::{Fetch, plan_written};
 use surrogate_cache::policy::ResponseHead;
-use surrogate_cache::{Fields, LogOwner, Phase, Reason, Request, Rules};
+use surrogate_cache::{Event, Fields, LogOwner, Lookup, Phase, Reason, Request, Rules, Step};
 use world::*;
 
 const DIGITS: Body = "0123456789";
@@ -169,6 +169,14 @@ fn got_hit() -> (Phase, Option<Body>) {
     (Phase::Hit, Some(DIGITS))
 }
 
+/// A request for the whole, up to what follows from origin's first answer.
+fn until_answered(world: &mut World) -> (Lookup<Body>, Step<Body>) {
+    let (mut lookup, step) = world.start(request(&[]));
+    let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+    let step = world.answer_fetch(&mut lookup, fetch);
+    (lookup, step)
+}
+
 #[test]
 fn a_rest_that_may_be_of_another_body_is_not_joined() {
     let table: [(&str, &[(&str, &str)]); 5] = [
@@ -182,9 +190,7 @@ fn a_rest_that_may_be_of_another_body_is_not_joined() {
         let mut world = holding_part("bytes 0-4/10", "01234", &[("etag", etag)]);
         world.serve("56789", 0, &[FRESH, fields].concat());
         world.origin.as_mut().unwrap().0 = 206;
-        let (mut lookup, step) = world.start(request(&[]));
-        let surrogate_cache::Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
-        let surrogate_cache::Step::Fetch(again) = world.answer_fetch(&mut lookup, fetch) else { panic!("{fields:?}") };
+        let (_, Step::Fetch(again)) = until_answered(&mut world) else { panic!("{fields:?}") };
         assert!(again.fields.is_empty(), "the whole is asked for: {again:?}");
     }
 }
@@ -194,14 +200,12 @@ fn a_rest_that_is_purged_while_it_is_read_is_asked_for_anew() {
     let mut world = holding_part("bytes 0-4/10", "01234", &[("etag", "\"a\"")]);
     world.serve("56789", 0, &[FRESH, &[("etag", "\"a\""), ("content-range", "bytes 5-9/10")]].concat());
     world.origin.as_mut().unwrap().0 = 206;
-    let (mut lookup, step) = world.start(request(&[]));
-    let surrogate_cache::Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
-    let join = world.answer_fetch(&mut lookup, fetch);
-    assert!(matches!(join, surrogate_cache::Step::Join { .. }), "{join:?}");
+    let (mut lookup, join) = until_answered(&mut world);
+    assert!(matches!(join, Step::Join { .. }), "{join:?}");
     world.purge(1, PurgeMode::Hard, &["a"]);
     world.sync();
     world.serve("new", 1, FRESH);
-    let step = lookup.step(&mut world.engine, surrogate_cache::Event::Joined(Some((DIGITS, 10))), world.now_ms);
+    let step = lookup.step(&mut world.engine, Event::Joined(Some((DIGITS, 10))), world.now_ms);
     let got = world.finish(&mut lookup, step);
     assert_eq!((got.status, got.body), (200, Some("new")), "{got:?}");
 }
@@ -221,12 +225,10 @@ fn a_rest_that_breaks_off_is_not_joined() {
     let mut world = holding_part("bytes 0-4/10", "01234", &[("etag", "\"a\"")]);
     world.serve("567", 0, &[FRESH, &[("etag", "\"a\""), ("content-range", "bytes 5-9/10")]].concat());
     world.origin.as_mut().unwrap().0 = 206;
-    let (mut lookup, step) = world.start(request(&[]));
-    let surrogate_cache::Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
-    let join = world.answer_fetch(&mut lookup, fetch);
-    assert!(matches!(join, surrogate_cache::Step::Join { rest_bytes_max: 5, .. }), "{join:?}");
+    let (mut lookup, join) = until_answered(&mut world);
+    assert!(matches!(join, Step::Join { rest_bytes_max: 5, .. }), "{join:?}");
     world.serve(DIGITS, 0, FRESH);
-    let event = surrogate_cache::Event::Joined(Some(("01234567", 8)));
+    let event = Event::Joined(Some(("01234567", 8)));
     let step = lookup.step(&mut world.engine, event, world.now_ms);
     assert_eq!(brief(world.finish(&mut lookup, step)), (Phase::Miss, Some(DIGITS)));
 }
@@ -421,9 +423,9 @@ fn a_part_of_a_packed_body_is_not_passed_on_to_who_does_not_take_it_packed() {
         world.serve("01", 0, &[FRESH, &[("content-range", "bytes 0-1/10"), ("content-encoding", "gzip")]].concat());
         world.origin.as_mut().unwrap().0 = 206;
         let (mut lookup, step) = world.start(request(&[&[("range", "bytes=0-1")], accepted].concat()));
-        let surrogate_cache::Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+        let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
         let step = world.answer_fetch(&mut lookup, fetch);
-        let surrogate_cache::Step::Fetch(again) = &step else { panic!("{step:?}") };
+        let Step::Fetch(again) = &step else { panic!("{step:?}") };
         assert!(again.fields.is_empty(), "the whole is asked for: {again:?}");
         let still = world.finish(&mut lookup, step);
         assert_eq!((still.phase, still.status), (Phase::Failed, 502), "a part of what was asked for whole");

@@ -30,8 +30,9 @@ pub struct Shape {
     pub debug: bool,
     /// Keep `Surrogate-As-Of`: whoever writes through the edge is told what to demand afterwards.
     pub as_of: bool,
-    /// It is any origin's. Then the request's id is origin's to give, and `CDN-Cache-Control` is kept: RFC 9213 section 3.1: caches of this kind "will typically forward this header so that
-    /// downstream CDN caches can use it as well. However, they MAY remove it", as in front of one API's viewers.
+    /// It is any origin's. Then the request's id is origin's to give, and `CDN-Cache-Control` is kept. RFC 9213 section 3.1: caches of
+    /// this kind "will typically forward this header so that downstream CDN caches can use it as well. However, they MAY remove
+    /// it", as in front of one API's viewers.
     pub proxied: bool,
     /// The client does not take the body's coding.
     pub unpack: bool,

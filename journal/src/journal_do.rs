@@ -351,10 +351,7 @@ impl PurgeJournal {
     fn receipt(&self, seq: Seq) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
         let rows = self.rows("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
-        // The number with which a log of its own begins is no purge's.
-        let begins = "SELECT 1 AS one FROM left_out WHERE after = 0 AND first = ?";
-        let is_begin = rows.is_empty() && !self.rows(begins, vec![int(seq)])?.is_empty();
-        if self.numbers_itself && (is_begin || self.has_lost(seq, &held)?) {
+        if self.numbers_itself && ((rows.is_empty() && self.is_beginning(seq)?) || self.has_lost(seq, &held)?) {
             return Ok(problem(Problem::new(404, "not-found", "There is no purge of this number")));
         }
         let accepted_at_ms = rows.first().map(|row| row.seq(0));
@@ -381,6 +378,12 @@ impl PurgeJournal {
         self.run("INSERT OR REPLACE INTO left_out (first, after) VALUES (?, ?)", vec![int(first), int(after)])?;
         let youngest = "SELECT first FROM left_out ORDER BY first DESC LIMIT ?";
         self.run(&format!("DELETE FROM left_out WHERE first NOT IN ({youngest})"), vec![int(STARTS_KEPT)])
+    }
+
+    /// Whether a log of its own begins with this number, which is no purge's then.
+    fn is_beginning(&self, seq: Seq) -> Result<bool> {
+        let begins = "SELECT 1 AS one FROM left_out WHERE after = 0 AND first = ?";
+        Ok(!self.rows(begins, vec![int(seq)])?.is_empty())
     }
 
     /// Whether somebody who has come to a state of this log has heard of purges that this journal does not have: its storage was

@@ -2,7 +2,7 @@
 mod common;
 
 use axum::http::StatusCode;
-use common::{Database, Service, text};
+use common::{Database, Log, Service, text};
 use futures_util::FutureExt;
 use kv_schemas::{LogId, PurgeAck, PurgeBatch, PurgeMode};
 use origin::edges::Edges;
@@ -462,9 +462,7 @@ async fn delivery_is_in_order_survives_failures_and_goes_on_where_the_journal_ne
     // The journal lost what it had since 590; a new dispatcher sends that again, and only that.
     *journal.next_seq.lock().unwrap() = 590;
     journal.taken.lock().unwrap().retain(|seq| *seq < 590);
-    let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
-    tokio::spawn(dispatcher.run(stopped));
+    let _stop = deliver(&service, url);
     eventually("what was lost", || journal.taken.lock().unwrap().len() == 605).await;
     assert_eq!(*journal.taken.lock().unwrap(), (1..=605).collect::<Vec<_>>());
 }
@@ -514,9 +512,7 @@ async fn an_edge_that_needs_purges_that_are_kept_no_longer_is_given_a_new_log() 
     let journal = FakeJournal::default();
     *journal.next_seq.lock().unwrap() = 3;
     let url = journal.start().await;
-    let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
-    tokio::spawn(dispatcher.run(stopped));
+    let _stop = deliver(&service, url);
     for _ in 0..500 {
         if service.app.store.snapshot().await.unwrap().as_of.log_id != before.log_id {
             return;
@@ -536,9 +532,7 @@ async fn an_edge_that_knows_more_or_otherwise_than_the_database_gives_the_log_a_
         *journal.next_seq.lock().unwrap() = next_seq;
         *journal.forked.lock().unwrap() = forked;
         let url = journal.start().await;
-        let (_stop, stopped) = tokio::sync::watch::channel(false);
-        let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
-        tokio::spawn(dispatcher.run(stopped));
+        let _stop = deliver(&service, url);
         let mut replaced = Vec::new();
         for _ in 0..500 {
             let mut snapshot = service.app.store.snapshot().await.unwrap();
@@ -552,17 +546,12 @@ async fn an_edge_that_knows_more_or_otherwise_than_the_database_gives_the_log_a_
     }
 }
 
-/// What is logged, as a file would have it.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// Has its purges delivered to this journal, until what is given back is dropped.
+fn deliver(service: &Service, url: String) -> tokio::sync::watch::Sender<bool> {
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
+    tokio::spawn(dispatcher.run(stopped));
+    stop
 }
 
 /// `origin log renew` on this database.
@@ -579,11 +568,9 @@ fn renew_log(database: &Database) -> std::process::Output {
 /// The same copy of a database was put back twice: the first time its log was replaced, and the journal knows.
 #[tokio::test]
 async fn a_log_that_was_replaced_is_said_to_be_once_and_given_a_new_identity_by_a_person_alone() {
-    let logged = Logged::default();
-    let writer = logged.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let logged = Log::default();
     // On one thread: what is spawned logs here too.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = logged.start();
     let service = Service::start().await;
     log(&service.app.store, 3).await;
     let before = service.app.store.snapshot().await.unwrap().as_of;
@@ -592,16 +579,14 @@ async fn a_log_that_was_replaced_is_said_to_be_once_and_given_a_new_identity_by_
     let url = journal.start().await;
     // The edge cannot be reached at first, which is said by itself.
     *journal.failures.lock().unwrap() = 1;
-    let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), vec![url]).unwrap();
-    tokio::spawn(dispatcher.run(stopped));
+    let _stop = deliver(&service, url);
     for _ in 0..500 {
         if *journal.refused.lock().unwrap() >= 4 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let said = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let said = logged.text();
     let errors: Vec<&str> = said.lines().filter(|line| line.contains("ERROR")).collect();
     assert!(errors.len() == 1 && errors[0].contains("origin log renew"), "{said}");
     assert_eq!(service.app.store.snapshot().await.unwrap().as_of, before, "nobody has said so");

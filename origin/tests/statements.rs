@@ -2,42 +2,9 @@
 mod common;
 
 use axum::http::StatusCode;
-use common::{Database, Service, engine, text};
+use common::{Database, Log, Service, engine, text};
 use origin::store::Engine;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// What was logged, as lines of JSON.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Of this thread, from here on: tests of one thread see their own alone.
-    fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let (log, levels) = (self.clone(), tracing::Level::WARN);
-        let subscriber =
-            tracing_subscriber::fmt().json().with_max_level(levels).with_writer(move || log.clone()).finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    /// The fields of each line with this message.
-    fn said(&self, message: &str) -> Vec<serde_json::Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["fields"].take());
-        lines.filter(|fields| fields["message"] == message).collect()
-    }
-}
 
 const SLOW: &str = "a slow statement";
 const PLAN: &str = "the plan of a slow statement";
@@ -79,7 +46,7 @@ async fn a_slow_statement_is_logged_with_its_plan_and_without_what_a_client_sent
         if engine() == Engine::Sqlite { "SEARCH title USING INDEX" } else { "Index Scan using title_pkey on title" };
     // Of an empty table PostgreSQL may think otherwise.
     assert!(plan.contains(by) || plan.contains("Scan on title"), "{plan}");
-    let all = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let all = log.text();
     assert!(!all.contains("The words of a client"), "{all}");
 }
 

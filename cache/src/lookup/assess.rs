@@ -42,16 +42,20 @@ impl<B: Clone + Default> Lookup<B> {
     /// Whether the client demands a state this view has not heard of. Where answers are stamped with the view's own
     /// state, only a sync can bring one that satisfies it.
     pub(super) fn is_ahead_of(&self, engine: &Engine<B>) -> bool {
-        let Some(min) = self.request.min_as_of.as_ref() else { return false };
+        let Some(min) = self.demand_of_views(engine) else { return false };
         let covers = |state: &AsOf| state.covers(min);
         let is_held = || engine.recall(&self.request.key).is_some_and(|held| held.as_of.as_ref().is_some_and(covers));
-        engine.config.log_owner == LogOwner::Journal && !engine.view.newest().as_ref().is_some_and(covers) && !is_held()
+        !engine.view.newest().as_ref().is_some_and(covers) && !is_held()
+    }
+
+    /// The state the client demands, where answers are stamped with the view's own.
+    fn demand_of_views(&self, engine: &Engine<B>) -> Option<&AsOf> {
+        self.request.min_as_of.as_ref().filter(|_| engine.config.log_owner == LogOwner::Journal)
     }
 
     /// Whether no answer that is asked for now can satisfy the client: it would be stamped with less than is demanded.
     pub(super) fn is_out_of_reach(&self, engine: &Engine<B>) -> bool {
-        let Some(min) = self.request.min_as_of.as_ref() else { return false };
-        engine.config.log_owner == LogOwner::Journal && !engine.asked_at().is_some_and(|newest| newest.covers(min))
+        self.demand_of_views(engine).is_some_and(|min| !engine.asked_at().is_some_and(|newest| newest.covers(min)))
     }
 
     /// Whether an entry may be answered now, and how.

@@ -315,16 +315,17 @@ impl<B: Clone + Default> Lookup<B> {
             return None;
         }
         // RFC 9110 section 13.2.2: the client's validators come first, then its range. Without the range it would be a 200.
-        if self.range.is_some() && is_not_modified(&self.request.fields, &entry.head) {
+        let show = match self.range {
+            Some(_) if is_not_modified(&self.request.fields, &entry.head) => Some(Show::NotModified),
+            Some(range) if range_counts(&self.request.fields, &entry.head) => {
+                Some(Show::Range(range::cut_part(range, part, entry.body_bytes)?))
+            }
+            _ => None,
+        };
+        if let Some(show) = show {
             let behind = self.behind(engine, now_ms);
             let status = CacheStatus { tier: Some(Tier::Memory.as_str()), ..CacheStatus::new(Phase::Hit) };
-            return Some(self.answer_shown(entry, Show::NotModified, status, behind, now_ms));
-        }
-        if let Some(range) = self.range.filter(|_| range_counts(&self.request.fields, &entry.head)) {
-            let cut = range::cut_part(range, part, entry.body_bytes)?;
-            let behind = self.behind(engine, now_ms);
-            let status = CacheStatus { tier: Some(Tier::Memory.as_str()), ..CacheStatus::new(Phase::Hit) };
-            return Some(self.answer_shown(entry, Show::Range(cut), status, behind, now_ms));
+            return Some(self.answer_shown(entry, show, status, behind, now_ms));
         }
         // RFC 9111 section 3.3: "unless the response has been made complete" it answers nothing else.
         let is_beginning = part.first == 0 && part.complete.is_some_and(|complete| complete > entry.body_bytes);
@@ -475,13 +476,10 @@ impl<B: Clone + Default> Lookup<B> {
         // Where origin's last answer could not be stored nobody would refresh it, and it would be shown for as long as its
         // window lasts in place of what origin says now.
         let is_superseded = engine.fills.is_passing(&self.read_key, now_ms);
-        let is_refreshed = self.may_refresh(&entry) || engine.fills.is_filling(&self.read_key, now_ms);
-        if at_once && !self.is_refresh && !is_superseded && is_refreshed {
+        let is_refreshed = || engine.fills.is_filling(&self.read_key, now_ms) || self.may_refresh(&entry);
+        if at_once && !self.is_refresh && !is_superseded && is_refreshed() {
             let mut behind = self.behind(engine, now_ms);
             let ticket = self.ticket.take().or_else(|| {
-                if !self.may_refresh(&entry) {
-                    return None;
-                }
                 match engine.fills.claim(&self.read_key, now_ms, engine.config.fill_hold_ms) {
                     Claim::Granted(ticket) => Some(ticket),
                     Claim::Taken | Claim::Passing => None,

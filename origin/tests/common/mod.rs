@@ -17,8 +17,9 @@ use origin::http::{App, Role, router};
 use origin::keys;
 use origin::rendered::Rendered;
 use origin::store::{Engine, Settings, Store};
+use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use tempfile::TempDir;
 use tower::ServiceExt;
 use xtask::postgres::{Durable, Postgres};
@@ -176,4 +177,39 @@ impl Service {
 
 pub async fn text(response: Response) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+/// What was logged, as lines of JSON.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Of this thread, from here on: tests of one thread see their own alone.
+    pub fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let (log, levels) = (self.clone(), tracing::Level::WARN);
+        let subscriber =
+            tracing_subscriber::fmt().json().with_max_level(levels).with_writer(move || log.clone()).finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// The fields of each line with this message.
+    pub fn said(&self, message: &str) -> Vec<serde_json::Value> {
+        let text = self.text();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["fields"].take());
+        lines.filter(|fields| fields["message"] == message).collect()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
 }
