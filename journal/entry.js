@@ -25,6 +25,16 @@ export class PurgeJournal extends DurableObject {
       throw error;
     }
   }
+
+  // Thrown on: the platform tries again later.
+  alarm() {
+    try {
+      this.#current().alarm();
+    } catch (error) {
+      note(error);
+      throw error;
+    }
+  }
 }
 
 // The platform takes no Worker without a handler. No route leads here.

@@ -19,6 +19,7 @@
     )
 )]
 
+pub mod announced;
 pub mod conditional;
 pub mod date;
 pub mod directives;

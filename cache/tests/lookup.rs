@@ -430,6 +430,27 @@ fn where_the_journal_numbers_what_was_just_written_is_read_before_the_sync_is_ba
     assert_eq!(world.engine.view.applied(), 0, "the journal has told nothing yet");
 }
 
+/// A log of the journal's own begins by purging everything. Where origin numbers, its answers say for themselves which log they are of.
+#[test]
+fn an_answer_asked_for_before_the_journal_began_another_log_is_asked_for_again() {
+    for (owner, fetches, shown) in [(LogOwner::Journal, 2, "new"), (LogOwner::Origin, 1, "old")] {
+        let mut world = World::new(owner);
+        world.sync();
+        let (mut lookup, step) = world.start(request(&[]));
+        let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+        world.serve("old", 0, FRESH);
+        let read = world.origin.clone();
+        world.log = "another";
+        world.sync();
+        world.serve("new", 0, FRESH);
+        let next = std::mem::replace(&mut world.origin, read);
+        let step = world.answer_fetch(&mut lookup, fetch);
+        world.origin = next;
+        assert_eq!(world.finish(&mut lookup, step).body, Some(shown), "{owner:?}");
+        assert_eq!(world.fetches.len(), fetches, "{owner:?}");
+    }
+}
+
 #[test]
 fn a_fill_that_never_ends_holds_nobody_for_ever() {
     let mut world = World::new(LogOwner::Origin);

@@ -6,7 +6,7 @@ use crate::journal_client::Neighbours;
 use crate::js::{self, Patience, ReadError};
 use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
-use crate::{colo_cache, journal_client, kv, viewer};
+use crate::{colo_cache, invalidate, journal_client, kv, viewer};
 use futures_channel::oneshot;
 use gateway_rules::trace;
 use js_sys::Uint8Array;
@@ -73,9 +73,11 @@ impl Call {
 
     /// The caller holds the engine's sync claim.
     pub async fn sync(&self, neighbours: Neighbours) {
+        let began_ms = now_ms();
         if journal_client::sync(&self.env, &self.location, neighbours).await {
             self.confirm_later();
         }
+        invalidate::pay_behind(self, began_ms);
     }
 
     /// A location says what it has when it next asks. If nobody comes meanwhile, it asks once more for that alone, so that

@@ -4,7 +4,7 @@ use crate::drive::{self, Call, Outcome};
 use crate::identity::Who;
 use crate::isolate::{self, Body, IsolateError};
 use crate::origin_fetch::OriginRequest;
-use crate::pass::pass;
+use crate::pass::{makes_another_request, pass};
 use crate::purge_intake::verify;
 use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
@@ -235,6 +235,8 @@ pub fn prepare(settings: &Settings, target: &str, about: &str, all: Fields, is_h
     let directives = match settings.mode {
         Mode::Proxy => {
             remove_hop_by_hop(&mut fields);
+            // They are not in the key, so what they make of the page would be everybody's.
+            fields.retain(|name| !makes_another_request(name));
             RequestDirectives::of(&fields)
         }
         Mode::Gateway => {

@@ -4,6 +4,7 @@
 use crate::exposition::Durations;
 use crate::hits::{Begun, Ready};
 use crate::identity::Identities;
+use crate::invalidate::Owed;
 use crate::js;
 use crate::settings::Settings;
 use std::cell::RefCell;
@@ -69,6 +70,8 @@ pub struct Isolate {
     /// How the answer counted last came to be: whoever sends it takes it from here, in the same turn.
     pub last: Option<CacheStatus>,
     pub purges_refused: u64,
+    /// Purges of writes that the journal could not take yet.
+    pub owed: Vec<Owed>,
     /// Times the journal was asked, and times what it told a neighbour was enough.
     pub syncs_itself: u64,
     pub syncs_neighbour: u64,
@@ -127,6 +130,7 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
             ready_hits: 0,
             last: None,
             purges_refused: 0,
+            owed: Vec::new(),
             syncs_itself: 0,
             syncs_neighbour: 0,
         });

@@ -5,6 +5,7 @@ use js_sys::Uint8Array;
 use kv_schemas::header::SURROGATE_AS_OF;
 use kv_schemas::journal::{DeltaPurge, JournalDelta, JournalQuery, SharedSync};
 use kv_schemas::{AsOf, KeyHash, PurgeRequest};
+use surrogate_cache::announced::WriteId;
 use surrogate_cache::view::Applied;
 use wasm_bindgen::prelude::*;
 use worker::{Env, console_warn};
@@ -115,14 +116,32 @@ async fn sync_directly(env: &Env, location: &str) {
     isolate::with(|isolate| isolate.engine.sync_failed(now_ms()));
 }
 
-/// Asks the journal, which numbers its purges itself, to take one. The state it made.
-pub async fn append(env: &Env, purge: &PurgeRequest) -> Result<AsOf, js::CallError> {
+/// Tells the journal, which numbers its purges itself, of a purge. The state it made, if it did.
+async fn tell(env: &Env, path: &str, purge: Option<&PurgeRequest>) -> Result<Option<AsOf>, js::CallError> {
     let timeout_ms = isolate::with(|isolate| isolate.engine.config.sync_timeout_ms).unwrap_or(1_000);
     let refused = |error: serde_json::Error| js::CallError::Refused(error.to_string().into());
-    let body = serde_json::to_string(purge).map_err(refused)?;
-    let (status, text, as_of) = call(env, "/append", &JsValue::from_str(&body), timeout_ms).await?;
-    let state = as_of.filter(|_| status == 200).and_then(|as_of| as_of.parse().ok());
-    state.ok_or_else(|| js::CallError::Refused(text.into()))
+    let body = purge.map(serde_json::to_string).transpose().map_err(refused)?.unwrap_or_default();
+    match call(env, path, &JsValue::from_str(&body), timeout_ms).await? {
+        (200, _, as_of) => Ok(as_of.and_then(|as_of| as_of.parse().ok())),
+        (_, text, _) => Err(js::CallError::Refused(text.into())),
+    }
+}
+
+/// That a write is under way, and what it changes; its end is to be told within so long.
+pub async fn announce(env: &Env, id: WriteId, within_ms: u64, purge: &PurgeRequest) -> Result<(), js::CallError> {
+    tell(env, &format!("/announce/{id}/{within_ms}"), Some(purge)).await.map(|_| ())
+}
+
+/// That a purge is to be taken, and which write ends with it. The state it made.
+pub async fn append(env: &Env, purge: &PurgeRequest, ends: Option<WriteId>) -> Result<AsOf, js::CallError> {
+    let path = ends.map_or_else(|| "/append".to_string(), |id| format!("/append/{id}"));
+    let state = tell(env, &path, Some(purge)).await?;
+    state.ok_or_else(|| js::CallError::Refused("the journal named no state".into()))
+}
+
+/// That a write has ended, and changed nothing.
+pub async fn end(env: &Env, id: WriteId) -> Result<(), js::CallError> {
+    tell(env, &format!("/end/{id}"), None).await.map(|_| ())
 }
 
 /// Whether of all purges after one state and before another, none is of these keys. No answer is no.

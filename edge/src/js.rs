@@ -154,6 +154,9 @@ pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<w
     // The edge passes redirects on: following them would cache one URL under another's name.
     init.set_redirect(web_sys::RequestRedirect::Manual);
     Reflect::set(&init, &"encodeResponseBody".into(), &"manual".into()).map_err(refused)?;
+    // Or the platform looks into a cache of its own first, and keeps what it thinks may be kept: by default whatever looks like a
+    // file, by its URL alone, and no purge reaches it.
+    init.set_cache(web_sys::RequestCache::NoStore);
     // `fetch` takes the content of a GET or HEAD with the request alone, not from a pipe; little of it is ever sent.
     let sent = match request.body() {
         Some(content) if !matches!(request.method().as_str(), "GET" | "HEAD") => {

@@ -24,6 +24,7 @@ mod exposition;
 mod gateway;
 mod hits;
 mod identity;
+mod invalidate;
 mod isolate;
 mod journal_client;
 mod js;

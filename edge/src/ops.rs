@@ -142,6 +142,7 @@ fn metrics(call: &Call) -> web_sys::Response {
         for &(name, value) in &[
             ("edge_ready_hits_total", isolate.ready_hits),
             ("edge_purges_refused_total", isolate.purges_refused),
+            ("edge_purges_owed", u64::try_from(isolate.owed.len()).unwrap_or(u64::MAX)),
             ("edge_memory_entries", u64::try_from(engine.memory_len()).unwrap_or(u64::MAX)),
             ("edge_memory_bytes", memory_bytes),
             ("edge_memory_own_bytes", memory_own_bytes),

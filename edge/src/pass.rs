@@ -1,19 +1,17 @@
 //! To origin and back: any method, any body. A write that succeeds makes what is stored at its URLs invalid, here and at
-//! every location, by a purge of those URLs; so a fill that was under way cannot bring the old answer back.
+//! every location, by a purge of those URLs (`invalidate`); so a fill that was under way cannot bring the old answer back.
 use crate::drive::{self, Call, Outcome};
-use crate::journal_client::Neighbours;
+use crate::invalidate::{Write, same_site};
 use crate::js::CallError;
 use crate::origin_fetch::{self, OriginRequest, VIA};
 use crate::private::{self, Own};
 use crate::respond::{Shape, fail, refuse};
 use crate::settings::Mode;
 use crate::upstream::Content;
-use crate::{access, colo_cache, content, gateway, identity, isolate, journal_client, js, kv, limits, viewer};
+use crate::{access, content, gateway, identity, isolate, journal_client, js, limits, viewer};
+use kv_schemas::AsOf;
 use kv_schemas::edge_client::EDGE_CLIENT;
 use kv_schemas::header::SURROGATE_AS_OF;
-use kv_schemas::surrogate_key::{SurrogateKey, url_key};
-use kv_schemas::{AsOf, PurgeMode, PurgeRequest};
-use std::time::Duration;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::StorePlan;
 use surrogate_cache::entry::key_of;
@@ -21,9 +19,8 @@ use surrogate_cache::fields::remove_hop_by_hop;
 use surrogate_cache::lookup::{Behind, plan_written};
 use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::policy::ResponseHead;
-use surrogate_cache::{Answer, Fields, LogOwner, Phase, Reason, Request, encoding};
+use surrogate_cache::{Answer, Fields, Phase, Reason, Request, encoding};
 use wasm_bindgen::prelude::*;
-use worker::Delay;
 
 /// `own`: whose it is, if it is a viewer's own.
 pub async fn pass(call: &Call, target: &str, reason: Reason, own: Option<&Own>) -> Result<web_sys::Response, JsValue> {
@@ -65,12 +62,9 @@ pub async fn pass(call: &Call, target: &str, reason: Reason, own: Option<&Own>) 
     gateway::respond_to(call, &origin, outcome, "", shape)
 }
 
-/// What a client of the API may not tell origin: what the edge alone says, and what makes of one request another (its
-/// method, its path, its site, its sender).
-fn is_forged(name: &str) -> bool {
-    const FORGED: [&str; 10] = [
-        "edge-region",
-        "edge-client",
+/// Fields by which some origins take a request for another one: for another method, path or site.
+pub fn makes_another_request(name: &str) -> bool {
+    const OTHERS: [&str; 8] = [
         "forwarded",
         "x-http-method",
         "x-http-method-override",
@@ -80,7 +74,17 @@ fn is_forged(name: &str) -> bool {
         "x-original-host",
         "x-host",
     ];
-    FORGED.contains(&name) || name.starts_with("x-forwarded-") || viewer::is_ours(name)
+    // What comes from the platform, whatever a client has said: its address, and whether it came by TLS.
+    const OF_PLATFORM: [&str; 2] = ["for", "proto"];
+    OTHERS.contains(&name) || name.strip_prefix("x-forwarded-").is_some_and(|what| !OF_PLATFORM.contains(&what))
+}
+
+/// What a client of the API may not tell origin: what the edge alone says, and what makes of one request another.
+fn is_forged(name: &str) -> bool {
+    matches!(name, "edge-region" | "edge-client")
+        || name.starts_with("x-forwarded-")
+        || makes_another_request(name)
+        || viewer::is_ours(name)
 }
 
 async fn exchange(
@@ -130,20 +134,16 @@ async fn exchange(
     if let Some(context) = &origin.trace {
         access::tell_origin(&headers, context).ok()?;
     }
+    let write = Write::announce(&call, &origin, &method, &target).await;
     let sent = isolate::with(|isolate| Some((isolate.engine.view.newest()?, isolate.engine.next_event()))).flatten();
-    let answer = origin_fetch::exchange(&call.settings, origin.service, &copy, content).await;
-    // RFC 9111 section 4.4: "A cache MUST invalidate the target URI when it receives a non-error status code in
-    // response to an unsafe request method". Where no answer came, origin may have done what it was asked to, unless it was not
-    // asked at all, or not to the end.
-    let named = match &answer {
-        Ok((head, _)) => Some(&head.fields).filter(|_| head.status < 400),
-        Err(CallError::LeftAlone { .. } | CallError::Unsent(_)) => None,
-        Err(CallError::Timeout | CallError::Refused(_)) => Some(&NO_FIELDS),
-    };
-    let purges = !is_safe(&method) && call.settings.engine.log_owner == LogOwner::Journal;
-    let landed = match named.filter(|_| purges) {
-        Some(named) => invalidate(&call, &method, &url, &target, named).await,
-        None => None,
+    let asked = origin_fetch::exchange(&call.settings, origin.service, &copy, content);
+    let (answer, landed) = match write {
+        Some(write) => {
+            let answer = write.see_through(&call, asked).await;
+            let landed = write.ended(&call, &answer).await;
+            (answer, landed)
+        }
+        None => (asked.await, None),
     };
     let mut status = CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Bypass) };
     let retry_after_s = answer.as_ref().err().and_then(CallError::retry_after_s);
@@ -175,81 +175,6 @@ async fn exchange(
 fn edge_client(call: &Call, fields: &Fields) -> Option<String> {
     let secret = call.settings.edge_secret.as_ref()?;
     secret.seal(fields.get("cf-connecting-ip").unwrap_or("unknown"), isolate::now_ms() / 1000)
-}
-
-/// RFC 9110 section 9.2.1.
-fn is_safe(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
-}
-
-/// The path with its query of a URI origin names, as clients ask for it here; if it is one of this site. RFC 9111 section
-/// 4.4: "a cache MUST NOT trigger an invalidation [...] if the origin [...] of the URI to be invalidated differs from the
-/// origin of the target URI". Origin may know the site by its own name, with the path it is below, or by the edge's.
-fn same_site(call: &Call, url: &str, reference: &str) -> Option<String> {
-    let named = js::href(reference, url)?;
-    let below = |base: &str, url: &str| {
-        let base = js::href(base, url)?;
-        let target = named.strip_prefix(base.trim_end_matches('/'))?;
-        target.starts_with('/').then(|| target.split('#').next().unwrap_or(target).to_string())
-    };
-    let origin_url = call.settings.services.default_url();
-    below(origin_url, url).or_else(|| below("/", &call.request.url()))
-}
-
-static NO_FIELDS: Fields = Fields::NONE;
-
-/// Seconds between one attempt to purge and the next, while the journal cannot be reached: the platform lets work go on
-/// for half a minute after the answer.
-const PAUSES_S: [u64; 4] = [1, 2, 4, 8];
-
-/// Purges the URLs a write touched: its target, and those the answer's `fields` name. The state the purge made, or
-/// nothing if the journal cannot be reached.
-async fn invalidate(call: &Call, method: &str, url: &str, target: &str, fields: &Fields) -> Option<AsOf> {
-    let mut targets = vec![target.to_string()];
-    for name in ["location", "content-location"] {
-        targets.extend(fields.get(name).and_then(|reference| same_site(call, url, reference)));
-    }
-    let keys = targets.iter().map(|target| url_key(target)).collect();
-    let reason = Some(format!("{method} through the edge"));
-    let purge = PurgeRequest { keys, all: false, mode: PurgeMode::Hard, reason };
-    let landed = append(call, &purge).await;
-    if landed.is_some() {
-        return landed;
-    }
-    // Here what can be found is forgotten at once. The other locations and tiers learn of it when the journal is back.
-    for target in targets {
-        isolate::with(|isolate| isolate.engine.forget_target(&target));
-        let key = key_of(&target);
-        colo_cache::delete(&key).await;
-        kv::delete(&call.env, &key).await;
-    }
-    let call_ = call.clone();
-    call.behind(async move {
-        for pause_s in PAUSES_S {
-            Delay::from(Duration::from_secs(pause_s)).await;
-            if append(&call_, &purge).await.is_some() {
-                break;
-            }
-        }
-    });
-    None
-}
-
-/// Has the journal take a purge; then it is known here before the writer has the answer.
-async fn append(call: &Call, purge: &PurgeRequest) -> Option<AsOf> {
-    match journal_client::append(&call.env, purge).await {
-        Ok(state) => {
-            // Should the sync fail, too.
-            let keys: Vec<_> = purge.keys.iter().map(SurrogateKey::hash).collect();
-            isolate::with(|isolate| isolate.engine.learn_written(&state, &keys));
-            call.sync(Neighbours::Ignored).await;
-            Some(state)
-        }
-        Err(error) => {
-            worker::console_warn!("journal: {}", error.text());
-            None
-        }
-    }
 }
 
 /// Whether and how the answer to a POST is stored for later GETs: if it is the new content of its own URL, and nothing

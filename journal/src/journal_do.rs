@@ -1,7 +1,7 @@
 //! The purge journal: one Durable Object that holds the edge's copy of the purge log, strictly in order.
 //!
 //! It only stores and answers; what a batch means is decided in `surrogate_cache::intake`, what a receipt says in
-//! `surrogate_cache::receipts`, who may call in the edge's `purge_intake`. It is reachable by bindings of the same account's Workers alone. One call's statements run without an await between them,
+//! `surrogate_cache::receipts`, what becomes of writes nobody speaks of any more in `surrogate_cache::announced`, who may call in the edge's `purge_intake`. It is reachable by bindings of the same account's Workers alone. One call's statements run without an await between them,
 //! so the platform commits them together or not at all.
 use js_sys::{Array, Uint8Array};
 use kv_schemas::as_of::parse_seq;
@@ -16,6 +16,7 @@ use platform::now_ms;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use surrogate_cache::Config;
+use surrogate_cache::announced::{Announced, WriteId};
 use surrogate_cache::intake::{Intake, JournalHead, LeftOut, decide};
 use surrogate_cache::receipts::Receipts;
 use wasm_bindgen::prelude::*;
@@ -47,6 +48,9 @@ extern "C" {
     type Storage;
     #[wasm_bindgen(method, getter)]
     fn sql(this: &Storage) -> Sql;
+    /// The object is started for it if need be, and answers nothing before it is durable: the promise needs no waiting for.
+    #[wasm_bindgen(method, catch, js_name = setAlarm)]
+    fn set_alarm(this: &Storage, at_ms: f64) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(method, catch, js_name = transactionSync)]
     fn transaction_sync(this: &Storage, work: &mut dyn FnMut() -> Result<(), JsValue>) -> Result<JsValue, JsValue>;
 
@@ -75,6 +79,9 @@ pub struct PurgeJournal {
     bound_ms: u64,
     receipts: RefCell<Receipts>,
     cold: Cell<Cold>,
+    announced: RefCell<Announced>,
+    /// When the object is to be woken, if it is.
+    alarm_ms: Cell<Option<u64>>,
 }
 
 /// What isolates that know nothing were told last of the purges they are not told one by one.
@@ -110,6 +117,8 @@ impl PurgeJournal {
             bound_ms,
             receipts: RefCell::new(Receipts::new(bound_ms)),
             cold: Cell::default(),
+            announced: RefCell::default(),
+            alarm_ms: Cell::new(None),
         }
     }
 
@@ -127,7 +136,29 @@ impl PurgeJournal {
         }
         Ok(response)
     }
+
+    /// Purges what writes changed whose end nobody has told.
+    pub fn alarm(&self) -> Result<(), JsValue> {
+        self.alarm_ms.set(None);
+        if self.misconfigured.is_some() {
+            return Ok(());
+        }
+        self.prepare()?;
+        let overdue = self.announced.try_borrow().map_err(refused)?.overdue(now_ms());
+        self.at_once(|| {
+            for (write, purge) in &overdue {
+                if self.numbers_itself {
+                    self.number(&PurgeRequest { reason: Some(UNTOLD.into()), ..purge.clone() })?;
+                }
+                self.end(*write)?;
+            }
+            Ok(())
+        })?;
+        self.set_alarm()
+    }
 }
+
+const UNTOLD: &str = "a write through the edge, of which nobody told the end";
 
 type Result<T, E = JsValue> = std::result::Result<T, E>;
 
@@ -177,10 +208,13 @@ impl Row {
         self.0.get(column).as_string().unwrap_or_default()
     }
 
+    fn bytes(&self, column: u32) -> Vec<u8> {
+        Uint8Array::new(&self.0.get(column)).to_vec()
+    }
+
     /// Key hashes, eight bytes each.
     fn hashes(&self, column: u32) -> Vec<KeyHash> {
-        let bytes = Uint8Array::new(&self.0.get(column)).to_vec();
-        bytes.as_chunks().0.iter().map(|hash| KeyHash::from_le_bytes(*hash)).collect()
+        self.bytes(column).as_chunks().0.iter().map(|hash| KeyHash::from_le_bytes(*hash)).collect()
     }
 
     /// 0 for NULL.
@@ -206,15 +240,23 @@ impl PurgeJournal {
                 Ok(batch) => self.at_once(|| self.batch(&batch)),
                 Err(fault) => Ok(problem(fault)),
             },
-            "/append" => match PurgeRequest::read(body) {
-                Ok(request) => self.at_once(|| self.append(&request)),
-                Err(fault) => Ok(problem(fault)),
-            },
+            "/append" => self.append(body, None),
             "/summary" => self.summary(),
-            other => match other.strip_prefix("/receipt/").map(parse_seq) {
-                Some(Ok(seq)) => self.receipt(seq),
-                _ => Ok(problem(Problem::new(404, "not-found", "The journal has no such call"))),
-            },
+            other => {
+                let mut parts = other.split('/').skip(1);
+                match (parts.next(), parts.next().map(parse_seq), parts.next().map(parse_seq), parts.next()) {
+                    (Some("receipt"), Some(Ok(seq)), None, None) => self.receipt(seq),
+                    (Some("announce"), Some(Ok(write)), Some(Ok(within_ms)), None) => {
+                        self.announce(write, within_ms, body)
+                    }
+                    (Some("append"), Some(Ok(write)), None, None) => self.append(body, Some(write)),
+                    (Some("end"), Some(Ok(write)), None, None) => {
+                        self.end(write)?;
+                        Ok(ok(Vec::new()))
+                    }
+                    _ => Ok(problem(Problem::new(404, "not-found", "The journal has no such call"))),
+                }
+            }
         }
     }
 
@@ -270,7 +312,10 @@ impl PurgeJournal {
         self.run(challenge, vec![])?;
         self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
         self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
+        let announced = "CREATE TABLE IF NOT EXISTS announced (id INTEGER PRIMARY KEY, due_ms INTEGER NOT NULL, purge BLOB NOT NULL)";
+        self.run(announced, vec![])?;
         self.remember()?;
+        self.set_alarm()?;
         self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
         // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
         if self.numbers_itself && self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
@@ -289,6 +334,12 @@ impl PurgeJournal {
             receipts.begin(held, now_ms());
         }
         *self.receipts.try_borrow_mut().map_err(refused)? = receipts;
+        let mut announced = Announced::default();
+        for row in self.rows("SELECT id, due_ms, purge FROM announced", vec![])? {
+            let purge = PurgeRequest::read(&row.bytes(2)).map_err(|fault| refused(fault.to_json()))?;
+            announced.begin(row.seq(0), row.seq(1), purge);
+        }
+        *self.announced.try_borrow_mut().map_err(refused)? = announced;
         self.taken.set(0);
         self.cold.take();
         Ok(())
@@ -549,12 +600,70 @@ impl PurgeJournal {
         Ok(Answer { status: 409, ..json(&Unannounced::new(challenge))? })
     }
 
-    /// Numbers and takes a purge by keys.
-    fn append(&self, request: &PurgeRequest) -> Result<Answer> {
-        let Some(held) = self.held()?.filter(|_| self.numbers_itself) else {
-            let title = "Purges of this edge come from its origin's log; purge there";
-            return Ok(problem(Problem::new(409, "log-from-origin", title)));
+    /// A purge by keys, or a write that makes for one, where origin has the log.
+    fn is_refused(&self) -> Option<Answer> {
+        let title = "Purges of this edge come from its origin's log; purge there";
+        (!self.numbers_itself).then(|| problem(Problem::new(409, "log-from-origin", title)))
+    }
+
+    /// Takes note of a write that is under way, and of what it changes.
+    fn announce(&self, write: WriteId, within_ms: u64, body: &[u8]) -> Result<Answer> {
+        if let Some(refusal) = self.is_refused() {
+            return Ok(refusal);
+        }
+        let purge = match PurgeRequest::read(body) {
+            Ok(purge) => purge,
+            Err(fault) => return Ok(problem(fault)),
         };
+        let due_ms = now_ms().saturating_add(within_ms).min(kv_schemas::SEQ_MAX);
+        let bindings = vec![int(write), int(due_ms), Uint8Array::from(body).into()];
+        self.run("INSERT OR REPLACE INTO announced (id, due_ms, purge) VALUES (?, ?, ?)", bindings)?;
+        self.announced.try_borrow_mut().map_err(refused)?.begin(write, due_ms, purge);
+        self.set_alarm()?;
+        Ok(ok(Vec::new()))
+    }
+
+    /// A write has ended: whatever it changed is purged.
+    fn end(&self, write: WriteId) -> Result<()> {
+        self.run("DELETE FROM announced WHERE id = ?", vec![int(write)])?;
+        self.announced.try_borrow_mut().map_err(refused)?.end(write);
+        Ok(())
+    }
+
+    /// Has the object woken when the first of the writes under way is due. One more that is not is cheaper than an alarm moved
+    /// with each write.
+    fn set_alarm(&self) -> Result<()> {
+        let Some(due_ms) = self.announced.try_borrow().map_err(refused)?.next_due_ms() else { return Ok(()) };
+        if self.alarm_ms.get().is_some_and(|alarm_ms| alarm_ms <= due_ms) {
+            return Ok(());
+        }
+        // Below 2^53.
+        let _durable_before_the_answer = self.storage.set_alarm(due_ms as f64)?;
+        self.alarm_ms.set(Some(due_ms));
+        Ok(())
+    }
+
+    /// Takes a purge by keys; `write`: that made it, and has ended by it.
+    fn append(&self, body: &[u8], write: Option<WriteId>) -> Result<Answer> {
+        if let Some(refusal) = self.is_refused() {
+            return Ok(refusal);
+        }
+        let request = match PurgeRequest::read(body) {
+            Ok(request) => request,
+            Err(fault) => return Ok(problem(fault)),
+        };
+        self.at_once(|| {
+            let seq = self.number(&request)?;
+            if let Some(write) = write {
+                self.end(write)?;
+            }
+            self.ack(Some(seq), 1)
+        })
+    }
+
+    /// Numbers a purge, and takes it.
+    fn number(&self, request: &PurgeRequest) -> Result<Seq> {
+        let held = self.held()?.ok_or_else(|| refused("the journal has no log"))?;
         let PurgeRequest { keys, all, mode, reason } = request.clone();
         let noted = self.rows("SELECT max(first) FROM left_out", vec![])?.first().map_or(0, |row| row.seq(0));
         let start_ms = (self.taken.get() == 0).then(now_ms);
@@ -564,7 +673,7 @@ impl PurgeJournal {
         }
         let seq = left_out.first;
         self.insert(&Purge { seq, keys, all, mode, reason, actor: None, committed_at_ms: now_ms(), mark: 0 })?;
-        self.ack(Some(seq), 1)
+        Ok(seq)
     }
 
     fn insert(&self, purge: &Purge) -> Result<()> {

@@ -1,9 +1,10 @@
-//! The journal object: the decisions about batches and receipts are the engine's own ([`decide`], [`Receipts`]); its table is
-//! a vector here.
+//! The journal object: the decisions about batches, receipts and writes under way are the engine's own ([`decide`], [`Receipts`],
+//! [`Announced`]); its table is a vector here.
 use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery};
 use kv_schemas::receipt::{EdgeReceipt, JournalSummary};
-use kv_schemas::{AsOf, KeyClass, LogId, PerClass, PurgeAck, PurgeBatch, PurgeMode, Seq};
+use kv_schemas::{AsOf, KeyClass, LogId, PerClass, PurgeAck, PurgeBatch, PurgeMode, PurgeRequest, Seq};
 use std::collections::{BTreeSet, HashMap};
+use surrogate_cache::announced::{Announced, WriteId};
 use surrogate_cache::intake::{Intake, JournalHead, LeftOut, decide};
 use surrogate_cache::receipts::Receipts;
 
@@ -27,6 +28,8 @@ struct State {
     rows: Vec<Row>,
     /// Numbers that starts of a journal that numbers itself left out.
     left_out: Vec<LeftOut>,
+    /// Writes under way. The platform wakes the object for them: by true time, whatever its clock.
+    announced: Announced,
 }
 
 pub struct Journal {
@@ -204,7 +207,8 @@ impl Journal {
         self.receipts.begin(&held, self.clock(now_ms));
         self.taken_up.insert(held.log_id.clone(), now_ms);
         let floors = PerClass::new(|_| Floor::hard(held.head));
-        self.state = Some(State { held, floors, rows: Vec::new(), left_out: Vec::new() });
+        let announced = self.state.take().map(|state| state.announced).unwrap_or_default();
+        self.state = Some(State { held, floors, rows: Vec::new(), left_out: Vec::new(), announced });
     }
 
     /// A journal that numbers its purges itself begins a log when it is first asked.
@@ -245,6 +249,28 @@ impl Journal {
         self.highest = self.highest.max(seq);
         self.insert(DeltaPurge { seq, mode, all, keys }, 0, now_ms);
         seq
+    }
+
+    /// A write is under way through an edge.
+    pub fn announce(&mut self, write: WriteId, due_ms: u64, purge: PurgeRequest, now_ms: u64) {
+        self.own_log(now_ms);
+        if let Some(state) = &mut self.state {
+            state.announced.begin(write, due_ms, purge);
+        }
+    }
+
+    pub fn end(&mut self, write: WriteId) {
+        if let Some(state) = &mut self.state {
+            state.announced.end(write);
+        }
+    }
+
+    pub fn knows(&self, write: WriteId) -> bool {
+        self.state.as_ref().is_some_and(|state| state.announced.knows(write))
+    }
+
+    pub fn overdue(&self, now_ms: u64) -> Vec<(WriteId, PurgeRequest)> {
+        self.state.as_ref().map(|state| state.announced.overdue(now_ms)).unwrap_or_default()
     }
 
     fn insert(&mut self, purge: DeltaPurge, mark: u64, now_ms: u64) {

@@ -45,8 +45,9 @@ pub struct Stats {
     pub shared: u64,
     /// Those that were left to another isolate that was asking.
     pub left: u64,
-    /// Writes through an edge that were answered.
+    /// Writes through an edge that were answered, and those of which the journal was not told the end in time.
     pub written: u64,
+    pub overdue: u64,
     pub purges: u64,
     /// Receipts that were asked for, and those of them that said a purge is everywhere.
     pub receipts: u64,
@@ -68,6 +69,7 @@ impl Stats {
         sum(&mut self.shared, other.shared);
         sum(&mut self.left, other.left);
         sum(&mut self.written, other.written);
+        sum(&mut self.overdue, other.overdue);
         sum(&mut self.purges, other.purges);
         sum(&mut self.receipts, other.receipts);
         sum(&mut self.applied, other.applied);

@@ -12,10 +12,11 @@ use crate::{DOC_KEYS, KEYS, Options, Stats, Violation};
 use kv_schemas::journal::{JournalDelta, JournalQuery, SharedSync};
 use kv_schemas::receipt::PurgeState;
 use kv_schemas::surrogate_key::SurrogateKey;
-use kv_schemas::{AsOf, LogId, PurgeBatch, PurgeMode, Seq};
+use kv_schemas::{AsOf, LogId, PurgeBatch, PurgeMode, PurgeRequest, Seq};
 use receipts::{Account, Claim, name_of};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use surrogate_cache::announced::{WriteEnd, WriteId as Announcement};
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::StorePlan;
 use surrogate_cache::lookup::{Behind, Failure, Fetch, Tier};
@@ -45,6 +46,8 @@ fn varies(doc: usize, content: WriteId) -> bool {
 /// Short times, so that a run of some hundred steps sees leases, bounds and lifetimes end.
 const CONFIG_LEASE_MS: u64 = 100;
 const CONFIG_BOUND_MS: u64 = 150;
+/// How long a journal waits for the end of a write.
+const WRITE_MS: u64 = 2_000;
 const KV_LAG_MS: u64 = 60_000;
 const TRACE_MAX: usize = 48;
 const POLICIES: [&str; 4] = [
@@ -139,14 +142,27 @@ impl Asked {
     }
 }
 
+/// A write through the edge.
+#[derive(Clone)]
+struct Through {
+    id: Announcement,
+    doc: usize,
+    /// When the journal expects it to have ended, if it was announced.
+    due_ms: Option<u64>,
+    /// What origin did.
+    commit: Option<Commit>,
+}
+
 enum Work {
     Lookup(Asked, At),
     /// The journal is to be asked, whatever neighbours were told.
     Ask,
     /// A sync behind an answer.
     Sync(Option<AskedJournal>),
-    /// What a write through the edge has changed is to be purged.
-    Purge(Commit),
+    /// A write through the edge: the journal is to be told of it, then origin does it, then what it changed is purged.
+    Announce(Through),
+    Origin(Through),
+    Purge(Through, WriteEnd),
     /// It is; the isolate asks the journal before the writer has the answer.
     Written(Commit, Option<AskedJournal>),
     /// A body that is still coming.
@@ -180,6 +196,12 @@ pub struct World {
     shared: Vec<Option<(SharedSync, u64)>>,
     /// Purges of a journal that numbers itself, not sent yet: the writer does that after the write.
     unsent: Vec<Commit>,
+    /// Writes through edges so far.
+    announcements: Announcement,
+    /// What origin does after the edge has given it up, and until when it may.
+    late: Vec<Through>,
+    /// What was written, and is purged by nobody but the journal, which was told of it.
+    left_to_journal: HashMap<Announcement, Commit>,
     isolates: Vec<Isolate>,
     isolate_ids: u32,
     colo: Vec<HashMap<String, Entry<Body>>>,
@@ -225,6 +247,9 @@ impl World {
             forked: Vec::new(),
             shared: vec![None; options.locations],
             unsent: Vec::new(),
+            announcements: 0,
+            late: Vec::new(),
+            left_to_journal: HashMap::new(),
             isolates: Vec::new(),
             isolate_ids: 0,
             colo: vec![HashMap::new(); options.locations],
@@ -356,6 +381,7 @@ impl World {
             80..88 => self.change(),
             88..95 => self.deliver(),
             95..97 => self.replicate(),
+            97 if self.owner == LogOwner::Journal => self.look_after_writes(),
             _ => self.disturb(),
         }
     }
@@ -385,11 +411,12 @@ impl World {
         self.advance(index);
     }
 
-    /// Something under way ends with its request or its isolate. A purge that was not sent by then nobody sends: that is not closed
-    /// (ARCHITECTURE.md), and somebody has to purge by hand.
+    /// Something under way ends with its request or its isolate. Of a write origin knows, and goes on with it.
     fn lost_with(&mut self, work: Work) {
-        if let Work::Purge(commit) = work {
-            self.unsent.push(commit);
+        match work {
+            Work::Origin(through) if self.chance(50) => self.late.push(through),
+            Work::Purge(through, WriteEnd::Done) => self.leave_to_journal(through),
+            _ => {}
         }
     }
 
@@ -406,7 +433,9 @@ impl World {
                 is_claimed.then(|| Work::Sync(Some(self.ask_journal(place))))
             }
             Work::Sync(asked) => self.advance_sync(place, asked),
-            Work::Purge(commit) => self.purge_written(place, commit),
+            Work::Announce(through) => self.announce(through),
+            Work::Origin(through) => self.write_at_origin(through),
+            Work::Purge(through, end) => self.purge_written(place, through, end),
             Work::Written(commit, asked) => self.written(place, commit, asked),
             Work::Fill(plan, body) => {
                 self.fill(place, *plan, body);

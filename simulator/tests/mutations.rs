@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 37] = [
+const MUTATIONS: [Mutation; 40] = [
     Mutation {
         name: "a clock that is set back goes unnoticed, and what lies ahead of it counts as learnt just now",
         edits: &[
@@ -261,8 +261,28 @@ const MUTATIONS: [Mutation; 37] = [
         name: "an answer that was on its way goes out past a hard purge",
         edits: &[(
             "cache/src/lookup/origin.rs",
-            "let purged = matches!(verdict, Verdict::Hard(Cause::Purged | Cause::Floor));",
-            "let purged = verdict == Verdict::Hard(Cause::NoLog);",
+            "            Verdict::Hard(Cause::Purged | Cause::Floor) => true,\n",
+            "            Verdict::Hard(Cause::Purged | Cause::Floor) => false,\n",
+        )],
+    },
+    Mutation {
+        name: "an answer that was on its way goes out past the beginning of a log",
+        edits: &[(
+            "cache/src/lookup/origin.rs",
+            "Verdict::Hard(Cause::OtherLog) => engine.config.log_owner == LogOwner::Journal,",
+            "Verdict::Hard(Cause::OtherLog) => false,",
+        )],
+    },
+    Mutation {
+        name: "a write whose isolate ends before its purge is purged by nobody",
+        edits: &[("cache/src/announced.rs", "|write| write.due_ms <= now_ms", "|write| write.due_ms == now_ms * 2")],
+    },
+    Mutation {
+        name: "a write that was not answered counts as over once it is purged",
+        edits: &[(
+            "cache/src/announced.rs",
+            "        self != Self::Unknown\n",
+            "        self != Self::Refused || true\n",
         )],
     },
 ];

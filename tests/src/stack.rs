@@ -55,9 +55,13 @@ impl Proxy {
     }
 
     pub async fn with_edges(edges: usize) -> Self {
+        Self::of_edges(edges, &[]).await
+    }
+
+    /// With further variables.
+    pub async fn of_edges(edges: usize, vars: &[(&str, &str)]) -> Self {
         let upstream = Upstream::start().await;
-        let port = upstream.port;
-        Self::before(port, "", upstream, &vec![1; edges], &[]).await
+        Self::before(upstream.port, "", upstream, &vec![1; edges], vars).await
     }
 
     /// Locations with so many isolates each, whose views are leased for as long as by default: to be measured.
@@ -80,8 +84,7 @@ impl Proxy {
 
     /// With further variables.
     pub async fn with_vars(vars: &[(&str, &str)]) -> Self {
-        let upstream = Upstream::start().await;
-        Self::before(upstream.port, "", upstream, &[1], vars).await
+        Self::of_edges(1, vars).await
     }
 
     async fn before(port: u16, base: &str, upstream: Upstream, isolates: &[usize], vars: &[(&str, &str)]) -> Self {
@@ -108,6 +111,7 @@ impl Proxy {
             lease_ms: Some(lease_ms),
             vars: [("ORIGIN_TIMEOUT_MS", "5000"), ("TEST_PANICS", "on")]
                 .iter()
+                .filter(|(name, _)| !vars.iter().any(|(other, _)| other == name))
                 .chain(vars)
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .collect(),

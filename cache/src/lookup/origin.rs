@@ -135,7 +135,13 @@ impl<B: Clone + Default> Lookup<B> {
     ) -> Option<Step<B>> {
         let as_of = as_of.and_then(Option::as_ref);
         let verdict = engine.view.judge(as_of, keys);
-        let purged = matches!(verdict, Verdict::Hard(Cause::Purged | Cause::Floor));
+        let purged = match verdict {
+            Verdict::Hard(Cause::Purged | Cause::Floor) => true,
+            // Where origin numbers, the answer may be of a log that is yet to be heard of. Of a journal's own it was what was known
+            // when origin was asked, and another has begun since: a log begins by purging everything.
+            Verdict::Hard(Cause::OtherLog) => engine.config.log_owner == LogOwner::Journal,
+            _ => false,
+        };
         let demanded = self.request.min_as_of.as_ref();
         let behind = demanded.is_some_and(|min| !as_of.is_some_and(|as_of| as_of.covers(min)));
         if !purged && !behind {

@@ -1,6 +1,11 @@
 //! What changes: writes and purges on their way to the journal, replicas, and everything that breaks.
 use super::*;
 
+/// What a write through an edge changes.
+fn url_of(doc: usize) -> Commit {
+    Commit { url: Some(doc), ..Commit::default() }
+}
+
 impl World {
     /// A write or a purge by hand.
     pub(super) fn change(&mut self) {
@@ -23,35 +28,120 @@ impl World {
         }
     }
 
-    /// A write through an edge, which origin does now.
+    /// A write through an edge begins.
     fn write_through(&mut self) {
         let (place, doc) = (self.random.usize(0..self.isolates.len()), self.random.usize(0..DOC_KEYS.len()));
-        let wanted = Commit { url: Some(doc), ..Commit::default() };
-        let commit = self.database.commit(wanted, true);
+        self.announcements += 1;
+        let through = Through { id: self.announcements, doc, due_ms: None, commit: None };
         let id = self.isolates[place].id;
-        self.note(|_| format!("isolate {id}: a write to document {doc}: {commit:?}"));
-        self.tasks.push(Task { isolate: id, work: Work::Purge(commit) });
+        self.note(|_| format!("isolate {id}: write {} to document {doc} begins", through.id));
+        self.tasks.push(Task { isolate: id, work: Work::Announce(through) });
+    }
+
+    /// The journal is told of it, if it can be reached; origin is asked in any case.
+    pub(super) fn announce(&mut self, mut through: Through) -> Option<Work> {
+        if self.journal_up && !self.fails(5) {
+            let due_ms = self.now_ms + WRITE_MS;
+            let keys = url_of(through.doc).surrogate_keys();
+            let purge = PurgeRequest { keys, all: false, mode: PurgeMode::Hard, reason: None };
+            self.journal.announce(through.id, due_ms, purge, self.now_ms);
+            through.due_ms = Some(due_ms);
+        }
+        Some(Work::Origin(through))
+    }
+
+    /// Origin does it, or refuses it, or is too slow for the edge. What is not done by the time it is due was not waited for so
+    /// long.
+    pub(super) fn write_at_origin(&mut self, mut through: Through) -> Option<Work> {
+        if self.fails(10) || through.due_ms.is_some_and(|due_ms| self.now_ms >= due_ms) {
+            return Some(Work::Purge(through, WriteEnd::Refused));
+        }
+        if self.fails(10) {
+            self.late.push(through.clone());
+            return Some(Work::Purge(through, WriteEnd::Unknown));
+        }
+        through.commit = Some(self.commit_through(&through));
+        Some(Work::Purge(through, WriteEnd::Done))
+    }
+
+    fn commit_through(&mut self, through: &Through) -> Commit {
+        let commit = self.database.commit(url_of(through.doc), true);
+        self.note(|_| format!("origin does write {}: {commit:?}", through.id));
+        commit
+    }
+
+    /// Nobody purges it but the journal, if that was told. What it was not told of is not closed (ARCHITECTURE.md): somebody has
+    /// to purge by hand.
+    pub(super) fn leave_to_journal(&mut self, through: Through) {
+        let Some(commit) = through.commit else { return };
+        if self.journal.knows(through.id) {
+            self.left_to_journal.insert(through.id, commit);
+        } else {
+            self.unsent.push(commit);
+        }
+    }
+
+    /// What the journal was told of went with its storage.
+    fn forgotten_by_journal(&mut self) {
+        let journal = &self.journal;
+        self.unsent.extend(self.left_to_journal.extract_if(|id, _| !journal.knows(*id)).map(|(_, commit)| commit));
+    }
+
+    /// Origin ends what the edge has given up, and the journal looks for writes that are overdue.
+    pub(super) fn look_after_writes(&mut self) {
+        let now_ms = self.now_ms;
+        self.late.retain(|through| through.due_ms.is_none_or(|due_ms| now_ms < due_ms));
+        if !self.late.is_empty() && self.random.bool() {
+            let index = self.random.usize(0..self.late.len());
+            let mut through = self.late.swap_remove(index);
+            through.commit = Some(self.commit_through(&through));
+            return self.leave_to_journal(through);
+        }
+        self.purge_overdue();
+    }
+
+    /// As the object does when it is woken.
+    pub(super) fn purge_overdue(&mut self) {
+        for (id, purge) in self.journal.overdue(self.now_ms) {
+            self.stats.overdue += 1;
+            let changed = (0..DOC_KEYS.len()).map(url_of).find(|commit| commit.surrogate_keys() == purge.keys);
+            let Some(commit) = self.left_to_journal.remove(&id).or(changed) else { continue };
+            self.number(commit);
+            self.journal.end(id);
+        }
     }
 
     /// What it changed is purged, and known to be where it went through before the writer has the answer.
-    pub(super) fn purge_written(&mut self, place: usize, commit: Commit) -> Option<Work> {
-        let state = self.append(commit.clone());
+    pub(super) fn purge_written(&mut self, place: usize, through: Through, end: WriteEnd) -> Option<Work> {
+        let reaches = self.journal_up && !self.fails(5);
+        if !end.purges() {
+            if reaches {
+                self.journal.end(through.id);
+            }
+            return None;
+        }
+        let commit = through.commit.clone().unwrap_or_else(|| url_of(through.doc));
+        let state = reaches.then(|| self.number(commit.clone())).flatten();
+        if state.is_some() && end.is_last() {
+            self.journal.end(through.id);
+        }
         // What was taken may go unheard, and is taken twice then.
         let Some(state) = state.filter(|_| !self.fails(5)) else {
             let isolate = &mut self.isolates[place];
-            if let Some(doc) = commit.url {
-                isolate.engine.forget_target(&format!("/{doc}"));
-                self.colo[isolate.location].remove(&format!("GET /{doc}"));
-                self.kv.remove(&format!("GET /{doc}"));
+            isolate.engine.forget_target(&format!("/{}", through.doc));
+            self.colo[isolate.location].remove(&format!("GET /{}", through.doc));
+            self.kv.remove(&format!("GET /{}", through.doc));
+            // It is tried again behind the answer, for as long as there is somebody to do it.
+            match self.random.bool() {
+                true => self.leave_to_journal(through),
+                false => self.unsent.push(commit),
             }
-            // It is tried again behind the answer.
-            self.unsent.push(commit);
             return None;
         };
         let hashes: Vec<_> = commit.surrogate_keys().iter().map(SurrogateKey::hash).collect();
         let isolate = &mut self.isolates[place];
         isolate.engine.learn_written(&state, &hashes);
-        Some(Work::Written(commit, None))
+        (end == WriteEnd::Done).then_some(Work::Written(commit, None))
     }
 
     pub(super) fn written(&mut self, place: usize, commit: Commit, asked: Option<AskedJournal>) -> Option<Work> {
@@ -149,11 +239,16 @@ impl World {
         self.taken_by_an_isolate();
     }
 
-    /// The journal numbers a purge and takes it, if it can be reached.
+    /// The journal takes a purge, if it can be reached.
     fn append(&mut self, commit: Commit) -> Option<AsOf> {
         if !self.journal_up || self.fails(5) {
             return None;
         }
+        self.number(commit)
+    }
+
+    /// The journal numbers a purge.
+    fn number(&mut self, commit: Commit) -> Option<AsOf> {
         self.journal.own_log(self.now_ms);
         let log_id = self.journal.log_id().cloned()?;
         let hashes = commit.surrogate_keys().iter().map(SurrogateKey::hash).collect();
@@ -245,6 +340,7 @@ impl World {
             return self.pass_time();
         }
         self.journal.lose();
+        self.forgotten_by_journal();
         self.account.forget_heard();
         if self.owner == LogOwner::Journal {
             self.journal.own_log(self.now_ms);
@@ -265,6 +361,7 @@ impl World {
         self.account.forget_heard();
         self.account.forget_after(&kept);
         self.is_put_back = true;
+        self.forgotten_by_journal();
         for isolate in &mut self.isolates {
             let newest = isolate.engine.view.newest();
             isolate.has_heard_of_lost |=

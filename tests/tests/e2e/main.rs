@@ -26,3 +26,4 @@ mod sample;
 mod traces;
 mod viewers;
 mod warm;
+mod writes;

@@ -513,3 +513,25 @@ async fn a_proxy_with_settings_for_the_api_says_so_instead_of_leaving_them_unhea
         assert_eq!((got.status, got.problem().as_str()), (500, "misconfigured"), "{name}");
     }
 }
+
+/// On the platform a request to origin goes through a cache of the platform's own, unless it says that it is not to. The runtime has
+/// no such cache where it runs by itself: there it is seen by what it tells origin.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_cache_of_the_platforms_own_stands_between_the_edge_and_origin() {
+    let proxy = Proxy::start().await;
+    let told = |what: &str| {
+        let headers = proxy.upstream.last().headers;
+        let both = ["cache-control", "pragma"].map(|name| headers.get(name).cloned());
+        assert_eq!(both, [Some("no-cache".to_string()), Some("no-cache".to_string())], "{what}");
+    };
+    proxy.upstream.answer("/app.js", &[("cache-control", "max-age=0"), ("etag", "\"1\"")], "1");
+    proxy.get("/app.js").await;
+    told("a fill");
+    let again = proxy.get("/app.js").await;
+    assert!(again.cache().contains("fwd-status=304"), "{again:?}");
+    told("a validation");
+    send(ask(Method::POST, proxy.url("/app.js")).body("x")).await;
+    told("a write");
+    send(ask(Method::OPTIONS, proxy.url("/app.js"))).await;
+    told("what is passed");
+}

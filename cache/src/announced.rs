@@ -1,0 +1,110 @@
+//! Writes on their way through the edge: what they change is purged even if nobody is left to say how they ended.
+//!
+//! Where the journal numbers the purges, no database holds a write and its purge in one transaction. So the journal is told of
+//! a write before origin is, and afterwards how it ended. A write of which it was not told that by the time it is due counts
+//! as done: its isolate may have ended, or origin may have done late what the edge waits for no longer.
+//!
+//! The journal's storage belongs to the caller, and so does whatever wakes it.
+use kv_schemas::PurgeRequest;
+
+/// How a write ended, as far as the edge knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteEnd {
+    /// Origin has answered that it is done.
+    Done,
+    /// Nothing was changed: origin has refused it, or was not asked, or not to the end.
+    Refused,
+    /// No answer came. It may be done, and it may yet be done.
+    Unknown,
+}
+
+impl WriteEnd {
+    /// Whether what the write was to change is to be purged now.
+    pub fn purges(self) -> bool {
+        self != Self::Refused
+    }
+
+    /// Whether nothing more can come of it.
+    pub fn is_last(self) -> bool {
+        self != Self::Unknown
+    }
+}
+
+/// Names a write: random, below 2^53. Whoever announces it chooses it, so that all about it may be said twice.
+pub type WriteId = u64;
+
+#[derive(Clone, Debug)]
+struct Write {
+    id: WriteId,
+    due_ms: u64,
+    purge: PurgeRequest,
+}
+
+/// Writes of which it is not known how they ended: those of the last seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Announced {
+    writes: Vec<Write>,
+}
+
+impl Announced {
+    /// A write is under way, and will have ended by `due_ms`; said once more, it takes until then. `purge`: what it changes.
+    pub fn begin(&mut self, id: WriteId, due_ms: u64, purge: PurgeRequest) {
+        self.end(id);
+        self.writes.push(Write { id, due_ms, purge });
+    }
+
+    /// It has ended, and what it changed is purged.
+    pub fn end(&mut self, id: WriteId) {
+        self.writes.retain(|write| write.id != id);
+    }
+
+    pub fn knows(&self, id: WriteId) -> bool {
+        self.writes.iter().any(|write| write.id == id)
+    }
+
+    /// When to look for what is overdue.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.writes.iter().map(|write| write.due_ms).min()
+    }
+
+    /// Writes that count as done now, and what they changed. They stay until they are ended.
+    pub fn overdue(&self, now_ms: u64) -> Vec<(WriteId, PurgeRequest)> {
+        let overdue = self.writes.iter().filter(|write| write.due_ms <= now_ms);
+        overdue.map(|write| (write.id, write.purge.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kv_schemas::surrogate_key::url_key;
+
+    fn purge(target: &str) -> PurgeRequest {
+        PurgeRequest { keys: vec![url_key(target)], all: false, mode: kv_schemas::PurgeMode::Hard, reason: None }
+    }
+
+    #[test]
+    fn a_write_is_overdue_until_it_is_ended_and_another_word_of_it_puts_that_off() {
+        let mut announced = Announced::default();
+        assert_eq!((announced.next_due_ms(), announced.overdue(u64::MAX)), (None, vec![]));
+        announced.begin(1, 100, purge("/a"));
+        announced.begin(2, 80, purge("/b"));
+        assert_eq!((announced.next_due_ms(), announced.overdue(79)), (Some(80), vec![]));
+        assert_eq!(announced.overdue(80), [(2, purge("/b"))]);
+        assert_eq!(announced.overdue(100), [(1, purge("/a")), (2, purge("/b"))], "nothing is forgotten by looking");
+        announced.begin(2, 180, purge("/b"));
+        assert_eq!((announced.next_due_ms(), announced.overdue(100)), (Some(100), vec![(1, purge("/a"))]));
+        announced.end(1);
+        announced.end(1);
+        assert!(!announced.knows(1) && announced.knows(2));
+        assert_eq!((announced.next_due_ms(), announced.overdue(179)), (Some(180), vec![]));
+    }
+
+    #[test]
+    fn only_a_write_that_was_refused_purges_nothing_and_only_one_without_an_answer_may_come_to_more() {
+        let table = [(WriteEnd::Done, true, true), (WriteEnd::Refused, false, true), (WriteEnd::Unknown, true, false)];
+        for (end, purges, is_last) in table {
+            assert_eq!((end.purges(), end.is_last()), (purges, is_last), "{end:?}");
+        }
+    }
+}
