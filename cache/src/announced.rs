@@ -58,10 +58,6 @@ impl Announced {
         self.writes.retain(|write| write.id != id);
     }
 
-    pub fn knows(&self, id: WriteId) -> bool {
-        self.writes.iter().any(|write| write.id == id)
-    }
-
     /// When to look for what is overdue.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.writes.iter().map(|write| write.due_ms).min()
@@ -96,7 +92,6 @@ mod tests {
         assert_eq!((announced.next_due_ms(), announced.overdue(100)), (Some(100), vec![(1, purge("/a"))]));
         announced.end(1);
         announced.end(1);
-        assert!(!announced.knows(1) && announced.knows(2));
         assert_eq!((announced.next_due_ms(), announced.overdue(179)), (Some(180), vec![]));
     }
 

@@ -265,10 +265,6 @@ impl Journal {
         }
     }
 
-    pub fn knows(&self, write: WriteId) -> bool {
-        self.state.as_ref().is_some_and(|state| state.announced.knows(write))
-    }
-
     pub fn overdue(&self, now_ms: u64) -> Vec<(WriteId, PurgeRequest)> {
         self.state.as_ref().map(|state| state.announced.overdue(now_ms)).unwrap_or_default()
     }

@@ -200,8 +200,10 @@ pub struct World {
     announcements: Announcement,
     /// What origin does after the edge has given it up, and until when it may.
     late: Vec<Through>,
-    /// What was written, and is purged by nobody but the journal, which was told of it.
-    left_to_journal: HashMap<Announcement, Commit>,
+    /// What was written through edges and is not purged yet: of these the journal was told, and its storage was not touched since.
+    unpurged: HashMap<Announcement, Commit>,
+    /// Up to here the journal's storage may not know of writes.
+    forgotten: Announcement,
     isolates: Vec<Isolate>,
     isolate_ids: u32,
     colo: Vec<HashMap<String, Entry<Body>>>,
@@ -249,7 +251,8 @@ impl World {
             unsent: Vec::new(),
             announcements: 0,
             late: Vec::new(),
-            left_to_journal: HashMap::new(),
+            unpurged: HashMap::new(),
+            forgotten: 0,
             isolates: Vec::new(),
             isolate_ids: 0,
             colo: vec![HashMap::new(); options.locations],
@@ -415,7 +418,7 @@ impl World {
     fn lost_with(&mut self, work: Work) {
         match work {
             Work::Origin(through) if self.chance(50) => self.late.push(through),
-            Work::Purge(through, WriteEnd::Done) => self.leave_to_journal(through),
+            Work::Purge(through, WriteEnd::Done) => self.leave(through),
             _ => {}
         }
     }

@@ -67,24 +67,29 @@ impl World {
     fn commit_through(&mut self, through: &Through) -> Commit {
         let commit = self.database.commit(url_of(through.doc), true);
         self.note(|_| format!("origin does write {}: {commit:?}", through.id));
+        if self.is_promised(through) {
+            self.unpurged.insert(through.id, commit.clone());
+        }
         commit
     }
 
-    /// Nobody purges it but the journal, if that was told. What it was not told of is not closed (ARCHITECTURE.md): somebody has
-    /// to purge by hand.
-    pub(super) fn leave_to_journal(&mut self, through: Through) {
-        let Some(commit) = through.commit else { return };
-        if self.journal.knows(through.id) {
-            self.left_to_journal.insert(through.id, commit);
-        } else {
-            self.unsent.push(commit);
+    /// Whether it is purged whatever happens: the journal was told of it, and has its storage still.
+    fn is_promised(&self, through: &Through) -> bool {
+        through.due_ms.is_some() && through.id > self.forgotten
+    }
+
+    /// Nobody purges it any more but the journal, if that was told. What it was not told of is not closed (ARCHITECTURE.md):
+    /// somebody has to purge by hand.
+    pub(super) fn leave(&mut self, through: Through) {
+        if !self.is_promised(&through) {
+            self.unsent.extend(through.commit);
         }
     }
 
-    /// What the journal was told of went with its storage.
-    fn forgotten_by_journal(&mut self) {
-        let journal = &self.journal;
-        self.unsent.extend(self.left_to_journal.extract_if(|id, _| !journal.knows(*id)).map(|(_, commit)| commit));
+    /// The journal's storage is gone, or of some time before.
+    fn forget_writes(&mut self) {
+        self.forgotten = self.announcements;
+        self.unsent.extend(self.unpurged.drain().map(|(_, commit)| commit));
     }
 
     /// Origin ends what the edge has given up, and the journal looks for writes that are overdue.
@@ -95,7 +100,7 @@ impl World {
             let index = self.random.usize(0..self.late.len());
             let mut through = self.late.swap_remove(index);
             through.commit = Some(self.commit_through(&through));
-            return self.leave_to_journal(through);
+            return self.leave(through);
         }
         self.purge_overdue();
     }
@@ -105,7 +110,7 @@ impl World {
         for (id, purge) in self.journal.overdue(self.now_ms) {
             self.stats.overdue += 1;
             let changed = (0..DOC_KEYS.len()).map(url_of).find(|commit| commit.surrogate_keys() == purge.keys);
-            let Some(commit) = self.left_to_journal.remove(&id).or(changed) else { continue };
+            let Some(commit) = self.unpurged.remove(&id).or(changed) else { continue };
             self.number(commit);
             self.journal.end(id);
         }
@@ -122,8 +127,11 @@ impl World {
         }
         let commit = through.commit.clone().unwrap_or_else(|| url_of(through.doc));
         let state = reaches.then(|| self.number(commit.clone())).flatten();
-        if state.is_some() && end.is_last() {
-            self.journal.end(through.id);
+        if state.is_some() {
+            self.unpurged.remove(&through.id);
+            if end.is_last() {
+                self.journal.end(through.id);
+            }
         }
         // What was taken may go unheard, and is taken twice then.
         let Some(state) = state.filter(|_| !self.fails(5)) else {
@@ -133,7 +141,7 @@ impl World {
             self.kv.remove(&format!("GET /{}", through.doc));
             // It is tried again behind the answer, for as long as there is somebody to do it.
             match self.random.bool() {
-                true => self.leave_to_journal(through),
+                true => self.leave(through),
                 false => self.unsent.push(commit),
             }
             return None;
@@ -340,7 +348,7 @@ impl World {
             return self.pass_time();
         }
         self.journal.lose();
-        self.forgotten_by_journal();
+        self.forget_writes();
         self.account.forget_heard();
         if self.owner == LogOwner::Journal {
             self.journal.own_log(self.now_ms);
@@ -361,7 +369,7 @@ impl World {
         self.account.forget_heard();
         self.account.forget_after(&kept);
         self.is_put_back = true;
-        self.forgotten_by_journal();
+        self.forget_writes();
         for isolate in &mut self.isolates {
             let newest = isolate.engine.view.newest();
             isolate.has_heard_of_lost |=

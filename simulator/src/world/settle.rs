@@ -36,6 +36,9 @@ impl World {
         // What origin has not done by now it does no more, and what nobody has told the end of is due.
         self.now_ms += 10_000;
         self.purge_overdue();
+        if let Some(id) = self.unpurged.keys().next() {
+            return self.blame(format!("write {id} through an edge is purged by nobody"));
+        }
         // Who has heard of purges that the journal does not have any more says so first: that begins a new log, of which all hear.
         for place in (0..self.isolates.len()).chain(0..self.isolates.len()) {
             while {
