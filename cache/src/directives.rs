@@ -9,26 +9,35 @@ use kv_schemas::header::{CDN_CACHE_CONTROL, SURROGATE_CONTROL};
 /// RFC 9111 section 1.2.2: a larger number of seconds counts as this one.
 pub const DELTA_S_MAX: u64 = 2_147_483_648;
 
-/// Splits a list at commas that stand outside of quoted strings.
+/// Splits a list at commas that stand outside of quoted strings. A quote that is never closed hides nothing: what follows
+/// may forbid something.
 fn members(value: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    let mut escaped = false;
-    value
-        .split(move |c: char| {
-            if escaped {
-                escaped = false;
-                return false;
-            }
-            match c {
-                '\\' if quoted => escaped = true,
-                '"' => quoted = !quoted,
-                ',' => return !quoted,
-                _ => {}
-            }
-            false
-        })
-        .map(|member| member.trim_matches([' ', '\t']))
-        .filter(|member| !member.is_empty())
+    let (mut rest, mut are_closed) = (Some(value), true);
+    std::iter::from_fn(move || {
+        let list = rest?;
+        let quoted_end = if are_closed { end_of_member(list) } else { None };
+        are_closed = quoted_end.is_some();
+        let end = quoted_end.or_else(|| list.find(',')).unwrap_or(list.len());
+        rest = list.get(end..).and_then(|rest| rest.strip_prefix(','));
+        list.get(..end)
+    })
+    .map(|member| member.trim_matches([' ', '\t']))
+    .filter(|member| !member.is_empty())
+}
+
+/// Where the first member of a list ends; `None`: in a quote that is never closed.
+fn end_of_member(list: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    (!quoted).then_some(list.len())
 }
 
 /// Name in lower case, and the argument without its quotes.
@@ -329,6 +338,23 @@ mod tests {
         }
         let absent = ResponseDirectives::from_targeted("max-age=60, private=?0, no-cache=?0").unwrap();
         assert!(!absent.private && !absent.no_cache);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_hides_nothing_that_forbids() {
+        for forbidding in ["no-store", "private", "no-cache"] {
+            for value in
+                ["ext=\"x, {}", "max-age=60, ext=\"x, y, {}", "ext=\"x\\\", {}", "\", a=\"b\", {}", "{}, ext=\"x, y"]
+            {
+                let value = value.replace("{}", forbidding);
+                let (read, plain) = (cc(&value), cc(forbidding));
+                let of = |read: &ResponseDirectives| (read.no_store, read.private, read.no_cache);
+                assert_eq!(of(&read), of(&plain), "{value}");
+            }
+        }
+        assert!(!cc("ext=\"x, no-store\", max-age=60").no_store, "closed, it is a word of somebody's");
+        // In one pass, however many commas follow.
+        assert_eq!(members(&format!("\"{}", ",".repeat(1_000_000))).count(), 1);
     }
 
     #[test]

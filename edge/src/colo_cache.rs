@@ -1,11 +1,11 @@
 //! The location's tier: the Cache API. Its entries are shared by the isolates of one location and by nobody else.
 use crate::entry_bytes;
-use crate::isolate::Body;
+use crate::isolate::{self, Body};
 use crate::js;
 use js_sys::Promise;
 use js_sys::Uint8Array;
 use kv_schemas::journal::SharedSync;
-use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url};
+use kv_schemas::store_key::{colo_url, shared_sync_url};
 use surrogate_cache::{Entry, Rules};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -24,6 +24,19 @@ extern "C" {
     fn remove(this: &Cache, url: &str) -> Result<Promise, JsValue>;
 }
 
+fn in_deployment(url: impl FnOnce(&str) -> String) -> String {
+    // Without an isolate there is no URL, and no cache takes that.
+    isolate::with(|isolate| url(&isolate.settings.deployment)).unwrap_or_default()
+}
+
+fn url_of(key: &str) -> String {
+    in_deployment(|deployment| colo_url(deployment, key))
+}
+
+fn sync_url() -> String {
+    in_deployment(shared_sync_url)
+}
+
 /// How long each half of a read may take before it counts as a miss.
 const READ_MS: u64 = 1_000;
 
@@ -34,12 +47,12 @@ async fn get(url: &str) -> Option<JsValue> {
 }
 
 pub async fn read(key: &str, rules: Rules) -> Option<Entry<Body>> {
-    entry_bytes::decode(&get(&colo_url(key)).await?.dyn_into().ok()?, rules)
+    entry_bytes::decode(&get(&url_of(key)).await?.dyn_into().ok()?, rules)
 }
 
 pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
     let Some(response) = response(entry, retention_ms_max) else { return };
-    let written = match CACHE.with(|cache| cache.put(&colo_url(&entry.key), &response)) {
+    let written = match CACHE.with(|cache| cache.put(&url_of(&entry.key), &response)) {
         Ok(promise) => JsFuture::from(promise).await,
         Err(error) => Err(error),
     };
@@ -50,7 +63,7 @@ pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
 
 /// What the journal told another isolate of this location, if that was a moment ago.
 pub async fn read_sync() -> Option<SharedSync> {
-    SharedSync::decode(&Uint8Array::new(&get(SHARED_SYNC_URL).await?).to_vec())
+    SharedSync::decode(&Uint8Array::new(&get(&sync_url()).await?).to_vec())
 }
 
 /// Shares what the journal told. A view that knew nothing asked for another answer than the others need.
@@ -60,7 +73,7 @@ pub async fn write_sync(told: &SharedSync) {
     }
     // Whoever reads it judges its age by the journal's clock; this only lets it go.
     let Some(response) = bytes(&Uint8Array::from(told.encode().as_slice()), SYNC_KEPT_S) else { return };
-    if let Ok(promise) = CACHE.with(|cache| cache.put(SHARED_SYNC_URL, &response)) {
+    if let Ok(promise) = CACHE.with(|cache| cache.put(&sync_url(), &response)) {
         let _ = JsFuture::from(promise).await;
     }
 }
@@ -83,7 +96,7 @@ fn bytes(value: &Uint8Array, ttl_s: u64) -> Option<web_sys::Response> {
 }
 
 pub async fn delete(key: &str) {
-    if let Ok(promise) = CACHE.with(|cache| cache.remove(&colo_url(key))) {
+    if let Ok(promise) = CACHE.with(|cache| cache.remove(&url_of(key))) {
         let _ = JsFuture::from(promise).await;
     }
 }

@@ -1,9 +1,8 @@
 //! A request's content, read before any service hears of it: bounded in length and in time, so that who sends it slowly,
 //! or sends too much, costs the services nothing.
 use crate::drive::Call;
-use crate::js::{self, Patience, ReadError};
+use crate::js::{self, Patience, ReadError, Whole};
 use gateway_rules::services::Index;
-use js_sys::Uint8Array;
 use kv_schemas::Problem;
 
 /// Longer contents, where a service takes them, go through as they come.
@@ -13,7 +12,7 @@ const TAKEN_BYTES_MAX: u64 = 1024 * 1024;
 pub const PATIENCE: Patience = Patience { idle_ms: 10_000, total_ms: 60_000 };
 
 /// The content, if the request has one that is to be taken; it is left where it is if it is long.
-pub async fn take(call: &Call, service: Index) -> Result<Option<Uint8Array>, Problem> {
+pub async fn take(call: &Call, service: Index) -> Result<Option<Whole>, Problem> {
     let Some(body) = call.request.body() else { return Ok(None) };
     let allowed = call.settings.services.get(service).map_or(0, |service| service.terms.request_bytes_max);
     match declared(call)? {
@@ -24,9 +23,12 @@ pub async fn take(call: &Call, service: Index) -> Result<Option<Uint8Array>, Pro
 }
 
 /// Reads a content of at most so many bytes. Whoever breaks it off hears no answer, so what did not come was slow.
-pub async fn read(body: &web_sys::ReadableStream, bytes_max: u64, patience: Patience) -> Result<Uint8Array, Problem> {
+pub async fn read(body: &web_sys::ReadableStream, bytes_max: u64, patience: Patience) -> Result<Whole, Problem> {
     js::read_all(body, bytes_max, patience).await.map_err(|error| match error {
         ReadError::TooLarge => too_large(bytes_max),
+        ReadError::Crowded => {
+            Problem::new(503, "overloaded", "Too many requests with content are under way; try again")
+        }
         ReadError::Broken => Problem::new(408, "request-timeout", "The request's content did not arrive"),
     })
 }

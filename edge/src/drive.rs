@@ -3,7 +3,7 @@
 use crate::hits::KvRead;
 use crate::isolate::{self, Body, Isolate, now_ms};
 use crate::journal_client::Neighbours;
-use crate::js::{self, Patience, ReadError};
+use crate::js::{self, Patience, ReadError, Whole};
 use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
 use crate::{colo_cache, invalidate, journal_client, kv, viewer};
@@ -20,8 +20,9 @@ use surrogate_cache::lookup::{Behind, Failure, Tier};
 use surrogate_cache::{Answer, Entry, Event, Lookup, Reason, Step};
 use worker::{Context, Delay, Env};
 
-/// A stored body that brings nothing for so long is given up.
-const BODY_PATIENCE: Patience = Patience { idle_ms: 15_000, total_ms: u64::MAX };
+/// A body that brings nothing for so long, or takes so long in all, is not stored. When a client has left the platform lets work go
+/// on for 30 s, and what is cut off then waits for ever, with all it has read.
+const BODY_PATIENCE: Patience = Patience { idle_ms: 15_000, total_ms: 25_000 };
 /// How often a location without viewers tries to say what it has.
 const CONFIRM_TRIES: u32 = 5;
 
@@ -229,7 +230,7 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
 
 /// The stored beginning of a body and the rest of it, as one.
 async fn join(beginning: &Body, rest: Option<web_sys::ReadableStream>, bytes_max: u64) -> Option<(Body, u64)> {
-    let rest = js::read_all(&rest?, bytes_max, BODY_PATIENCE).await.ok()?;
+    let rest = js::read_all(&rest?, bytes_max, BODY_PATIENCE).await.ok()?.bytes;
     let whole = Uint8Array::new_with_length(beginning.bytes.length().checked_add(rest.length())?);
     whole.set(&beginning.bytes, 0);
     whole.set(&rest, beginning.bytes.length());
@@ -292,18 +293,19 @@ async fn store_body(
     seen_in_kv: Option<&Entry<Body>>,
 ) {
     let read = match body {
-        None => Ok(Uint8Array::new_with_length(0)),
+        None => Ok(Whole::none()),
         Some(stream) => js::read_all(&stream, plan.body_bytes_max, BODY_PATIENCE).await,
     };
-    let bytes = read.as_ref().map_or(0, |body| u64::from(body.length()));
+    let bytes = read.as_ref().map_or(0, |body| u64::from(body.bytes.length()));
     // workerd breaks such a stream off by itself; a truncated page for everybody is too much to rely on that.
     let declared = headers.get("content-length").ok().flatten();
     let is_short = declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length != bytes);
     let read = read.and_then(|body| if is_short { Err(ReadError::Broken) } else { Ok(body) });
-    let stored = isolate::with(|isolate| match read {
-        Ok(body) => Some(isolate.engine.complete(plan, Body::new(body), bytes)),
+    // Kept until the tiers have their copies.
+    let stored = isolate::with(|isolate| match &read {
+        Ok(body) => Some(isolate.engine.complete(plan, Body::new(body.bytes.clone()), bytes)),
         Err(error) => {
-            let why = if error == ReadError::TooLarge { Reason::TooLarge } else { Reason::OriginFailed };
+            let why = if *error == ReadError::TooLarge { Reason::TooLarge } else { Reason::OriginFailed };
             isolate.engine.abandon(&plan, why, now_ms());
             None
         }

@@ -143,6 +143,8 @@ static NO_FIELDS: Fields = Fields::NONE;
 fn end_of(answer: &Result<(ResponseHead, web_sys::Response), CallError>) -> (WriteEnd, &Fields) {
     match answer {
         Ok((head, _)) if head.status < 400 => (WriteEnd::Done, &head.fields),
+        // Somebody in front of it says that it did not answer.
+        Ok((head, _)) if matches!(head.status, 502 | 504) => (WriteEnd::Unknown, &NO_FIELDS),
         Ok(_) | Err(CallError::LeftAlone { .. } | CallError::Unsent(_)) => (WriteEnd::Refused, &NO_FIELDS),
         Err(CallError::Timeout | CallError::Refused(_)) => (WriteEnd::Unknown, &NO_FIELDS),
     }

@@ -15,6 +15,8 @@ extern "C" {
     type Namespace;
     #[wasm_bindgen(method, catch, js_name = getByName)]
     fn get_by_name(this: &Namespace, name: &str) -> Result<Stub, JsValue>;
+    #[wasm_bindgen(method, catch, js_name = idFromName)]
+    fn id_from_name(this: &Namespace, name: &str) -> Result<js_sys::Object, JsValue>;
 
     type Stub;
     #[wasm_bindgen(method, catch)]
@@ -26,11 +28,20 @@ pub const JOURNAL_NAME: &str = "global";
 /// A view that is far behind asks this often at the most before it serves again.
 const PAGES_MAX: usize = 50;
 
+fn namespace(env: &Env) -> Result<Namespace, js::CallError> {
+    let unbound = || js::CallError::Refused("JOURNAL is not bound".into());
+    Ok(js::binding(env, "JOURNAL").ok_or_else(unbound)?.unchecked_into())
+}
+
+/// The object's id: no other deployment's journal has it.
+pub fn id(env: &Env) -> Option<String> {
+    let id = namespace(env).ok()?.id_from_name(JOURNAL_NAME).ok()?;
+    Some(id.to_string().into())
+}
+
 /// Calls the journal object.
 async fn post(env: &Env, path: &str, body: &JsValue, ms: u64) -> Result<web_sys::Response, js::CallError> {
-    let unbound = || js::CallError::Refused("JOURNAL is not bound".into());
-    let namespace: Namespace = js::binding(env, "JOURNAL").ok_or_else(unbound)?.unchecked_into();
-    let stub = namespace.get_by_name(JOURNAL_NAME).map_err(js::refused)?;
+    let stub = namespace(env)?.get_by_name(JOURNAL_NAME).map_err(js::refused)?;
     let init = web_sys::RequestInit::new();
     init.set_method("POST");
     init.set_body(body);

@@ -1,5 +1,6 @@
 //! The few calls into the platform that the `worker` crate has no thin form for, each typed once.
 use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
+use std::cell::Cell;
 use std::time::Duration;
 use surrogate_cache::Fields;
 use surrogate_cache::fields::remove_hop_by_hop;
@@ -187,12 +188,29 @@ pub async fn send(request: &web_sys::Request, ms: u64, body_ms: u64) -> Result<w
         call_after(&stop.bind0(&abort), ms.saturating_add(body_ms) as f64);
     }
     match within(answer, ms).await {
-        Ok(answer) => Ok(answer.unchecked_into()),
+        Ok(answer) => of_origin(answer.unchecked_into()),
         Err(error) => {
             abort.abort();
             Err(error)
         }
     }
+}
+
+/// Where origin cannot be reached the platform answers in its place, with a page of its own and a status that no origin has; by
+/// itself the runtime fails.
+fn of_origin(response: web_sys::Response) -> Result<web_sys::Response, CallError> {
+    let status = response.status();
+    if !matches!(status, 520..=527 | 530) {
+        return Ok(response);
+    }
+    if let Some(body) = response.body() {
+        let _ = body.cancel();
+    }
+    Err(match status {
+        // No connection within the platform's time, or no answer.
+        522 | 524 => CallError::Timeout,
+        _ => CallError::Refused(format!("the platform answers {status} for it").into()),
+    })
 }
 
 /// RFC 9110 section 15: "Values outside the range 100..599 are invalid", and are to be taken for a server error. The
@@ -299,12 +317,56 @@ pub struct Patience {
     pub total_ms: u64,
 }
 
-/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, or when it takes too long.
+/// What requests under way have read and hold, all of them together: an isolate has 128 MB, of which entries in memory take a third,
+/// and whatever is stored is copied once for each tier. Beyond it the platform would end all requests there are.
+const UNDER_WAY_BYTES_MAX: u64 = 24 * 1024 * 1024;
+
+thread_local! {
+    static UNDER_WAY: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts among what is under way until it is let go.
+#[derive(Default)]
+struct Held(u64);
+
+impl Held {
+    fn takes(&mut self, bytes: u64) -> bool {
+        let all = UNDER_WAY.get().saturating_add(bytes);
+        if all > UNDER_WAY_BYTES_MAX {
+            return false;
+        }
+        UNDER_WAY.set(all);
+        self.0 = self.0.saturating_add(bytes);
+        true
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        UNDER_WAY.set(UNDER_WAY.get().saturating_sub(self.0));
+    }
+}
+
+/// A stream's content, which counts among what is under way for as long as this is kept.
+pub struct Whole {
+    pub bytes: Uint8Array,
+    _held: Held,
+}
+
+impl Whole {
+    pub fn none() -> Self {
+        Self { bytes: Uint8Array::new_with_length(0), _held: Held::default() }
+    }
+}
+
+/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, when it takes too long, or when too much is under
+/// way.
 pub async fn read_all(
     stream: &web_sys::ReadableStream,
     bytes_max: u64,
     patience: Patience,
-) -> Result<Uint8Array, ReadError> {
+) -> Result<Whole, ReadError> {
+    let mut held = Held::default();
     let due_ms = platform::now_ms().saturating_add(patience.total_ms);
     let mut pieces = Pieces::of(stream);
     let mut chunks: Vec<Uint8Array> = Vec::new();
@@ -314,10 +376,13 @@ pub async fn read_all(
         if total > bytes_max {
             return Err(ReadError::TooLarge);
         }
+        if !held.takes(u64::from(chunk.length())) {
+            return Err(ReadError::Crowded);
+        }
         chunks.push(chunk);
     }
     if let [only] = chunks.as_slice() {
-        return Ok(only.clone());
+        return Ok(Whole { bytes: only.clone(), _held: held });
     }
     let length = u32::try_from(total).map_err(|_| ReadError::TooLarge)?;
     let whole = Uint8Array::new_with_length(length);
@@ -326,11 +391,13 @@ pub async fn read_all(
         whole.set(&chunk, offset);
         offset = offset.saturating_add(chunk.length());
     }
-    Ok(whole)
+    Ok(Whole { bytes: whole, _held: held })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
+    /// Others' contents leave no room for it now.
+    Crowded,
     TooLarge,
     Broken,
 }

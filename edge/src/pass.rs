@@ -92,18 +92,18 @@ async fn exchange(
     method: String,
     origin: OriginRequest,
     target: String,
-    taken: Option<js_sys::Uint8Array>,
+    taken: Option<js::Whole>,
     (reason, about): (Reason, String),
 ) -> Option<Outcome> {
     let url = origin.url.clone();
     let (copy, content) = match &taken {
-        Some(bytes) => {
+        Some(content) => {
             let init = web_sys::RequestInit::new();
             init.set_method(&method);
             init.set_headers(&call.request.headers());
             let is_read = matches!(method.as_str(), "GET" | "HEAD");
             if !is_read {
-                init.set_body(bytes);
+                init.set_body(&content.bytes);
             }
             let copy = web_sys::Request::new_with_str_and_init(&url, &init).ok()?;
             if is_read {

@@ -155,5 +155,5 @@ async fn passed_on(call: &Call) -> Result<web_sys::Response, Problem> {
 pub async fn body(call: &Call, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     let Some(stream) = call.request.body() else { return Ok(Vec::new()) };
     let bytes_max = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    Ok(content::read(&stream, bytes_max, BODY_PATIENCE).await?.to_vec())
+    Ok(content::read(&stream, bytes_max, BODY_PATIENCE).await?.bytes.to_vec())
 }

@@ -1,5 +1,6 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
+use crate::journal_client;
 use crate::signatures::KeySet;
 use crate::viewer::Known;
 use gateway_rules::access::Wish;
@@ -26,9 +27,11 @@ pub struct Settings {
     /// Where requests go.
     pub services: Services,
     pub location: Option<String>,
+    /// Which of the deployments it is that may share a zone, and its Cache API with it.
+    pub deployment: String,
     /// How often one client may ask.
     pub limits: Limits,
-    /// How long one member of a batch may take.
+    /// How long a batch's members may take.
     pub batch_timeout_ms: u64,
     pub access_log: Wish,
     pub keys: Rc<KeySet>,
@@ -123,6 +126,7 @@ impl Settings {
             mode,
             services,
             location,
+            deployment: journal_client::id(env).unwrap_or_default(),
             limits,
             batch_timeout_ms,
             access_log,

@@ -231,6 +231,8 @@ impl PurgeJournal {
             return Ok(problem(Problem::new(500, "misconfigured", text)));
         }
         self.prepare()?;
+        // Should the platform have given the last one up: it tries some two minutes.
+        self.set_alarm()?;
         match target {
             "/sync" => match JournalQuery::decode(body) {
                 Some(query) => self.sync(&query),
@@ -317,6 +319,10 @@ impl PurgeJournal {
         self.remember()?;
         self.set_alarm()?;
         self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
+        if !self.numbers_itself {
+            // What was written meanwhile nobody purged: who numbers again begins anew.
+            self.run("DELETE FROM left_out", vec![])?;
+        }
         // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
         if self.numbers_itself && self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
             self.at_once(|| self.begin_own())?;

@@ -3,11 +3,12 @@
 //! ```text
 //! kv-key    = "e3:" cache-key                            ; of at most 480 bytes of printable ASCII: the platform takes 512
 //!           | "e3#" base64url(SHA-256(cache-key))        ; of others, as those of variants are
-//! colo-url  = "https://entry.cache.internal/e3/" base64url(SHA-256(cache-key))
-//! sync-url  = "https://journal.internal/shared/3"
+//! colo-url  = "https://entry.cache.internal/e3/" deployment "/" base64url(SHA-256(cache-key))
+//! sync-url  = "https://journal.internal/shared/3/" deployment
 //! ```
 //! The version in the prefix moves with the entry format, so that two releases never read each other's bytes. The
-//! cache key stands in full inside the entry, where the reader compares it.
+//! cache key stands in full inside the entry, where the reader compares it. Deployments of one zone have one Cache API between them:
+//! each has its own part of it, by the id of its journal's object.
 use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
@@ -15,10 +16,6 @@ pub const KV_PREFIX: &str = "e3:";
 pub const KV_DIGEST_PREFIX: &str = "e3#";
 /// Longer ones stand as their digest.
 const KV_PLAIN_BYTES_MAX: usize = 480;
-pub const COLO_PREFIX: &str = "https://entry.cache.internal/e3/";
-
-/// Where the isolates of a location share an answer of the journal, in its Cache API.
-pub const SHARED_SYNC_URL: &str = "https://journal.internal/shared/3";
 
 fn digest(cache_key: &str) -> String {
     Base64UrlUnpadded::encode_string(&Sha256::digest(cache_key.as_bytes()))
@@ -35,8 +32,13 @@ pub fn kv_key(cache_key: &str) -> String {
 }
 
 /// URL of an entry in the Cache API of a location.
-pub fn colo_url(cache_key: &str) -> String {
-    format!("{COLO_PREFIX}{}", digest(cache_key))
+pub fn colo_url(deployment: &str, cache_key: &str) -> String {
+    format!("https://entry.cache.internal/e3/{deployment}/{}", digest(cache_key))
+}
+
+/// Where the isolates of a location share an answer of the journal, in its Cache API.
+pub fn shared_sync_url(deployment: &str) -> String {
+    format!("https://journal.internal/shared/3/{deployment}")
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, Journal
 use kv_schemas::receipt::{
     DryRun, EdgeReceipt, JournalSummary, LocationReceipt, LocationState, Percentiles, PurgeState,
 };
-use kv_schemas::store_key::{SHARED_SYNC_URL, colo_url, kv_key};
+use kv_schemas::store_key::{colo_url, kv_key, shared_sync_url};
 use kv_schemas::surrogate_key::{hash_lists, url_key};
 use kv_schemas::viewer::{Maturity, Plan};
 use kv_schemas::warm::{Outcome, WarmAnswer, WarmDocument, WarmRequest, Warmed};
@@ -283,8 +283,8 @@ fn keys_digests_and_states_are_written_as_agreed() {
     let lines = [
         format!("kv {}", kv_key("GET /v1/home")),
         format!("kv {}", kv_key("GET /v1/home\naccept:text/html")),
-        format!("colo {}", colo_url("GET /v1/home")),
-        format!("shared-sync {SHARED_SYNC_URL}"),
+        format!("colo {}", colo_url("d", "GET /v1/home")),
+        format!("shared-sync {}", shared_sync_url("d")),
         format!("hash {:016x}", key("title:heat-1995").hash()),
         format!("hash {:016x}", key("session:s1").hash()),
         format!("hash {:016x}", key("viewer:u1").hash()),

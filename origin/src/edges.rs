@@ -79,12 +79,15 @@ pub struct Client {
     edges: Vec<String>,
 }
 
+/// Who says nothing of the kind is taken for a bot by what stands in front of Workers.
+const AGENT: &str = concat!("nextream-origin/", env!("CARGO_PKG_VERSION"));
+
 impl Client {
     /// `timeout`: of one call, from its beginning to the last byte of its answer.
     pub fn new(keys: Arc<Keys>, edges: &[String], timeout: Duration) -> reqwest::Result<Self> {
         // Somebody may have chosen a provider before; either will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().timeout(timeout).no_proxy().build()?;
+        let http = reqwest::Client::builder().timeout(timeout).no_proxy().user_agent(AGENT).build()?;
         let edges = edges.iter().map(|url| url.trim_end_matches('/').to_string()).collect();
         Ok(Self { keys, http, edges })
     }

@@ -39,9 +39,9 @@ impl<B: Clone + Default> Lookup<B> {
     fn range_fields(&self) -> Vec<(String, String)> {
         if let Some(beginning) = &self.beginning {
             // RFC 9111 section 3.3: "A cache MAY complete a stored incomplete response by making a subsequent range
-            // request". Without a strong tag If-Range has nothing to hold, and only a whole answer is of use.
+            // request".
             let rest = ("range".to_string(), format!("bytes={}-", beginning.body_bytes));
-            let etag = beginning.head.fields.get("etag").filter(|etag| strongly_equal(etag, etag));
+            let etag = beginning.head.fields.get("etag");
             return [rest].into_iter().chain(etag.map(|etag| ("if-range".to_string(), etag.to_string()))).collect();
         }
         let client = |name: &str| Some((name.to_string(), self.request.fields.joined(name)?.into_owned()));
@@ -270,7 +270,8 @@ impl<B: Clone + Default> Lookup<B> {
             }
         };
         self.state = State::Done;
-        let not_modified = head.status == 200 && is_not_modified(&self.request.fields, &head);
+        // RFC 9110 section 13.2.2: a range counts only where the client does not have the answer already.
+        let not_modified = matches!(head.status, 200 | 206) && is_not_modified(&self.request.fields, &head);
         Step::Answer(Box::new(Answer::Forwarded {
             head,
             not_modified,

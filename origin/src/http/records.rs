@@ -111,7 +111,8 @@ fn insert(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
 
 fn fields<I: Edited>(as_of: &AsOf, record: Option<&Record<I>>, location: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Packed on the way the tag would be made weak, and no write could be conditional on it: RFC 9110 section 13.1.1.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.extend([as_of_field(as_of)]);
     if let Some(record) = record {
         insert(&mut headers, header::ETAG, &version_etag(record.version));

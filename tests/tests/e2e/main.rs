@@ -13,6 +13,7 @@ mod journal;
 mod limits;
 mod malformed;
 mod passing;
+mod platform;
 mod poisoning;
 mod private;
 mod proxy;

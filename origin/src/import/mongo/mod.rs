@@ -300,7 +300,17 @@ fn at(value: &Value, path: &str) -> Option<Value> {
 
 fn first(document: &Value, paths: &[String]) -> Option<Value> {
     let is_wrong = |value: &Value| value.as_array().is_some_and(|list| list.iter().any(Value::is_object));
-    paths.iter().filter_map(|path| at(document, path)).find(|value| !is_wrong(value))
+    paths.iter().filter_map(|path| at(document, path)).find(|value| !is_wrong(value) && !is_empty(value))
+}
+
+/// Whether it says as little as nothing at all: another place may have more.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        _ => false,
+    }
 }
 
 /// Names out of a list, or out of one text with commas.
@@ -335,12 +345,15 @@ pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> 
         let taken = document.map_err(|error| ("not JSON", error)).and_then(|document| {
             let mut document = plain(document);
             let rights = rights::of_title(&mut batch.report, number, collection, &document);
-            rights::forget_unread(&mut document);
+            let unread = rights::forget_unread(&mut document);
+            for path in &unread {
+                batch.report.mend("a value that cannot be read; left out", format!("document {number}: {path}"));
+            }
             for path in known.unread(&document) {
                 batch.report.leave_out(path, format!("document {number}"));
             }
             match collection.becomes {
-                Becomes::Viewers => take_viewer(&mut batch, collection, &document),
+                Becomes::Viewers => take_viewer(&mut batch, collection, &document, &unread),
                 kind => take_title(&mut batch, collection, kind, rights, &document),
             }
         });
@@ -456,7 +469,19 @@ fn take_title(
     Ok(())
 }
 
-fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> Result<(), Refused> {
+/// How old a viewer is, if anything is said of it.
+fn age_of(ours: &Map<String, Value>) -> Result<Option<u64>, &Value> {
+    let Some(value) = ours.get("maturity") else { return Ok(None) };
+    let age = match value {
+        Value::Number(number) => counted(number),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    age.map(Some).ok_or(value)
+}
+
+/// `unread`: places of the document that had something which could not be read.
+fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value, unread: &[String]) -> Result<(), Refused> {
     let ours = fields(collection, document);
     let text = |field: &str| ours.get(field).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let id = ours.get("id").and_then(id_of).unwrap_or_default();
@@ -464,6 +489,19 @@ fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> 
     // As at log-in, which refuses others.
     let email = email::normalise(text("email").unwrap_or_default())
         .map_err(|message| ("user without a valid e-mail address", format!("{id}: {message}")))?;
+    // Taken for an adult a child would see what it must not.
+    let without = |what: String| ("user whose maturity cannot be read", format!("{id}: {what}"));
+    let at_maturity = |path: &&String| {
+        let places = collection.fields.get("maturity").into_iter().flatten();
+        places
+            .into_iter()
+            .any(|place| path.strip_prefix(place.as_str()).is_some_and(|rest| !rest.starts_with(|c| c != '.')))
+    };
+    if let Some(path) = unread.iter().find(at_maturity) {
+        return Err(without(path.clone()));
+    }
+    let age = age_of(&ours).map_err(|value| without(value.to_string()))?.unwrap_or(18);
+    let maturity = [18_u32, 16, 13, 7].into_iter().find(|class| u64::from(*class) <= age).unwrap_or(0).into();
     let names = [(SAME_ID, id.clone()), (SAME_ADDRESS, email.clone())];
     batch.taken.take(names).map_err(|reason| (reason, id.clone()))?;
     let plan = match text("plan").map(str::to_lowercase).as_deref() {
@@ -475,8 +513,6 @@ fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value) -> 
             "basic"
         }
     };
-    let age = ours.get("maturity").and_then(Value::as_i64).unwrap_or(18);
-    let maturity = [18, 16, 13, 7, 0].into_iter().find(|class| *class <= age).unwrap_or(0);
     let mut name = text("name").unwrap_or_default().to_string();
     if !name.is_empty() && check_name(&name).is_err() {
         batch.report.mend("a name that nobody could choose; mended", id.clone());

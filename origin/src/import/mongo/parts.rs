@@ -54,7 +54,11 @@ impl Part {
 
     /// The parts of a document, each with its fields.
     fn read(&self, document: &Value, keyed: &Keyed) -> Vec<(Map<String, Value>, Value)> {
-        let Some(found) = self.at.iter().find_map(|path| super::at(document, path)) else { return Vec::new() };
+        let Some(found) =
+            self.at.iter().filter_map(|path| super::at(document, path)).find(|found| !super::is_empty(found))
+        else {
+            return Vec::new();
+        };
         let parts = members(found).unwrap_or_default();
         let read = |(name, part): (Option<String>, Value)| {
             let mut ours: Map<String, Value> = match &part {

@@ -20,12 +20,26 @@ pub fn is_unread(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.len() == 1 && object.keys().all(|name| name.starts_with('$')))
 }
 
-/// Nulls in place of what cannot be read, for all that decides nothing.
-pub fn forget_unread(value: &mut Value) {
+/// Nulls in place of what cannot be read, for all that decides nothing; and where that was.
+pub fn forget_unread(document: &mut Value) -> Vec<String> {
+    let mut places = Vec::new();
+    forget(document, "", &mut places);
+    places
+}
+
+fn forget(value: &mut Value, place: &str, places: &mut Vec<String>) {
     match value {
-        unread if is_unread(unread) => *unread = Value::Null,
-        Value::Array(list) => list.iter_mut().for_each(forget_unread),
-        Value::Object(object) => object.values_mut().for_each(forget_unread),
+        unread if is_unread(unread) => {
+            *unread = Value::Null;
+            places.push(place.to_string());
+        }
+        Value::Array(list) => list.iter_mut().for_each(|one| forget(one, place, places)),
+        Value::Object(object) => {
+            for (name, one) in object {
+                let place = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
+                forget(one, &place, places);
+            }
+        }
         _ => {}
     }
 }
