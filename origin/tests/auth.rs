@@ -9,6 +9,7 @@ use kv_schemas::claims::{StaffRole, ViewerClaims};
 use origin::auth::accounts;
 use origin::import::{self, Report, mongo};
 use origin::keys::EXPECT_VIEWER;
+use origin::store::viewing::Progress;
 use serde_json::json;
 use std::path::Path;
 
@@ -231,6 +232,58 @@ async fn progress_shows_in_continue_watching_and_purges_at_a_bounded_rate() {
 }
 
 #[tokio::test]
+async fn of_a_viewers_lists_what_was_touched_longest_ago_makes_room() {
+    const KEPT: usize = 500;
+    const SHOWN: usize = 50;
+    let service = People::start().await;
+    let lines: String =
+        (0..=KEPT + 1).map(|n| format!("{{\"type\":\"title\",\"id\":\"t{n}\",\"name\":\"T\"}}\n")).collect();
+    import::text(&service.app.store, &lines).await.unwrap();
+    let ada = service.viewer("ada@example.org").await;
+    let id = service.subject(&ada);
+    // Full, and the first the oldest.
+    let mut write = service.app.store.write().await.unwrap();
+    for n in 0..KEPT {
+        let (title_id, updated_ms) = (format!("t{n}"), i64::try_from(n).unwrap());
+        write.watch(&id, &title_id, updated_ms).await.unwrap();
+        let about =
+            Progress { title_id, episode_id: None, position_s: 60, duration_s: 600, watching: true, updated_ms };
+        write.put_progress(&id, &about).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    let listed = async |list: &str| -> Vec<String> {
+        let json = service.get(&format!("/v1/me/{list}"), &ada.access).await.json();
+        json["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_string()).collect()
+    };
+    let last = |until: usize, count: usize| (until + 1 - count..=until).rev().map(|n| format!("t{n}"));
+    let put = async |path: String, body: Option<serde_json::Value>| {
+        let put = service.call("PUT", &path, &ada.access, body).await;
+        assert_eq!(put.status, StatusCode::NO_CONTENT, "{path}: {put:?}");
+    };
+    assert_eq!(listed("watch-list").await, last(KEPT - 1, KEPT).collect::<Vec<_>>(), "all of it");
+    put(format!("/v1/me/watch-list/t{KEPT}"), None).await;
+    assert_eq!(listed("watch-list").await, last(KEPT, KEPT).collect::<Vec<_>>(), "the first made room");
+    let watched = async |n: usize, position_s: i64| {
+        let body = json!({"position_s": position_s, "duration_s": 6_000});
+        put(format!("/v1/me/progress/t{n}"), Some(body)).await;
+        // Of one millisecond it is not said which comes first.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert_eq!(listed("continue-watching").await, last(KEPT - 1, SHOWN).collect::<Vec<_>>(), "the last watched");
+    // Watched again, the first is not the one that goes; nor is a place taken by what is finished or was not begun.
+    watched(0, 600).await;
+    watched(KEPT, 5_990).await;
+    watched(KEPT + 1, 5).await;
+    let shown: Vec<String> = ["t0".to_string()].into_iter().chain(last(KEPT - 1, SHOWN - 1)).collect();
+    assert_eq!(listed("continue-watching").await, shown);
+    assert_eq!(service.database.count("progress").await, i64::try_from(KEPT).unwrap());
+    let mut write = service.app.store.write().await.unwrap();
+    for (n, kept) in [(0, true), (1, false), (2, false), (3, true)] {
+        assert_eq!(write.is_watching(&id, &format!("t{n}")).await.unwrap(), kept, "t{n}");
+    }
+}
+
+#[tokio::test]
 async fn private_lists_are_kept_no_longer_than_what_they_say_is_so() {
     let service = People::start().await;
     service.titles(&["heat", "up"]).await;
@@ -352,6 +405,57 @@ async fn a_session_ends_by_itself_and_is_taken_away() {
     assert_eq!(origin::sweep::once(&service.app.store, kept).await.unwrap().sessions, 1);
     assert_eq!((service.database.count("session").await, service.database.count("refresh_token").await), (1, 1));
     assert_eq!(service.get("/v1/me", &eve.access).await.status, StatusCode::OK);
+}
+
+/// As if all that is known of sessions were so much older.
+async fn later(service: &People, ms: i64) {
+    let columns = ["created_ms", "used_ms", "idle_end_ms", "end_ms"].map(|name| format!("{name} = {name} - {ms}"));
+    let older = format!("UPDATE session SET {}", columns.join(", "));
+    service.database.sql(&older, &older).await;
+}
+
+#[tokio::test]
+async fn a_session_lives_as_long_as_it_is_refreshed_in_time_and_no_longer_than_any_may() {
+    const HOUR: i64 = 3_600_000;
+    // What a slow machine takes between two calls.
+    const MARGIN: i64 = 120_000;
+    let service = People::start().await;
+    service.viewer("ada@example.org").await;
+    service.staff("root@example.org", StaffRole::Admin).await;
+    for (below, email, idle_ms, whole_ms) in [
+        ("/auth", "ada@example.org", 30 * 24 * HOUR, 365 * 24 * HOUR),
+        ("/auth/staff", "root@example.org", 24 * HOUR, 30 * 24 * HOUR),
+    ] {
+        let refresh = async |token: &str| {
+            let got = service.post(&format!("{below}/refresh"), json!({"refresh_token": token})).await;
+            match got.status {
+                StatusCode::OK => Ok(got.json()),
+                _ => Err(got.problem()),
+            }
+        };
+        let token = |json: &serde_json::Value| json["refresh_token"].as_str().unwrap().to_string();
+        let lives_ms = |json: &serde_json::Value| json["refresh_expires_in"].as_i64().unwrap() * 1_000;
+        let about = |ms: i64, expected: i64| (expected - MARGIN..=expected).contains(&ms);
+        // Not refreshed in time.
+        let left = service.log_in_as(below, email).await;
+        later(&service, idle_ms + 1_000).await;
+        assert_eq!(refresh(&left.refresh).await.unwrap_err(), "refresh-refused", "{below}");
+        // Always in time, for as long as any session may live.
+        let mut refresh_token = service.log_in_as(below, email).await.refresh;
+        let (mut age_ms, step_ms) = (0, idle_ms - MARGIN);
+        while age_ms + step_ms < whole_ms - MARGIN {
+            later(&service, step_ms).await;
+            age_ms += step_ms;
+            let next = refresh(&refresh_token).await.unwrap_or_else(|word| panic!("{below} after {age_ms}: {word}"));
+            let left_ms = idle_ms.min(whole_ms - age_ms);
+            assert!(about(lives_ms(&next), left_ms), "{below} after {age_ms}, {left_ms} left: {next}");
+            refresh_token = token(&next);
+        }
+        later(&service, whole_ms - MARGIN - age_ms).await;
+        let last = refresh(&refresh_token).await.unwrap_or_else(|word| panic!("{below} at the last: {word}"));
+        later(&service, MARGIN).await;
+        assert_eq!(refresh(&token(&last)).await.unwrap_err(), "refresh-refused", "{below}");
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 mod common;
 
 use axum::http::StatusCode;
+use common::people::{PASSWORD, People};
 use common::{Database, Service, text};
+use kv_schemas::claims::StaffRole;
 use origin::store::backup::BackupError;
 use origin::store::{Engine, Store};
+use serde_json::{Value, json};
 
 const PAGES: [&str; 9] = [
     "/v1/home",
@@ -129,6 +132,65 @@ async fn a_database_that_holds_anything_at_all_is_not_written_over() {
     let refused = service.app.store.restore(file.as_slice()).await.unwrap_err();
     assert!(matches!(refused, BackupError::NotEmpty(_)), "{refused}");
     assert_eq!(service.database.count("account").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_lets_nobody_in_again_and_is_its_owners_alone() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let root = service.staff("root@example.org", StaffRole::Admin).await;
+    service.log_in_as("/auth/staff", "root@example.org").await;
+    let admin = service.admin_token();
+    let grace = json!({"email": "grace@example.org", "role": "editor"});
+    let grace = service.call("POST", "/admin/v1/staff", &admin, Some(grace)).await.json();
+    let ada_again = format!("/admin/v1/users/{}/invitation", service.subject(&ada));
+    let ada_again = service.call("POST", &ada_again, &admin, Some(json!({}))).await.json();
+    let create = async |service: &People, name: &str| {
+        let fields = [("idempotency-key", "k")];
+        service.call_with("POST", "/admin/v1/titles", &admin, Some(json!({"name": name})), &fields).await
+    };
+    assert_eq!(create(&service, "Heat").await.status, StatusCode::CREATED);
+    const NOT_KEPT: [&str; 4] = ["session", "refresh_token", "invitation", "idempotency"];
+    for (table, rows) in NOT_KEPT.into_iter().zip([2, 2, 2, 1]) {
+        assert_eq!(service.database.count(table).await, rows, "{table}");
+    }
+    let path = service.database.dir.path().join("nextream.backup");
+    service.app.store.snapshot().await.unwrap().back_up_to(&path).await.unwrap();
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+    }
+    // A token of before is good there, if anything is known of its session: the keys are the same.
+    let restored = Service::over(Database::fresh()).await;
+    let (app, keys) = (restored.app.clone(), service.app.keys.clone());
+    let app = origin::http::App { keys, ..app };
+    let router = origin::http::router(app.clone(), &[origin::http::Role::Admin, origin::http::Role::Auth]);
+    let restored = People(Service { app, router, ..restored });
+    let file = std::io::BufReader::new(std::fs::File::open(&path).unwrap());
+    restored.app.store.restore(file).await.unwrap();
+    for table in NOT_KEPT {
+        assert_eq!(restored.database.count(table).await, 0, "{table}");
+    }
+    assert_eq!(restored.database.count("account").await, 3);
+    assert_eq!(restored.get("/auth/sessions", &ada.access).await.problem(), "token-revoked");
+    assert_eq!(restored.refresh(&ada.refresh).await.unwrap_err(), "refresh-refused");
+    for (below, invited) in [("/auth/staff", &grace), ("/auth", &ada_again)] {
+        let invitation = invited["invitation"].as_str().unwrap();
+        let body = json!({"invitation": invitation, "password": PASSWORD});
+        assert_eq!(restored.post(&format!("{below}/accept"), body).await.problem(), "invitation-refused", "{below}");
+    }
+    let created = create(&restored, "Ronin").await;
+    assert_eq!(
+        (created.status, created.json()["id"].as_str()),
+        (StatusCode::CREATED, Some("ronin")),
+        "its key is free"
+    );
+    // Who has a password logs in as before.
+    restored.log_in("ada@example.org").await;
+    let root_again = restored.log_in_as("/auth/staff", "root@example.org").await;
+    let staff: Value = restored.get("/admin/v1/staff", &root_again.access).await.json();
+    assert!(staff["items"].as_array().unwrap().iter().any(|one| one["id"] == root.as_str()), "{staff}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

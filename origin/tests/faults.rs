@@ -3,6 +3,7 @@
 mod common;
 
 use axum::http::StatusCode;
+use common::gate::Gate;
 use common::{Database, Service, engine, text};
 use kv_schemas::PurgeMode;
 use origin::store::{Engine, LoggedPurge, Settings};
@@ -151,6 +152,51 @@ async fn an_editor_whose_write_loses_its_database_is_told_so() {
     let refused = problem(write.await.unwrap()).await;
     assert_eq!(refused, (StatusCode::SERVICE_UNAVAILABLE, "database-unreachable".into()));
     assert_eq!(contents(&service).await, before);
+}
+
+/// In the middle of a commit nobody but the database knows what becomes of it. With SQLite it is in this process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_whose_database_is_lost_while_it_is_stored_may_have_been_done_and_is_safe_to_repeat() {
+    if engine() == Engine::Sqlite {
+        return;
+    }
+    let mut database = Database::fresh();
+    let url = database.settings.database_url.clone().unwrap();
+    let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).unwrap().to_string();
+    let gate = Gate::before(port.parse().unwrap()).await;
+    database.settings.database_url = Some(url.replace(&format!(":{port}/"), &format!(":{}/", gate.port)));
+    let service = Service::over(database).await;
+    let create = |name: &str| {
+        let (body, service) = (format!(r#"{{"name":"{name}"}}"#), &service);
+        let key = name.to_string();
+        async move { service.ask("POST", "/admin/v1/titles", &body, &[("idempotency-key", &key)]).await }
+    };
+    let undecided = (StatusCode::SERVICE_UNAVAILABLE, "undecided".to_string());
+    // Its connection ends after the last statement and before the commit is made.
+    let gone = "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER gone AFTER INSERT ON purge_log DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION gone()";
+    service.database.sql("", gone).await;
+    let before = contents(&service).await;
+    assert_eq!(problem(create("heat").await).await, undecided);
+    assert_eq!(contents(&service).await, before);
+    service.database.sql("", "DROP TRIGGER gone ON purge_log; DROP FUNCTION gone").await;
+    let again = create("heat").await;
+    assert_eq!((again.status(), again.headers().get("idempotency-replayed")), (StatusCode::CREATED, None));
+    // It ends after that, and before anybody hears of it.
+    gate.lose_answer_to("COMMIT");
+    assert_eq!(problem(create("ronin").await).await, undecided);
+    let after = contents(&service).await;
+    assert!(after.contains("ronin"), "{after}");
+    let again = create("ronin").await;
+    assert_eq!(
+        (again.status(), &again.headers()["idempotency-replayed"]),
+        (StatusCode::CREATED, &"true".parse().unwrap())
+    );
+    assert_eq!(contents(&service).await, after, "it is not done twice");
+    let purges = service.app.store.snapshot().await.unwrap().purges_after(0, 10).await.unwrap();
+    assert_eq!(purges.iter().map(|purge| purge.seq).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

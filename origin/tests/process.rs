@@ -94,6 +94,34 @@ fn a_client_that_never_ends_its_request_does_not_keep_a_service_that_is_told_to_
 }
 
 #[test]
+fn a_request_under_way_is_answered_before_a_service_that_is_told_to_stop_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, address) = serve(dir.path(), &["--drain-ms", "60000"]);
+    let body = r#"{"email":"ada@example.org","password":"correct horse battery"}"#;
+    let mut request = TcpStream::connect(&address).unwrap();
+    request.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let head = "POST /auth/register HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nexpect: 100-continue";
+    write!(request, "{head}\r\ncontent-length: {}\r\n\r\n", body.len()).unwrap();
+    let mut answer = BufReader::new(request.try_clone().unwrap());
+    let mut line = String::new();
+    // It is being read: it is under way.
+    answer.read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let told = Instant::now();
+    while TcpStream::connect(&address).is_ok() {
+        assert!(told.elapsed() < Duration::from_secs(30), "it goes on taking connections");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(child.try_wait().unwrap().is_none(), "somebody waits for an answer");
+    request.write_all(body.as_bytes()).unwrap();
+    let mut rest = String::new();
+    answer.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("HTTP/1.1 202 Accepted\r\n") && rest.ends_with(r#"{"status":"accepted"}"#), "{rest}");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn a_database_that_is_not_there_is_made_by_no_command_that_would_use_what_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let (keys, database, backup) = (at(dir.path(), "keys"), at(dir.path(), "orgin.sqlite"), at(dir.path(), "backup"));

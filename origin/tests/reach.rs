@@ -12,6 +12,7 @@ use origin::http::{Role, router};
 use origin::store::viewing::Progress;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tower::ServiceExt;
 
 const MARKS: [(&str, u64); 4] = [("G", 0), ("PG-13", 13), ("R", 16), ("NC-17", 18)];
@@ -36,6 +37,20 @@ struct Page {
 /// Of each viewer alone.
 const OWN: [&str; 2] = ["/v1/me/watch-list", "/v1/me/continue-watching"];
 
+/// Pages that show titles.
+const SHOW: [&str; 10] = [
+    "/v1/home",
+    "/v1/catalog?limit",
+    "/v1/catalog?genre",
+    "/v1/search",
+    "/v1/titles/",
+    "/similar",
+    "/v1/collections/",
+    "/v1/people/",
+    "/watch-list",
+    "/continue-watching",
+];
+
 struct World {
     service: People,
     tokens: Vec<String>,
@@ -44,6 +59,11 @@ struct World {
     seq: u64,
     purged_rightly: usize,
     purged_for_nothing: usize,
+    /// Titles that were found on pages of each kind and looked at, whether their viewer may see them.
+    looked_at: [usize; SHOW.len()],
+    /// What editors asked for, and what was done of it.
+    asked: AtomicUsize,
+    done: AtomicUsize,
 }
 
 impl World {
@@ -57,7 +77,18 @@ impl World {
             tokens.push(own_lists(&service, viewer, maturity.parse().unwrap()).await);
         }
         let (rng, kept) = (Rng::with_seed(seed), HashMap::new());
-        let mut world = Self { service, tokens, rng, kept, seq: 0, purged_rightly: 0, purged_for_nothing: 0 };
+        let mut world = Self {
+            service,
+            tokens,
+            rng,
+            kept,
+            seq: 0,
+            purged_rightly: 0,
+            purged_for_nothing: 0,
+            looked_at: [0; SHOW.len()],
+            asked: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+        };
         for n in 0..TITLES {
             world.write_title(n).await;
         }
@@ -154,6 +185,10 @@ impl World {
         let fields: &[(&str, &str)] = if is_there && method == "PUT" { &[("if-match", "*")] } else { &[] };
         let response = self.service.ask(method, path, &body.to_string(), fields).await;
         let status = response.status();
+        if method != "GET" {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.done.fetch_add(usize::from(status.is_success()), Ordering::Relaxed);
+        }
         assert!(status.as_u16() < 500, "{method} {path} {body}: {}", text(response).await);
         (status, serde_json::from_str(&text(response).await).unwrap_or_default())
     }
@@ -339,7 +374,11 @@ impl World {
         for (path, viewer) in places {
             let fresh = self.fetch(&path, viewer).await;
             assert!(fresh.status.as_u16() < 500);
-            for id in shown(&fresh) {
+            let ids = shown(&fresh);
+            for (looked_at, kind) in self.looked_at.iter_mut().zip(SHOW) {
+                *looked_at += if path.contains(kind) { ids.len() } else { 0 };
+            }
+            for id in ids {
                 assert!(
                     seen[viewer].contains(&id),
                     "{what}: {path} shows {id} to {:?}: {}",
@@ -411,7 +450,8 @@ async fn a_change_reaches_every_page_that_shows_it_and_no_viewer_who_may_not_see
     let number =
         |name: &str, otherwise: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise);
     let (first, seeds, steps) = (number("REACH_SEED", 1), number("REACH_SEEDS", 3), number("REACH_STEPS", 40));
-    let (mut rightly, mut for_nothing) = (0, 0);
+    let (mut rightly, mut for_nothing, mut asked, mut done) = (0, 0, 0, 0);
+    let mut looked_at = [0; SHOW.len()];
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for seed in first..first + seeds {
         let mut world = World::start(seed).await;
@@ -425,7 +465,16 @@ async fn a_change_reaches_every_page_that_shows_it_and_no_viewer_who_may_not_see
         }
         rightly += world.purged_rightly;
         for_nothing += world.purged_for_nothing;
+        looked_at.iter_mut().zip(world.looked_at).for_each(|(sum, count)| *sum += count);
+        asked += world.asked.into_inner();
+        done += world.done.into_inner();
     }
     println!("{rightly} pages purged that had changed, {for_nothing} that had not; edits {kinds:?}");
+    let looked_at: BTreeMap<&str, usize> = SHOW.into_iter().zip(looked_at).collect();
+    println!("titles on pages looked at {looked_at:?}; {done} of {asked} edits done");
     assert!(rightly > 0);
+    // Else nothing of the above was put to the test.
+    let steps = usize::try_from(seeds * steps).unwrap();
+    assert!(looked_at.values().all(|count| *count > 4 * steps), "{looked_at:?}");
+    assert!(done * 4 > asked * 3, "{done} of {asked}");
 }

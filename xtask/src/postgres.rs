@@ -3,6 +3,8 @@
 use crate::keeper::Keeper;
 use crate::ui::tail;
 use crate::{Doing, Result, said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -153,6 +155,14 @@ impl Postgres {
         self.primary.url(database)
     }
 
+    pub fn port(&self) -> u16 {
+        self.primary.port
+    }
+
+    pub fn replica_port(&self, at: usize) -> u16 {
+        self.replicas.get(at).map_or(0, |replica| replica.port)
+    }
+
     pub fn replica_url(&self, at: usize, database: &str) -> String {
         self.replicas.get(at).map(|replica| replica.url(database)).unwrap_or_default()
     }
@@ -190,6 +200,39 @@ impl Postgres {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// The replica receives nothing of what the primary commits from now on.
+    pub fn cut_replica(&self, at: usize) -> Result<()> {
+        self.replica_sql(at, "postgres", "ALTER SYSTEM SET primary_conninfo = ''")?;
+        self.replica_sql(at, "postgres", "SELECT pg_reload_conf()")?;
+        let began = Instant::now();
+        while self.replica_sql(at, "postgres", "SELECT count(*) FROM pg_stat_wal_receiver")? != "0" {
+            if began.elapsed() > START_TIMEOUT {
+                return said("the replica goes on receiving");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Ends the primary as the loss of its machine would.
+    pub fn kill_primary(&mut self) -> Result<()> {
+        let file = self.primary.data.join("postmaster.pid");
+        let text = std::fs::read_to_string(&file).doing(format!("cannot read {}", file.display()))?;
+        let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+        let Some(pid) = pid else { return said(format!("{} names no process", file.display())) };
+        kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(std::io::Error::from).doing("cannot kill PostgreSQL")?;
+        self.primary.keeper.stop();
+        Ok(())
+    }
+
+    /// A replica becomes a primary of its own, with what it has received.
+    pub fn promote(&self, at: usize) -> Result<()> {
+        match self.replica_sql(at, "postgres", "SELECT pg_promote()")?.as_str() {
+            "t" => Ok(()),
+            _ => said("the replica is not promoted in time"),
+        }
     }
 
     /// Stops a replica at once, as a fault would.

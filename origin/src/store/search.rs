@@ -26,7 +26,7 @@ const ENOUGH: usize = 12;
 const VOTES_MAX: i64 = (1 << 38) - 1;
 /// Places for titles of equal votes, as a power of two.
 const PLACES_BITS: u32 = 24;
-/// Letters of a name that are compared with what was typed, of which there are fewer.
+/// Letters of a name that are compared with what was typed.
 const NAME_MAX: usize = 200;
 /// Words of a query that are looked at.
 const WORDS_MAX: usize = 8;
@@ -43,10 +43,22 @@ const NEAR_MAX: usize = 20;
 /// How much of the query's letters a find must have, in hundredths.
 const LIKENESS_MIN: u32 = 34;
 
-/// What is typed, as words.
+/// What is typed, as words. A character may become fifteen letters: of what is longer than any word that is compared, the
+/// beginning stands for the whole.
 pub fn words_of(typed: &str) -> Vec<String> {
     let plain = slug::slugify(typed);
-    plain.split('-').filter(|word| !word.is_empty()).take(WORDS_MAX).map(String::from).collect()
+    let words = plain.split('-').filter(|word| !word.is_empty()).take(WORDS_MAX);
+    words.map(|word| word.chars().take(*LONG.end()).collect()).collect()
+}
+
+/// Whether a word that was typed may be the beginning of a longer one: what comes after it was cut.
+fn is_cut(typed: &str) -> bool {
+    typed.len() >= *LONG.end()
+}
+
+/// Whether a word is the one that was typed.
+fn is_same(typed: &str, word: &str) -> bool {
+    typed == word || is_cut(typed) && word.starts_with(typed)
 }
 
 fn grams(text: &str) -> BTreeSet<&str> {
@@ -109,14 +121,14 @@ pub fn score(words: &[String], text: &str) -> Option<u32> {
     let name = text.lines().next().unwrap_or_default();
     let have: Vec<&str> = text.split([' ', '\n']).collect();
     let (last, others) = words.split_last()?;
-    let whole = others.iter().all(|word| have.contains(&word.as_str()));
+    let whole = others.iter().all(|word| have.iter().any(|have| is_same(word, have)));
     if whole && have.iter().any(|word| word.starts_with(last.as_str())) {
         let exact = if text.lines().any(|line| line == phrase) { 400 } else { 0 };
         let begins = if name.starts_with(&phrase) { 300 } else { 0 };
         let in_name = words.iter().filter(|word| name.split(' ').any(|n| n.starts_with(word.as_str()))).count();
         return Some(1_000 + exact + begins + u32::try_from(in_name).unwrap_or(0).saturating_mul(10));
     }
-    let is_there = |word: &str, among: &[&str]| among.iter().any(|have| *have == word || is_near(word, have));
+    let is_there = |word: &str, among: &[&str]| among.iter().any(|have| is_same(word, have) || is_near(word, have));
     let begins = |word: &str| have.iter().any(|have| have.starts_with(word));
     if others.iter().all(|word| is_there(word, &have)) && (is_there(last, &have) || begins(last)) {
         let in_name: Vec<&str> = name.split(' ').collect();
@@ -166,7 +178,7 @@ fn name_of(words: &str) -> String {
 }
 
 /// What the engine's word index is asked: for each word that was typed, what will do in its place, a word or several with
-/// spaces between them; the last one may be the beginning of one. Each word stands in quotes.
+/// spaces between them; the last one may be the beginning of one, as may one that was cut. Each word stands in quotes.
 fn match_words(engine: Engine, words: &[Vec<String>]) -> String {
     let (quote, or, and, prefix) = match engine {
         Engine::Sqlite => ('"', " OR ", " AND ", "*"),
@@ -176,7 +188,7 @@ fn match_words(engine: Engine, words: &[Vec<String>]) -> String {
     let groups = words.iter().enumerate().map(|(at, any)| {
         let quoted = any.iter().enumerate().map(|(n, words)| {
             // What was typed comes first.
-            let prefix = if at == last && n == 0 { prefix } else { "" };
+            let prefix = if n == 0 && (at == last || is_cut(words)) { prefix } else { "" };
             let all: Vec<_> = words.split(' ').map(|word| format!("{quote}{word}{quote}{prefix}")).collect();
             if all.len() == 1 { all.concat() } else { format!("({})", all.join(and)) }
         });
@@ -238,7 +250,7 @@ impl Snapshot {
         let typed: Vec<Vec<String>> = words.iter().map(|word| vec![word.clone()]).collect();
         let mut found = self.with_words(&typed, eye).await?;
         if found.len() >= usize::try_from(CANDIDATES).unwrap_or(usize::MAX) {
-            found.extend(self.texts(NAMED, &words.join(" "), eye).await?);
+            found.extend(self.texts(NAMED, &name_of(&words.join(" ")), eye).await?);
         }
         let far = found.len() < ENOUGH;
         if far {
@@ -454,6 +466,37 @@ mod tests {
         assert_eq!(match_words(Engine::Sqlite, &any), r#"("dark" OR "dork") AND ("kni"* OR ("kn" AND "it"))"#);
         assert_eq!(match_words(Engine::Postgres, &any), "('dark' | 'dork') & ('kni':* | ('kn' & 'it'))");
         assert!(words_of(&"x ".repeat(100)).len() <= WORDS_MAX);
+    }
+
+    #[test]
+    fn however_many_letters_are_made_of_what_is_typed_what_the_engines_are_asked_stays_short() {
+        // One character, fifteen letters.
+        let grown = "\u{1f16d}";
+        assert_eq!(slug::slugify(grown), "creativecommons");
+        let several = [grown.repeat(11).as_str()].repeat(8).join(" ");
+        for typed in [grown.repeat(100), several] {
+            let words = words_of(&typed);
+            assert!(typed.chars().count() <= 100 && words.iter().all(|word| word.len() <= *LONG.end()), "{words:?}");
+            let any: Vec<Vec<String>> =
+                words.iter().map(|word| [word.clone()].into_iter().chain(apart(word)).collect()).collect();
+            for engine in [Engine::Sqlite, Engine::Postgres] {
+                assert!(match_words(engine, &any).len() < 16 * 1024, "{engine:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_that_was_cut_stands_for_the_whole_wherever_it_was_typed() {
+        let long = "donaudampfschifffahrtsgesellschaft";
+        let (first, last) = (words_of(&format!("{long} wien")), words_of(&format!("wien {long}")));
+        let cut = first.first().unwrap();
+        assert!(cut.len() == *LONG.end() && long.starts_with(cut.as_str()));
+        let asked = [[cut.clone()].to_vec(), ["wien".to_string()].to_vec()];
+        assert_eq!(match_words(Engine::Sqlite, &asked), format!("(\"{cut}\"*) AND (\"wien\"*)"));
+        for typed in [&first, &last] {
+            assert!(score(typed, &format!("{long} wien")) > Some(1_000), "{typed:?}");
+            assert!(score(typed, "donaudampfschifffahrtsgesetz wien") < Some(1_000), "{typed:?}");
+        }
     }
 
     #[test]

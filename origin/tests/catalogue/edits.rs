@@ -1,6 +1,8 @@
 //! What editors may count on: asking twice, many at once, taking back what they deleted, and who did what.
 use super::{ANYBODY, Catalogue, faults};
 use axum::http::StatusCode;
+use futures_util::FutureExt;
+use futures_util::future::select_all;
 use kv_schemas::PurgeMode;
 use origin::import::{self, Present};
 use serde_json::{Value, json};
@@ -64,15 +66,22 @@ async fn a_refused_create_leaves_its_key_free() {
 }
 
 #[tokio::test]
-async fn creates_of_one_key_at_the_same_time_make_one_title() {
+async fn creates_of_one_key_at_the_same_time_make_one_title_and_the_others_are_told_that_it_is_under_way() {
     let catalogue = Catalogue::start().await;
-    let ask = || create(&catalogue, "ed", "k1", json!({"name": "Heat"}));
-    let (a, b, c) = tokio::join!(ask(), ask(), ask());
-    for got in [a, b, c] {
-        assert!([201, 409].contains(&got.status.as_u16()), "{got:?}");
-        assert!(got.status != StatusCode::CONFLICT || got.problem() == "idempotency-in-flight", "{got:?}");
+    // Somebody else writes: whichever came first has to wait.
+    let taken = catalogue.app.store.write().await.unwrap();
+    let ask = || create(&catalogue, "ed", "k1", json!({"name": "Heat"})).boxed();
+    let mut under_way = vec![ask(), ask(), ask()];
+    for _ in 0..2 {
+        let (refused, _, others) = select_all(under_way).await;
+        assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (409, "idempotency-in-flight"));
+        under_way = others;
     }
+    let first = under_way.remove(0);
+    drop(taken);
+    assert_eq!(first.await.status, StatusCode::CREATED);
     assert_eq!(catalogue.database.count("title").await, 1);
+    assert_eq!(ask().await.header("idempotency-replayed"), "true", "and now it is done");
 }
 
 async fn two(catalogue: &Catalogue) {

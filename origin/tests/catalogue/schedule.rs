@@ -17,28 +17,43 @@ async fn keys(catalogue: &Catalogue) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moment_that_passes_while_the_schedule_waits_for_its_turn_is_not_lost() {
     let catalogue = Catalogue::start().await;
-    let body = json!({"name": "Heat", "available_from": in_ms(300), "available_until": in_ms(900)});
-    catalogue.put("titles/heat", body).await;
-    tokio::time::sleep(Duration::from_millis(350)).await;
-    // Somebody else writes for longer than the title is to be seen.
+    let (from, until) = (in_ms(3_000), in_ms(6_000));
+    catalogue.put("titles/heat", json!({"name": "Heat", "available_from": from, "available_until": until})).await;
+    // Seen from the beginning, and until the same moment.
+    catalogue.put("titles/ronin", json!({"name": "Ronin", "available_until": until})).await;
+    catalogue.put("titles/up", json!({"name": "Up", "available_from": from})).await;
+    let before = catalogue.as_of().await.seq;
+    tokio::time::sleep(Duration::from_millis(3_100)).await;
+    // Somebody else writes for longer than the first title is to be seen.
     let store = catalogue.app.store.clone();
     let taken = store.write().await.unwrap();
     let turn = tokio::spawn(async move { origin::schedule::turn(&store).await });
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    tokio::time::sleep(Duration::from_millis(3_000)).await;
     drop(taken);
     turn.await.unwrap().unwrap();
-    // Whatever it did when it had its turn, the title is to have gone by now.
+    // Whatever it did when it had its turn, both are to have gone by now, and to have been purged where they were shown.
     while origin::schedule::turn(&catalogue.app.store).await.unwrap().is_some() {}
     let mut snapshot = catalogue.app.store.snapshot().await.unwrap();
-    assert!(!snapshot.title("heat").await.unwrap().unwrap().visible);
+    for (id, visible) in [("heat", false), ("ronin", false), ("up", true)] {
+        let title = snapshot.title(id).await.unwrap().unwrap();
+        assert_eq!((title.visible, title.version > 1), (visible, true), "{id}");
+    }
+    let purges = snapshot.purges_after(before, 10).await.unwrap();
+    let of = |mode: PurgeMode, reason: &str, id: &str| {
+        let key = format!("title:{id}");
+        let is_it = |purge: &&kv_schemas::Purge| (purge.mode, purge.reason.as_deref()) == (mode, Some(reason));
+        purges.iter().filter(is_it).any(|purge| purge.keys.iter().any(|had| had.as_str() == key))
+    };
+    assert!(of(PurgeMode::Hard, "goes", "ronin") && of(PurgeMode::Soft, "appears", "up"), "{purges:?}");
+    assert!(!of(PurgeMode::Soft, "appears", "heat"), "nobody was ever shown it: {purges:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moment_that_passed_while_the_service_was_down_is_not_lost_by_a_new_release() {
     let catalogue = Catalogue::start().await;
-    catalogue.put("titles/heat", json!({"name": "Heat", "available_until": in_ms(400)})).await;
+    catalogue.put("titles/heat", json!({"name": "Heat", "available_until": in_ms(3_000)})).await;
     catalogue.app.store.close().await;
-    tokio::time::sleep(Duration::from_millis(450)).await;
+    tokio::time::sleep(Duration::from_millis(3_050)).await;
     let upgrade = "UPDATE derived SET form = 0";
     catalogue.database.sql(upgrade, upgrade).await;
     let store = Store::connect(&catalogue.database.settings).await.unwrap();
@@ -97,12 +112,12 @@ async fn home_outlives_no_rail_it_shows_not_even_as_stale() {
 #[tokio::test]
 async fn a_genre_that_comes_back_with_a_title_nobody_sees_yet_is_purged() {
     let catalogue = Catalogue::start().await;
-    let body = json!({"name": "Heat", "genres": ["War"], "state": "scheduled", "publish_at": in_ms(200),
+    let body = json!({"name": "Heat", "genres": ["War"], "state": "scheduled", "publish_at": in_ms(3_000),
         "available_from": in_s(3_600)});
     catalogue.put("titles/heat", body).await;
     let deleted = "UPDATE genre SET deleted_ms = 1 WHERE id = 'war'";
     catalogue.database.sql(deleted, deleted).await;
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    tokio::time::sleep(Duration::from_millis(3_050)).await;
     origin::schedule::turn(&catalogue.app.store).await.unwrap();
     let heat = catalogue.app.store.snapshot().await.unwrap().title("heat").await.unwrap().unwrap();
     assert_eq!((heat.input.state.as_str(), heat.visible), ("published", false));

@@ -170,6 +170,27 @@ async fn a_search_that_is_too_long_or_no_text_is_refused() {
 }
 
 #[tokio::test]
+async fn a_search_whose_letters_become_many_more_is_answered_like_any_other() {
+    let catalogue = library().await;
+    // Each becomes fifteen letters, of which one word is made, or several.
+    let (one, several) = ("%F0%9F%85%AD".repeat(100), ["%F0%9F%85%AD".repeat(11).as_str()].repeat(8).join("+"));
+    for q in [&one, &several] {
+        assert!(found(&catalogue, q).await.is_empty());
+    }
+    let long = "Donaudampfschifffahrtsgesellschaft";
+    catalogue.put("titles/steamers", json!({"name": format!("{long} in Wien")})).await;
+    catalogue.put("titles/licence", json!({"name": "\u{1f16d}".repeat(12)})).await;
+    for (q, id) in [
+        (format!("{long}%20wien"), "steamers"),
+        (format!("wien%20{long}"), "steamers"),
+        (one, "licence"),
+        (several, "licence"),
+    ] {
+        assert_eq!(found(&catalogue, &q).await, [id], "{q}");
+    }
+}
+
+#[tokio::test]
 async fn drafts_and_what_is_not_for_the_viewer_are_not_found() {
     let catalogue = Catalogue::start().await;
     for (id, more) in [

@@ -1,6 +1,7 @@
 //! A service over its real router and a real database of its own. Which engine: SQLite, or PostgreSQL with
 //! `ORIGIN_TEST_ENGINE=postgres`; `cargo xtask test` runs the same suites on both.
 #![allow(dead_code)]
+pub mod gate;
 pub mod people;
 
 use axum::body::Body;
