@@ -132,10 +132,12 @@ fn fault(path: &str) -> Option<&'static str> {
     None
 }
 
-/// One member's answer as a JSON object, within its bound. What memory has is answered even by then.
+/// One member's answer as a JSON object, within its bound. Whose turn comes late has a moment for what is cached: others may have
+/// waited for a service all the time.
 async fn bounded(call: &Call, member: &Member, due_ms: u64) -> Vec<u8> {
     let answer = Box::pin(answer(call, member));
-    let bound = Delay::from(Duration::from_millis(due_ms.saturating_sub(isolate::now_ms())));
+    let left_ms = due_ms.saturating_sub(isolate::now_ms()).max(call.settings.batch_timeout_ms / 10);
+    let bound = Delay::from(Duration::from_millis(left_ms));
     match futures_util::future::select(answer, bound).await {
         futures_util::future::Either::Left((Some(answer), _)) => answer,
         futures_util::future::Either::Left((None, _)) => {

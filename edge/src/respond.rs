@@ -235,7 +235,11 @@ pub fn stored(
             Some(entry.body.bytes.subarray(place(*offset), place(offset.saturating_add(*length))))
         }
         Show::Whole if shape.is_head => {
-            fields.set("content-length", entry.body_bytes.to_string());
+            // RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code of
+            // 1xx (Informational) or 204 (No Content)".
+            if !is_null_body(code) {
+                fields.set("content-length", entry.body_bytes.to_string());
+            }
             None
         }
         Show::Whole => Some(entry.body.bytes.clone()),

@@ -12,6 +12,7 @@ use serde_json::json;
 use sqlx::{Connection, SqliteConnection};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use xtask::fleet::{Fleet, Options};
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
@@ -154,4 +155,32 @@ async fn after_a_purge_the_storage_did_not_take_numbers_go_on_from_the_clock_all
     .await;
     let seq = taken.as_of().unwrap().seq;
     assert!(seq >= start_ms && seq > before + 1, "{seq} after {before}: a number that a lost purge may have had");
+}
+
+/// A deployment without the setting, and the next one with it: what was written in between nobody has purged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_numbered_and_then_did_not_begins_another_log_when_it_numbers_again() {
+    let state = tempfile::tempdir().unwrap();
+    let key = xtask::proxy::new_key("test").unwrap();
+    let mut logs = Vec::new();
+    for owner in ["journal", "journal", "origin", "journal"] {
+        let options = Options {
+            state: state.path().into(),
+            ports: vec![vec![e2e::free_port()]],
+            mode: xtask::fleet::Mode::Proxy,
+            origin_url: "http://127.0.0.1:9".into(),
+            token_keys: key.public_jwks().unwrap(),
+            lease_ms: None,
+            vars: vec![("PURGE_LOG".into(), owner.into())],
+            platform_field: None,
+            counters: None,
+            tied: false,
+        };
+        let fleet = Fleet::start(options).unwrap_or_else(|error| panic!("{error}"));
+        // Asked once, it knows how it numbers.
+        logs.push(told(state.path()).await.log_id);
+        drop(fleet);
+    }
+    assert_eq!((&logs[0], &logs[0]), (&logs[1], &logs[2]), "a start is no reason");
+    assert_ne!(logs[0], logs[3]);
 }

@@ -550,6 +550,44 @@ not json
         assert_eq!(refused, ["document with faults", "document without a valid id", "not JSON"]);
     }
 
+    /// Taken for an adult, a child would be shown what is not for it.
+    #[test]
+    fn a_viewer_whose_age_cannot_be_read_is_refused_and_one_of_whom_none_is_said_is_an_adult() {
+        let mapping =
+            r#"{"users":{"becomes":"viewers","fields":{"id":["_id"],"email":["email"],"maturity":["profile.age"]}}}"#;
+        let mapping = Mapping::read(mapping).unwrap();
+        let take = |profile: &str| {
+            let text = format!(r#"{{"_id":1,"email":"kid@example.org"{profile}}}"#);
+            let batch = read(&text, "users", &mapping).unwrap();
+            let refused = batch.report.refused.keys().next().cloned();
+            batch.viewers.first().map(|viewer| viewer.maturity).ok_or_else(|| refused.unwrap_or_default())
+        };
+        for (age, maturity) in
+            [("7", 7), ("7.0", 7), (r#"{"$numberDouble":"12.0"}"#, 7), (r#""13""#, 13), ("3", 0), ("70", 18)]
+        {
+            assert_eq!(take(&format!(r#","profile":{{"age":{age}}}"#)), Ok(maturity), "{age}");
+        }
+        for profile in ["", r#","profile":{}"#, r#","profile":{"age":null}"#, r#","profile":{"age":""}"#] {
+            assert_eq!(take(profile), Ok(18), "{profile}");
+        }
+        for age in [r#""child""#, "7.5", "-1", "true", r#"{"$timestamp":{"t":1,"i":1}}"#] {
+            let refused = take(&format!(r#","profile":{{"age":{age}}}"#));
+            assert_eq!(refused, Err("user whose maturity cannot be read".to_string()), "{age}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_says_nothing_gives_way_to_the_next_and_what_cannot_be_read_is_listed() {
+        let text = r#"{"_id":"a","title":"Heat","directors":[],"director":"Michael Mann","cast":[],"actors":["Al Pacino"],"fullplot":" ","plot":"A thief.","rated":""}
+{"_id":"b","title":"Up","released":{"$date":{"$numberLong":"253402300800000"}}}"#;
+        let batch = read(text, "movies", &Mapping::default()).unwrap();
+        let (_, heat) = &batch.titles[0];
+        let people: Vec<_> = heat.people.iter().map(|credit| credit.name.as_str()).collect();
+        assert_eq!((people, heat.synopsis.as_deref()), (vec!["Al Pacino", "Michael Mann"], Some("A thief.")));
+        let mended = &batch.report.mended["a value that cannot be read; left out"];
+        assert!(format!("{mended:?}").contains("document 2: released"), "{mended:?}");
+    }
+
     #[test]
     fn of_documents_whose_ids_agree_the_first_is_taken() {
         let shared = "a".repeat(60);
