@@ -103,7 +103,8 @@ impl Test {
                 }
             }
         }
-        say(format!("\nall steps passed in {} s", began.elapsed().as_secs()));
+        let passed = self.only.map_or("all steps".into(), |only| format!("{only:?} alone").to_lowercase());
+        say(format!("\n{passed} passed in {} s", began.elapsed().as_secs()));
         Ok(())
     }
 }
