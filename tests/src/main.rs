@@ -91,6 +91,18 @@ enum What {
     },
 }
 
+impl What {
+    /// The name of a measurement whose figures nothing is wanted of.
+    fn wants_nothing(&self) -> Option<&'static str> {
+        match self {
+            Self::Start { .. } => Some("start"),
+            Self::Costs { .. } => Some("costs"),
+            Self::Warm { .. } => Some("warm"),
+            _ => None,
+        }
+    }
+}
+
 /// Puts a figure into the report, beside those of other measurements.
 fn report(name: &str, value: &impl serde::Serialize) {
     let path = xtask::target().join("bench/report.json");
@@ -106,6 +118,10 @@ fn report(name: &str, value: &impl serde::Serialize) {
 #[tokio::main(worker_threads = 8)]
 async fn main() -> ExitCode {
     let Cli { what, check } = Cli::parse();
+    if check && let Some(name) = what.wants_nothing() {
+        eprintln!("error: nothing is wanted of what `{name}` measures, so --check has nothing to check");
+        return ExitCode::FAILURE;
+    }
     let measured = match measure(what).await {
         Ok(measured) => measured,
         Err(error) => {
