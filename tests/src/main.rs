@@ -92,9 +92,13 @@ enum What {
 }
 
 impl What {
-    /// The name of a measurement whose figures nothing is wanted of.
+    /// The name of a measurement with figures that nothing is wanted of.
     fn wants_nothing(&self) -> Option<&'static str> {
         match self {
+            Self::Propagation { lease_ms, .. } => {
+                let is_judged = |lease_ms: &u64| propagation::limit_ms(*lease_ms).is_some();
+                (!lease_ms.iter().all(is_judged)).then_some("propagation with such a lease")
+            }
             Self::Start { .. } => Some("start"),
             Self::Costs { .. } => Some("costs"),
             Self::Warm { .. } => Some("warm"),
