@@ -103,7 +103,8 @@ impl Test {
                 }
             }
         }
-        let passed = self.only.map_or("all steps".into(), |only| format!("{only:?} alone").to_lowercase());
+        let only = self.only.and_then(|only| only.to_possible_value());
+        let passed = only.map_or("all steps".into(), |only| format!("{} alone", only.get_name()));
         say(format!("\n{passed} passed in {} s", began.elapsed().as_secs()));
         Ok(())
     }
