@@ -133,6 +133,10 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if check && measured.wanted.is_empty() {
+        eprintln!("error: nothing was measured that anything is wanted of, so --check has nothing to check");
+        return ExitCode::FAILURE;
+    }
     let missed: Vec<&Wanted> = measured.wanted.iter().filter(|wanted| !wanted.is_met).collect();
     missed.iter().for_each(|wanted| println!("{wanted}"));
     if measured.holds && (missed.is_empty() || !check) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
