@@ -14,7 +14,7 @@ use world::*;
 static ALLOCATED: Cap<System> = Cap::new(System, usize::MAX);
 
 #[test]
-fn a_day_of_traffic_leaves_no_more_in_memory_than_an_hour() {
+fn a_day_of_traffic_leaves_no_more_in_memory_than_its_first_three_hours() {
     const PAGES: usize = 3_000;
     let mut world = World::new(LogOwner::Origin);
     world.engine = Engine::new(Config {
@@ -62,5 +62,5 @@ fn a_day_of_traffic_leaves_no_more_in_memory_than_an_hour() {
     println!("allocated after each hour, kB: {:?}", by_hour.iter().map(|bytes| bytes / 1000).collect::<Vec<_>>());
     let early = by_hour[..3].iter().max().unwrap();
     let late = by_hour[3..].iter().max().unwrap();
-    assert!(*late < early + 400_000, "{by_hour:?}");
+    assert!(*late < early + early / 10, "{by_hour:?}");
 }

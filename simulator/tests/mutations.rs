@@ -318,7 +318,8 @@ fn workspace(into: &Path) {
     std::fs::copy(root().join("Cargo.lock"), into.join("Cargo.lock")).unwrap();
 }
 
-/// Builds the workspace, runs seeds until one fails, and returns what was printed with whether it went well.
+/// Builds the workspace, runs seeds until one fails, and returns what was printed with whether it went well. What ends in
+/// another way, by a panic say, has found no violation of any rule: that is an error, as it is if nothing can be built.
 fn simulate(workspace: &Path, target: &Path) -> (bool, String) {
     let cargo = |arguments: &[&str]| {
         let mut cargo = Command::new(env!("CARGO"));
@@ -333,7 +334,12 @@ fn simulate(workspace: &Path, target: &Path) -> (bool, String) {
     let run = |arguments: &[&str]| {
         let mut simulator = Command::new(target.join("debug/simulator"));
         let ran = simulator.args(arguments).output().unwrap();
-        (ran.status.success(), String::from_utf8_lossy(&ran.stdout).into_owned())
+        let [printed, errors] = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        match ran.status.code() {
+            Some(0) => (true, printed),
+            Some(1) => (false, printed),
+            _ => panic!("the simulator ended with {}: {printed}{errors}", ran.status),
+        }
     };
     let (is_clean, printed) = run(&["--seeds", "15000"]);
     if is_clean { run(&["--seeds", "40000", "--locations", "4"]) } else { (is_clean, printed) }

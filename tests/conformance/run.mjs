@@ -14,13 +14,13 @@ const isNew = existsSync(join(suite, 'test-engine'))
 const { runTests, getResults } = await load(isNew ? 'test-engine/client/runner.mjs' : 'client/runner.mjs')
 let groups = (await load('tests/index.mjs')).default
 if (!isNew) groups = groups.concat((await load('tests/surrogate-control.mjs')).default)
-const tests = groups.flatMap(group =>
-  group.tests.map(test => ({ id: test.id, group: group.id, kind: test.kind || 'required', name: test.name })))
-
+// What only a browser's cache can be asked the suite leaves out by itself.
 const wanted = groups.map(group => ({
   ...group,
-  tests: group.tests.filter(test => ids.length === 0 || ids.includes(test.id))
+  tests: group.tests.filter(test => !test.browser_only && (ids.length === 0 || ids.includes(test.id)))
 }))
+const tests = wanted.flatMap(group =>
+  group.tests.map(test => ({ id: test.id, group: group.id, kind: test.kind || 'required', name: test.name })))
 
 // The suite talks while it works; only the report may reach standard output.
 console.log = console.error
@@ -31,8 +31,9 @@ if (isNew) {
   await runTests(wanted, fetch, false, base)
 }
 const results = getResults()
-const report = tests
-  .filter(test => test.id in results)
-  .map(test => ({ ...test, passed: results[test.id] === true, why: [results[test.id]].flat().slice(1).join(' ') }))
+const outcome = id => id in results
+  ? { passed: results[id] === true, why: [results[id]].flat().slice(1).join(' ') }
+  : { passed: false, why: 'no result' }
+const report = tests.map(test => ({ ...test, ...outcome(test.id) }))
 // Exits when it is written: the suite may have left connections open.
 process.stdout.write(JSON.stringify(report), () => process.exit(0))

@@ -149,7 +149,14 @@ pub struct Report {
 impl Report {
     pub fn wanted(&self) -> Vec<Wanted> {
         let of = |Duel { what, ratio, at_least }: &Duel| Wanted::at_least(*what, *at_least, ratio.median);
-        self.duels.iter().map(of).collect()
+        let left_out = Wanted::none("duels that were left out", self.left_out().len() as u64);
+        self.duels.iter().map(of).chain([left_out]).collect()
+    }
+
+    /// What is wanted, and was not compared: a row of it was not asked for.
+    fn left_out(&self) -> Vec<&'static str> {
+        let all = WANTED.iter().map(|(what, ..)| *what);
+        all.filter(|what| self.duels.iter().all(|duel| duel.what != *what)).collect()
     }
 }
 
@@ -167,6 +174,9 @@ impl std::fmt::Display for Report {
         for Duel { what, ratio, at_least } in &self.duels {
             let word = if ratio.median >= *at_least { "reached" } else { "NOT reached" };
             writeln!(f, "{what}: {ratio}, wanted {at_least:.2}: {word}")?;
+        }
+        for what in self.left_out() {
+            writeln!(f, "{what}: not compared, a row of it was left out")?;
         }
         for row in &self.rows {
             writeln!(f, "{}: {}", row.name, row.setup)?;
@@ -442,4 +452,24 @@ fn report(targets: &[Target], duels: Vec<Duel>, options: &Options) -> Report {
     });
     let &Options { rounds, millis, turns, .. } = options;
     Report { rounds, millis, turns, rows: rows.collect(), duels }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duel_that_was_left_out_is_named_and_not_what_is_wanted() {
+        let of = |left_out: usize| {
+            let duels = WANTED[left_out..].iter().map(|&(what, _, _, at_least)| {
+                let ratio = Ratio { median: at_least, low: at_least, high: at_least };
+                Duel { what, ratio, at_least }
+            });
+            Report { rounds: 1, millis: 1, turns: 1, rows: Vec::new(), duels: duels.collect() }
+        };
+        assert!(of(0).left_out().is_empty() && of(0).wanted().iter().all(|wanted| wanted.is_met));
+        assert_eq!(of(1).left_out(), [WANTED[0].0]);
+        assert_eq!(of(1).wanted().iter().filter(|wanted| !wanted.is_met).count(), 1);
+        assert!(of(1).to_string().contains("memory hit to js memory: not compared"));
+    }
 }

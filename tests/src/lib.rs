@@ -10,6 +10,7 @@ pub mod hits;
 pub mod hits_peers;
 pub mod http;
 pub mod isolation;
+pub mod kv;
 pub mod origin_load;
 pub mod propagation;
 pub mod pump;

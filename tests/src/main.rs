@@ -91,6 +91,22 @@ enum What {
     },
 }
 
+impl What {
+    /// The name of a measurement with figures that nothing is wanted of.
+    fn wants_nothing(&self) -> Option<&'static str> {
+        match self {
+            Self::Propagation { lease_ms, .. } => {
+                let is_judged = |lease_ms: &u64| propagation::limit_ms(*lease_ms).is_some();
+                (!lease_ms.iter().all(is_judged)).then_some("propagation with such a lease")
+            }
+            Self::Start { .. } => Some("start"),
+            Self::Costs { .. } => Some("costs"),
+            Self::Warm { .. } => Some("warm"),
+            _ => None,
+        }
+    }
+}
+
 /// Puts a figure into the report, beside those of other measurements.
 fn report(name: &str, value: &impl serde::Serialize) {
     let path = xtask::target().join("bench/report.json");
@@ -106,6 +122,10 @@ fn report(name: &str, value: &impl serde::Serialize) {
 #[tokio::main(worker_threads = 8)]
 async fn main() -> ExitCode {
     let Cli { what, check } = Cli::parse();
+    if check && let Some(name) = what.wants_nothing() {
+        eprintln!("error: nothing is wanted of what `{name}` measures, so --check has nothing to check");
+        return ExitCode::FAILURE;
+    }
     let measured = match measure(what).await {
         Ok(measured) => measured,
         Err(error) => {
@@ -113,6 +133,10 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if check && measured.wanted.is_empty() {
+        eprintln!("error: nothing was measured that anything is wanted of, so --check has nothing to check");
+        return ExitCode::FAILURE;
+    }
     let missed: Vec<&Wanted> = measured.wanted.iter().filter(|wanted| !wanted.is_met).collect();
     missed.iter().for_each(|wanted| println!("{wanted}"));
     if measured.holds && (missed.is_empty() || !check) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -30,9 +30,14 @@ fn percentiles(mut values: Vec<u64>) -> Percentiles {
 impl Percentiles {
     /// At the leases there is a word on: 100 ms, and a second, which is the default.
     pub fn wanted(&self, lease_ms: u64) -> Option<Wanted> {
-        let limit_ms = [(100, 250.0), (1_000, 1_200.0)].into_iter().find(|(of_ms, _)| *of_ms == lease_ms)?.1;
+        let limit_ms = limit_ms(lease_ms)?;
         Some(Wanted::below(format!("p99 with a lease of {lease_ms} ms"), limit_ms, self.p99 as f64))
     }
+}
+
+/// What is wanted of the 99th percentile, with a lease of which anything is.
+pub fn limit_ms(lease_ms: u64) -> Option<f64> {
+    [(100, 250.0), (1_000, 1_200.0)].into_iter().find(|(of_ms, _)| *of_ms == lease_ms).map(|(_, limit_ms)| limit_ms)
 }
 
 impl fmt::Display for Percentiles {

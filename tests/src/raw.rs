@@ -1,5 +1,6 @@
 //! An origin below HTTP: it sends the very bytes it is told, waits where it is told, and hangs up when it is told.
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,6 +82,37 @@ pub async fn ask(url: &str, pieces: &[&str], pause: Duration) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Sends a request as it is given, counting the bytes, and reads whatever comes. Dropped, it resets the connection.
+pub async fn ask_counting(url: &str, text: &str, sent: &AtomicU64) {
+    let mut stream = connect(url).await;
+    for piece in text.as_bytes().chunks(64 * 1024) {
+        if stream.write_all(piece).await.is_err() {
+            break;
+        }
+        sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    }
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+/// Bytes that were sent to a loopback port and that its process has not read yet: they lie with one of the two sockets.
+#[cfg(target_os = "linux")]
+pub fn unread(port: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("no table of connections");
+    let port = format!(":{port:04X}");
+    let of = |line: &str| {
+        let mut columns = line.split_whitespace().skip(1);
+        let (own, other, queues) = (columns.next()?, columns.next()?, columns.nth(1)?);
+        let (to_send, to_read) = queues.split_once(':')?;
+        let queue = match (own.ends_with(&port), other.ends_with(&port)) {
+            (true, _) => to_read,
+            (_, true) => to_send,
+            _ => return None,
+        };
+        u64::from_str_radix(queue, 16).ok()
+    };
+    table.lines().skip(1).filter_map(of).sum()
 }
 
 /// Sends a part of a request, says that no more comes, and waits until the server has given it up.

@@ -2,7 +2,6 @@
 use crate::ui::{say, step, tail};
 use crate::{Doing, Result, root, said, setup, target};
 use clap::Args;
-use std::path::Path;
 use std::process::Command;
 
 const CARGO_FUZZ: &str = "0.13.2";
@@ -64,10 +63,27 @@ fn fuzz(name: &str, seconds: u64) -> Result<()> {
     run.args(["--fuzz-dir", "fuzz", name, "--"]);
     run.arg(format!("-max_total_time={seconds}")).arg("-rss_limit_mb=2000");
     step(&format!("fuzzing {name} for {seconds} s"), &log, &mut run)?;
-    say(format!("    {}", last_line(&log)));
+    // It ends well, too, if there was nothing it could run.
+    match tail(&log, 5).into_iter().rfind(|line| runs(line).is_some_and(|runs| runs > 0)) {
+        Some(line) => say(format!("    {line}")),
+        None => return said(format!("fuzzing {name} ran nothing: see {}", log.display())),
+    }
     Ok(())
 }
 
-fn last_line(log: &Path) -> String {
-    tail(log, 5).into_iter().rfind(|line| line.contains("Done")).unwrap_or_default()
+/// Of libFuzzer's last line, `Done 1234 runs in 5 second(s)`.
+fn runs(line: &str) -> Option<u64> {
+    line.strip_prefix("Done ")?.split_once(" runs in ")?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_read_off_the_line_that_says_how_many_there_were() {
+        assert_eq!(runs("Done 1234 runs in 5 second(s)"), Some(1234));
+        assert_eq!(runs("Done 0 runs in 6 second(s)"), Some(0));
+        assert_eq!(runs("#2\tINITED cov: 3 ft: 4"), None);
+    }
 }

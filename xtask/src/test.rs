@@ -103,7 +103,9 @@ impl Test {
                 }
             }
         }
-        say(format!("\nall steps passed in {} s", began.elapsed().as_secs()));
+        let only = self.only.and_then(|only| only.to_possible_value());
+        let passed = only.map_or("all steps".into(), |only| format!("{} alone", only.get_name()));
+        say(format!("\n{passed} passed in {} s", began.elapsed().as_secs()));
         Ok(())
     }
 }

@@ -141,18 +141,6 @@ async fn one_packed_body_serves_those_who_take_it_and_those_who_do_not() {
     assert_eq!(send(conditional).await.status, 304, "the weak tag comes back for the strong one");
 }
 
-/// What KV holds under the one key that ends so.
-async fn in_kv(stack: &Stack, end: &str) -> Option<Vec<u8>> {
-    let kv = reqwest::Client::builder().unix_socket(stack.fleet.state().join("kv.sock")).build().unwrap();
-    let keys: serde_json::Value = kv.get("http://kv/?key_count_limit=1000").send().await.ok()?.json().await.ok()?;
-    let names = keys["keys"].as_array()?.iter().filter_map(|key| key["name"].as_str());
-    let found: Vec<&str> = names.filter(|name| name.ends_with(end)).collect();
-    assert!(found.len() < 2, "stored once: {found:?}");
-    let escaped: String = found.first()?.bytes().map(|b| format!("%{b:02X}")).collect();
-    let stored = kv.get(format!("http://kv/{escaped}?urlencoded=true")).send().await.ok()?;
-    Some(stored.bytes().await.ok()?.to_vec())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn origins_documents_come_packed_are_stored_so_once_and_go_out_in_either_form() {
     let ids: Vec<String> = (0..40).map(|n| format!("title-{n}")).collect();
@@ -178,7 +166,7 @@ async fn origins_documents_come_packed_are_stored_so_once_and_go_out_in_either_f
     assert_eq!((plain.header("content-encoding"), plain.header("etag")), (None, Some(format!("W/{etag}").as_str())));
     assert_eq!((&plain.body, plain.json()["rails"][0]["items"].as_array().unwrap().len()), (&unpacked(&bytes), 40));
     assert_eq!(stack.to_origin.asked() - before, 1, "one form for both");
-    let stored = e2e::eventually("home in KV", || in_kv(&stack, " /v1/home")).await;
+    let stored = e2e::eventually("home in KV", || e2e::kv::ending_in(&stack.fleet, " /v1/home")).await;
     let (_, body) = EntryHead::split(&stored).unwrap();
     assert_eq!(body, &bytes[..]);
     assert!(stored.len() < plain.body.len(), "{} of {}", stored.len(), plain.body.len());

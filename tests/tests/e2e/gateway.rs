@@ -1,7 +1,7 @@
 //! The catalogue from the edge: reads, writes, and what a write does to reads.
 use e2e::eventually;
 use e2e::http::{ask, get, send};
-use e2e::stack::{LEASE_OVER, Stack, edge_claims, metrics, sign};
+use e2e::stack::{LEASE_OVER, Stack, edge_claims, is_accepted, metrics, sign};
 use kv_schemas::claims::Scope;
 use reqwest::Method;
 use serde_json::json;
@@ -76,7 +76,7 @@ async fn after_the_bound_an_edit_shows_at_the_first_look_at_every_location() {
         let seq = patched.as_of().unwrap().seq;
         eventually("accepted", || async {
             let receipt = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json();
-            (receipt["state"] == "accepted").then_some(())
+            is_accepted(&receipt).then_some(())
         })
         .await;
         tokio::time::sleep(LEASE_OVER).await;
@@ -158,7 +158,7 @@ async fn a_purge_by_hand_lands_and_says_how_far_it_has_come() {
     eventually("accepted", || async {
         let receipt = stack.admin(Method::GET, &format!("/admin/v1/purges/{seq}"), None).await.json();
         assert_eq!((&receipt["actor"], &receipt["reason"]), (&json!("dev"), &json!("a test")));
-        (receipt["state"] == "accepted").then_some(())
+        is_accepted(&receipt).then_some(())
     })
     .await;
     eventually("the home page is fetched anew", || async {
@@ -227,8 +227,12 @@ async fn answers_are_counted_by_phase_and_reason_and_all_that_is_counted_has_a_l
     assert!(stack.get("/v1/home").await.is_hit());
     assert_eq!(reasons().await, before, "a hit has no reason");
     let table = xtask::metrics::documented();
-    for text in [of_the_edge().await.body, e2e::http::get(stack.origin_url("/metrics")).await.body] {
-        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+    let of_origin = e2e::http::get(stack.origin_url("/metrics")).await.body;
+    // Origin's begin as they are counted.
+    for (text, least) in [(of_the_edge().await.body, 11), (of_origin, 5)] {
+        let kinds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        assert!(kinds.len() >= least, "{text}");
+        for line in kinds {
             let (name, kind) = line.split_once(' ').unwrap();
             assert_eq!(table.get(name).map(|metric| metric.kind.as_str()), Some(kind), "{name}");
         }

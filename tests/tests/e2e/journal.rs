@@ -105,6 +105,16 @@ async fn refuse_until(state: &Path, event: &str, condition: &str, until_ms: u64)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_the_storage_did_not_take_with_its_batch_is_accepted_when_it_does() {
+    for _ in 0..5 {
+        if accepted_when_it_is_taken().await.is_some() {
+            return;
+        }
+    }
+    panic!("each time too slow to tell");
+}
+
+/// Nothing, if it was too slow to tell.
+async fn accepted_when_it_is_taken() -> Option<()> {
     const BOUND: Duration = Duration::from_secs(3);
     let mut api = Api::of(1, &[("LEASE_MS", "200"), ("BOUND_MS", "3000")]).await;
     let state = api.fleet.state().to_path_buf();
@@ -117,7 +127,9 @@ async fn a_purge_the_storage_did_not_take_with_its_batch_is_accepted_when_it_doe
     api.fleet.start_global().unwrap();
     let refused = api.purge_at_once(&both).await;
     assert_eq!((refused.status, refused.problem().as_str()), (503, "journal-unreachable"), "{refused:?}");
-    assert!(now_ms() + 3_500 < until_ms, "too slow to tell");
+    if now_ms() + 3_500 >= until_ms {
+        return None;
+    }
     assert_eq!(told(&state).await.head, head, "neither was taken");
     let mut sent = Instant::now();
     eventually("both are taken", || {
@@ -131,10 +143,13 @@ async fn a_purge_the_storage_did_not_take_with_its_batch_is_accepted_when_it_doe
         (receipt["locations"][0]["applied_seq"] == head + 2).then_some(receipt)
     })
     .await;
-    assert!(sent.elapsed() < BOUND, "too slow to tell");
+    if sent.elapsed() >= BOUND {
+        return None;
+    }
     assert_eq!(receipt["state"], "accepted", "others of that location may not have it yet: {receipt}");
     eventually("applied", || async { (api.receipt(head + 1).await["state"] == "applied").then_some(()) }).await;
     assert!(sent.elapsed() >= BOUND);
+    Some(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

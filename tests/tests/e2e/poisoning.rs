@@ -1,11 +1,12 @@
 //! Cache poisoning: whatever one client sends, the next one is answered what origin says to a plain request.
 use e2e::api::{Api, SHARED};
 use e2e::http::{Got, ask, send};
-use e2e::stack::Proxy;
+use e2e::stack::{Proxy, Stack};
 use reqwest::Method;
 
-/// Each field on a page of its own that nothing is stored of yet; then a plain client asks for the same page.
-async fn cold(fields: &[(&str, &str)]) {
+/// Each field on a page of its own that nothing is stored of yet; then a plain client asks for the same page, and once more
+/// one with the field.
+async fn cold_and_warm(fields: &[(&str, &str)]) {
     let api = Api::start().await;
     api.answer("/v1/titles/plain", &SHARED, "t", "page");
     api.get("/v1/titles/plain", &[]).await;
@@ -20,13 +21,15 @@ async fn cold(fields: &[(&str, &str)]) {
         assert_eq!(told.get(&name), usual.get(&name), "{field:?} reached origin");
         let plain = api.get(&path, &[]).await;
         assert!(plain.is_hit() && plain.body == "page", "{field:?}: {plain:?}");
+        let warm = api.get(&path, &[*field]).await;
+        assert!(warm.is_hit() && warm.body == "page", "{field:?}: {warm:?}");
         assert_eq!(api.upstream.count(&path), 1, "{field:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_that_are_not_in_the_key_reach_neither_origin_nor_what_is_stored() {
-    cold(&[
+    cold_and_warm(&[
         ("x-forwarded-host", "evil.example"),
         ("x-forwarded-proto", "http"),
         ("x-forwarded-port", "1"),
@@ -58,7 +61,7 @@ async fn fields_that_are_not_in_the_key_reach_neither_origin_nor_what_is_stored(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_have_no_say_over_the_cache() {
-    cold(&[
+    cold_and_warm(&[
         ("cache-control", "no-store"),
         ("cache-control", "no-cache"),
         ("cache-control", "max-age=0"),
@@ -69,7 +72,7 @@ async fn clients_have_no_say_over_the_cache() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_method_in_a_field_is_not_another_method() {
-    cold(&[
+    cold_and_warm(&[
         ("x-http-method-override", "DELETE"),
         ("x-http-method", "PUT"),
         ("x-method-override", "POST"),
@@ -146,7 +149,7 @@ async fn a_get_with_content_is_answered_as_if_it_had_none() {
     let api = Api::start().await;
     api.answer("/v1/home", &SHARED, "home", "page");
     let fat = |body: &'static str| {
-        send(e2e::http::ask(Method::GET, api.url("/v1/home")).header("content-type", "text/plain").body(body))
+        send(ask(Method::GET, api.url("/v1/home")).header("content-type", "text/plain").body(body))
     };
     assert_eq!(fat("evil").await.body, "page");
     let asked = api.upstream.last();
@@ -192,7 +195,7 @@ async fn oversized_fields_make_no_error_for_others() {
     api.answer("/v1/home", &SHARED, "home", "page");
     for bytes in [4_000, 16_000, 60_000, 200_000] {
         let value = "x".repeat(bytes);
-        let request = e2e::http::ask(Method::GET, api.url("/v1/home")).header("x-big", &value);
+        let request = ask(Method::GET, api.url("/v1/home")).header("x-big", &value);
         if let Some(got) = e2e::http::send_to(request).await {
             assert!(matches!(got.status, 200 | 400 | 413 | 431), "{bytes}: {}", got.status);
         }
@@ -210,13 +213,29 @@ async fn oversized_fields_make_no_error_for_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_somebody_caused_is_not_stored_for_others() {
     let api = Api::start().await;
-    for status in [400, 403, 413, 431, 500, 503] {
-        let path = format!("/v1/titles/e{status}");
-        api.upstream.script(&path, status, &[("content-type", "application/problem+json")], "{}");
-        api.get(&path, &[]).await;
-        api.answer(&path, &SHARED, "t", "page");
-        let plain: Got = api.get(&path, &[]).await;
-        assert_eq!((plain.status, plain.body.as_str()), (200, "page"), "{status}: {plain:?}");
+    // An error is stored if it is given a lifetime; origin's are given none.
+    for (kind, policy) in [("bare", None), ("no-store", Some(("cache-control", "no-store")))] {
+        for status in [400, 403, 413, 431, 500, 503] {
+            let path = format!("/v1/titles/{kind}-{status}");
+            let fields: Vec<_> = [("content-type", "application/problem+json")].into_iter().chain(policy).collect();
+            api.upstream.script(&path, status, &fields, "{}");
+            assert_eq!(api.get(&path, &[]).await.status, status);
+            api.answer(&path, &SHARED, "t", "page");
+            let plain: Got = api.get(&path, &[]).await;
+            assert_eq!((plain.status, plain.body.as_str()), (200, "page"), "{kind}, {status}: {plain:?}");
+        }
+    }
+    let stack = Stack::start().await;
+    let future = format!("{}:999999", stack.as_of().await.log_id);
+    for (path, field, status) in [
+        ("/v1/catalog?sort=price", ("accept", "*/*"), 400),
+        ("/v1/me", ("accept", "*/*"), 401),
+        ("/v1/home", ("min-as-of", future.as_str()), 503),
+    ] {
+        let got = send(ask(Method::GET, stack.origin_url(path)).header(field.0, field.1)).await;
+        let lifetimes =
+            ["cache-control", "cdn-cache-control", "surrogate-control", "expires"].map(|name| got.header(name));
+        assert_eq!((got.status, lifetimes), (status, [Some("no-store"), None, None, None]), "{path}: {got:?}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! What is a viewer's own: nobody else gets it, at any tier, by any trick.
 use e2e::api::{Api, OWN, SHARED};
-use e2e::eventually;
 use e2e::http::{Got, get};
 use e2e::stack::sign;
+use e2e::{eventually, kv};
 use kv_schemas::claims::ViewerClaims;
 use reqwest::Method;
 
@@ -102,6 +102,12 @@ async fn a_killed_location_has_kept_nothing_that_was_a_viewers_own() {
         there.is_hit().then_some(())
     })
     .await;
+    // Written in the order in which they were fetched.
+    for key in kv::keys(&api.fleet).await {
+        assert!(!key.contains("viewer="), "{key}");
+        let stored = kv::stored(&api.fleet, &key).await.unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&stored).contains(SECRET), "{key}");
+    }
     api.fleet.kill_edge(0);
     api.fleet.start_edge(0).unwrap_or_else(|error| panic!("{error}"));
     api.upstream.script("/v1/me", 503, &[], "down");

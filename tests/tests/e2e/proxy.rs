@@ -1,8 +1,8 @@
 //! The edge in front of any origin.
-use e2e::eventually;
 use e2e::gate::Mode;
 use e2e::http::{ask, send, send_to};
 use e2e::stack::{LEASE_OVER, Proxy};
+use e2e::{eventually, kv};
 use reqwest::Method;
 use std::path::Path;
 use xtask::fleet::{Fleet, Options};
@@ -156,8 +156,8 @@ async fn entries_outlive_the_edge_and_are_still_fenced() {
     for path in ["/kept", "/purged"] {
         proxy.get(path).await;
     }
-    // What is written behind the answer takes a moment.
-    tokio::time::sleep(LEASE_OVER).await;
+    // KV is written last of the tiers.
+    kv::await_pages(&proxy.fleet, &["/kept", "/purged"]).await;
     proxy.purged(r#"{"keys":["purged"]}"#).await;
     proxy.fleet.kill_edge(0);
     proxy.fleet.start_edge(0).unwrap();
@@ -175,7 +175,7 @@ async fn with_kv_alone_kept_a_restarted_edge_finds_its_entries_and_they_are_stil
         proxy.upstream.answer(path, &[FRESH, ("surrogate-key", &path[1..])], "1");
         proxy.get(path).await;
     }
-    tokio::time::sleep(LEASE_OVER).await;
+    kv::await_pages(&proxy.fleet, &["/kept", "/purged"]).await;
     proxy.purged(r#"{"keys":["purged"],"mode":"soft"}"#).await;
     proxy.fleet.kill_edge(0);
     proxy.fleet.kill_global();
@@ -235,13 +235,16 @@ async fn purges_outlive_the_journals_process() {
     let mut proxy = Proxy::start().await;
     proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "1");
     proxy.get("/a").await;
+    // From there it would come back.
+    kv::await_pages(&proxy.fleet, &["/a"]).await;
     let ack = proxy.purge(r#"{"keys":["k"]}"#).await.json();
     proxy.fleet.kill_global();
     proxy.fleet.kill_edge(0);
     proxy.fleet.start_global().unwrap();
     proxy.fleet.start_edge(0).unwrap();
     proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], "2");
-    assert_eq!(proxy.get("/a").await.body, "2");
+    let got = proxy.get("/a").await;
+    assert!(got.body == "2" && got.cache().contains("purged-hard"), "{got:?}");
     let next = proxy.purge(r#"{"keys":["k"]}"#).await.json();
     assert_eq!(next["log_id"], ack["log_id"], "the log kept its identity");
     assert!(next["next_seq"].as_u64() > ack["next_seq"].as_u64(), "{ack} {next}");
