@@ -89,7 +89,7 @@ async fn a_lagging_replica_tells_the_truth_about_its_state_and_is_passed_over_fo
         pair.write("Heat").await;
         pair.servers.resume_replay(0).unwrap();
         pair.servers.await_replica(0).unwrap();
-        pair.until("it serves again", || async { pair.reads_replica().await.then_some(()) }).await;
+        until("it serves again", || async { pair.reads_replica().await.then_some(()) }).await;
     };
     let demanded = pair.read(Some(&written)).await;
     assert_eq!((demanded.0, demanded.1.as_str()), (StatusCode::OK, written.as_str()));
