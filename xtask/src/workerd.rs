@@ -284,4 +284,27 @@ mod tests {
         let named = |suffix| format!("{}{suffix}", values(journal, "name")[0]);
         assert_eq!(values(edge, "script_name"), ["", "-staging", "-production"].map(named));
     }
+
+    /// An environment that has neither is deployed, and nothing reaches it.
+    #[test]
+    fn each_environment_can_be_reached() {
+        assert_eq!(
+            values("wrangler.toml", "workers_dev"),
+            ["true", "false"],
+            "dev and staging, which inherits it; production"
+        );
+        let routes = values("wrangler.toml", "routes");
+        assert!(routes.len() == 1 && routes[0].contains("custom_domain = true"), "{routes:?}");
+    }
+
+    /// Each environment is a Worker of its own: what is set without naming one is set for none that viewers reach.
+    #[test]
+    fn documented_commands_for_workers_name_their_environment() {
+        let text = std::fs::read_to_string(root().join("docs/operating.md")).unwrap();
+        let commands: Vec<_> = text.split("npx wrangler ").skip(1).map(|rest| rest.split(['`', '\n']).next()).collect();
+        assert!(commands.len() > 3, "{commands:?}");
+        for command in commands.into_iter().flatten() {
+            assert!(command.contains("--env production"), "{command}");
+        }
+    }
 }
