@@ -8,7 +8,6 @@ use kv_schemas::journal::SharedSync;
 use kv_schemas::store_key::{colo_url, shared_sync_url};
 use surrogate_cache::{Entry, Rules};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::JsFuture;
 
 #[wasm_bindgen]
 extern "C" {
@@ -39,6 +38,8 @@ fn sync_url() -> String {
 
 /// How long each half of a read may take before it counts as a miss.
 const READ_MS: u64 = 1_000;
+/// And a write or a deletion before it is left to itself.
+const WRITE_MS: u64 = 10_000;
 
 async fn get(url: &str) -> Option<JsValue> {
     let found = CACHE.with(|cache| cache.get(url)).ok()?;
@@ -53,11 +54,11 @@ pub async fn read(key: &str, rules: Rules) -> Option<Entry<Body>> {
 pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
     let Some(response) = response(entry, retention_ms_max) else { return };
     let written = match CACHE.with(|cache| cache.put(&url_of(&entry.key), &response)) {
-        Ok(promise) => JsFuture::from(promise).await,
-        Err(error) => Err(error),
+        Ok(promise) => js::within(promise, WRITE_MS).await,
+        Err(error) => Err(js::refused(error)),
     };
     if let Err(error) = written {
-        worker::console_warn!("colo cache: {}", js::text_of(&error));
+        worker::console_warn!("colo cache: {}", error.text());
     }
 }
 
@@ -74,7 +75,7 @@ pub async fn write_sync(told: &SharedSync) {
     // Whoever reads it judges its age by the journal's clock; this only lets it go.
     let Some(response) = bytes(&Uint8Array::from(told.encode().as_slice()), SYNC_KEPT_S) else { return };
     if let Ok(promise) = CACHE.with(|cache| cache.put(&sync_url(), &response)) {
-        let _ = JsFuture::from(promise).await;
+        let _ = js::within(promise, WRITE_MS).await;
     }
 }
 
@@ -97,6 +98,6 @@ fn bytes(value: &Uint8Array, ttl_s: u64) -> Option<web_sys::Response> {
 
 pub async fn delete(key: &str) {
     if let Ok(promise) = CACHE.with(|cache| cache.remove(&url_of(key))) {
-        let _ = JsFuture::from(promise).await;
+        let _ = js::within(promise, WRITE_MS).await;
     }
 }

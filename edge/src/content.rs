@@ -1,7 +1,7 @@
 //! A request's content, read before any service hears of it: bounded in length and in time, so that who sends it slowly,
 //! or sends too much, costs the services nothing.
 use crate::drive::Call;
-use crate::js::{self, Patience, ReadError, Whole};
+use crate::js::{self, Patience, ReadError, Share, Whole};
 use gateway_rules::services::Index;
 use kv_schemas::Problem;
 
@@ -18,13 +18,18 @@ pub async fn take(call: &Call, service: Index) -> Result<Option<Whole>, Problem>
     match declared(call)? {
         length if length > allowed => Err(too_large(allowed)),
         length if length > TAKEN_BYTES_MAX => Ok(None),
-        _ => read(&body, allowed.min(TAKEN_BYTES_MAX), PATIENCE).await.map(Some),
+        _ => read(&body, allowed.min(TAKEN_BYTES_MAX), PATIENCE, Share::Uploads).await.map(Some),
     }
 }
 
 /// Reads a content of at most so many bytes. Whoever breaks it off hears no answer, so what did not come was slow.
-pub async fn read(body: &web_sys::ReadableStream, bytes_max: u64, patience: Patience) -> Result<Whole, Problem> {
-    js::read_all(body, bytes_max, patience).await.map_err(|error| match error {
+pub async fn read(
+    body: &web_sys::ReadableStream,
+    bytes_max: u64,
+    patience: Patience,
+    share: Share,
+) -> Result<Whole, Problem> {
+    js::read_all(body, bytes_max, patience, share).await.map_err(|error| match error {
         ReadError::TooLarge => too_large(bytes_max),
         ReadError::Crowded => {
             Problem::new(503, "overloaded", "Too many requests with content are under way; try again")

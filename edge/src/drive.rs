@@ -3,7 +3,7 @@
 use crate::hits::KvRead;
 use crate::isolate::{self, Body, Isolate, now_ms};
 use crate::journal_client::Neighbours;
-use crate::js::{self, Patience, ReadError, Whole};
+use crate::js::{self, Patience, ReadError, Share, Whole};
 use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
 use crate::{colo_cache, invalidate, journal_client, kv, viewer};
@@ -23,6 +23,8 @@ use worker::{Context, Delay, Env};
 /// A body that brings nothing for so long, or takes so long in all, is not stored. When a client has left the platform lets work go
 /// on for 30 s, and what is cut off then waits for ever, with all it has read.
 const BODY_PATIENCE: Patience = Patience { idle_ms: 15_000, total_ms: 25_000 };
+/// The rest of a body is waited for by its client.
+const JOIN_PATIENCE: Patience = Patience { idle_ms: 15_000, total_ms: u64::MAX };
 /// How often a location without viewers tries to say what it has.
 const CONFIRM_TRIES: u32 = 5;
 
@@ -230,7 +232,7 @@ async fn run(call: &Call, origin: &OriginRequest, lookup: &mut Lookup<Body>, fir
 
 /// The stored beginning of a body and the rest of it, as one.
 async fn join(beginning: &Body, rest: Option<web_sys::ReadableStream>, bytes_max: u64) -> Option<(Body, u64)> {
-    let rest = js::read_all(&rest?, bytes_max, BODY_PATIENCE).await.ok()?.bytes;
+    let rest = js::read_all(&rest?, bytes_max, JOIN_PATIENCE, Share::Fills).await.ok()?.bytes;
     let whole = Uint8Array::new_with_length(beginning.bytes.length().checked_add(rest.length())?);
     whole.set(&beginning.bytes, 0);
     whole.set(&rest, beginning.bytes.length());
@@ -294,7 +296,7 @@ async fn store_body(
 ) {
     let read = match body {
         None => Ok(Whole::none()),
-        Some(stream) => js::read_all(&stream, plan.body_bytes_max, BODY_PATIENCE).await,
+        Some(stream) => js::read_all(&stream, plan.body_bytes_max, BODY_PATIENCE, Share::Fills).await,
     };
     let bytes = read.as_ref().map_or(0, |body| u64::from(body.bytes.length()));
     // workerd breaks such a stream off by itself; a truncated page for everybody is too much to rely on that.
@@ -305,7 +307,9 @@ async fn store_body(
     let stored = isolate::with(|isolate| match &read {
         Ok(body) => Some(isolate.engine.complete(plan, Body::new(body.bytes.clone()), bytes)),
         Err(error) => {
-            let why = if *error == ReadError::TooLarge { Reason::TooLarge } else { Reason::OriginFailed };
+            // Of neither will there be anything soon: nobody is to wait for it.
+            let is_large = matches!(error, ReadError::TooLarge | ReadError::Crowded);
+            let why = if is_large { Reason::TooLarge } else { Reason::OriginFailed };
             isolate.engine.abandon(&plan, why, now_ms());
             None
         }

@@ -313,7 +313,7 @@ async fn look_up(call: &Call, anew: bool) -> Option<Published> {
         }
     };
     let stream = if head.fields.has("content-encoding") { respond::unpacked(&body) } else { respond::stream_of(&body) };
-    let text = js::read_all(&stream.ok()?, JWKS_BYTES_MAX, JWKS_PATIENCE).await.ok()?.bytes.to_vec();
+    let text = js::read_all(&stream.ok()?, JWKS_BYTES_MAX, JWKS_PATIENCE, js::Share::Exempt).await.ok()?.bytes.to_vec();
     if head.status != 200 {
         return None;
     }

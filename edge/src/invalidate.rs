@@ -107,26 +107,27 @@ impl Write {
         }
         let purge = self.purge(&targets);
         let ends = end.is_last().then_some(self.id);
-        match append(call, &purge, ends).await {
-            Ok(state) => {
-                call.sync(Neighbours::Ignored).await;
-                Some(state)
-            }
-            Err(_) => {
-                forget(call, targets).await;
-                isolate::with(|isolate| owe(&mut isolate.owed, (purge, ends)));
-                let call_ = call.clone();
-                call.behind(async move {
-                    for pause_s in PAUSES_S {
-                        Delay::from(Duration::from_secs(pause_s)).await;
-                        if pay(&call_).await {
-                            break;
-                        }
-                    }
-                });
-                None
-            }
+        if ends.is_none() {
+            // It is to be purged once more later, even if the journal could not be reached before.
+            self.say(call).await;
         }
+        if let Ok(state) = append(call, &purge, ends).await {
+            call.sync(Neighbours::Ignored).await;
+            return Some(state);
+        }
+        // Noted first: whatever follows may be cut off.
+        isolate::with(|isolate| owe(&mut isolate.owed, (purge, ends)));
+        let call_ = call.clone();
+        call.behind(async move {
+            for pause_s in PAUSES_S {
+                Delay::from(Duration::from_secs(pause_s)).await;
+                if pay(&call_).await {
+                    break;
+                }
+            }
+        });
+        forget(call, targets).await;
+        None
     }
 }
 
@@ -201,21 +202,19 @@ fn owe(owed: &mut Vec<Owed>, purge: Owed) {
 
 /// Has the journal take what it could not take before. Whether that is all of it.
 async fn pay(call: &Call) -> bool {
-    let owed = isolate::with(|isolate| std::mem::take(&mut isolate.owed)).unwrap_or_default();
-    if owed.is_empty() {
-        return true;
-    }
-    let mut rest = owed.into_iter();
-    while let Some((purge, ends)) = rest.next() {
-        if append(call, &purge, ends).await.is_err() {
-            isolate::with(|isolate| {
-                owe(&mut isolate.owed, (purge, ends));
-                rest.for_each(|purge| owe(&mut isolate.owed, purge));
-            });
+    let mut is_news = false;
+    // Each stays until it is taken: this may be cut off at any moment, and to purge twice is to purge.
+    while let Some(next) = isolate::with(|isolate| isolate.owed.first().cloned()).flatten() {
+        let (purge, ends) = &next;
+        if append(call, purge, *ends).await.is_err() {
             return false;
         }
+        isolate::with(|isolate| isolate.owed.retain(|owed| *owed != next));
+        is_news = true;
     }
-    call.sync(Neighbours::Ignored).await;
+    if is_news {
+        call.sync(Neighbours::Ignored).await;
+    }
     true
 }
 

@@ -127,26 +127,35 @@ async fn sync_directly(env: &Env, location: &str) {
     isolate::with(|isolate| isolate.engine.sync_failed(now_ms()));
 }
 
-/// Tells the journal, which numbers its purges itself, of a purge. The state it made, if it did.
-async fn tell(env: &Env, path: &str, purge: Option<&PurgeRequest>) -> Result<Option<AsOf>, js::CallError> {
+/// Tells the journal, which numbers its purges itself, of a purge. Its status, and the state it made, if it did.
+async fn tell(env: &Env, path: &str, purge: Option<&PurgeRequest>) -> Result<(u16, Option<AsOf>), js::CallError> {
     let timeout_ms = isolate::with(|isolate| isolate.engine.config.sync_timeout_ms).unwrap_or(1_000);
     let refused = |error: serde_json::Error| js::CallError::Refused(error.to_string().into());
     let body = purge.map(serde_json::to_string).transpose().map_err(refused)?.unwrap_or_default();
     match call(env, path, &JsValue::from_str(&body), timeout_ms).await? {
-        (200, _, as_of) => Ok(as_of.and_then(|as_of| as_of.parse().ok())),
+        (status @ (200 | 404), _, as_of) => Ok((status, as_of.and_then(|as_of| as_of.parse().ok()))),
         (_, text, _) => Err(js::CallError::Refused(text.into())),
     }
 }
 
 /// That a write is under way, and what it changes; its end is to be told within so long.
 pub async fn announce(env: &Env, id: WriteId, within_ms: u64, purge: &PurgeRequest) -> Result<(), js::CallError> {
-    tell(env, &format!("/announce/{id}/{within_ms}"), Some(purge)).await.map(|_| ())
+    match tell(env, &format!("/announce/{id}/{within_ms}"), Some(purge)).await? {
+        (200, _) => Ok(()),
+        _ => Err(js::CallError::Refused("the journal is of an older version".into())),
+    }
 }
 
 /// That a purge is to be taken, and which write ends with it. The state it made.
 pub async fn append(env: &Env, purge: &PurgeRequest, ends: Option<WriteId>) -> Result<AsOf, js::CallError> {
-    let path = ends.map_or_else(|| "/append".to_string(), |id| format!("/append/{id}"));
-    let state = tell(env, &path, Some(purge)).await?;
+    let state = match ends {
+        Some(id) => match tell(env, &format!("/append/{id}"), Some(purge)).await? {
+            // Of an older version it knows nothing of writes; the purge it takes.
+            (404, _) => tell(env, "/append", Some(purge)).await?.1,
+            (_, state) => state,
+        },
+        None => tell(env, "/append", Some(purge)).await?.1,
+    };
     state.ok_or_else(|| js::CallError::Refused("the journal named no state".into()))
 }
 

@@ -1,6 +1,6 @@
 //! The few calls into the platform that the `worker` crate has no thin form for, each typed once.
 use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 use surrogate_cache::Fields;
 use surrogate_cache::fields::remove_hop_by_hop;
@@ -317,37 +317,98 @@ pub struct Patience {
     pub total_ms: u64,
 }
 
-/// What requests under way have read and hold, all of them together: an isolate has 128 MB, of which entries in memory take a third,
-/// and whatever is stored is copied once for each tier. Beyond it the platform would end all requests there are.
-const UNDER_WAY_BYTES_MAX: u64 = 24 * 1024 * 1024;
-
-thread_local! {
-    static UNDER_WAY: Cell<u64> = const { Cell::new(0) };
+/// What is read of streams and held, all requests together: an isolate has 128 MB, of which entries in memory take a third, and
+/// whatever is stored is copied once for each tier. Beyond it the platform would end all requests there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// What strangers send.
+    Uploads,
+    /// What is to be stored.
+    Fills,
+    /// Small, or of somebody known: others leave room for it.
+    Exempt,
 }
 
-/// Counts among what is under way until it is let go.
-#[derive(Default)]
+impl Share {
+    pub const fn bytes_max(self) -> u64 {
+        match self {
+            Self::Uploads => 12 * 1024 * 1024,
+            Self::Fills => 16 * 1024 * 1024,
+            Self::Exempt => u64::MAX,
+        }
+    }
+}
+
+/// Up to here a content takes nothing of its share: log-ins and batches go on whatever others send.
+const EXEMPT_BYTES: u64 = 64 * 1024;
+/// What has been held for so long belonged to a request the platform has cut off: nobody lets it go any more.
+const HELD_MS_MAX: u64 = 120_000;
+
+struct Hold {
+    number: u64,
+    share: Share,
+    bytes: u64,
+    began_ms: u64,
+}
+
+thread_local! {
+    static HOLDS: RefCell<Vec<Hold>> = const { RefCell::new(Vec::new()) };
+    static HOLDS_BEGUN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What is held of both shares, for `/__edge/metrics`.
+pub fn held_bytes() -> u64 {
+    HOLDS.with(|holds| {
+        holds.try_borrow().map_or(0, |holds| holds.iter().fold(0, |all, hold| hold.bytes.saturating_add(all)))
+    })
+}
+
+/// Counts among what is held until it is let go.
 struct Held(u64);
 
 impl Held {
-    fn takes(&mut self, bytes: u64) -> bool {
-        let all = UNDER_WAY.get().saturating_add(bytes);
-        if all > UNDER_WAY_BYTES_MAX {
-            return false;
-        }
-        UNDER_WAY.set(all);
-        self.0 = self.0.saturating_add(bytes);
-        true
+    fn begin(share: Share) -> Self {
+        let number = HOLDS_BEGUN.get().wrapping_add(1);
+        HOLDS_BEGUN.set(number);
+        let hold = Hold { number, share, bytes: 0, began_ms: platform::now_ms() };
+        HOLDS.with(|holds| {
+            if let Ok(mut holds) = holds.try_borrow_mut() {
+                holds.retain(|hold| platform::now_ms().abs_diff(hold.began_ms) < HELD_MS_MAX);
+                holds.push(hold);
+            }
+        });
+        Self(number)
+    }
+
+    /// Whether there is room for what has been read by now.
+    fn takes(&self, bytes: u64) -> bool {
+        HOLDS.with(|holds| {
+            let Ok(mut holds) = holds.try_borrow_mut() else { return false };
+            let Some(share) = holds.iter().find(|hold| hold.number == self.0).map(|hold| hold.share) else {
+                return true;
+            };
+            let others = holds.iter().filter(|hold| hold.share == share && hold.number != self.0);
+            let all = others.fold(bytes, |all, hold| hold.bytes.saturating_add(all));
+            let has_room = bytes <= EXEMPT_BYTES || all <= share.bytes_max();
+            if let Some(own) = holds.iter_mut().find(|hold| hold.number == self.0 && has_room) {
+                own.bytes = bytes;
+            }
+            has_room
+        })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        UNDER_WAY.set(UNDER_WAY.get().saturating_sub(self.0));
+        HOLDS.with(|holds| {
+            if let Ok(mut holds) = holds.try_borrow_mut() {
+                holds.retain(|hold| hold.number != self.0);
+            }
+        });
     }
 }
 
-/// A stream's content, which counts among what is under way for as long as this is kept.
+/// A stream's content, which counts among what is held for as long as this is kept.
 pub struct Whole {
     pub bytes: Uint8Array,
     _held: Held,
@@ -355,18 +416,19 @@ pub struct Whole {
 
 impl Whole {
     pub fn none() -> Self {
-        Self { bytes: Uint8Array::new_with_length(0), _held: Held::default() }
+        Self { bytes: Uint8Array::new_with_length(0), _held: Held::begin(Share::Exempt) }
     }
 }
 
-/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, when it takes too long, or when too much is under
-/// way.
+/// Reads a stream to its end, or gives up: beyond `bytes_max`, when it breaks off, when it takes too long, or when others hold
+/// what there is room for.
 pub async fn read_all(
     stream: &web_sys::ReadableStream,
     bytes_max: u64,
     patience: Patience,
+    share: Share,
 ) -> Result<Whole, ReadError> {
-    let mut held = Held::default();
+    let held = Held::begin(share);
     let due_ms = platform::now_ms().saturating_add(patience.total_ms);
     let mut pieces = Pieces::of(stream);
     let mut chunks: Vec<Uint8Array> = Vec::new();
@@ -376,7 +438,7 @@ pub async fn read_all(
         if total > bytes_max {
             return Err(ReadError::TooLarge);
         }
-        if !held.takes(u64::from(chunk.length())) {
+        if !held.takes(total) {
             return Err(ReadError::Crowded);
         }
         chunks.push(chunk);

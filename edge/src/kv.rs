@@ -8,7 +8,6 @@ use js_sys::{Object, Promise, Reflect, Uint8Array};
 use kv_schemas::store_key::kv_key;
 use surrogate_cache::{Entry, Rules};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::JsFuture;
 use worker::Env;
 
 #[wasm_bindgen]
@@ -25,6 +24,8 @@ extern "C" {
 
 /// How long a read may take before it counts as a miss. `entry.js` has the same.
 const READ_MS: u64 = 1_000;
+/// And a write or a deletion before it is left to itself.
+const WRITE_MS: u64 = 10_000;
 /// The platform's shortest expirationTtl.
 const TTL_S_MIN: u64 = 60;
 
@@ -46,7 +47,7 @@ pub async fn write(env: &Env, entry: &Entry<Body>, seen: Option<&Entry<Body>>, r
         return;
     }
     let Some(written) = put(env, entry, retention_ms_max) else { return };
-    let _ = JsFuture::from(written).await;
+    let _ = crate::js::within(written, WRITE_MS).await;
 }
 
 fn put(env: &Env, entry: &Entry<Body>, retention_ms_max: u64) -> Option<Promise> {
@@ -61,6 +62,6 @@ fn put(env: &Env, entry: &Entry<Body>, retention_ms_max: u64) -> Option<Promise>
 
 pub async fn delete(env: &Env, key: &str) {
     if let Some(Ok(promise)) = namespace(env).map(|kv| kv.remove(&kv_key(key))) {
-        let _ = JsFuture::from(promise).await;
+        let _ = crate::js::within(promise, WRITE_MS).await;
     }
 }

@@ -190,7 +190,9 @@ async fn plan_post(
 ) -> Option<Box<StorePlan>> {
     let of_itself = same_site(call, url, head.fields.get("content-location")?)? == target;
     let storable_coding = !head.fields.has("content-encoding") || encoding::is_packed(&head.fields);
-    if !of_itself || !storable_coding {
+    // Fields that are not in the key may have made another page of it.
+    let is_plain = !fields.iter().any(|(name, _)| makes_another_request(name));
+    if !of_itself || !storable_coding || !is_plain {
         return None;
     }
     remove_hop_by_hop(&mut fields);

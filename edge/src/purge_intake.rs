@@ -6,7 +6,7 @@
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::journal_client::{self, Neighbours};
-use crate::js::Patience;
+use crate::js::{Patience, Share};
 use crate::settings::Mode;
 use crate::{content, identity, respond};
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};
@@ -151,9 +151,9 @@ async fn passed_on(call: &Call) -> Result<web_sys::Response, Problem> {
     }
 }
 
-/// The body of a call of at most so many bytes.
+/// The body of a call of at most so many bytes. Whose token was good waits for no stranger's content.
 pub async fn body(call: &Call, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     let Some(stream) = call.request.body() else { return Ok(Vec::new()) };
     let bytes_max = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    Ok(content::read(&stream, bytes_max, BODY_PATIENCE).await?.bytes.to_vec())
+    Ok(content::read(&stream, bytes_max, BODY_PATIENCE, Share::Exempt).await?.bytes.to_vec())
 }

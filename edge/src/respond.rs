@@ -350,7 +350,7 @@ pub fn forwarded(from: Forwarded<'_>, status: &CacheStatus, shape: &Shape) -> Re
     let mut code = from.head.status;
     if from.not_modified {
         code = 304;
-        delete(&headers, &["content-length", "content-type"])?;
+        delete(&headers, &["content-length", "content-type", "content-range"])?;
     }
     let origin_ms = from.head.response_time_ms.saturating_sub(from.head.request_time_ms);
     headers.append("server-timing", &format!("origin;dur={origin_ms}"))?;

@@ -1,6 +1,7 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
 use crate::journal_client;
+use crate::js::Share;
 use crate::signatures::KeySet;
 use crate::viewer::Known;
 use gateway_rules::access::Wish;
@@ -113,6 +114,9 @@ impl Settings {
             },
             ..default
         };
+        if engine.body_bytes_max > Share::Fills.bytes_max() {
+            return Err(format!("BODY_BYTES_MAX must be at most {}: more is not held", Share::Fills.bytes_max()));
+        }
         let panics = switch(env, "TEST_PANICS")?;
         let limits = Limits::read(&limits).map_err(|fault| format!("LIMITS: {fault}"))?;
         let access_log = text(env, "ACCESS_LOG");

@@ -119,8 +119,16 @@ async fn contents_under_way_are_bounded_for_all_clients_together() {
     let whole = || send(ask(Method::PUT, api.url("/v1/me/watch-list")).bearer_auth(&token).body("x".repeat(1_000_000)));
     let refused = whole().await;
     assert_eq!((refused.status, refused.problem().as_str()), (503, "overloaded"), "{refused:?}");
+    assert!(api.metric("edge_held_bytes").await > 10_000_000);
+    let small = send(ask(Method::PUT, api.url("/v1/me/watch-list")).bearer_auth(&token).body("x".repeat(10_000))).await;
+    assert_eq!(small.status, 200, "{small:?}");
+    let many: Vec<String> = (0..4_000).map(|n| format!("a-key-of-some-length-that-nothing-has-{n}")).collect();
+    let keys: Vec<_> = many.chunks(1_000).map(|keys| json!({"keys": keys, "mode": "hard"})).collect();
+    let taken = api.purge_at_once(&keys).await;
+    assert_eq!(taken.status, 200, "a purge waits for no stranger: {taken:?}");
     for one in slow {
         let _ = one.await;
     }
     e2e::eventually("there is room again", || async { (whole().await.status == 200).then_some(()) }).await;
+    assert_eq!(api.metric("edge_held_bytes").await, 0);
 }

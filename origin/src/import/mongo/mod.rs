@@ -345,15 +345,15 @@ pub fn read(text: &str, name: &str, mapping: &Mapping) -> Result<Batch, String> 
         let taken = document.map_err(|error| ("not JSON", error)).and_then(|document| {
             let mut document = plain(document);
             let rights = rights::of_title(&mut batch.report, number, collection, &document);
-            let unread = rights::forget_unread(&mut document);
-            for path in &unread {
+            let age = rights::first(&document, collection.fields.get("maturity").map_or(&[], Vec::as_slice));
+            for path in rights::forget_unread(&mut document) {
                 batch.report.mend("a value that cannot be read; left out", format!("document {number}: {path}"));
             }
             for path in known.unread(&document) {
                 batch.report.leave_out(path, format!("document {number}"));
             }
             match collection.becomes {
-                Becomes::Viewers => take_viewer(&mut batch, collection, &document, &unread),
+                Becomes::Viewers => take_viewer(&mut batch, collection, &document, age),
                 kind => take_title(&mut batch, collection, kind, rights, &document),
             }
         });
@@ -469,19 +469,21 @@ fn take_title(
     Ok(())
 }
 
-/// How old a viewer is, if anything is said of it.
-fn age_of(ours: &Map<String, Value>) -> Result<Option<u64>, &Value> {
-    let Some(value) = ours.get("maturity") else { return Ok(None) };
-    let age = match value {
+fn age_of(value: &Value) -> Option<u64> {
+    match value {
         Value::Number(number) => counted(number),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
-    };
-    age.map(Some).ok_or(value)
+    }
 }
 
-/// `unread`: places of the document that had something which could not be read.
-fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value, unread: &[String]) -> Result<(), Refused> {
+/// `age`: what is said of the viewer's, if anything is.
+fn take_viewer(
+    batch: &mut Batch,
+    collection: &Collection,
+    document: &Value,
+    age: Option<Value>,
+) -> Result<(), Refused> {
     let ours = fields(collection, document);
     let text = |field: &str| ours.get(field).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let id = ours.get("id").and_then(id_of).unwrap_or_default();
@@ -490,17 +492,9 @@ fn take_viewer(batch: &mut Batch, collection: &Collection, document: &Value, unr
     let email = email::normalise(text("email").unwrap_or_default())
         .map_err(|message| ("user without a valid e-mail address", format!("{id}: {message}")))?;
     // Taken for an adult a child would see what it must not.
-    let without = |what: String| ("user whose maturity cannot be read", format!("{id}: {what}"));
-    let at_maturity = |path: &&String| {
-        let places = collection.fields.get("maturity").into_iter().flatten();
-        places
-            .into_iter()
-            .any(|place| path.strip_prefix(place.as_str()).is_some_and(|rest| !rest.starts_with(|c| c != '.')))
-    };
-    if let Some(path) = unread.iter().find(at_maturity) {
-        return Err(without(path.clone()));
-    }
-    let age = age_of(&ours).map_err(|value| without(value.to_string()))?.unwrap_or(18);
+    let without = |value: &Value| ("user whose maturity cannot be read", format!("{id}: {value}"));
+    let age = age.map(|age| collection.renamed("maturity", age));
+    let age = age.map_or(Ok(18), |age| age_of(&age).ok_or_else(|| without(&age)))?;
     let maturity = [18_u32, 16, 13, 7].into_iter().find(|class| u64::from(*class) <= age).unwrap_or(0).into();
     let names = [(SAME_ID, id.clone()), (SAME_ADDRESS, email.clone())];
     batch.taken.take(names).map_err(|reason| (reason, id.clone()))?;
@@ -570,9 +564,12 @@ not json
         for profile in ["", r#","profile":{}"#, r#","profile":{"age":null}"#, r#","profile":{"age":""}"#] {
             assert_eq!(take(profile), Ok(18), "{profile}");
         }
-        for age in [r#""child""#, "7.5", "-1", "true", r#"{"$timestamp":{"t":1,"i":1}}"#] {
-            let refused = take(&format!(r#","profile":{{"age":{age}}}"#));
-            assert_eq!(refused, Err("user whose maturity cannot be read".to_string()), "{age}");
+        let unreadable = r#"{"$timestamp":{"t":1,"i":1}}"#;
+        let ages = [r#""child""#, "7.5", "-1", "true", "[7]", r#"[{"value":7}]"#, r#"{"value":7}"#, unreadable];
+        let profiles = ages.map(|age| format!(r#"{{"age":{age}}}"#)).into_iter();
+        for profile in profiles.chain([r#"[{"age":7}]"#, "7", unreadable].map(String::from)) {
+            let refused = take(&format!(r#","profile":{profile}"#));
+            assert_eq!(refused, Err("user whose maturity cannot be read".to_string()), "{profile}");
         }
     }
 

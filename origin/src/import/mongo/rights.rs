@@ -44,6 +44,11 @@ fn forget(value: &mut Value, place: &str, places: &mut Vec<String>) {
     }
 }
 
+/// What the first place has that has something, readable or not.
+pub fn first(document: &Value, paths: &[String]) -> Option<Value> {
+    paths.iter().filter_map(|path| at(document, path)).find(|value| !super::is_empty(value))
+}
+
 /// What stands at a place; `None` only if nothing does. Of a list, what each member has there.
 fn at(value: &Value, path: &str) -> Option<Value> {
     let (head, rest) = path.split_once('.').unwrap_or((path, ""));
