@@ -10,7 +10,7 @@ mod steps;
 pub use origin::plan_written;
 pub use steps::{Answer, Behind, Event, Failure, Fetch, Request, Show, Step, Tier};
 
-use crate::conditional::{is_not_modified, range_counts, strongly_equal};
+use crate::conditional::{is_not_modified, range_counts};
 use crate::directives::RequestDirectives;
 use crate::encoding;
 use crate::engine::{CatchUp, Engine, Waits};
@@ -328,10 +328,7 @@ impl<B: Clone + Default> Lookup<B> {
             return Some(self.answer_shown(entry, show, status, behind, now_ms));
         }
         // RFC 9111 section 3.3: "unless the response has been made complete" it answers nothing else.
-        // Without a strong tag nothing could tell that the rest is of the same body.
-        let is_beginning = part.first == 0
-            && part.complete.is_some_and(|complete| complete > entry.body_bytes)
-            && entry.head.fields.get("etag").is_some_and(|etag| strongly_equal(etag, etag));
+        let is_beginning = part.first == 0 && part.complete.is_some_and(|complete| complete > entry.body_bytes);
         self.beginning = Some(entry).filter(|_| is_beginning && !self.request.fields.has("range"));
         None
     }

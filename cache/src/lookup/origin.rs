@@ -39,9 +39,9 @@ impl<B: Clone + Default> Lookup<B> {
     fn range_fields(&self) -> Vec<(String, String)> {
         if let Some(beginning) = &self.beginning {
             // RFC 9111 section 3.3: "A cache MAY complete a stored incomplete response by making a subsequent range
-            // request".
+            // request". Without a strong tag If-Range has nothing to hold, and only a whole answer is of use.
             let rest = ("range".to_string(), format!("bytes={}-", beginning.body_bytes));
-            let etag = beginning.head.fields.get("etag");
+            let etag = beginning.head.fields.get("etag").filter(|etag| strongly_equal(etag, etag));
             return [rest].into_iter().chain(etag.map(|etag| ("if-range".to_string(), etag.to_string()))).collect();
         }
         let client = |name: &str| Some((name.to_string(), self.request.fields.joined(name)?.into_owned()));
@@ -51,9 +51,11 @@ impl<B: Clone + Default> Lookup<B> {
         }
     }
 
-    /// Asks for the whole, without what was hoped to be of use.
+    /// Asks for the whole, without what was hoped to be of use; nor is it of use to the next one who asks for the whole.
     fn fetch_whole(&mut self, engine: &mut Engine<B>) -> Step<B> {
-        self.beginning = None;
+        if let Some(beginning) = self.beginning.take() {
+            engine.forget(&beginning.key);
+        }
         self.rest = None;
         self.fetch(engine)
     }
