@@ -9,7 +9,6 @@ use kv_schemas::claims::{StaffRole, ViewerClaims};
 use origin::auth::accounts;
 use origin::import::{self, Report, mongo};
 use origin::keys::EXPECT_VIEWER;
-use origin::store::viewing::Progress;
 use serde_json::json;
 use std::path::Path;
 
@@ -242,15 +241,7 @@ async fn of_a_viewers_lists_what_was_touched_longest_ago_makes_room() {
     let ada = service.viewer("ada@example.org").await;
     let id = service.subject(&ada);
     // Full, and the first the oldest.
-    let mut write = service.app.store.write().await.unwrap();
-    for n in 0..KEPT {
-        let (title_id, updated_ms) = (format!("t{n}"), i64::try_from(n).unwrap());
-        write.watch(&id, &title_id, updated_ms).await.unwrap();
-        let about =
-            Progress { title_id, episode_id: None, position_s: 60, duration_s: 600, watching: true, updated_ms };
-        write.put_progress(&id, &about).await.unwrap();
-    }
-    write.commit().await.unwrap();
+    service.keeps_titles(&id, KEPT).await;
     let listed = async |list: &str| -> Vec<String> {
         let json = service.get(&format!("/v1/me/{list}"), &ada.access).await.json();
         json["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_string()).collect()

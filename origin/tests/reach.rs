@@ -9,7 +9,6 @@ use common::people::People;
 use common::text;
 use fastrand::Rng;
 use origin::http::{Role, router};
-use origin::store::viewing::Progress;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -413,15 +412,7 @@ async fn own_lists(service: &People, viewer: usize, maturity: u8) -> String {
     assert_eq!(limit.status, StatusCode::OK, "{limit:?}");
     let tokens = service.refresh(&tokens.refresh).await.unwrap();
     let id = service.subject(&tokens);
-    let mut write = service.app.store.write().await.unwrap();
-    for n in 0..=TITLES {
-        let (title_id, updated_ms) = (format!("t{n}"), i64::try_from(n).unwrap());
-        write.watch(&id, &title_id, updated_ms).await.unwrap();
-        let about =
-            Progress { title_id, episode_id: None, position_s: 60, duration_s: 600, watching: true, updated_ms };
-        write.put_progress(&id, &about).await.unwrap();
-    }
-    write.commit().await.unwrap();
+    service.keeps_titles(&id, TITLES + 1).await;
     tokens.access
 }
 

@@ -8,6 +8,7 @@ use kv_schemas::claims::{StaffRole, ViewerClaims};
 use kv_schemas::{AsOf, Purge};
 use origin::auth;
 use origin::keys::EXPECT_VIEWER;
+use origin::store::viewing::Progress;
 use serde_json::{Value, json};
 use std::ops::Deref;
 use tower::ServiceExt;
@@ -68,6 +69,19 @@ fn tokens(got: &Got) -> Tokens {
 impl People {
     pub async fn start() -> Self {
         Self(Service::over(Database::fresh()).await)
+    }
+
+    /// Puts the titles `t0`, `t1`, … on both lists of a viewer, the first of them longest ago.
+    pub async fn keeps_titles(&self, id: &str, count: usize) {
+        let mut write = self.app.store.write().await.unwrap();
+        for n in 0..count {
+            let (title_id, updated_ms) = (format!("t{n}"), i64::try_from(n).unwrap());
+            write.watch(id, &title_id, updated_ms).await.unwrap();
+            let about =
+                Progress { title_id, episode_id: None, position_s: 60, duration_s: 600, watching: true, updated_ms };
+            write.put_progress(id, &about).await.unwrap();
+        }
+        write.commit().await.unwrap();
     }
 
     pub async fn send(&self, request: Request<Body>) -> Got {
