@@ -231,7 +231,7 @@ impl PurgeJournal {
             return Ok(problem(Problem::new(500, "misconfigured", text)));
         }
         self.prepare()?;
-        // Should the platform have given the last one up: it tries some two minutes.
+        // With a start, and should the platform have given the last one up: it tries some two minutes.
         self.set_alarm()?;
         match target {
             "/sync" => match JournalQuery::decode(body) {
@@ -317,14 +317,12 @@ impl PurgeJournal {
         let announced = "CREATE TABLE IF NOT EXISTS announced (id INTEGER PRIMARY KEY, due_ms INTEGER NOT NULL, purge BLOB NOT NULL)";
         self.run(announced, vec![])?;
         self.remember()?;
-        self.set_alarm()?;
         self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
         if !self.numbers_itself {
             // What was written meanwhile nobody purged: who numbers again begins anew.
             self.run("DELETE FROM left_out", vec![])?;
-        }
-        // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
-        if self.numbers_itself && self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
+        } else if self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
+            // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
             self.at_once(|| self.begin_own())?;
         }
         self.is_prepared.set(true);
