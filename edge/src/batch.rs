@@ -2,6 +2,7 @@
 //! with the same limits, checks and caches, and is answered by itself: its status, its fields, its body. A member that is
 //! slow has its own bound and then its own 504; what it was waiting for goes on to be stored.
 use crate::drive::Call;
+use crate::held::Share;
 use crate::js::Patience;
 use crate::respond::{self, fail, refuse};
 use crate::{content, cut, gateway, isolate, js, route};
@@ -92,7 +93,7 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, JsValue> {
 /// The members, all of them or a problem that names each fault.
 async fn read(call: &Call) -> Result<Vec<Member>, Problem> {
     let Some(body) = call.request.body() else { return Err(Problem::new(400, "json-invalid", "The body is not JSON")) };
-    let bytes = content::read(&body, CONTENT_BYTES_MAX, content::PATIENCE, js::Share::Uploads).await?.bytes.to_vec();
+    let bytes = content::read(&body, CONTENT_BYTES_MAX, content::PATIENCE, Share::Uploads).await?.bytes.to_vec();
     let batch: Batch = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::new(400, "json-invalid", "The body is not a batch: {\"requests\":[{\"path\":\"/v1/…\"}]}")
             .detail(error.to_string())
@@ -204,8 +205,7 @@ async fn described(response: &web_sys::Response) -> Option<Vec<u8>> {
         None => whole.extend_from_slice(b"null"),
         Some(_) if is_json => whole.extend_from_slice(&cut::cut(response, None, BODY_BYTES_MAX).await.ok()??),
         Some(body) => {
-            let bytes =
-                js::read_all(&body, BODY_BYTES_MAX, BODY_PATIENCE, js::Share::Exempt).await.ok()?.bytes.to_vec();
+            let bytes = js::read_all(&body, BODY_BYTES_MAX, BODY_PATIENCE, Share::Exempt).await.ok()?.bytes.to_vec();
             let mut text = String::new();
             respond::push_json(&mut text, &String::from_utf8_lossy(&bytes));
             whole.extend_from_slice(text.as_bytes());

@@ -1,7 +1,8 @@
 //! A request's content, read before any service hears of it: bounded in length and in time, so that who sends it slowly,
 //! or sends too much, costs the services nothing.
 use crate::drive::Call;
-use crate::js::{self, Patience, ReadError, Share, Whole};
+use crate::held::Share;
+use crate::js::{self, Patience, ReadError, Whole};
 use gateway_rules::services::Index;
 use kv_schemas::Problem;
 

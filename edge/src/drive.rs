@@ -1,9 +1,10 @@
 //! Drives lookups: performs each step the engine asks for and feeds the result back; then does what is to be done
 //! behind the answer. It decides nothing about freshness.
+use crate::held::Share;
 use crate::hits::KvRead;
 use crate::isolate::{self, Body, Isolate, now_ms};
 use crate::journal_client::Neighbours;
-use crate::js::{self, Patience, ReadError, Share, Whole};
+use crate::js::{self, Patience, ReadError, Whole};
 use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
 use crate::{colo_cache, invalidate, journal_client, kv, viewer};

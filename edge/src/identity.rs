@@ -5,6 +5,7 @@
 //! for the very set of keys it was verified with: another set, and it is verified anew. A token that is not good is
 //! refused, never taken for no token: who asks without one may see more than a child may.
 use crate::drive::{self, Call};
+use crate::held::Share;
 use crate::isolate::{self, Body, now_ms};
 use crate::js::{self, Patience};
 use crate::origin_fetch::OriginRequest;
@@ -313,7 +314,7 @@ async fn look_up(call: &Call, anew: bool) -> Option<Published> {
         }
     };
     let stream = if head.fields.has("content-encoding") { respond::unpacked(&body) } else { respond::stream_of(&body) };
-    let text = js::read_all(&stream.ok()?, JWKS_BYTES_MAX, JWKS_PATIENCE, js::Share::Exempt).await.ok()?.bytes.to_vec();
+    let text = js::read_all(&stream.ok()?, JWKS_BYTES_MAX, JWKS_PATIENCE, Share::Exempt).await.ok()?.bytes.to_vec();
     if head.status != 200 {
         return None;
     }

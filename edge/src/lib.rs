@@ -22,6 +22,7 @@ mod drive;
 mod entry_bytes;
 mod exposition;
 mod gateway;
+mod held;
 mod hits;
 mod identity;
 mod invalidate;

@@ -2,7 +2,7 @@
 use crate::drive::Call;
 use crate::exposition::Exposition;
 use crate::isolate::{self, now_ms};
-use crate::{js, purge_intake};
+use crate::{held, purge_intake};
 use crate::{respond, upstream, warm};
 use kv_schemas::as_of::parse_seq;
 use kv_schemas::claims::Scope;
@@ -143,7 +143,7 @@ fn metrics(call: &Call) -> web_sys::Response {
             ("edge_ready_hits_total", isolate.ready_hits),
             ("edge_purges_refused_total", isolate.purges_refused),
             ("edge_purges_owed", u64::try_from(isolate.owed.len()).unwrap_or(u64::MAX)),
-            ("edge_held_bytes", js::held_bytes()),
+            ("edge_held_bytes", held::bytes()),
             ("edge_memory_entries", u64::try_from(engine.memory_len()).unwrap_or(u64::MAX)),
             ("edge_memory_bytes", memory_bytes),
             ("edge_memory_own_bytes", memory_own_bytes),

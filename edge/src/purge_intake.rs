@@ -4,9 +4,10 @@
 //! body. An edge that keeps its own log takes purges by keys with a longer-lived token instead. Nothing reaches the
 //! journal before token, digest and size are checked; form and limits are checked there.
 use crate::drive::Call;
+use crate::held::Share;
 use crate::isolate::{self, now_ms};
 use crate::journal_client::{self, Neighbours};
-use crate::js::{Patience, Share};
+use crate::js::Patience;
 use crate::settings::Mode;
 use crate::{content, identity, respond};
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope, body_digest};

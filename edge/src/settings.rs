@@ -1,7 +1,7 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
+use crate::held::Share;
 use crate::journal_client;
-use crate::js::Share;
 use crate::signatures::KeySet;
 use crate::viewer::Known;
 use gateway_rules::access::Wish;
