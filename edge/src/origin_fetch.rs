@@ -6,6 +6,7 @@ use crate::{access, js, upstream};
 use gateway_rules::access::route;
 use gateway_rules::services::Index;
 use gateway_rules::trace::Context;
+use kv_schemas::edge_secret::VIEWER_SEAL;
 use kv_schemas::header::{PREFETCH, SEC_PURPOSE};
 use surrogate_cache::Fields;
 use surrogate_cache::conditional::CONDITIONAL;
@@ -67,6 +68,7 @@ pub async fn send(
             headers.append(name, value).map_err(refused)?;
         }
     }
+    seal_viewer(settings, &headers, &request.fields).map_err(refused)?;
     headers.set("accept-encoding", surrogate_cache::encoding::ASKED).map_err(refused)?;
     headers.append("via", VIA).map_err(refused)?;
     for (name, value) in &fetch.fields {
@@ -83,6 +85,15 @@ pub async fn send(
     init.set_headers(&headers);
     let request_ = web_sys::Request::new_with_str_and_init(&request.url, &init).map_err(refused)?;
     exchange(settings, request.service, &request_, upstream::Content::None).await
+}
+
+/// Proves to origin that what `fields` say of the viewer is this edge's word. In a proxy it is the client's.
+pub fn seal_viewer(settings: &Settings, headers: &web_sys::Headers, fields: &Fields) -> Result<(), JsValue> {
+    let secret = settings.edge_secret.as_ref().filter(|_| settings.mode == Mode::Gateway);
+    match secret.and_then(|secret| secret.seal_viewer(|name| fields.get(name), now_ms() / 1000)) {
+        Some(seal) => headers.set(VIEWER_SEAL, &seal),
+        None => Ok(()),
+    }
 }
 
 /// Origin's answer to a request, and its head as the cache sees it.

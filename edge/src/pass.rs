@@ -10,7 +10,7 @@ use crate::settings::Mode;
 use crate::upstream::Content;
 use crate::{access, content, gateway, identity, isolate, journal_client, js, limits, viewer};
 use kv_schemas::AsOf;
-use kv_schemas::edge_client::EDGE_CLIENT;
+use kv_schemas::edge_secret::EDGE_CLIENT;
 use kv_schemas::header::SURROGATE_AS_OF;
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::engine::StorePlan;
@@ -127,9 +127,11 @@ async fn exchange(
     if let Some(client) = edge_client(&call, &fields) {
         headers.set(EDGE_CLIENT, &client).ok()?;
     }
-    for (name, value) in viewer::fields_of(&about) {
+    let told: Fields = viewer::fields_of(&about).collect();
+    for (name, value) in told.iter() {
         headers.set(name, value).ok()?;
     }
+    origin_fetch::seal_viewer(&call.settings, &headers, &told).ok()?;
     headers.append("via", VIA).ok()?;
     if let Some(context) = &origin.trace {
         access::tell_origin(&headers, context).ok()?;
@@ -174,7 +176,7 @@ async fn exchange(
 /// client sends in that field is replaced; without a secret nobody believes it.
 fn edge_client(call: &Call, fields: &Fields) -> Option<String> {
     let secret = call.settings.edge_secret.as_ref()?;
-    secret.seal(fields.get("cf-connecting-ip").unwrap_or("unknown"), isolate::now_ms() / 1000)
+    secret.seal_client(fields.get("cf-connecting-ip").unwrap_or("unknown"), isolate::now_ms() / 1000)
 }
 
 /// Whether and how the answer to a POST is stored for later GETs: if it is the new content of its own URL, and nothing

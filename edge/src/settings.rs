@@ -7,7 +7,7 @@ use crate::viewer::Known;
 use gateway_rules::access::Wish;
 use gateway_rules::limits::Limits;
 use gateway_rules::services::{Services, Terms};
-use kv_schemas::edge_client::EdgeSecret;
+use kv_schemas::edge_secret::EdgeSecret;
 use platform::{lease_and_bound_ms, number, text};
 use std::rc::Rc;
 use surrogate_cache::{Config, LogOwner, Rules};

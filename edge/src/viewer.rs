@@ -4,7 +4,8 @@
 //! In a key they stand as `;region=DE;locale=de;maturity=18;plan=none`, those alone which the document depends on, always
 //! in this order. The fields origin is sent are read from the key again, so that a page that is refreshed without its
 //! viewer is asked for with the very dimensions it is stored under.
-use kv_schemas::viewer::{Dimensions, LOCALE, Locale, MATURITY, PLAN, REGION, Region};
+use kv_schemas::edge_secret::VIEWER_SEAL;
+use kv_schemas::viewer::{self, Dimensions, LOCALE, Locale, MATURITY, PLAN, REGION, Region};
 use std::fmt::Write;
 use surrogate_cache::Fields;
 use surrogate_cache::vary::thousandths;
@@ -142,7 +143,7 @@ pub fn tell(fields: &mut Fields, about: &str) {
 
 /// Whether a request field is one the edge alone may send to origin.
 pub fn is_ours(name: &str) -> bool {
-    [REGION, LOCALE, MATURITY, PLAN].contains(&name)
+    name == VIEWER_SEAL || viewer::FIELDS.contains(&name)
 }
 
 /// The first `locale` of a target's query.

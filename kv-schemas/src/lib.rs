@@ -17,7 +17,7 @@
 
 pub mod as_of;
 pub mod claims;
-pub mod edge_client;
+pub mod edge_secret;
 pub mod entry;
 pub mod fields;
 pub mod header;

@@ -10,6 +10,8 @@ pub const REGION: &str = "viewer-region";
 pub const LOCALE: &str = "viewer-locale";
 pub const MATURITY: &str = "viewer-maturity";
 pub const PLAN: &str = "viewer-plan";
+/// All of them.
+pub const FIELDS: [&str; 4] = [REGION, LOCALE, MATURITY, PLAN];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ViewerError {

@@ -5,7 +5,7 @@ use kv_schemas::claims::{
     AUDIENCE_ADMIN, AUDIENCE_EDGE, AUDIENCE_VIEWER, AdminClaims, EdgeClaims, ISSUER, Scope, StaffRole, ViewerClaims,
     body_digest,
 };
-use kv_schemas::edge_client::{EDGE_CLIENT, EdgeSecret};
+use kv_schemas::edge_secret::{EDGE_CLIENT, EdgeSecret, VIEWER_SEAL};
 use kv_schemas::entry::EntryHead;
 use kv_schemas::journal::{DeltaPurge, Floor, JournalClock, JournalDelta, JournalQuery, SharedSync};
 use kv_schemas::receipt::{
@@ -159,11 +159,24 @@ fn receipts_are_written_as_agreed() {
 fn the_edge_names_a_clients_address_as_agreed() {
     const NOW_S: u64 = 1_700_000_000;
     let secret = EdgeSecret::new("an example of a secret of 32 bytes or more").unwrap();
-    let sealed = ["192.0.2.1", "2001:db8::1"].map(|address| secret.seal(address, NOW_S).unwrap());
+    let sealed = ["192.0.2.1", "2001:db8::1"].map(|address| secret.seal_client(address, NOW_S).unwrap());
     same("edge_client.txt", &sealed.join("\n"));
     for (field, address) in sealed.iter().zip(["192.0.2.1", "2001:db8::1"]) {
-        assert_eq!(secret.open(field, NOW_S), Some(address.parse().unwrap()));
+        assert_eq!(secret.open_client(field, NOW_S), Some(address.parse().unwrap()));
     }
+}
+
+/// By the same other implementation.
+#[test]
+fn the_edge_proves_what_it_says_of_a_viewer_as_agreed() {
+    const NOW_S: u64 = 1_700_000_000;
+    let secret = EdgeSecret::new("an example of a secret of 32 bytes or more").unwrap();
+    let all = [(viewer::REGION, "DE"), (viewer::LOCALE, "de"), (viewer::MATURITY, "18"), (viewer::PLAN, "none")];
+    let sealed = [&all[..], &all[..1]].map(|said| {
+        let find = |name: &str| said.iter().find(|(have, _)| *have == name).map(|(_, value)| *value);
+        secret.seal_viewer(find, NOW_S).unwrap()
+    });
+    same("viewer_seal.txt", &sealed.join("\n"));
 }
 
 /// Names of fields, and the words that stand for values: each is compared somewhere as a text.
@@ -187,10 +200,11 @@ fn names_and_words_are_as_agreed() {
         header::CACHE_STATUS,
         header::SEC_PURPOSE,
         EDGE_CLIENT,
+        VIEWER_SEAL,
     ];
     let words = [
         line("fields", fields),
-        line("viewer-fields", [viewer::REGION, viewer::LOCALE, viewer::MATURITY, viewer::PLAN]),
+        line("viewer-fields", viewer::FIELDS),
         line("values", [header::PREFETCH, header::PROBLEM_JSON]),
         line("issuer", [ISSUER]),
         line("audiences", [AUDIENCE_EDGE, AUDIENCE_ADMIN, AUDIENCE_VIEWER]),

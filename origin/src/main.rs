@@ -3,9 +3,9 @@ use axum::Router;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kv_schemas::claims::{Scope, StaffRole};
-use kv_schemas::edge_client::EdgeSecret;
+use kv_schemas::edge_secret::EdgeSecret;
 use origin::auth::password::{Cost, Hasher};
-use origin::auth::{self, Auth};
+use origin::auth::{self, Auth, Unproven};
 use origin::edges::Edges;
 use origin::error::StoreError;
 use origin::export;
@@ -202,10 +202,18 @@ struct Serve {
     /// What this process does.
     #[arg(long, env = "ORIGIN_ROLE", value_enum, value_delimiter = ',', default_value = "client,admin,auth,jobs")]
     role: Vec<Role>,
-    /// What edge and origin share, at least 32 bytes: with it the edge says where a request comes from. Without it log-ins
-    /// are throttled by account alone.
+    /// What edge and origin share, at least 32 bytes: with it the edge proves what it says of a request, which is where it comes
+    /// from, and what its viewer may see. Without it log-ins are throttled by account alone, and whoever reaches this service is
+    /// believed what is said of viewers.
     #[arg(long, env = "ORIGIN_EDGE_SECRET", hide_env_values = true)]
     edge_secret: Option<String>,
+    /// The one before, believed as well until every edge has the new one.
+    #[arg(long, env = "ORIGIN_EDGE_SECRET_BEFORE", hide_env_values = true, requires = "edge_secret")]
+    edge_secret_before: Option<String>,
+    /// What becomes of requests that say something of their viewer without the edge's proof, where there is a secret: `refused`, or
+    /// `counted` (and believed) until every edge has it.
+    #[arg(long, env = "ORIGIN_UNPROVEN_VIEWERS", value_enum, default_value = "refused")]
+    unproven_viewers: Unproven,
     /// Passwords that are hashed at once; each takes 64 MiB.
     #[arg(long, env = "ORIGIN_HASHES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     hashes: u16,
@@ -336,7 +344,7 @@ enum CliError {
     #[error("the password cannot be read: {0}")]
     Password(std::io::Error),
     #[error(transparent)]
-    EdgeSecret(#[from] kv_schemas::edge_client::SecretTooShort),
+    EdgeSecret(#[from] kv_schemas::edge_secret::SecretTooShort),
     #[error("passwords cannot be hashed: {0}")]
     Hash(#[from] origin::auth::password::HashError),
     #[error("metrics: {0}")]
@@ -464,7 +472,9 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new();
     let metrics = metrics.set_buckets(&origin::upkeep::BOUNDS_S)?.install_recorder()?;
     let keys = Arc::new(keys::load(&arguments.keys)?);
-    let edge_secret = arguments.edge_secret.as_deref().map(EdgeSecret::new).transpose()?;
+    let edge_secrets = [&arguments.edge_secret, &arguments.edge_secret_before];
+    let edge_secrets = edge_secrets.into_iter().flatten().map(|secret| EdgeSecret::new(secret));
+    let edge_secrets = edge_secrets.collect::<Result<Vec<_>, _>>()?;
     let store = open(&arguments.store).await?;
     let listener = TcpListener::bind(arguments.listen).await;
     let listener = listener.map_err(|error| CliError::Listen(arguments.listen, error))?;
@@ -492,11 +502,18 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
         jobs.spawn(origin::schedule::run(store.clone(), stopped.clone()));
         jobs.spawn(origin::similar::run(store.clone(), stopped));
     }
-    if edge_secret.is_none() && arguments.role.contains(&Role::Auth) {
-        tracing::warn!("no --edge-secret: log-ins are not throttled by address");
+    if edge_secrets.is_empty() {
+        for (role, lacks) in [
+            (Role::Auth, "log-ins are not throttled by address"),
+            (Role::Client, "whoever reaches this service is believed what is said of viewers"),
+        ] {
+            if arguments.role.contains(&role) {
+                tracing::warn!("no --edge-secret: {lacks}");
+            }
+        }
     }
     let hasher = Hasher::new(Cost::RFC_9106, usize::from(arguments.hashes))?;
-    let auth = Arc::new(Auth::new(hasher, edge_secret));
+    let auth = Arc::new(Auth { unproven: arguments.unproven_viewers, ..Auth::new(hasher, edge_secrets) });
     let gates = Arc::new(Gates::new(&arguments.limit));
     let rendered = match arguments.rendered_mib {
         0 => None,

@@ -8,9 +8,14 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use common::EDGE_SECRET;
 use common::people::{PASSWORD, People};
 use kv_schemas::claims::{AUDIENCE_ADMIN, AUDIENCE_EDGE, AdminClaims, ISSUER, Scope, StaffRole, ViewerClaims};
-use kv_schemas::edge_client::{EDGE_CLIENT, EdgeSecret};
+use kv_schemas::edge_secret::{EDGE_CLIENT, EdgeSecret, VIEWER_SEAL};
+use origin::auth::password::{Cost, Hasher};
+use origin::auth::{Auth, Unproven};
+use origin::http::{App, Role, router};
 use origin::keys::EXPECT_VIEWER;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tower::ServiceExt;
 
 fn claims(service: &People, access: &str) -> ViewerClaims {
     service.app.keys.verify(access, EXPECT_VIEWER).unwrap()
@@ -235,7 +240,7 @@ async fn a_thousand_guesses_at_once_are_no_more_than_five() {
 async fn one_address_guessing_at_many_accounts_is_slowed_down_and_only_the_edge_says_addresses() {
     let service = People::start().await;
     let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
-    let field = |address: &str| secret.seal(address, origin::now_ms() / 1000).unwrap();
+    let field = |address: &str| secret.seal_client(address, origin::now_ms() / 1000).unwrap();
     let guess = |n: u32, fields: Vec<(&'static str, String)>| {
         let service = &service;
         async move {
@@ -258,8 +263,8 @@ async fn one_address_guessing_at_many_accounts_is_slowed_down_and_only_the_edge_
     assert_eq!(guess(100, vec![(EDGE_CLIENT, field("192.0.2.2"))]).await.problem(), "credentials", "others go on");
     // Neither gets the attacker a new address, nor anybody else the attacker's.
     let stranger = EdgeSecret::new("another secret, which is as long as ours").unwrap();
-    let forged = stranger.seal("192.0.2.1", origin::now_ms() / 1000).unwrap();
-    let old = secret.seal("192.0.2.1", origin::now_ms() / 1000 - 3600).unwrap();
+    let forged = stranger.seal_client("192.0.2.1", origin::now_ms() / 1000).unwrap();
+    let old = secret.seal_client("192.0.2.1", origin::now_ms() / 1000 - 3600).unwrap();
     let mut n = 200;
     for fields in [
         vec![("x-forwarded-for", "192.0.2.1".to_string())],
@@ -282,6 +287,65 @@ async fn one_address_guessing_at_many_accounts_is_slowed_down_and_only_the_edge_
     assert_eq!(past_the_edge, 24, "six of thirty were spent above");
     let with_more = vec![(EDGE_CLIENT, field("192.0.2.1")), ("x-forwarded-for", "192.0.2.77".to_string())];
     assert_eq!(guess(300, with_more).await.problem(), "too-many-attempts");
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_viewer_is_answered_by_nothing_unless_an_edge_said_it() {
+    let service = People::start().await;
+    let premium =
+        [("viewer-region", "DE"), ("viewer-locale", "en"), ("viewer-maturity", "18"), ("viewer-plan", "premium")];
+    let seal = |secret: &EdgeSecret, now_s: u64| {
+        let find = |name: &str| premium.iter().find(|(have, _)| *have == name).map(|(_, value)| *value);
+        secret.seal_viewer(find, now_s).unwrap()
+    };
+    let now_s = origin::now_ms() / 1000;
+    let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
+    let (good, old) = (seal(&secret, now_s), seal(&secret, now_s - 3_700));
+    let foreign = seal(&EdgeSecret::new("another secret, which is as long as ours").unwrap(), now_s);
+    let ada = service.viewer("ada@example.org").await;
+    for path in ["/v1/home", "/v1/catalog", "/v1/search?q=a", "/v1/me/continue-watching"] {
+        let ask = async |seal: &str, said: &[(&str, &str)]| {
+            let fields: Vec<_> = said.iter().copied().chain([(VIEWER_SEAL, seal)]).collect();
+            service.call_with("GET", path, &ada.access, None, &fields).await
+        };
+        assert_eq!(ask(&good, &premium).await.status, StatusCode::OK, "{path}");
+        for forged in ["", "x", &old, &foreign] {
+            let got = ask(forged, &premium).await;
+            assert_eq!((got.status.as_u16(), got.problem().as_str()), (503, "viewer-unproven"), "{path} {forged}");
+        }
+        let other = [("viewer-region", "FR"), premium[1], premium[2], premium[3]];
+        assert_eq!(ask(&good, &other).await.problem(), "viewer-unproven", "{path}: the seal of another viewer");
+        assert_eq!(ask("", &[]).await.status, StatusCode::OK, "{path}: nothing is said");
+    }
+    let mut counting = Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), vec![secret]);
+    counting.unproven = Unproven::Counted;
+    let app = App { auth: Arc::new(counting), ..service.app.clone() };
+    let unproven = Request::builder().uri("/v1/home").header("viewer-region", "DE").header(VIEWER_SEAL, "x");
+    let answer = router(app, &[Role::Client]).oneshot(unproven.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "while edges are told the secret");
+    let put = |seal: &'static str| {
+        let fields = [("viewer-region", "DE"), (VIEWER_SEAL, seal)];
+        let service = &service;
+        let access = ada.access.clone();
+        async move { service.call_with("PUT", "/v1/me/watch-list/heat", &access, None, &fields).await }
+    };
+    assert_eq!(put("x").await.problem(), "viewer-unproven", "a viewer's writes as well");
+}
+
+#[tokio::test]
+async fn while_a_secret_takes_the_place_of_another_both_are_believed() {
+    let [new, before, gone] = ["new", "before", "gone"].map(|word| EdgeSecret::new(&word.repeat(12)).unwrap());
+    let auth = Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), vec![new.clone(), before.clone()]);
+    let now_s = origin::now_ms() / 1000;
+    let find = |name: &str| (name == "viewer-region").then_some("DE");
+    for (secret, believed) in [(&new, true), (&before, true), (&gone, false)] {
+        let seal = secret.seal_viewer(find, now_s).unwrap();
+        assert_eq!(auth.is_viewer_proven(|name| if name == VIEWER_SEAL { Some(&seal) } else { find(name) }), believed);
+        let client = secret.seal_client("192.0.2.1", now_s).unwrap();
+        assert_eq!(auth.origin_of(Some(&client)).unwrap() == "192.0.2.1", believed);
+    }
+    let trusting = Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), Vec::new());
+    assert!(trusting.is_viewer_proven(find) && trusting.origin_of(None).is_none(), "without a secret");
 }
 
 #[tokio::test]

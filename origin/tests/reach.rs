@@ -173,7 +173,7 @@ impl World {
             request = request.header("authorization", format!("Bearer {}", self.tokens[viewer]));
         }
         let request = request.body(axum::body::Body::empty()).unwrap();
-        let response = self.service.router.clone().oneshot(request).await.unwrap();
+        let response = self.service.answer(request).await;
         let keys = response.headers().get("surrogate-key").map(|value| value.to_str().unwrap().to_string());
         let keys = keys.unwrap_or_default().split(' ').map(String::from).collect();
         Page { status: response.status(), keys, body: text(response).await }

@@ -3,8 +3,10 @@ use crate::free_port;
 use crate::gate::Gate;
 use crate::http::{Got, ask, send};
 use crate::upstream::Upstream;
-use kv_schemas::AsOf;
 use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope};
+use kv_schemas::edge_secret::{EdgeSecret, VIEWER_SEAL};
+use kv_schemas::viewer::FIELDS;
+use kv_schemas::{AsOf, Fields};
 use reqwest::Method;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -230,6 +232,8 @@ pub struct Stack {
     pub to_edge: Gate,
     pub admin_token: String,
     pub key: SigningKey,
+    /// What edge and origin share.
+    pub edge_secret: EdgeSecret,
     store: Database,
     state: TempDir,
 }
@@ -246,6 +250,8 @@ impl Stack {
     pub async fn of(shape: Shape) -> Self {
         let state = tempfile::tempdir().expect("no folder");
         let token_keys = xtask::origin::keys(state.path()).unwrap_or_else(|error| panic!("{error}"));
+        let secret = xtask::origin::edge_secret(state.path()).unwrap_or_else(|error| panic!("{error}"));
+        let edge_secret = EdgeSecret::new(&secret).expect("too short");
         let file = state.path().join("catalogue.ndjson");
         std::fs::write(&file, shape.catalogue).expect("cannot write");
         let database = shape.database.unwrap_or_else(|| Database::sqlite(state.path()));
@@ -266,9 +272,11 @@ impl Stack {
             vars: [
                 ("ORIGIN_TIMEOUT_MS".to_string(), shape.origin_timeout_ms.to_string()),
                 ("SERVICES".to_string(), format!("/admin {url}; /auth {url}", url = to_admin.url())),
+                ("EDGE_SECRET".to_string(), secret),
             ]
             .into_iter()
-            .chain(shape.vars)
+            .filter(|(name, _)| !shape.vars.iter().any(|(other, _)| other == name))
+            .chain(shape.vars.iter().cloned())
             .collect(),
             platform_field: shape.platform_field,
             counters: shape.counters,
@@ -289,6 +297,7 @@ impl Stack {
             to_edge,
             admin_token,
             key,
+            edge_secret,
             store: store.with("--warm", shape.warm),
             state,
         };
@@ -351,6 +360,14 @@ impl Stack {
 
     pub async fn get(&self, path: &str) -> Got {
         crate::http::get(self.url(path)).await
+    }
+
+    /// Asks a client service at this port as the edge does for such a viewer: the values of `Viewer-*`, in their order.
+    pub async fn ask_as_edge(&self, port: u16, path: &str, told: [&str; 4]) -> Got {
+        let told: Fields = FIELDS.into_iter().zip(told).collect();
+        let seal = self.edge_secret.seal_viewer(|name| told.get(name), now_s()).expect("no seal");
+        let request = ask(Method::GET, format!("http://127.0.0.1:{port}{path}")).header(VIEWER_SEAL, seal);
+        send(told.iter().fold(request, |request, (name, value)| request.header(name, value))).await
     }
 
     /// A call of the admin API, at origin.

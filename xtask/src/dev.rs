@@ -105,6 +105,7 @@ impl Dev {
         let (stop, stopped) = stop_flag()?;
 
         let token_keys = origin::keys(&state)?;
+        let secret = origin::edge_secret(&state)?;
         // What was edited or deleted here stays so.
         say("importing what is new in the sample catalogue");
         let summary = origin::import_new(&state, &root().join("node_modules/vega-datasets/data/movies.json"))?;
@@ -123,9 +124,15 @@ impl Dev {
             origin_url: origin_url.clone(),
             token_keys,
             lease_ms: self.lease_ms,
-            vars: [("LIMITS", LIMITS), ("SERVICES", &services), ("REGIONS", REGIONS), ("LOCALES", LOCALES)]
-                .map(|(name, value)| (name.into(), value.into()))
-                .into(),
+            vars: [
+                ("LIMITS", LIMITS),
+                ("SERVICES", &services),
+                ("REGIONS", REGIONS),
+                ("LOCALES", LOCALES),
+                ("EDGE_SECRET", &secret),
+            ]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
             platform_field: Some(PLATFORM_FIELD.into()),
             counters: None,
             tied: true,

@@ -33,6 +33,24 @@ pub fn keys(state: &Path) -> Result<String> {
     std::fs::read_to_string(&public).doing(format!("cannot read {}", public.display()))
 }
 
+fn secret_file(state: &Path) -> PathBuf {
+    state.join("edge-secret")
+}
+
+/// What edge and origin share, made when it is not there. From then on an origin with this state folder has it too.
+pub fn edge_secret(state: &Path) -> Result<String> {
+    let file = secret_file(state);
+    if !file.is_file() {
+        let mut bytes = [0_u8; 32];
+        if getrandom::fill(&mut bytes).is_err() {
+            return said("the system gave no randomness for a secret");
+        }
+        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(&file, secret).doing(format!("cannot write {}", file.display()))?;
+    }
+    std::fs::read_to_string(&file).doing(format!("cannot read {}", file.display()))
+}
+
 pub fn admin_token(state: &Path, role: &str, lifetime_s: u64) -> Result<String> {
     let (keys, lifetime_s) = (text(&state.join("keys")), lifetime_s.to_string());
     run(&["token", "--keys", &keys, "--subject", "dev", "--role", role, "--lifetime-s", &lifetime_s])
@@ -120,6 +138,10 @@ pub fn serve_on(
     command.args(database.arguments());
     for url in edge_urls {
         command.args(["--edge-url", url]);
+    }
+    if secret_file(state).is_file() {
+        // Not as an argument, which everybody on the machine can read.
+        command.env("ORIGIN_EDGE_SECRET", edge_secret(state)?);
     }
     let name = database.process();
     let mut process = Process::start(&name, &state.join(format!("{name}.log")), &mut command)?;

@@ -11,7 +11,7 @@ use crate::keys::{KeyError, Keys, admin_claims};
 use crate::store::accounts::{Account, Kind, Session};
 use kv_schemas::AsOf;
 use kv_schemas::claims::{AUDIENCE_VIEWER, AdminClaims, ISSUER, StaffRole, ViewerClaims};
-use kv_schemas::edge_client::EdgeSecret;
+use kv_schemas::edge_secret::EdgeSecret;
 use password::Hasher;
 use std::net::IpAddr;
 use throttle::{Throttle, Throttles};
@@ -34,22 +34,45 @@ pub const INVITATION_MS: i64 = 3 * 24 * 3600 * 1000;
 pub struct Auth {
     pub hasher: Hasher,
     pub throttles: Throttles,
-    /// Shared with the edge, which says with it where a request comes from.
-    pub edge_secret: Option<EdgeSecret>,
+    /// Shared with the edge, which proves with it what it says of a request. Any of them is believed: while one takes the
+    /// place of another, edges have the one or the other. None: everybody who reaches this service is believed.
+    pub edge_secrets: Vec<EdgeSecret>,
+    /// What becomes of requests that say something of their viewer without proof. Without a secret there is none.
+    pub unproven: Unproven,
+}
+
+/// Whether what is said of a viewer is believed without the edge's proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Unproven {
+    /// No.
+    #[default]
+    Refused,
+    /// Yes, and counted: until every edge has the secret, and says so.
+    Counted,
 }
 
 impl Auth {
-    pub fn new(hasher: Hasher, edge_secret: Option<EdgeSecret>) -> Self {
-        Self { hasher, throttles: Throttles::default(), edge_secret }
+    pub fn new(hasher: Hasher, edge_secrets: Vec<EdgeSecret>) -> Self {
+        Self { hasher, throttles: Throttles::default(), edge_secrets, unproven: Unproven::default() }
     }
 
     /// Where a request comes from, as a name to count attempts under. The edge says so and can show that it is the edge;
     /// nobody else is believed, so all who come past it are one. Nothing without a secret: the connection's other end is an
     /// edge for all viewers alike, and counting those together would lock everybody out.
     pub fn origin_of(&self, field: Option<&str>) -> Option<String> {
-        let secret = self.edge_secret.as_ref()?;
-        let address = field.and_then(|field| secret.open(field, crate::now_ms() / 1000));
+        if self.edge_secrets.is_empty() {
+            return None;
+        }
+        let now_s = crate::now_ms() / 1000;
+        let address =
+            field.and_then(|field| self.edge_secrets.iter().find_map(|secret| secret.open_client(field, now_s)));
         Some(address.map_or_else(|| "past the edge".into(), address_key))
+    }
+
+    /// Whether what a request's fields say of its viewer is an edge's word. Without a secret nobody can tell, and everything is.
+    pub fn is_viewer_proven<'a>(&self, field: impl Fn(&str) -> Option<&'a str> + Copy) -> bool {
+        let now_s = crate::now_ms() / 1000;
+        self.edge_secrets.is_empty() || self.edge_secrets.iter().any(|secret| secret.proves_viewer(field, now_s))
     }
 }
 

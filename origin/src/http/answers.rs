@@ -7,7 +7,7 @@
 //! and it has to key on these fields as the edge does.
 use super::conditional::{client_has, etag_of};
 use super::error::{ApiError, problem_response};
-use super::{ApiResult, App};
+use super::{ApiResult, App, viewer};
 use crate::catalog::documents::{Document, Kind, Schedule};
 use crate::store::{Eye, Snapshot};
 use axum::extract::FromRequestParts;
@@ -32,7 +32,7 @@ impl FromRequestParts<App> for Reading {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let headers = parts.headers.clone();
-        let viewer = Dimensions::from_fields(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+        let viewer = viewer::said(&headers);
         let now_ms = crate::moment();
         let eye = Eye::of(&viewer, now_ms);
         let mut snapshot = snapshot(app, &headers).await?;

@@ -24,7 +24,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use kv_schemas::claims::AdminClaims;
-use kv_schemas::edge_client::EDGE_CLIENT;
+use kv_schemas::edge_secret::EDGE_CLIENT;
 use kv_schemas::key_class::{session_key, user_key};
 use kv_schemas::viewer::{Locale, Plan};
 use kv_schemas::{AsOf, Problem, PurgeMode, SurrogateKey};

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::ViewerToken;
 use super::spec::{self, Api, Op};
-use super::{ApiResult, App};
+use super::{ApiResult, App, viewer};
 use crate::auth::accounts::check_name;
 use crate::catalog::documents::{Kind, Schedule};
 use crate::catalog::keys;
@@ -27,7 +27,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, put};
 use kv_schemas::key_class::{user_key, viewer_key};
-use kv_schemas::viewer::{Dimensions, Locale, Maturity, Plan};
+use kv_schemas::viewer::{Locale, Maturity, Plan};
 use kv_schemas::{AsOf, Problem, SurrogateKey};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -55,8 +55,7 @@ pub fn api() -> Api {
             .empty(304, "The client has it already")
             .problems(&[(400, "The request has faults, each named")])
     };
-    let listed =
-        |summary: &str| reads(summary).field("Viewer-Region", spec::pattern("^[A-Z]{2}$"), "Where the viewer is");
+    let listed = |summary: &str| reads(summary).viewer(&["Viewer-Region"]);
     let title = |op: Op| {
         op.path("title_id", spec::text()).problems(&[
             (400, "The request has faults, each named"),
@@ -345,8 +344,7 @@ fn absent() -> ApiError {
 
 /// Which titles this viewer sees: where she is, as the edge says, and what the account may see now.
 fn eye_of(headers: &HeaderMap, account: &Account) -> Eye {
-    let said = Dimensions::from_fields(|name| headers.get(name).and_then(|value| value.to_str().ok()));
-    Eye { region: said.region, maturity: i64::from(account.maturity.years()), now_ms: moment() }
+    Eye { region: viewer::said(headers).region, maturity: i64::from(account.maturity.years()), now_ms: moment() }
 }
 
 /// The account, and that this viewer sees the title.

@@ -24,6 +24,7 @@ mod records;
 mod rendered;
 pub mod shed;
 mod spec;
+mod viewer;
 
 use crate::auth::Auth;
 use crate::edges::Edges;
@@ -85,6 +86,7 @@ pub fn router(app: App, roles: &[Role]) -> Router {
     if roles.contains(&Role::Client) {
         let shared = axum::middleware::from_fn_with_state(app.clone(), rendered::serve);
         let routes = described.describe(client::api()).route_layer(shared).merge(described.describe(me::api()));
+        let routes = routes.route_layer(axum::middleware::from_fn_with_state(app.clone(), viewer::believe));
         router = router.merge(behind(routes, (Work::ClientRead, Work::ClientWrite), me::BODY_BYTES_MAX));
     }
     if roles.contains(&Role::Admin) {

@@ -1,9 +1,9 @@
 //! The layer before the viewers' shared documents: answers what was rendered before, and keeps what is rendered now. What
 //! is one viewer's own does not pass here.
-use super::App;
 use super::answers::as_of_field;
 use super::error::ApiError;
 use super::packed::{Form, packed};
+use super::{App, viewer};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -32,7 +32,7 @@ fn key(target: &str, viewer: &Dimensions) -> String {
 pub async fn serve(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let min = field(request.headers(), MIN_AS_OF).map(str::parse::<AsOf>);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_string();
-    let viewer = Dimensions::from_fields(|name| field(request.headers(), name));
+    let viewer = viewer::said(request.headers());
     let is_ahead = field(request.headers(), SEC_PURPOSE).is_some_and(|purpose| purpose.starts_with(PREFETCH));
     let note = |key: &str, keys: &[KeyHash]| match &app.in_use {
         // What one viewer typed the next seldom does: warmed, it would take the place of a page that is wanted.

@@ -131,7 +131,9 @@ impl Op {
             ("Viewer-Plan", one_of(&["none", "basic", "standard", "premium"]), "What the viewer pays for"),
         ];
         let wanted = words.into_iter().filter(|(name, ..)| fields.contains(name));
-        wanted.fold(self, |op, (name, schema, says)| op.field(name, schema, says))
+        let seal = "The edge's proof of these fields (HMAC-SHA256), where this service has its secret";
+        let op = wanted.fold(self, |op, (name, schema, says)| op.field(name, schema, says));
+        op.field("Viewer-Seal", text(), seal)
     }
 
     pub fn body<T: ToSchema>(mut self, media: &[&str]) -> Self {

@@ -9,7 +9,7 @@ use axum::http::Request;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use kv_schemas::claims::StaffRole;
-use kv_schemas::edge_client::EdgeSecret;
+use kv_schemas::edge_secret::{EdgeSecret, VIEWER_SEAL};
 use origin::auth::Auth;
 use origin::auth::password::{Cost, Hasher};
 use origin::edges::Edges;
@@ -142,7 +142,7 @@ impl Service {
         let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
         let edges = Arc::new(Edges::new(Arc::clone(&keys), &[]).unwrap());
         let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
-        let auth = Arc::new(Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), Some(secret)));
+        let auth = Arc::new(Auth::new(Hasher::new(Cost::TRIFLING, 2).unwrap(), vec![secret]));
         let gates = Arc::new(Gates::new(limits));
         let rendered = Rendered::new(16 * 1024 * 1024, database.redis.as_deref()).await.unwrap();
         let app = App {
@@ -172,7 +172,18 @@ impl Service {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        self.router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap()
+        self.answer(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    /// As the edge asks: with proof of what is said of a viewer, unless there is some already.
+    pub async fn answer(&self, mut request: Request<Body>) -> Response {
+        let headers = request.headers();
+        let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
+        if let (None, Some(seal)) = (said(VIEWER_SEAL), secret.seal_viewer(said, origin::now_ms() / 1000)) {
+            request.headers_mut().insert(VIEWER_SEAL, seal.parse().unwrap());
+        }
+        self.router.clone().oneshot(request).await.unwrap()
     }
 }
 

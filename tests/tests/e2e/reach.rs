@@ -112,10 +112,7 @@ impl World {
     }
 
     async fn at_origin(&self, path: &str, viewer: usize) -> Got {
-        let request = ask(Method::GET, format!("http://127.0.0.1:{}{path}", self.fresh_port));
-        let names = ["viewer-region", "viewer-locale", "viewer-maturity", "viewer-plan"];
-        let told = names.into_iter().zip(self.viewers[viewer].dimensions);
-        send(told.fold(request, |request, (name, value)| request.header(name, value))).await
+        self.stack.ask_as_edge(self.fresh_port, path, self.viewers[viewer].dimensions).await
     }
 
     /// A call of the admin API, through the edge.

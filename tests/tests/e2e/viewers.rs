@@ -52,6 +52,7 @@ async fn a_dimension_is_never_what_a_client_says_it_is() {
         ("viewer-maturity", "0"),
         ("viewer-plan", "premium"),
         ("Viewer-Plan", "premium"),
+        ("viewer-seal", "t=1;mac=x"),
         ("edge-region", "DE"),
         ("cf-ipcountry", "DE"),
     ] {
@@ -61,9 +62,15 @@ async fn a_dimension_is_never_what_a_client_says_it_is() {
     assert_eq!(api.upstream.count("/v1/home"), 1);
     // On a way that is not cached, too.
     api.upstream.script("/v1/home", 405, &[], "");
-    api.call(Method::POST, "/v1/home", &[("viewer-plan", "premium"), ("edge-region", "DE")]).await;
+    api.call(
+        Method::POST,
+        "/v1/home",
+        &[("viewer-plan", "premium"), ("viewer-seal", "t=1;mac=x"), ("edge-region", "DE")],
+    )
+    .await;
     let headers = api.upstream.last().headers;
-    assert!(!headers.contains_key("viewer-plan") && !headers.contains_key("edge-region"), "{headers:?}");
+    let forged = ["viewer-plan", "viewer-seal", "edge-region"].into_iter().find(|name| headers.contains_key(*name));
+    assert_eq!(forged, None, "{headers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
