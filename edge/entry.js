@@ -9,7 +9,7 @@ import { instance, note } from "./recovery.js";
 const SLOTS_MAX = 4096;
 // Longer URLs are rare, and would fill memory.
 const URL_LENGTH_MAX = 1024;
-// By URL: `undefined` or a page, or what Wasm says instead of one.
+// By URL.
 const pages = new Map();
 let slots = 0;
 // What a page may depend on, as Wasm says it.
@@ -172,14 +172,16 @@ function bearerOf(authorization) {
   return bearer;
 }
 
-// A URL of which memory has something for the first time.
+// A URL of which memory has something for the first time; nothing if it is not answered here.
 function pageOf(url) {
+  const depends = wasm.page(url);
+  // What takes the long way each time, such as a search, would take the places of pages.
+  if (depends < 0) return undefined;
   if (pages.size >= SLOTS_MAX) {
     forgetPages();
     wasm.forget_slots();
   }
-  const depends = wasm.page(url);
-  const page = depends < 0 ? null : { depends, isPacked: false, slots: new Map() };
+  const page = { depends, isPacked: false, slots: new Map() };
   pages.set(url, page);
   return page;
 }
@@ -310,14 +312,15 @@ function hit(request, env, context) {
     const answer = begin(url, request, now, asks, env, context);
     if (answer !== undefined) return answer;
     page = pageOf(url);
+    if (page === undefined) return undefined;
   }
-  if (page === null) return undefined;
   const depends = page.depends;
+  let authorization = null;
   let number = -1;
   let kind = 0;
   if (depends !== 0) {
     if (depends & VIEWER) {
-      const authorization = headers.get("authorization");
+      authorization = headers.get("authorization");
       if (authorization !== null) {
         const bearer = bearerOf(authorization);
         if (bearer === undefined) return undefined;
@@ -345,6 +348,11 @@ function hit(request, env, context) {
   }
   const parts = wasm.hit(slot.number, now, known, number, asks);
   if (parts === undefined) return undefined;
+  if (parts === null) {
+    // The long way verifies the token, and the next request has a number of its own.
+    bearers.delete(authorization);
+    return undefined;
+  }
   if (parts === true) {
     if (!page.isPacked) {
       page.isPacked = true;

@@ -387,7 +387,12 @@ impl<B: Clone + Default> Engine<B> {
         self.sync.running_until_ms.is_some_and(|until_ms| now_ms < until_ms)
     }
 
-    /// Takes over the journal's answer to a question of `sent_ms`. [`Applied::Partial`]: ask on, the claim still holds.
+    /// The claim holds for another question: where there is much to be told, the journal is asked several times.
+    pub fn sync_goes_on(&mut self, now_ms: u64) {
+        self.sync.running_until_ms = Some(now_ms.saturating_add(self.config.sync_timeout_ms));
+    }
+
+    /// Takes over the journal's answer to a question of `sent_ms`. [`Applied::Partial`]: ask on ([`Self::sync_goes_on`]).
     pub fn sync_succeeded(&mut self, asked: &JournalQuery, delta: &JournalDelta, sent_ms: u64, now_ms: u64) -> Applied {
         let applied = self.view.apply(asked, delta, sent_ms);
         self.view.set_anchor(delta.clock, sent_ms);

@@ -78,9 +78,12 @@ impl Table {
         self.keys.clear();
     }
 
-    pub fn raise(&mut self, floor: Floor) {
+    /// Whether that says anything new.
+    pub fn raise(&mut self, floor: Floor) -> bool {
+        let is_news = floor.soft > self.floor.soft || floor.hard > self.floor.hard;
         self.floor.take(floor.soft, PurgeMode::Soft);
         self.floor.take(floor.hard, PurgeMode::Hard);
+        is_news
     }
 
     pub fn take_all(&mut self, seq: Seq, mode: PurgeMode) {

@@ -14,6 +14,10 @@ pub enum Value {
     Other,
 }
 
+/// There are fewer directives than that; RFC 9651 section 3.2 has parsers take 1,024 at least, and each is looked for among all
+/// the others here.
+const MEMBERS_MAX: usize = 1_024;
+
 /// The members in order, the last of a repeated key in the first one's place. `None`: the field does not parse.
 pub fn dictionary(text: &str) -> Option<Vec<(&str, Value)>> {
     let mut at = Cursor { rest: text.trim_matches(' ') };
@@ -22,8 +26,10 @@ pub fn dictionary(text: &str) -> Option<Vec<(&str, Value)>> {
         let key = at.key()?;
         let value = if at.eat('=') { at.item_or_list()? } else { Value::True };
         at.parameters()?;
+        let is_full = members.len() == MEMBERS_MAX;
         match members.iter_mut().find(|(k, _)| *k == key) {
             Some(member) => member.1 = value,
+            None if is_full => return None,
             None => members.push((key, value)),
         }
         at.optional_white_space();

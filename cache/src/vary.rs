@@ -19,9 +19,12 @@ pub fn selecting_fields(response: &Fields) -> Option<Vec<String>> {
             && let Err(place) = names.binary_search(&name)
         {
             names.insert(place, name);
+            if names.len() > VARY_FIELDS_MAX {
+                return None;
+            }
         }
     }
-    if names.len() > VARY_FIELDS_MAX { None } else { Some(names) }
+    Some(names)
 }
 
 /// The key of the variant these request fields select.

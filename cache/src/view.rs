@@ -299,16 +299,20 @@ impl JournalView {
             let known = self.applied.max(asked.since);
             self.reset(delta);
             known_ms = None;
-            self.tables.iter_mut().for_each(|table| table.raise(Floor::hard(known)));
+            self.tables.iter_mut().for_each(|table| {
+                table.raise(Floor::hard(known));
+            });
         } else if asked.since > self.applied || delta.head < self.applied {
             // This view was reset since it asked, or has learnt more from a later answer that came sooner.
             return Applied::Ignored;
         }
-        if !delta.purges.is_empty() || delta.floors != PerClass::default() {
-            self.version = self.version.wrapping_add(1);
-        }
+        // The journal names its floors each time.
+        let mut is_news = !delta.purges.is_empty();
         for class in KeyClass::ALL {
-            self.tables.get_mut(class).raise(*delta.floors.get(class));
+            is_news |= self.tables.get_mut(class).raise(*delta.floors.get(class));
+        }
+        if is_news {
+            self.version = self.version.wrapping_add(1);
         }
         for purge in &delta.purges {
             self.take(purge.seq, purge.mode, purge.all, purge.keys.iter().copied());

@@ -2,7 +2,7 @@
 //! own; of what a client sends only a well-formed `traceparent` is taken over.
 use crate::drive::Call;
 use crate::isolate::{self, Body, now_ms};
-use crate::respond::push_json;
+use crate::respond::{is_null_body, push_json};
 use crate::{js, settings::Mode};
 use gateway_rules::access::{Wish, route};
 use gateway_rules::trace::{Context, Ids};
@@ -47,7 +47,7 @@ pub fn tell_origin(headers: &web_sys::Headers, context: &Context) -> Result<(), 
 
 /// Ends a request: its id goes to the client, how long it took is counted, and its line goes into the log.
 pub fn end(call: &Call, target: &str, began_ms: u64, answer: &web_sys::Response) -> Result<(), JsValue> {
-    let last = isolate::with(|isolate| isolate.last.take()).flatten();
+    let last = isolate::take_last();
     if call.settings.mode == Mode::Gateway {
         answer.headers().set(REQUEST_ID, &call.trace.request_id())?;
     }
@@ -92,8 +92,8 @@ pub fn ids_of_hits() -> String {
 /// The beginning of its line, by the key of its entry.
 pub fn line_of_hit(entry: &Entry<Body>, status: u16, tier: Option<&'static str>, duration_ms: u64) -> String {
     let told = CacheStatus { tier, ..CacheStatus::new(Phase::Hit) };
-    let bytes = entry.head.fields.get("content-length").filter(|_| status != 304).and_then(|bytes| bytes.parse().ok());
-    line("GET", target_of(&entry.key), (status, bytes), duration_ms, Some(&told))
+    let bytes = if is_null_body(status) { 0 } else { entry.body_bytes };
+    line("GET", target_of(&entry.key), (status, Some(bytes)), duration_ms, Some(&told))
 }
 
 fn write(

@@ -8,7 +8,9 @@ use crate::respond::{self, fail, refuse};
 use crate::{content, cut, gateway, isolate, js, route};
 use kv_schemas::Problem;
 use serde::Deserialize;
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 use surrogate_cache::phase::CacheStatus;
 use surrogate_cache::{Phase, Reason, encoding};
@@ -21,6 +23,8 @@ const MEMBERS_MAX: usize = 20;
 const CONTENT_BYTES_MAX: u64 = 64 * 1024;
 /// A member's longest body, unpacked.
 const BODY_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// All answers together: Wasm's memory grows by them, and never shrinks.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A member has a timeout of its own.
 const BODY_PATIENCE: Patience = Patience { idle_ms: 15_000, total_ms: 15_000 };
 
@@ -65,11 +69,13 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, JsValue> {
         Err(problem) => return fail(&problem, Reason::Method),
     };
     let due_ms = isolate::now_ms().saturating_add(call.settings.batch_timeout_ms);
+    let room = Rc::new(Cell::new(BYTES_MAX));
     let answers: Vec<Pin<Box<dyn Future<Output = Vec<u8>>>>> = members
         .into_iter()
         .map(|member| {
-            let call = call.clone();
-            Box::pin(async move { bounded(&call, &member, due_ms).await }) as Pin<Box<dyn Future<Output = _>>>
+            let (call, room) = (call.clone(), Rc::clone(&room));
+            Box::pin(async move { fitting(bounded(&call, &member, due_ms).await, &room) })
+                as Pin<Box<dyn Future<Output = _>>>
         })
         .collect();
     let mut body = b"{\"responses\":[".to_vec();
@@ -133,6 +139,17 @@ fn fault(path: &str) -> Option<&'static str> {
     None
 }
 
+/// An answer, if there is room for it beside those that came before.
+fn fitting(answer: Vec<u8>, room: &Cell<usize>) -> Vec<u8> {
+    match room.get().checked_sub(answer.len()) {
+        Some(left) => {
+            room.set(left);
+            answer
+        }
+        None => of_problem(&Problem::new(502, "member-failed", "The batch's answers are too long together")),
+    }
+}
+
 /// One member's answer as a JSON object, within its bound. Whose turn comes late has a moment for what is cached: others may have
 /// waited for a service all the time.
 async fn bounded(call: &Call, member: &Member, due_ms: u64) -> Vec<u8> {
@@ -174,7 +191,10 @@ async fn answer(call: &Call, member: &Member) -> Option<Vec<u8>> {
         return Some(of_problem(&Problem::new(400, "path-invalid", "The path is not written as it is meant")));
     }
     let call = Call { request, ..call.clone() };
-    let response = gateway::respond(&call, &member.path).await.ok()?;
+    let response = gateway::respond(&call, &member.path).await;
+    // Nobody's but the batch's is logged and timed, least of all as that of an answer which ends while others are waited for.
+    isolate::take_last();
+    let response = response.ok()?;
     described(&response).await
 }
 

@@ -51,9 +51,10 @@ pub async fn read(key: &str, rules: Rules) -> Option<Entry<Body>> {
     entry_bytes::decode(&get(&url_of(key)).await?.dyn_into().ok()?, rules)
 }
 
-pub async fn write(entry: &Entry<Body>, retention_ms_max: u64) {
-    let Some(response) = response(entry, retention_ms_max) else { return };
-    let written = match CACHE.with(|cache| cache.put(&url_of(&entry.key), &response)) {
+/// Keeps an entry's bytes for so long.
+pub async fn write(key: &str, value: &Uint8Array, kept_ms: u64) {
+    let Some(response) = bytes(value, kept_ms.div_ceil(1000).max(1)) else { return };
+    let written = match CACHE.with(|cache| cache.put(&url_of(key), &response)) {
         Ok(promise) => js::within(promise, WRITE_MS).await,
         Err(error) => Err(js::refused(error)),
     };
@@ -81,11 +82,6 @@ pub async fn write_sync(told: &SharedSync) {
 
 /// Longer than a lease is; the Cache API counts in seconds.
 const SYNC_KEPT_S: u64 = 60;
-
-fn response(entry: &Entry<Body>, retention_ms_max: u64) -> Option<web_sys::Response> {
-    let value = entry_bytes::encode(entry)?;
-    bytes(&value, entry.policy.retention_ms().min(retention_ms_max).div_ceil(1000).max(1))
-}
 
 fn bytes(value: &Uint8Array, ttl_s: u64) -> Option<web_sys::Response> {
     let headers = web_sys::Headers::new().ok()?;

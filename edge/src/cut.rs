@@ -65,7 +65,7 @@ async fn answer(call: &Call, target: &str, wanted: &Wanted) -> Result<web_sys::R
         return if is_head { js::without_body(&whole) } else { Ok(whole) };
     }
     // How the document came to be is how its cut did. While its bytes come, others count answers.
-    let last = isolate::with(|isolate| isolate.last.take()).flatten();
+    let last = isolate::take_last();
     let bytes = cut(&whole, Some(wanted), DOCUMENT_BYTES_MAX).await?;
     isolate::with(|isolate| isolate.last = last);
     let Some(bytes) = bytes else {

@@ -7,7 +7,7 @@ use crate::journal_client::Neighbours;
 use crate::js::{self, Patience, ReadError, Whole};
 use crate::origin_fetch::{self, OriginRequest};
 use crate::settings::{Mode, Settings};
-use crate::{colo_cache, invalidate, journal_client, kv, viewer};
+use crate::{colo_cache, entry_bytes, invalidate, journal_client, kv, viewer};
 use futures_channel::oneshot;
 use gateway_rules::trace;
 use js_sys::Uint8Array;
@@ -78,7 +78,7 @@ impl Call {
     /// The caller holds the engine's sync claim.
     pub async fn sync(&self, neighbours: Neighbours) {
         let began_ms = now_ms();
-        if journal_client::sync(&self.env, &self.location, neighbours).await {
+        if journal_client::sync(self, neighbours).await {
             self.confirm_later();
         }
         invalidate::pay_behind(self, began_ms);
@@ -323,11 +323,13 @@ async fn store_body(
 async fn write_tiers(call: &Call, stored: &Stored<Body>, tiers: &[Tier], seen_in_kv: Option<&Entry<Body>>) {
     let retention_ms_max = call.settings.engine.retention_ms_max;
     for entry in stored.for_tiers() {
+        let Some(value) = entry_bytes::encode(entry) else { continue };
+        let kept_ms = entry.policy.retention_ms().min(retention_ms_max);
         if tiers.contains(&Tier::Colo) {
-            colo_cache::write(entry, retention_ms_max).await;
+            colo_cache::write(&entry.key, &value, kept_ms).await;
         }
-        if tiers.contains(&Tier::Kv) {
-            kv::write(&call.env, entry, seen_in_kv, retention_ms_max).await;
+        if tiers.contains(&Tier::Kv) && seen_in_kv.is_none_or(|seen| entry.is_newer_than(seen)) {
+            kv::write(&call.env, &entry.key, &value, kept_ms).await;
         }
     }
 }

@@ -126,6 +126,9 @@ async fn cached(
 ) -> Result<web_sys::Response, JsValue> {
     let all = js::fields(&call.request.headers());
     if call.settings.mode == Mode::Proxy {
+        if let Some(refusal) = limits::fields_refused(call, &all) {
+            return refusal;
+        }
         // Preconditions that guard writes are origin's business.
         if all.has("if-match") || all.has("if-unmodified-since") {
             return pass(call, target, Reason::Precondition, None).await;

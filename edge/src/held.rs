@@ -3,28 +3,34 @@
 use platform::now_ms;
 use std::cell::{Cell, RefCell};
 
+/// No body that is to be stored may be longer.
+pub const FILLS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
     /// What strangers send.
     Uploads,
     /// What is to be stored.
     Fills,
-    /// Small, or of somebody known: others leave room for it.
+    /// Of somebody known: others leave room for it.
     Exempt,
 }
 
 impl Share {
-    pub const fn bytes_max(self) -> u64 {
+    const fn bytes_max(self) -> Option<u64> {
         match self {
-            Self::Uploads => 12 * 1024 * 1024,
-            Self::Fills => 16 * 1024 * 1024,
-            Self::Exempt => u64::MAX,
+            Self::Uploads => Some(12 * 1024 * 1024),
+            Self::Fills => Some(FILLS_BYTES_MAX),
+            Self::Exempt => None,
         }
     }
 }
 
-/// Up to here a content takes nothing of its share: log-ins and batches go on whatever others send.
-const EXEMPT_BYTES: u64 = 64 * 1024;
+/// Up to here a content has room besides its share: log-ins and batches go on whatever others send at length.
+const SMALL_BYTES: u64 = 64 * 1024;
+/// For all such of a share. What they are read with is not seen here, so none counts for less than the second.
+const SMALL_BYTES_MAX: u64 = 12 * 1024 * 1024;
+const HOLD_BYTES_MIN: u64 = 4 * 1024;
 /// What has been held for so long belonged to a request the platform has cut off: nobody lets it go any more.
 const HELD_MS_MAX: u64 = 120_000;
 
@@ -40,7 +46,7 @@ thread_local! {
     static HOLDS_BEGUN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What is held of both shares, for `/__edge/metrics`.
+/// What is held of all shares, for `/__edge/metrics`.
 pub fn bytes() -> u64 {
     HOLDS.with(|holds| {
         holds.try_borrow().map_or(0, |holds| holds.iter().fold(0, |all, hold| hold.bytes.saturating_add(all)))
@@ -52,12 +58,16 @@ pub struct Held(u64);
 
 impl Held {
     pub fn begin(share: Share) -> Self {
+        Self::begin_at(share, now_ms())
+    }
+
+    fn begin_at(share: Share, now_ms: u64) -> Self {
         let number = HOLDS_BEGUN.get().wrapping_add(1);
         HOLDS_BEGUN.set(number);
-        let hold = Hold { number, share, bytes: 0, began_ms: now_ms() };
+        let hold = Hold { number, share, bytes: 0, began_ms: now_ms };
         HOLDS.with(|holds| {
             if let Ok(mut holds) = holds.try_borrow_mut() {
-                holds.retain(|hold| now_ms().abs_diff(hold.began_ms) < HELD_MS_MAX);
+                holds.retain(|hold| now_ms.abs_diff(hold.began_ms) < HELD_MS_MAX);
                 holds.push(hold);
             }
         });
@@ -72,8 +82,15 @@ impl Held {
                 return true;
             };
             let others = holds.iter().filter(|hold| hold.share == share && hold.number != self.0);
-            let all = others.fold(bytes, |all, hold| hold.bytes.saturating_add(all));
-            let has_room = bytes <= EXEMPT_BYTES || all <= share.bytes_max();
+            let has_room = match share.bytes_max() {
+                None => true,
+                Some(_) if bytes <= SMALL_BYTES => {
+                    let small = others.map(|hold| hold.bytes).filter(|bytes| *bytes <= SMALL_BYTES);
+                    let counted = small.map(|bytes| bytes.max(HOLD_BYTES_MIN));
+                    counted.fold(bytes.max(HOLD_BYTES_MIN), u64::saturating_add) <= SMALL_BYTES_MAX
+                }
+                Some(bytes_max) => others.map(|hold| hold.bytes).fold(bytes, u64::saturating_add) <= bytes_max,
+            };
             if let Some(own) = holds.iter_mut().find(|hold| hold.number == self.0 && has_room) {
                 own.bytes = bytes;
             }
@@ -89,5 +106,37 @@ impl Drop for Held {
                 holds.retain(|hold| hold.number != self.0);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    fn begin(share: Share) -> Held {
+        Held::begin_at(share, 0)
+    }
+
+    fn holding(share: Share, bytes: u64, count: u64) -> Vec<Held> {
+        let all: Vec<_> = (0..count).map(|_| begin(share)).collect();
+        assert!(all.iter().all(|held| held.takes(bytes)), "{share:?} {bytes}");
+        all
+    }
+
+    #[test]
+    fn long_contents_leave_room_for_short_ones_and_both_have_an_end() {
+        let long = holding(Share::Uploads, 1024 * KIB, 12);
+        assert!(!begin(Share::Uploads).takes(65 * KIB));
+        // Of a byte each, they are more than they seem.
+        let short = holding(Share::Uploads, 1, 1_024);
+        let longest = holding(Share::Uploads, 64 * KIB, 128);
+        assert!(!begin(Share::Uploads).takes(1));
+        assert!(begin(Share::Exempt).takes(u64::MAX) && begin(Share::Fills).takes(1024 * KIB));
+        drop((long, longest));
+        assert!(begin(Share::Uploads).takes(1));
+        drop(short);
+        assert_eq!(bytes(), 0);
     }
 }

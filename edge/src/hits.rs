@@ -14,6 +14,8 @@ use crate::{access, entry_bytes, gateway, identity, js, limits, respond};
 use gateway_rules::limits::Class;
 use gateway_rules::wanted::plan;
 use kv_schemas::store_key::kv_key;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use surrogate_cache::directives::RequestDirectives;
 use surrogate_cache::entry::{about_of, key_about};
 use surrogate_cache::lookup::{Tier, is_known_to};
@@ -27,6 +29,32 @@ pub struct Ready {
     until_ms: u64,
     whole: Parts,
     not_modified: Option<Parts>,
+}
+
+impl Ready {
+    pub fn is_good(&self, now_ms: u64) -> bool {
+        self.from_ms <= now_ms && now_ms < self.until_ms
+    }
+}
+
+/// Entries that answers were made ready of, first the one of longest ago. Their weight is that of their bytes: the objects that
+/// JavaScript holds beside them, some kilobytes each, are let go once they are over.
+#[derive(Default)]
+pub struct MadeReady(VecDeque<Weak<Entry<Body>>>);
+
+/// More are not kept beyond their second.
+const MADE_READY_MAX: usize = 1_024;
+
+impl MadeReady {
+    fn note(&mut self, entry: &Arc<Entry<Body>>, now_ms: u64) {
+        self.0.push_back(Arc::downgrade(entry));
+        if self.0.len() > MADE_READY_MAX
+            && let Some(first) = self.0.pop_front().and_then(|first| first.upgrade())
+        {
+            // What was made ready anew since stands further back as well.
+            first.body.let_go(now_ms);
+        }
+    }
 }
 
 #[wasm_bindgen(module = "/src/parts.js")]
@@ -192,7 +220,7 @@ pub fn count_hits(hits: u32) {
 }
 
 /// What the answer to a request of this slot is made of ([`Parts`]), or `undefined`; `true`: it is stored packed, and which
-/// clients take that has to be minded; `false`: memory has nothing. For how long the same may be answered again to the same
+/// clients take that has to be minded; `false`: memory has nothing; `null`: its bearer's number is good for nothing any more. For how long the same may be answered again to the same
 /// kind of request is told (`isolate::tell_holds`).
 #[wasm_bindgen]
 pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32, client: Option<String>) -> JsValue {
@@ -202,7 +230,8 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32, c
     let is_private = bearer >= 0;
     let found = isolate::with(|isolate| {
         if is_private && !isolate.identities.stands(bearer, &isolate.engine, now_ms) {
-            return Err(JsValue::UNDEFINED);
+            let is_over = isolate.identities.is_over(bearer, now_ms);
+            return Err(if is_over { JsValue::NULL } else { JsValue::UNDEFINED });
         }
         let Some(entry) = isolate.engine.hit(slot, now_ms) else {
             return Err(match () {
@@ -234,12 +263,15 @@ pub fn hit(slot: u32, now_ms: f64, if_none_match: Option<String>, bearer: i32, c
 }
 
 /// What an answer is made of, kept for as long as nothing in it changes, and until when that is.
-fn parts(entry: &Entry<Body>, not_modified: bool, now_ms: u64, private: bool) -> Option<(Parts, u64)> {
+fn parts(entry: &Arc<Entry<Body>>, not_modified: bool, now_ms: u64, private: bool) -> Option<(Parts, u64)> {
     let place = if private { &entry.body.ready_private } else { &entry.body.ready };
     let mut slot = place.try_borrow_mut().ok()?;
-    let ready = match slot.take().filter(|ready| ready.from_ms <= now_ms && now_ms < ready.until_ms) {
+    let ready = match slot.take().filter(|ready| ready.is_good(now_ms)) {
         Some(ready) => slot.insert(ready),
-        None => slot.insert(make_ready(entry, now_ms, private)?),
+        None => {
+            isolate::with(|isolate| isolate.made_ready.note(entry, now_ms));
+            slot.insert(make_ready(entry, now_ms, private)?)
+        }
     };
     if !not_modified {
         return Some((ready.whole.clone(), ready.until_ms));

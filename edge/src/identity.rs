@@ -155,6 +155,12 @@ impl Identities {
         })
     }
 
+    /// Whether a number never stands again: its token has ended, or was verified by keys that have changed since.
+    pub fn is_over(&self, bearer: i32, now_ms: u64) -> bool {
+        let viewer = usize::try_from(bearer).ok().and_then(|number| self.bearers.get(number));
+        viewer.is_none_or(|viewer| now_ms / 1000 >= viewer.ends_s || viewer.generation != self.generation)
+    }
+
     fn take(&mut self, found: Option<Published>, anew: bool, now_ms: u64) {
         if anew {
             self.asked_anew_ms = Some(now_ms);

@@ -112,7 +112,8 @@ impl Write {
             self.say(call).await;
         }
         if let Ok(state) = append(call, &purge, ends).await {
-            call.sync(Neighbours::Ignored).await;
+            // What was purged is known here by now; what others have purged can wait.
+            call.sync_behind(Neighbours::Ignored);
             return Some(state);
         }
         // Noted first: whatever follows may be cut off.
@@ -213,7 +214,7 @@ async fn pay(call: &Call) -> bool {
         is_news = true;
     }
     if is_news {
-        call.sync(Neighbours::Ignored).await;
+        call.sync_behind(Neighbours::Ignored);
     }
     true
 }

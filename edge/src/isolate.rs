@@ -2,7 +2,7 @@
 //!
 //! A closure here must not await and must not call back into JavaScript code that could re-enter the Worker.
 use crate::exposition::Durations;
-use crate::hits::{Begun, Ready};
+use crate::hits::{Begun, MadeReady, Ready};
 use crate::identity::Identities;
 use crate::invalidate::Owed;
 use crate::js;
@@ -29,6 +29,15 @@ pub struct Body {
 impl Body {
     pub fn new(bytes: js_sys::Uint8Array) -> Self {
         Self { bytes, ready: RefCell::new(None), ready_private: RefCell::new(None) }
+    }
+
+    /// Lets go of what was made ready and is over.
+    pub fn let_go(&self, now_ms: u64) {
+        for place in [&self.ready, &self.ready_private] {
+            if let Ok(mut place) = place.try_borrow_mut() {
+                place.take_if(|ready| !ready.is_good(now_ms));
+            }
+        }
     }
 }
 
@@ -67,7 +76,8 @@ pub struct Isolate {
     told: State,
     /// Requests that read KV first.
     pub begun: Begun,
-    /// How the answer counted last came to be: whoever sends it takes it from here, in the same turn.
+    pub made_ready: MadeReady,
+    /// How the answer counted last came to be ([`take_last`]).
     pub last: Option<CacheStatus>,
     pub purges_refused: u64,
     /// Purges of writes that the journal could not take yet.
@@ -120,6 +130,7 @@ pub fn start(env: &Env) -> Result<Rc<Settings>, IsolateError> {
             settings: Rc::clone(&settings),
             told: engine.state(),
             begun: Begun::default(),
+            made_ready: MadeReady::default(),
             engine,
             identities: Identities::default(),
             number: js::random(),
@@ -159,6 +170,12 @@ fn count_reason(reasons: &mut Reasons, phase: Phase, reason: Option<Reason>) {
         Some((_, _, count)) => *count = count.saturating_add(1),
         None => reasons.push((phase, reason, 1)),
     }
+}
+
+/// How the answer counted last came to be, for whoever sends it on: to be taken in the turn in which it was counted, since others
+/// count theirs afterwards.
+pub fn take_last() -> Option<CacheStatus> {
+    with(|isolate| isolate.last.take()).flatten()
 }
 
 /// Counts an answer.

@@ -1,4 +1,5 @@
 //! What the isolate asks the purge journal: everything after the state it has, until it has it all.
+use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::{colo_cache, js};
 use js_sys::Uint8Array;
@@ -76,8 +77,11 @@ pub enum Neighbours {
 
 /// Brings the view up to the journal. The caller holds the engine's sync claim; it is given back here. Whether the
 /// journal itself told news.
-pub async fn sync(env: &Env, location: &str, neighbours: Neighbours) -> bool {
+pub async fn sync(call: &Call, neighbours: Neighbours) -> bool {
+    // Who was told nothing yet cannot tell how old it is what a neighbour was told.
+    let can_tell = || isolate::with(|isolate| isolate.engine.view.journal_now(now_ms()).is_some()) == Some(true);
     if neighbours != Neighbours::Ignored
+        && can_tell()
         && let Some(told) = colo_cache::read_sync().await
     {
         let is_awaited = neighbours == Neighbours::Awaited;
@@ -98,20 +102,27 @@ pub async fn sync(env: &Env, location: &str, neighbours: Neighbours) -> bool {
         isolate.syncs_itself = isolate.syncs_itself.saturating_add(1);
         isolate.engine.view.newest()
     });
-    sync_directly(env, location).await;
+    sync_directly(call).await;
     isolate::with(|isolate| isolate.engine.view.newest()) != known
 }
 
-async fn sync_directly(env: &Env, location: &str) {
+async fn sync_directly(call: &Call) {
     let timeout_ms = isolate::with(|isolate| isolate.engine.config.sync_timeout_ms).unwrap_or(1_000);
     for _ in 0..PAGES_MAX {
-        let Some(query) = isolate::with(|isolate| isolate.engine.view.query(location)) else { return };
         let sent_ms = now_ms();
-        match ask(env, &query, timeout_ms).await {
+        let query = isolate::with(|isolate| {
+            isolate.engine.sync_goes_on(sent_ms);
+            isolate.engine.view.query(&call.location)
+        });
+        let Some(query) = query else { return };
+        match ask(&call.env, &query, timeout_ms).await {
             Ok(delta) => {
                 let applied = isolate::with(|isolate| isolate.engine.sync_succeeded(&query, &delta, sent_ms, now_ms()));
                 if applied == Some(Applied::Complete) {
-                    colo_cache::write_sync(&SharedSync { asked: query, delta, asking_ms: 0 }).await;
+                    // Whoever waits for this sync does not wait for its neighbours.
+                    call.behind(async move {
+                        colo_cache::write_sync(&SharedSync { asked: query, delta, asking_ms: 0 }).await;
+                    });
                 }
                 if applied != Some(Applied::Partial) {
                     return;
@@ -183,11 +194,13 @@ fn is_only(delta: &JournalDelta, after: &AsOf, own: &AsOf, keys: &[KeyHash]) -> 
 
 async fn ask(env: &Env, query: &JournalQuery, timeout_ms: u64) -> Result<JournalDelta, js::CallError> {
     let body = Uint8Array::from(query.encode().as_slice());
+    let due_ms = now_ms().saturating_add(timeout_ms);
     let response = post(env, "/sync", &body, timeout_ms).await?;
     if response.status() != 200 {
         return Err(js::CallError::Refused(format!("status {}", response.status()).into()));
     }
-    let buffer = js::within(response.array_buffer().map_err(js::refused)?, timeout_ms).await?;
+    let left_ms = due_ms.saturating_sub(now_ms());
+    let buffer = js::within(response.array_buffer().map_err(js::refused)?, left_ms).await?;
     let delta = JournalDelta::decode(&Uint8Array::new(&buffer).to_vec());
     delta.ok_or_else(|| js::CallError::Refused("an answer of another version".into()))
 }

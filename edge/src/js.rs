@@ -340,29 +340,62 @@ pub async fn read_all(
     let held = Held::begin(share);
     let due_ms = platform::now_ms().saturating_add(patience.total_ms);
     let mut pieces = Pieces::of(stream);
-    let mut chunks: Vec<Uint8Array> = Vec::new();
-    let mut total: u64 = 0;
-    while let Some(chunk) = pieces.next(patience.idle_ms.min(due_ms.saturating_sub(platform::now_ms()))).await? {
-        total = total.saturating_add(u64::from(chunk.length()));
-        if total > bytes_max {
+    let mut gathered = Gathered { bytes: Uint8Array::new_with_length(0), length: 0 };
+    while let Some(piece) = pieces.next(patience.idle_ms.min(due_ms.saturating_sub(platform::now_ms()))).await? {
+        let Some(length) = gathered.length.checked_add(piece.length()).filter(|all| u64::from(*all) <= bytes_max)
+        else {
             return Err(ReadError::TooLarge);
-        }
-        if !held.takes(total) {
+        };
+        if !held.takes(u64::from(gathered.room_for(length))) {
             return Err(ReadError::Crowded);
         }
-        chunks.push(chunk);
+        gathered.add(&piece, length);
     }
-    if let [only] = chunks.as_slice() {
-        return Ok(Whole { bytes: only.clone(), _held: held });
+    Ok(Whole { bytes: gathered.whole(), _held: held })
+}
+
+/// What has come of a stream, in one buffer. The pieces themselves are let go: each may lie in a buffer of 4 KiB, if it brings
+/// but a byte.
+struct Gathered {
+    bytes: Uint8Array,
+    length: u32,
+}
+
+impl Gathered {
+    /// How large the buffer is to be for `length` bytes.
+    fn room_for(&self, length: u32) -> u32 {
+        let room = self.bytes.length();
+        if length <= room { room } else { length.max(room.saturating_mul(2)) }
     }
-    let length = u32::try_from(total).map_err(|_| ReadError::TooLarge)?;
-    let whole = Uint8Array::new_with_length(length);
-    let mut offset: u32 = 0;
-    for chunk in chunks {
-        whole.set(&chunk, offset);
-        offset = offset.saturating_add(chunk.length());
+
+    /// `length`: of all, with this piece.
+    fn add(&mut self, piece: &Uint8Array, length: u32) {
+        if self.length == 0 {
+            // Most bodies come in one.
+            self.bytes = alone(piece);
+        } else {
+            let room = self.room_for(length);
+            if room > self.bytes.length() {
+                let larger = Uint8Array::new_with_length(room);
+                larger.set(&self.bytes, 0);
+                self.bytes = larger;
+            }
+            self.bytes.set(piece, self.length);
+        }
+        self.length = length;
     }
-    Ok(Whole { bytes: whole, _held: held })
+
+    fn whole(self) -> Uint8Array {
+        if self.length < self.bytes.length() { self.bytes.slice(0, self.length) } else { self.bytes }
+    }
+}
+
+/// The same bytes in a buffer that holds nothing else.
+fn alone(bytes: &Uint8Array) -> Uint8Array {
+    match bytes.length() {
+        length if length < bytes.buffer().byte_length() => bytes.slice(0, length),
+        _ => bytes.clone(),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

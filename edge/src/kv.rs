@@ -26,8 +26,8 @@ extern "C" {
 const READ_MS: u64 = 1_000;
 /// And a write or a deletion before it is left to itself.
 const WRITE_MS: u64 = 10_000;
-/// The platform's shortest expirationTtl.
-const TTL_S_MIN: u64 = 60;
+/// It takes a minute or more until a write is seen elsewhere; expirationTtl is no shorter either.
+const SHOWN_MS: u64 = 60_000;
 
 fn namespace(env: &Env) -> Option<KvNamespace> {
     crate::js::binding(env, "CACHE_KV").filter(JsValue::is_object).map(JsCast::unchecked_into)
@@ -40,24 +40,24 @@ pub async fn read(env: &Env, key: &str, rules: Rules) -> Option<Entry<Body>> {
     entry_bytes::decode(&value.dyn_into().ok()?, rules)
 }
 
-/// Writes an entry unless what was read there is newer. A write that KV refuses (more than one a second) is let be:
-/// the next one comes, and readers judge by the rule.
-pub async fn write(env: &Env, entry: &Entry<Body>, seen: Option<&Entry<Body>>, retention_ms_max: u64) {
-    if seen.is_some_and(|seen| !entry.is_newer_than(seen)) {
+/// Keeps an entry's bytes for so long, unless it is over about when the first could read it elsewhere: strangers choose what there
+/// is no such title of, and each write is paid for. A write that KV refuses (more than one a second) is let be: the next one
+/// comes, and readers judge by the rule.
+pub async fn write(env: &Env, key: &str, value: &Uint8Array, kept_ms: u64) {
+    if kept_ms <= SHOWN_MS {
         return;
     }
-    let Some(written) = put(env, entry, retention_ms_max) else { return };
+    let Some(written) = put(env, key, value, kept_ms) else { return };
     let _ = crate::js::within(written, WRITE_MS).await;
 }
 
-fn put(env: &Env, entry: &Entry<Body>, retention_ms_max: u64) -> Option<Promise> {
-    let value = entry_bytes::encode(entry)?;
-    let ttl_s = entry.policy.retention_ms().min(retention_ms_max).div_ceil(1000).max(TTL_S_MIN);
+fn put(env: &Env, key: &str, value: &Uint8Array, kept_ms: u64) -> Option<Promise> {
+    let ttl_s = kept_ms.div_ceil(1000);
     let options = Object::new();
     // A number below 2^53: at most the retention limit in seconds.
     let ttl_s = f64::from(u32::try_from(ttl_s).unwrap_or(u32::MAX));
     Reflect::set(&options, &"expirationTtl".into(), &JsValue::from_f64(ttl_s)).ok()?;
-    namespace(env)?.put(&kv_key(&entry.key), &value, &options).ok()
+    namespace(env)?.put(&kv_key(key), value, &options).ok()
 }
 
 pub async fn delete(env: &Env, key: &str) {

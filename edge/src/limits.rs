@@ -10,7 +10,7 @@ use gateway_rules::limits::{Class, Meter, Policy, client, used_up};
 use js_sys::{Object, Promise, Reflect};
 use kv_schemas::Problem;
 use std::cell::RefCell;
-use surrogate_cache::Reason;
+use surrogate_cache::{Fields, Reason};
 use wasm_bindgen::prelude::*;
 
 /// The platform's counter answers at once or is away; a limit that cannot be asked about does not stop the service.
@@ -18,6 +18,9 @@ const COUNTER_MS_MAX: u64 = 250;
 
 /// Longest request fields, names and values together. The platform's own limit is higher.
 pub const FIELDS_BYTES_MAX: usize = 16 * 1024;
+
+/// As many request fields are taken, and as many of an answer's. Each is looked for among all others here and there.
+pub const FIELDS_MAX: usize = 256;
 
 /// Who asks, by the platform's word: it sets this field, whatever a client sends.
 pub const CLIENT: &str = "cf-connecting-ip";
@@ -33,16 +36,16 @@ extern "C" {
     fn limit(this: &Counter, options: &Object) -> Result<Promise, JsValue>;
 }
 
-/// The refusal of a request with too many or too long fields, where a service would have to read them.
-pub fn fields_refused(call: &Call) -> Option<Result<web_sys::Response, JsValue>> {
-    let too_long = || js::fields(&call.request.headers()).bytes() > FIELDS_BYTES_MAX;
-    (call.settings.mode == Mode::Gateway && too_long()).then(refuse_fields)
+/// The refusal of a request with too many or too long fields, where a service would have to read them. Of a proxy's origin
+/// nobody knows how long the fields are that it reads.
+pub fn fields_refused(call: &Call, fields: &Fields) -> Option<Result<web_sys::Response, JsValue>> {
+    let is_long = call.settings.mode == Mode::Gateway && fields.bytes() > FIELDS_BYTES_MAX;
+    (is_long || fields.len() > FIELDS_MAX).then(|| fail(&problem(), Reason::RequestDirective))
 }
 
-pub fn refuse_fields() -> Result<web_sys::Response, JsValue> {
-    let problem = Problem::new(431, "fields-too-large", "The request's header fields are longer than is taken here")
-        .detail(format!("at most {FIELDS_BYTES_MAX} bytes"));
-    fail(&problem, Reason::RequestDirective)
+fn problem() -> Problem {
+    Problem::new(431, "fields-too-large", "The request's header fields are longer than is taken here")
+        .detail(format!("at most {FIELDS_MAX} of them, and {FIELDS_BYTES_MAX} bytes where services read them"))
 }
 
 /// The refusal, if there is one.

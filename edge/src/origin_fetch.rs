@@ -2,7 +2,7 @@
 use crate::drive::Call;
 use crate::isolate::now_ms;
 use crate::settings::{Mode, Settings};
-use crate::{access, js, upstream};
+use crate::{access, js, limits, upstream};
 use gateway_rules::access::route;
 use gateway_rules::services::Index;
 use gateway_rules::trace::Context;
@@ -107,6 +107,12 @@ pub async fn exchange(
     let response = upstream::ask(settings, service, request, content).await?;
     let status = js::final_status(&response)?;
     let mut fields = js::fields(&response.headers());
+    if fields.len() > limits::FIELDS_MAX {
+        if let Some(body) = response.body() {
+            let _ = body.cancel();
+        }
+        return Err(js::CallError::Refused("its answer has more header fields than are read".into()));
+    }
     // RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a Date header field MUST
     // record the time it was received and append a corresponding Date header field to the message's header section if
     // it is cached or forwarded downstream."

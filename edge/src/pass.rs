@@ -30,7 +30,7 @@ pub async fn pass(call: &Call, target: &str, reason: Reason, own: Option<&Own>) 
         // `fetch` drops the content of a GET if its length is not declared.
         return refuse(411, "length-required", "The content of a GET needs a Content-Length", reason);
     }
-    if let Some(refusal) = limits::fields_refused(call) {
+    if let Some(refusal) = limits::fields_refused(call, &js::fields(&call.request.headers())) {
         return refusal;
     }
     let origin = OriginRequest::of(call, target, method == "HEAD", Fields::new());

@@ -60,8 +60,8 @@ async fn own(call: &Call, all: &Fields) -> Result<Own, Problem> {
 }
 
 pub async fn read(call: &Call, target: &str, all: Fields) -> Result<web_sys::Response, JsValue> {
-    if all.bytes() > limits::FIELDS_BYTES_MAX {
-        return limits::refuse_fields();
+    if let Some(refusal) = limits::fields_refused(call, &all) {
+        return refusal;
     }
     let own = match own(call, &all).await {
         Ok(own) => own,

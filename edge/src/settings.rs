@@ -1,6 +1,6 @@
 //! What an operator sets in `wrangler.toml`: read once for each isolate, with a clear error for each value that
 //! cannot be right. Nothing else in the Worker reads variables.
-use crate::held::Share;
+use crate::held::FILLS_BYTES_MAX;
 use crate::journal_client;
 use crate::signatures::KeySet;
 use crate::viewer::Known;
@@ -114,8 +114,8 @@ impl Settings {
             },
             ..default
         };
-        if engine.body_bytes_max > Share::Fills.bytes_max() {
-            return Err(format!("BODY_BYTES_MAX must be at most {}: more is not held", Share::Fills.bytes_max()));
+        if engine.body_bytes_max > FILLS_BYTES_MAX {
+            return Err(format!("BODY_BYTES_MAX must be at most {}: more is not held", FILLS_BYTES_MAX));
         }
         let panics = switch(env, "TEST_PANICS")?;
         let limits = Limits::read(&limits).map_err(|fault| format!("LIMITS: {fault}"))?;

@@ -28,7 +28,7 @@ pub enum Content {
     None,
     /// Read from the client to its end already.
     Taken,
-    /// Still on its way: if it breaks off, that is no fault of the upstream.
+    /// Still on its way.
     Streamed,
 }
 
@@ -76,6 +76,15 @@ fn is_failure(answer: &Result<web_sys::Response, CallError>) -> bool {
     }
 }
 
+/// Whether a failure may as well be the client's: it broke its content off, or was slow to send it.
+fn is_of_client(answer: &Result<web_sys::Response, CallError>, content: Content) -> bool {
+    match answer {
+        Err(CallError::Unsent(_)) => true,
+        Err(CallError::Timeout) => content == Content::Streamed,
+        _ => false,
+    }
+}
+
 /// Sends a request to a service, unless that is left alone. A read whose connection broke before the answer began is
 /// sent once more if the budget allows, within the same time.
 pub async fn ask(
@@ -96,12 +105,11 @@ pub async fn ask(
     loop {
         let left_ms = due_ms.saturating_sub(now_ms());
         let answer = js::send(request, left_ms, terms.body_timeout_ms).await;
-        let failed = is_failure(&answer);
         let repeat = with(services, index, |upstream| {
-            if let Some(pass) = pass
-                && !(failed && content == Content::Streamed)
-            {
-                upstream.breaker.end(pass, !failed, now_ms());
+            match pass {
+                Some(pass) if is_of_client(&answer, content) => upstream.breaker.forget(pass),
+                Some(pass) => upstream.breaker.end(pass, !is_failure(&answer), now_ms()),
+                None => {}
             }
             let broke = matches!(answer, Err(CallError::Refused(_)));
             let repeat = may_repeat && broke && !is_second && due_ms > now_ms() && upstream.budget.spend();

@@ -35,6 +35,8 @@ pub struct Known {
 /// So many of each at most: each is another copy of every document.
 const REGIONS_MAX: usize = 64;
 const LOCALES_MAX: usize = 32;
+// `entry.js` finds slots by numbers of regions and locales below 128 (`NUMBERS`).
+const _: () = assert!(REGIONS_MAX < 128 && LOCALES_MAX < 128);
 
 impl Known {
     /// Reads the settings `REGIONS` and `LOCALES`.

@@ -123,6 +123,7 @@ async fn warm(call: &Call, wanted: &Wanted, min_as_of: &AsOf) -> (Outcome, u16) 
     };
     // Its body is read to the end and written to the tiers, and whatever else stands behind the answer is done.
     drive::finish_unheard(call, &mut outcome).await;
-    let is_held = || isolate::with(|isolate| isolate.engine.recall(&wanted.key).is_some()) == Some(true);
+    // Not recalled: nobody has asked for it yet.
+    let is_held = || isolate::with(|isolate| isolate.engine.has(&wanted.key)) == Some(true);
     if result == Outcome::Stored && !is_held() { (Outcome::NotStored, status) } else { (result, status) }
 }

@@ -149,6 +149,13 @@ impl Breaker {
         }
     }
 
+    /// Nobody can tell what became of it: if it was to probe, another may.
+    pub fn forget(&mut self, pass: Pass) {
+        if let Some(opened) = self.opened.as_mut().filter(|_| pass.generation == self.generation) {
+            opened.probe_since_ms = None;
+        }
+    }
+
     fn open(&mut self, pause_ms: u64, now_ms: u64) {
         self.opened = Some(Opened { until_ms: now_ms.saturating_add(pause_ms), pause_ms, probe_since_ms: None });
         self.generation = self.generation.saturating_add(1);

@@ -365,15 +365,16 @@ impl<B: Clone + Default> Lookup<B> {
         let mut status =
             CacheStatus { reason: Some(Reason::Part), fwd_status: Some(206), ..CacheStatus::new(Phase::Miss) };
         let mut behind = self.behind(engine, now_ms);
+        // Of no use any more, whatever becomes of the whole.
+        engine.forget(&part_key(&self.request.key));
         let entry = match self.plan(engine, &head, keys.ok(), as_of) {
             Ok(plan) => {
-                engine.forget(&part_key(&self.request.key));
                 status.stored = Some(Ok(()));
                 behind.write = vec![Tier::Colo, Tier::Kv];
                 engine.complete(plan, body, bytes).entry
             }
             Err(reason) => {
-                self.give_back(engine);
+                self.end_unstored(engine, head.status, now_ms);
                 status.stored = Some(Err(reason));
                 let stamp = Stamp { key: self.request.key.clone(), as_of: None, keys: Vec::new() };
                 Arc::new(Entry::new(stamp, head, engine.config.rules, body, bytes))
