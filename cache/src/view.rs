@@ -505,6 +505,22 @@ mod tests {
     }
 
     #[test]
+    fn floors_that_are_known_change_nothing_that_was_judged() {
+        let mut view = view(vec![purge(5, Hard, &[1])]);
+        let floors = PerClass::new(|_| Floor::hard(2));
+        let told = JournalDelta { floors, ..delta("log", 5, Vec::new()) };
+        let version = view.version();
+        assert_eq!(synced(&mut view, &told, 2000), Applied::Complete);
+        let raised = view.version();
+        assert_ne!(version, raised, "what is judged by them");
+        assert_eq!(synced(&mut view, &told, 3000), Applied::Complete);
+        assert_eq!(view.version(), raised, "told again");
+        let told = JournalDelta { purges: vec![purge(6, Soft, &[1])], head: 6, until: 6, ..told };
+        assert_eq!(synced(&mut view, &told, 4000), Applied::Complete);
+        assert_ne!(view.version(), raised);
+    }
+
+    #[test]
     fn purging_all_raises_the_floor() {
         let soft = view(vec![purge(5, Soft, &[])]);
         assert_eq!(judge(&soft, "log:4", &[]), Verdict::Soft(Cause::Floor));

@@ -241,6 +241,27 @@ fn a_rest_that_is_purged_while_it_is_read_is_asked_for_anew() {
 }
 
 #[test]
+fn a_whole_that_may_not_be_stored_makes_nobody_wait_for_the_next_one() {
+    let mut world = holding_part("bytes 0-4/10", "01234", &[("etag", "\"a\"")]);
+    let private = [("cache-control", "no-store"), ("etag", "\"a\""), ("content-range", "bytes 5-9/10")];
+    world.serve("56789", 0, &private);
+    world.origin.as_mut().unwrap().0 = 206;
+    let (mut lookup, join) = until_answered(&mut world);
+    assert!(matches!(join, Step::Join { .. }), "{join:?}");
+    let step = lookup.step(&mut world.engine, Event::Joined(Some((DIGITS, 10))), world.now_ms);
+    let got = world.finish(&mut lookup, step);
+    assert_eq!((got.status, got.body), (200, Some(DIGITS)), "{got:?}");
+    let now_ms = world.now_ms;
+    // Two who come now each ask for the whole at once: one after another they would wait for what nobody stores.
+    for _ in 0..2 {
+        let (mut lookup, step) = world.start(request(&[]));
+        let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+        assert_eq!(sent(&fetch), []);
+    }
+    assert_eq!(world.now_ms, now_ms);
+}
+
+#[test]
 fn who_has_the_whole_that_a_part_is_of_is_told_so() {
     let mut world = holding_part("bytes 4-9/10", "456789", &[("etag", "\"a\"")]);
     let fields = [("range", "bytes=6-8"), ("if-none-match", "\"a\"")];

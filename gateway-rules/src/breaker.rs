@@ -294,6 +294,26 @@ mod tests {
     }
 
     #[test]
+    fn of_whom_nobody_can_tell_what_became_says_nothing_and_holds_no_probe() {
+        let mut breaker = breaker();
+        for _ in 0..40 {
+            let pass = breaker.begin(0).expect("closed");
+            breaker.forget(pass);
+        }
+        (0..2).for_each(|_| outcome(&mut breaker, false, 0));
+        assert_eq!(breaker.state(), State::Closed);
+        let late = breaker.begin(0).expect("closed");
+        outcome(&mut breaker, false, 0);
+        let probe = breaker.begin(1_000).expect("a probe");
+        breaker.forget(late);
+        assert!(breaker.begin(1_000).is_err(), "one at a time");
+        breaker.forget(probe);
+        let next = breaker.begin(1_001).expect("another");
+        breaker.end(next, true, 1_002);
+        assert_eq!(breaker.state(), State::Closed);
+    }
+
+    #[test]
     fn a_lost_probe_is_made_again() {
         let mut breaker = breaker();
         (0..3).for_each(|_| outcome(&mut breaker, false, 0));

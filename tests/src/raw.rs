@@ -96,6 +96,18 @@ pub async fn ask_counting(url: &str, text: &str, sent: &AtomicU64) {
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }
 
+/// Sends a request's beginning and then a byte after each pause; the connection stays open until it is dropped.
+pub async fn send_slowly(url: &str, head: &str, bytes: usize, pause: Duration) -> TcpStream {
+    let mut stream = connect(url).await;
+    stream.set_nodelay(true).expect("cannot send at once");
+    stream.write_all(head.as_bytes()).await.expect("cannot send");
+    for _ in 0..bytes {
+        tokio::time::sleep(pause).await;
+        stream.write_all(b"x").await.expect("cannot send");
+    }
+    stream
+}
+
 /// Bytes that were sent to a loopback port and that its process has not read yet: they lie with one of the two sockets.
 #[cfg(target_os = "linux")]
 pub fn unread(port: u16) -> u64 {

@@ -1,4 +1,5 @@
 //! `POST /v1/batch`: many reads in one request, each as if it had come by itself.
+use e2e::api::{Api, SHARED};
 use e2e::gate::Mode;
 use e2e::http::{Got, ask, get, send};
 use e2e::stack::{Shape, Stack};
@@ -73,6 +74,46 @@ async fn a_member_that_hangs_has_its_own_end_and_holds_no_other() {
         get(stack.url("/v1/titles/heat")).await.is_hit().then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_waits_lends_its_phase_to_no_other_answer() {
+    let api = Api::start().await;
+    api.answer("/v1/home", &SHARED, "home", "{}");
+    api.get("/v1/home", &[]).await;
+    let timed = || api.metric("edge_answer_seconds_count{phase=\"hit\"}");
+    let before = timed().await;
+    api.answer("/v1/genres", &SHARED, "genres", "{}");
+    api.upstream.hold(true);
+    let url = api.url("/v1/batch");
+    let batch = tokio::spawn(async move {
+        let body = of_paths(&["/v1/home", "/v1/genres"]).to_string();
+        send(ask(Method::POST, url).header("content-type", "application/json").body(body)).await
+    });
+    e2e::eventually("the slow one is asked for", || async { (api.upstream.count("/v1/genres") > 0).then_some(()) })
+        .await;
+    for _ in 0..3 {
+        assert_eq!(get(api.url("/__edge/health")).await.status, 200);
+    }
+    api.upstream.hold(false);
+    let statuses: Vec<_> =
+        batch.await.unwrap().json()["responses"].as_array().unwrap().iter().map(|one| one["status"].clone()).collect();
+    assert_eq!(statuses, [200, 200]);
+    assert_eq!(timed().await, before, "the batch is one answer, which is no hit, and health has no phase");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_answers_together_have_a_length() {
+    let api = Api::start().await;
+    let long = json!({"items": "x".repeat(1_900_000)}).to_string();
+    api.answer("/v1/home", &SHARED, "home", &long);
+    let body = of_paths(&["/v1/home"; 6]).to_string();
+    let got = send(ask(Method::POST, api.url("/v1/batch")).header("content-type", "application/json").body(body)).await;
+    let got = got.json();
+    let answers = got["responses"].as_array().unwrap();
+    let statuses: Vec<_> = answers.iter().map(|answer| answer["status"].clone()).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 502, 502]);
+    assert_eq!(answers[5]["body"]["type"], "urn:nextream:problem:member-failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,6 +102,44 @@ async fn of_a_batch_four_members_wait_at_once_and_what_memory_has_waits_for_none
 
 /// The platform ends all requests of an isolate that needs more than 128 MB.
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_before_others_could_read_it_is_not_written_to_kv() {
+    let api = Api::start().await;
+    api.answer("/v1/home", &SHARED, "home", "{}");
+    let short = [SHARED[0], SHARED[1], ("cdn-cache-control", "max-age=60")];
+    api.answer("/v1/titles/none", &short, "title:none", "{}");
+    for path in ["/v1/titles/none", "/v1/home"] {
+        api.get(path, &[]).await;
+        assert!(api.get(path, &[]).await.is_hit(), "{path}");
+    }
+    e2e::kv::await_pages(&api.fleet, &["/v1/home"]).await;
+    let keys = e2e::kv::keys(&api.fleet).await;
+    assert!(!keys.iter().any(|key| key.ends_with("/v1/titles/none")), "{keys:?}");
+}
+
+/// Each of them is looked for among the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_header_fields_there_may_be_so_many() {
+    let proxy = Proxy::start().await;
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=60")], "page");
+    let names: Vec<String> = (0..300).map(|n| format!("x-{n}")).collect();
+    let with = |method: Method, count: usize| {
+        let request = ask(method, proxy.url("/a"));
+        send(names.iter().take(count).fold(request, |request, name| request.header(name.as_str(), "y")))
+    };
+    assert_eq!(with(Method::GET, 200).await.status, 200);
+    for method in [Method::GET, Method::POST] {
+        let refused = with(method, 300).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (431, "fields-too-large"), "{refused:?}");
+    }
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "y")).collect();
+    proxy.upstream.answer("/b", &many, "page");
+    let failed = proxy.get("/b").await;
+    assert_eq!((failed.status, failed.problem().as_str()), (502, "origin-unreachable"), "{failed:?}");
+    proxy.upstream.answer("/c", &many[..200], "page");
+    assert_eq!(proxy.get("/c").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn contents_under_way_are_bounded_for_all_clients_together() {
     let api = Api::start().await;
     api.answer("/v1/me/watch-list", &[], "", "{}");

@@ -215,6 +215,31 @@ async fn keys_are_what_origin_publishes_and_change_with_a_purge_without_logging_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whose_token_outlives_a_change_of_keys_takes_the_short_way_again() {
+    let api = Api::start().await;
+    let [old, new] = ["old", "new"].map(|name| xtask::proxy::new_key(name).unwrap());
+    api.answer("/v1/home", &SHARED, "home", "{}");
+    api.publish(&[&old]);
+    let token = sign(&old, api.claims("ada"), 600);
+    let takes_the_short_way = async |when: &str| {
+        eventually(when, || async {
+            let before = api.metric("edge_ready_hits_total").await;
+            assert_eq!(api.get_as(&token, "/v1/home").await.status, 200);
+            (api.metric("edge_ready_hits_total").await > before).then_some(())
+        })
+        .await;
+    };
+    takes_the_short_way("before").await;
+    api.publish(&[&old, &new]);
+    api.purge("soft", &["jwks"]).await;
+    eventually("the new key", || async {
+        (api.get_as(&sign(&new, api.claims("bob"), 600), "/v1/home").await.status == 200).then_some(())
+    })
+    .await;
+    takes_the_short_way("after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_keys_nobody_knows_do_not_hammer_origin() {
     let api = Api::start().await;
     let known = xtask::proxy::new_key("known").unwrap();
