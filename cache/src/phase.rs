@@ -79,6 +79,10 @@ pub enum Reason {
     MinAsOf,
     /// The request forbids an answer from the cache.
     RequestDirective,
+    /// More requests, fields or content than this client may send.
+    Limited,
+    /// Something in the request is not as it has to be.
+    Invalid,
     /// The answer wants to be validated each time (`no-cache`, `must-revalidate`).
     MustValidate,
     /// The request's method is not served from caches.
@@ -115,6 +119,8 @@ pub enum Reason {
     OriginFailed,
     /// Origin answered from a state before a purge that is known here.
     OriginBehind,
+    /// A fault of this cache.
+    EdgeFailed,
 }
 
 impl Reason {
@@ -131,6 +137,8 @@ impl Reason {
             Self::JournalUnreachable => "journal-unreachable",
             Self::MinAsOf => "min-as-of",
             Self::RequestDirective => "request-directive",
+            Self::Limited => "limited",
+            Self::Invalid => "invalid",
             Self::MustValidate => "must-validate",
             Self::Method => "method",
             Self::Part => "part",
@@ -149,6 +157,7 @@ impl Reason {
             Self::BadSurrogate => "bad-surrogate",
             Self::OriginFailed => "origin-failed",
             Self::OriginBehind => "origin-behind",
+            Self::EdgeFailed => "edge-failed",
         }
     }
 
@@ -198,10 +207,12 @@ impl CacheStatus {
         use std::fmt::Write;
         let mut text = String::with_capacity(96);
         text.push_str(name);
-        // RFC 9211 section 2.1: "hit" only if the request was satisfied without being forwarded.
+        // RFC 9211 section 2.1: "hit" only if the request was satisfied without being forwarded, and "fwd" (section 2.2) only if
+        // it "went forward towards the origin". What was refused here is neither.
+        let asked_in_vain = matches!(self.reason, Some(Reason::OriginFailed | Reason::OriginBehind));
         if matches!(self.phase, Phase::Hit | Phase::Stale) {
             text.push_str("; hit");
-        } else {
+        } else if self.phase != Phase::Failed || asked_in_vain {
             let fwd = self.reason.map_or("uri-miss", Reason::fwd);
             let _ = write!(text, "; fwd={fwd}");
         }
@@ -265,5 +276,8 @@ mod tests {
             unstored.render("edge"),
             "edge; fwd=stale; fwd-status=200; collapsed; detail=\"expired purged-soft unstored:set-cookie\""
         );
+        let failed = |reason| CacheStatus { reason: Some(reason), ..CacheStatus::new(Phase::Failed) }.render("edge");
+        assert_eq!(failed(Reason::OriginFailed), "edge; fwd=uri-miss; detail=\"failed origin-failed\"");
+        assert_eq!(failed(Reason::Limited), "edge; detail=\"failed limited\"", "nobody was asked");
     }
 }

@@ -3,10 +3,12 @@
 //! slow has its own bound and then its own 504; what it was waiting for goes on to be stored.
 use crate::drive::Call;
 use crate::held::Share;
+use crate::identity::EDGE_DEBUG;
 use crate::js::Patience;
 use crate::respond::{self, fail, refuse};
 use crate::{content, cut, gateway, isolate, js, route};
 use kv_schemas::Problem;
+use kv_schemas::header::{CACHE_STATUS, MIN_AS_OF, PROBLEM_JSON};
 use serde::Deserialize;
 use std::cell::Cell;
 use std::pin::Pin;
@@ -54,7 +56,7 @@ const OF_THE_BATCH: [&str; 10] = [
     "if-match",
     "if-unmodified-since",
     "range",
-    "edge-debug",
+    EDGE_DEBUG,
 ];
 
 /// Fields of a member's answer that say nothing inside a batch.
@@ -66,7 +68,7 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, JsValue> {
     }
     let members = match read(call).await {
         Ok(members) => members,
-        Err(problem) => return fail(&problem, Reason::Method),
+        Err(problem) => return fail(&problem, Reason::Invalid),
     };
     let due_ms = isolate::now_ms().saturating_add(call.settings.batch_timeout_ms);
     let room = Rc::new(Cell::new(BYTES_MAX));
@@ -91,7 +93,7 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, JsValue> {
     let headers = web_sys::Headers::new()?;
     headers.set("content-type", "application/json")?;
     headers.set("cache-control", "no-store")?;
-    headers.set(kv_schemas::header::CACHE_STATUS, &status.render(respond::NAME))?;
+    headers.set(CACHE_STATUS, &status.render(respond::NAME))?;
     let takes_packed = encoding::takes_packed(&js::fields(&call.request.headers()));
     cut::send(&body, &headers, takes_packed, false)
 }
@@ -175,7 +177,7 @@ async fn answer(call: &Call, member: &Member) -> Option<Vec<u8>> {
     let headers = web_sys::Headers::new_with_headers(&call.request.headers()).ok()?;
     OF_THE_BATCH.iter().try_for_each(|name| headers.delete(name)).ok()?;
     headers.set("accept-encoding", "identity").ok()?;
-    for (name, value) in [("if-none-match", &member.if_none_match), ("min-as-of", &member.min_as_of)] {
+    for (name, value) in [("if-none-match", &member.if_none_match), (MIN_AS_OF, &member.min_as_of)] {
         if let Some(value) = value {
             headers.set(name, value).ok()?;
         }
@@ -236,7 +238,7 @@ async fn described(response: &web_sys::Response) -> Option<Vec<u8>> {
 }
 
 fn of_problem(problem: &Problem) -> Vec<u8> {
-    let kind = kv_schemas::header::PROBLEM_JSON;
+    let kind = PROBLEM_JSON;
     let (status, body) = (problem.status, problem.to_json());
     format!("{{\"status\":{status},\"headers\":{{\"content-type\":\"{kind}\"}},\"body\":{body}}}").into_bytes()
 }

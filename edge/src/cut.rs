@@ -41,7 +41,7 @@ pub async fn handle(call: &Call, target: &str) -> Option<Result<web_sys::Respons
         Ok(Some(Plan { target, wanted: Some(wanted) })) => Some(answer(call, &target, &wanted).await),
         Err(Fault { parameter, message }) => {
             let problem = Problem::new(400, "query-invalid", "The query has faults").fault(parameter, message);
-            Some(fail(&problem, Reason::RequestDirective))
+            Some(fail(&problem, Reason::Invalid))
         }
     }
 }

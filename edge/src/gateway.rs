@@ -1,7 +1,7 @@
 //! One request from the outside: routed, answered, counted. Every answer leaves with a phase in `Cache-Status`, but for those
 //! of `/__edge/*` and of an edge that is not configured, which are about no document; every error as problem+json.
 use crate::drive::{self, Call, Outcome};
-use crate::identity::Who;
+use crate::identity::{EDGE_DEBUG, Who};
 use crate::isolate::{self, Body, IsolateError};
 use crate::origin_fetch::OriginRequest;
 use crate::pass::{makes_another_request, pass};
@@ -12,7 +12,7 @@ use crate::settings::{Mode, Settings};
 use crate::viewer::{self, Depends, locale_asked};
 use crate::{access, batch, cut, identity, journal_client, js, limits, ops, private};
 use kv_schemas::claims::Scope;
-use kv_schemas::header::SEC_PURPOSE;
+use kv_schemas::header::{MIN_AS_OF, SEC_PURPOSE};
 use kv_schemas::{AsOf, Problem};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -32,7 +32,7 @@ const FIELDS_OF_SHARED: [&str; 8] = [
     "accept-encoding",
     "if-none-match",
     "if-modified-since",
-    "min-as-of",
+    MIN_AS_OF,
     // What nobody looks at yet is not in use (origin's warming).
     SEC_PURPOSE,
     "traceparent",
@@ -111,7 +111,7 @@ pub async fn dispatch(call: &Call, target: &str) -> Result<web_sys::Response, Js
         Route::Own { target } => private::read(call, &target, js::fields(&call.request.headers())).await,
         Route::OwnWrite { target } => private::write(call, &target, &js::fields(&call.request.headers())).await,
         Route::Pass { target } => pass(call, &target, Reason::Route, None).await,
-        Route::Invalid(problem) => fail(&problem, Reason::Route),
+        Route::Invalid(problem) => fail(&problem, Reason::Invalid),
         Route::NotFound => refuse(404, "not-found", "There is nothing at this path", Reason::Route),
         Route::TooLong => refuse(414, "uri-too-long", "Path and query are longer than this edge serves", Reason::Route),
     }
@@ -136,14 +136,14 @@ async fn cached(
         // RFC 9110 section 9.3.1: content in a GET "has no generally defined semantics". Origin may have defined some, and
         // no key has it.
         if call.request.body().is_some() && all.get("content-length") != Some("0") {
-            return pass(call, target, Reason::RequestDirective, None).await;
+            return pass(call, target, Reason::Method, None).await;
         }
     }
-    let debug = all.get("edge-debug");
+    let debug = all.get(EDGE_DEBUG);
     if let Some(token) = debug
         && let Err(problem) = verify(call, token, &[Scope::Debug]).await
     {
-        return fail(&problem, Reason::RequestDirective);
+        return fail(&problem, Reason::Authorization);
     }
     let debug = debug.is_some();
     let who = match who(call, &all, depends).await {
@@ -167,7 +167,7 @@ pub async fn look_up(
     let is_head = call.request.method() == "HEAD";
     let request = match prepare(&call.settings, target, about, all, is_head) {
         Ok(request) => request,
-        Err(problem) => return fail(&problem, Reason::RequestDirective),
+        Err(problem) => return fail(&problem, Reason::Invalid),
     };
     let mut told = request.fields.clone();
     if call.settings.mode == Mode::Gateway {
@@ -207,7 +207,7 @@ async fn who(call: &Call, all: &Fields, depends: Depends) -> Result<Who, Problem
 
 /// The state the client demands.
 fn min_as_of(all: &Fields) -> Result<Option<AsOf>, Problem> {
-    let Some(text) = all.joined("min-as-of") else { return Ok(None) };
+    let Some(text) = all.joined(MIN_AS_OF) else { return Ok(None) };
     text.parse::<AsOf>().map(Some).map_err(|error| {
         Problem::new(400, "min-as-of-invalid", "Min-As-Of is not of the form a write answers with")
             .fault("Min-As-Of", error.to_string())
@@ -263,7 +263,7 @@ pub fn respond_to(
     key: &str,
     shape: Shape,
 ) -> Result<web_sys::Response, JsValue> {
-    let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::OriginFailed);
+    let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::EdgeFailed);
     let Some(Outcome { answer, response, retry_after_s }) = outcome else { return lost() };
     let shape = &Shape { is_head: origin.is_head, proxied: call.settings.mode == Mode::Proxy, ..shape };
     isolate::count(answer.status());

@@ -370,6 +370,8 @@ pub fn dimensions(
 
 /// Request field, with a debug token alone: the region to answer for.
 pub const EDGE_REGION: &str = "edge-region";
+/// The token of who may say that, and is told more.
+pub const EDGE_DEBUG: &str = "edge-debug";
 
 /// What a viewer's write means here: what was read for this viewer before it is gone, at once and in this isolate; the
 /// purge in the log does the rest.

@@ -40,7 +40,7 @@ extern "C" {
 /// nobody knows how long the fields are that it reads.
 pub fn fields_refused(call: &Call, fields: &Fields) -> Option<Result<web_sys::Response, JsValue>> {
     let is_long = call.settings.mode == Mode::Gateway && fields.bytes() > FIELDS_BYTES_MAX;
-    (is_long || fields.len() > FIELDS_MAX).then(|| fail(&problem(), Reason::RequestDirective))
+    (is_long || fields.len() > FIELDS_MAX).then(|| fail(&problem(), Reason::Limited))
 }
 
 fn problem() -> Problem {
@@ -98,7 +98,7 @@ async fn counted(counter: &JsValue, who: &str) -> Option<bool> {
 fn refused(class: Class, call: &Call, retry_after_s: u64) -> Result<web_sys::Response, JsValue> {
     let problem = Problem::new(429, "rate-limited", "This client asks too often")
         .detail(format!("limit of the class {}; ask again after {retry_after_s} s", class.as_str()));
-    let answer = fail(&problem, Reason::RequestDirective)?;
+    let answer = fail(&problem, Reason::Limited)?;
     let headers = answer.headers();
     headers.set("retry-after", &retry_after_s.to_string())?;
     headers.set("ratelimit", &used_up(class, retry_after_s))?;

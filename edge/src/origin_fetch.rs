@@ -1,5 +1,6 @@
 //! Asking origin: the client's request as the cache sends it, with a bounded wait.
 use crate::drive::Call;
+use crate::identity::EDGE_DEBUG;
 use crate::isolate::now_ms;
 use crate::settings::{Mode, Settings};
 use crate::{access, js, limits, upstream};
@@ -7,7 +8,7 @@ use gateway_rules::access::route;
 use gateway_rules::services::Index;
 use gateway_rules::trace::Context;
 use kv_schemas::edge_secret::VIEWER_SEAL;
-use kv_schemas::header::{PREFETCH, SEC_PURPOSE};
+use kv_schemas::header::{MIN_AS_OF, PREFETCH, SEC_PURPOSE};
 use surrogate_cache::Fields;
 use surrogate_cache::conditional::CONDITIONAL;
 use surrogate_cache::lookup::Fetch;
@@ -51,7 +52,7 @@ impl OriginRequest {
 
 /// The cache asks in its own words: its validators and ranges, and one coding for everybody. A token for this edge is for
 /// nobody else to see.
-const NOT_SENT: [&str; 4] = ["host", "min-as-of", "accept-encoding", "edge-debug"];
+const NOT_SENT: [&str; 4] = ["host", MIN_AS_OF, "accept-encoding", EDGE_DEBUG];
 
 /// RFC 9110 section 7.6.3.
 pub const VIA: &str = "1.1 nextream-edge";
@@ -78,7 +79,7 @@ pub async fn send(
         access::tell_origin(&headers, context).map_err(refused)?;
     }
     if let Some(min) = &fetch.min_as_of {
-        headers.set(kv_schemas::header::MIN_AS_OF, &min.to_string()).map_err(refused)?;
+        headers.set(MIN_AS_OF, &min.to_string()).map_err(refused)?;
     }
     let init = web_sys::RequestInit::new();
     init.set_method(if request.is_head { "HEAD" } else { "GET" });

@@ -1,6 +1,7 @@
 //! To origin and back: any method, any body. A write that succeeds makes what is stored at its URLs invalid, here and at
 //! every location, by a purge of those URLs (`invalidate`); so a fill that was under way cannot bring the old answer back.
 use crate::drive::{self, Call, Outcome};
+use crate::identity::{EDGE_DEBUG, EDGE_REGION};
 use crate::invalidate::{Write, same_site};
 use crate::js::CallError;
 use crate::origin_fetch::{self, OriginRequest, VIA};
@@ -81,7 +82,7 @@ pub fn makes_another_request(name: &str) -> bool {
 
 /// What a client of the API may not tell origin: what the edge alone says, and what makes of one request another.
 fn is_forged(name: &str) -> bool {
-    matches!(name, "edge-region" | "edge-client")
+    matches!(name, EDGE_REGION | EDGE_CLIENT)
         || name.starts_with("x-forwarded-")
         || makes_another_request(name)
         || viewer::is_ours(name)
@@ -123,7 +124,7 @@ async fn exchange(
     // A token for this edge is for nobody else to see.
     let fields = js::fields(&headers);
     let is_proxy = call.settings.mode == Mode::Proxy;
-    js::strip(&headers, &fields, &|name| name != "edge-debug" && (is_proxy || !is_forged(name))).ok()?;
+    js::strip(&headers, &fields, &|name| name != EDGE_DEBUG && (is_proxy || !is_forged(name))).ok()?;
     if let Some(client) = edge_client(&call, &fields) {
         headers.set(EDGE_CLIENT, &client).ok()?;
     }

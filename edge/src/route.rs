@@ -57,6 +57,9 @@ const fn document(segments: &'static [&'static str], query: &'static [(&'static 
     Document { segments, query, depends: RATED }
 }
 
+/// Pages of origin have one of two lengths, and the shorter one is not said (`gateway_rules::wanted`).
+const PAGE: Parameter = Parameter::OneOf(&["100"]);
+
 /// What anybody may read, out of entries that many share.
 const DOCUMENTS: [Document; 11] = [
     Document { depends: Depends { plan: true, ..RATED }, ..document(&["v1", "home"], NONE) },
@@ -66,7 +69,7 @@ const DOCUMENTS: [Document; 11] = [
             ("cursor", Parameter::Cursor),
             ("genre", Parameter::Slug),
             ("kind", Parameter::OneOf(&["film", "series"])),
-            ("limit", Parameter::Limit),
+            ("limit", PAGE),
             ("sort", Parameter::OneOf(&["name", "-name", "year", "-year", "rating", "-rating", "added", "-added"])),
             ("year", Parameter::Year),
         ],
@@ -77,10 +80,7 @@ const DOCUMENTS: [Document; 11] = [
     document(&["v1", "series", "*", "seasons", "*"], NONE),
     document(&["v1", "people", "*"], NONE),
     document(&["v1", "collections", "*"], NONE),
-    document(
-        &["v1", "search"],
-        &[("cursor", Parameter::Cursor), ("limit", Parameter::Limit), ("q", Parameter::Search)],
-    ),
+    document(&["v1", "search"], &[("cursor", Parameter::Cursor), ("limit", PAGE), ("q", Parameter::Search)]),
     Document { depends: Depends { locale: true, ..Depends::NOTHING }, ..document(&["v1", "genres"], NONE) },
     Document { depends: Depends::NOTHING, ..document(&[".well-known", "jwks.json"], NONE) },
 ];

@@ -58,16 +58,6 @@ pub enum State {
     HalfOpen,
 }
 
-impl State {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Slice {
     number: u64,

@@ -54,6 +54,9 @@ enum Pages {
 const PAGE: u64 = 24;
 const PAGE_MAX: u64 = 100;
 
+/// Origin's cursors are shorter.
+pub const CURSOR_BYTES_MAX: usize = 1_000;
+
 /// No list is longer.
 const OFFSET_MAX: u64 = 100_000;
 
@@ -185,8 +188,8 @@ fn read_cursor(text: &str) -> Option<(&str, u64)> {
         None => (text, 0),
         Some((base, offset)) => (base, number(offset).filter(|offset| *offset <= OFFSET_MAX)?),
     };
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=');
-    (base.len() <= 1_000 && base.chars().all(is_plain) && !text.is_empty()).then_some((base, offset))
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (base.len() <= CURSOR_BYTES_MAX && base.chars().all(is_plain) && !text.is_empty()).then_some((base, offset))
 }
 
 /// FNV-1a, 64 bits: one of a document's few cuts is told from the others, nothing hangs on it.
