@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::keys::Keys;
 use crate::store::Store;
 use kv_schemas::claims::Scope;
+use kv_schemas::key_class::KeyClass;
 use kv_schemas::surrogate_key::KeyHash;
 use kv_schemas::viewer::Dimensions;
 use kv_schemas::warm::{DOCUMENTS_MAX, Outcome, WarmAnswer, WarmDocument, WarmRequest};
@@ -253,8 +254,13 @@ impl Warmer {
             let purges = snapshot.purges_after(seen, PURGES).await?;
             let purges: Vec<_> = purges.into_iter().filter(|purge| purge.seq <= accepted).collect();
             let all = purges.iter().any(|purge| purge.all);
-            let keys = purges.iter().flat_map(|purge| &purge.keys).map(|key| key.hash()).collect();
-            self.in_use.purged(if all { None } else { Some(&keys) });
+            // What many are shown has no key of a viewer's or a session's, and most purges have no others: for those not
+            // every document is looked at, while requests wait to be noted.
+            let keys = purges.iter().flat_map(|purge| &purge.keys).map(|key| key.hash());
+            let keys: HashSet<_> = keys.filter(|key| KeyClass::of(*key) == KeyClass::Content).collect();
+            if all || !keys.is_empty() {
+                self.in_use.purged(if all { None } else { Some(&keys) });
+            }
             self.seen = Some(AsOf::new(head.log_id, purges.last().map_or(accepted, |last| last.seq)));
         }
         Ok(self.seen.clone())
