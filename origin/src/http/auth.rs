@@ -201,31 +201,28 @@ async fn register(State(app): State<App>, headers: HeaderMap, Whole(body): Body)
     }
     let counts = address(&app, &headers).map(|address| (auth::THROTTLE_REGISTER, address));
     let attempt = Attempt::begin(&app, counts.into_iter().collect())?;
-    let hashed = app.auth.hasher.hash(request.password).await;
-    let password_hash = match hashed {
-        Ok(hash) => hash,
-        Err(error) => {
-            attempt.undo();
-            return Err(error.into());
+    let registered = async {
+        let password_hash = app.auth.hasher.hash(request.password).await?;
+        let now_ms = moment();
+        let name =
+            name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect());
+        let account = Account {
+            name,
+            locale,
+            plan: Plan::Basic,
+            ..accounts::new_account(Kind::Viewer, email, password_hash, now_ms)?
+        };
+        let mut write = app.store.write().await?;
+        if !write.add_account(&account).await?
+            && let Some(existing) = write.account_by_email(Kind::Viewer, &account.email).await?
+        {
+            // As much work for the database as a new one.
+            write.touch_account(&existing.id).await?;
         }
+        write.commit().await?;
+        Ok::<_, ApiError>(())
     };
-    let now_ms = moment();
-    let name =
-        name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect());
-    let account = Account {
-        name,
-        locale,
-        plan: Plan::Basic,
-        ..accounts::new_account(Kind::Viewer, email, password_hash, now_ms)?
-    };
-    let mut write = app.store.write().await?;
-    if !write.add_account(&account).await?
-        && let Some(existing) = write.account_by_email(Kind::Viewer, &account.email).await?
-    {
-        // As much work for the database as a new one.
-        write.touch_account(&existing.id).await?;
-    }
-    write.commit().await?;
+    attempt.decided(registered).await?;
     Ok(private_json(StatusCode::ACCEPTED, &Accepted { status: "accepted" }))
 }
 
@@ -277,15 +274,13 @@ async fn login(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(bod
     let device: String = request.device.unwrap_or_default();
     let device: String = device.chars().filter(|c| !c.is_control()).take(DEVICE_CHARS_MAX).collect();
     let attempt = Attempt::guess(&app, kind, &email, &headers)?;
-    let found = app.store.snapshot().await?.account_by_email(kind, &email).await?;
-    let stored = found.as_ref().map(|account| account.password_hash.as_str());
-    let fits = match app.auth.hasher.verify(request.password.clone(), stored).await {
-        Ok(fits) => fits,
-        Err(error) => {
-            attempt.undo();
-            return Err(error.into());
-        }
+    let verified = async {
+        let found = app.store.snapshot().await?.account_by_email(kind, &email).await?;
+        let stored = found.as_ref().map(|account| account.password_hash.as_str());
+        let fits = app.auth.hasher.verify(request.password.clone(), stored).await?;
+        Ok::<_, ApiError>((found, fits))
     };
+    let (attempt, (found, fits)) = attempt.decided(verified).await?;
     let Some(account) = found.filter(|_| fits) else {
         return Ok(attempt.refuse());
     };
@@ -463,13 +458,8 @@ async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap,
         return Err(body_faults().fault("/current_password", "has at most 256 bytes").into());
     }
     let attempt = Attempt::guess(&app, kind, &account.email, &headers)?;
-    let fits = match app.auth.hasher.verify(request.current_password, Some(&account.password_hash)).await {
-        Ok(fits) => fits,
-        Err(error) => {
-            attempt.undo();
-            return Err(error.into());
-        }
-    };
+    let verified = app.auth.hasher.verify(request.current_password, Some(&account.password_hash));
+    let (attempt, fits) = attempt.decided(verified).await?;
     if !fits {
         return Ok(attempt.refuse());
     }
