@@ -257,10 +257,7 @@ impl Store {
         let seen = Arc::<Seen>::default();
         let replicas = match settings.replica_urls.is_empty() {
             true => Arc::new(Replicas::none()),
-            false => {
-                let pools = settings.replica_urls.iter().map(|url| pool(settings, url, settings.readers));
-                Replicas::start(settings, pools.collect::<Result<_, _>>()?, readers.clone(), Arc::clone(&seen))
-            }
+            false => Replicas::start(settings, &url, Arc::clone(&seen))?,
         };
         let (reach, committed, changed) = Default::default();
         let store = Self { engine, readers, writer, replicas, watch, seen, reach, committed, changed };
