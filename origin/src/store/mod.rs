@@ -12,6 +12,7 @@ mod derived;
 mod lists;
 mod lost;
 mod migrations;
+mod news;
 mod purges;
 mod reach;
 mod records;

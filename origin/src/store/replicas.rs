@@ -117,7 +117,7 @@ impl Replica {
     }
 }
 
-async fn head(pool: &AnyPool) -> Result<AsOf, StoreError> {
+pub(super) async fn head(pool: &AnyPool) -> Result<AsOf, StoreError> {
     let row = sqlx::query("SELECT log_id, seq FROM log_head").fetch_one(pool).await?;
     let log_id = LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()))?;
     let seq: Seq = seq_of(row.try_get(1)?);
