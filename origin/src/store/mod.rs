@@ -32,7 +32,7 @@ pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;
 pub use search::{Found, Rank, words_of};
 pub use settings::{Engine, Settings};
-pub use similar::Known;
+pub use similar::{Due, Known};
 pub use sql::Sql;
 pub use sweep::Swept;
 pub use titles::{Eye, Made};
