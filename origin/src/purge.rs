@@ -18,6 +18,8 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Even with nothing to deliver, the journal is asked this often: it may have lost its state.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// What the journal has confirmed is noted this often at most: each note waits for the writer, and for the disk.
+const NOTE_PAUSE: Duration = Duration::from_millis(150);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -47,13 +49,17 @@ pub struct Dispatcher {
     found_loss: bool,
     /// A log of which it was said that the journal takes nothing of it any more.
     retired: Option<LogId>,
+    /// How far the journal has confirmed, for [`note`].
+    acked: watch::Sender<Option<AsOf>>,
 }
 
 impl Dispatcher {
     /// `edges`: base URLs, tried in turn; each leads to the same journal.
     pub fn new(store: Store, keys: Arc<Keys>, edges: Vec<String>) -> reqwest::Result<Self> {
         let client = Client::new(keys, &edges, CALL_TIMEOUT)?;
-        Ok(Self { store, client, edge: 0, next_seq: None, challenge: 0, seen: None, found_loss: false, retired: None })
+        let acked = watch::Sender::new(None);
+        let (next_seq, challenge, seen, found_loss, retired) = Default::default();
+        Ok(Self { store, client, edge: 0, next_seq, challenge, seen, found_loss, retired, acked })
     }
 
     /// Runs until `stop` turns true.
@@ -61,6 +67,14 @@ impl Dispatcher {
         if self.client.edges().is_empty() {
             return;
         }
+        let noting = tokio::spawn(note(self.store.clone(), self.acked.subscribe()));
+        self.deliver_until(&mut stop).await;
+        // What was confirmed last is noted yet.
+        drop(self);
+        let _ = noting.await;
+    }
+
+    async fn deliver_until(&mut self, stop: &mut watch::Receiver<bool>) {
         let mut backoff = BACKOFF_MIN;
         loop {
             let pause = match self.deliver().await {
@@ -85,12 +99,16 @@ impl Dispatcher {
                     Some(pause)
                 }
             };
-            let committed = self.store.committed.clone();
+            let rest = async {
+                match (pause, &self.seen) {
+                    (None, Some((seen, _))) => self.store.await_news(&self.store.committed, seen, HEARTBEAT).await,
+                    // While the edge is away a new commit is no reason to hurry.
+                    (pause, _) => tokio::time::sleep(pause.unwrap_or(HEARTBEAT)).await,
+                }
+            };
             tokio::select! {
                 _ = stop.changed() => return,
-                () = tokio::time::sleep(pause.unwrap_or(HEARTBEAT)) => {}
-                // While the edge is away a new commit is no reason to hurry.
-                () = committed.notified(), if pause.is_none() => {}
+                () = rest => {}
             }
         }
     }
@@ -176,10 +194,11 @@ impl Dispatcher {
             self.found_loss = false;
             let acked = AsOf::new(ack.log_id, ack.next_seq - 1);
             metrics::gauge!("origin_purge_delivered").set(acked.seq as f64);
+            let has_all = acked.seq >= head.seq;
             if ack.accepted > 0 || batch.purges.is_empty() {
-                self.note(&acked).await?;
+                self.acked.send_replace(Some(acked));
             }
-            if acked.seq >= head.seq {
+            if has_all {
                 return Ok(());
             }
         }
@@ -195,13 +214,6 @@ impl Dispatcher {
             );
             self.retired = Some(log_id.clone());
         }
-    }
-
-    async fn note(&self, acked: &AsOf) -> Result<(), StoreError> {
-        let mut snapshot = self.store.snapshot().await?;
-        let noted = snapshot.delivered().await?;
-        drop(snapshot);
-        if noted == acked.seq { Ok(()) } else { self.store.set_delivered(acked).await }
     }
 
     /// The edge has seen more of this log than the database has: the database was put back. Numbers would be used a
@@ -229,6 +241,32 @@ impl Dispatcher {
         let edge = self.client.edges().get(self.edge).ok_or(CallError::NoEdge)?;
         self.client.call(edge, &Call::post("/__edge/purges", Scope::PurgeBatch, batch)?).await
     }
+}
+
+/// Notes how far the journal has confirmed, until nobody says it any more. Beside the deliveries, which a writer that is held for
+/// long would hold up, and would make look as if the edge were away.
+async fn note(store: Store, mut acked: watch::Receiver<Option<AsOf>>) {
+    let mut fails = false;
+    while acked.changed().await.is_ok() {
+        let Some(as_of) = acked.borrow_and_update().clone() else { continue };
+        match note_once(&store, &as_of).await {
+            Ok(()) => fails = false,
+            // The journal is asked again in a moment, and says it again.
+            Err(error) if !fails => {
+                tracing::warn!(%error, "how far purges are delivered is not noted; trying again");
+                fails = true;
+            }
+            Err(error) => tracing::debug!(%error, "how far purges are delivered is not noted; trying again"),
+        }
+        tokio::time::sleep(NOTE_PAUSE).await;
+    }
+}
+
+async fn note_once(store: &Store, acked: &AsOf) -> Result<(), StoreError> {
+    let mut snapshot = store.snapshot().await?;
+    let is_noted = snapshot.as_of.log_id != acked.log_id || snapshot.delivered().await? == acked.seq;
+    drop(snapshot);
+    if is_noted { Ok(()) } else { store.set_delivered(acked).await }
 }
 
 /// How many of these purges go into one batch; at least one, which always fits by itself.

@@ -6,34 +6,41 @@ use crate::edits::{Edited, Edits};
 use crate::error::StoreError;
 use crate::moment;
 use crate::store::{Store, Write};
+use kv_schemas::AsOf;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// Titles changed in one transaction.
 const BATCH: u32 = 200;
-/// The longest sleep: clocks are set, and other processes write too.
+/// The longest sleep: clocks are set.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` turns true.
 pub async fn run(store: Store, mut stop: watch::Receiver<bool>) {
     loop {
-        let pause = match turn(&store).await {
-            Ok(next_ms) => {
-                let left_ms = next_ms.map(|at_ms| u64::try_from(at_ms.saturating_sub(moment())).unwrap_or(0));
-                left_ms.map_or(SLEEP_MAX, |ms| Duration::from_millis(ms).min(SLEEP_MAX))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the schedule could not be kept; trying again");
-                Duration::from_secs(1)
+        let looked = look(&store).await;
+        let rest = async {
+            match looked {
+                // A write may bring an earlier moment.
+                Ok((head, pause)) => store.await_news(&store.changed, &head, pause).await,
+                Err(error) => {
+                    tracing::warn!(%error, "the schedule could not be kept; trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
             }
         };
         tokio::select! {
             _ = stop.changed() => return,
-            () = tokio::time::sleep(pause) => {}
-            // A write may bring an earlier moment.
-            () = store.changed.notified() => {}
+            () = rest => {}
         }
     }
+}
+
+/// Does what is due. The state of the log before that, and how long there is nothing to do while it stays so.
+async fn look(store: &Store) -> Result<(AsOf, Duration), StoreError> {
+    let head = store.head().await?;
+    let left_ms = turn(store).await?.map(|at_ms| u64::try_from(at_ms.saturating_sub(moment())).unwrap_or(0));
+    Ok((head, left_ms.map_or(SLEEP_MAX, |ms| Duration::from_millis(ms).min(SLEEP_MAX))))
 }
 
 /// Does what is due, and says when there is something to do next.

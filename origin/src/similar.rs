@@ -2,7 +2,7 @@
 //! at next, and purges the pages of those whose list is another now, in the transaction that writes it.
 use crate::catalog::keys;
 use crate::error::StoreError;
-use crate::store::{Known, LoggedPurge, Store};
+use crate::store::{Due, Known, LoggedPurge, Store};
 use kv_schemas::{PurgeMode, SurrogateKey};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -38,52 +38,75 @@ pub async fn run(store: Store, mut stop: watch::Receiver<bool>) {
 }
 
 /// Does a part of what is due. Whether there was anything.
-///
-/// What was edited meanwhile stays due, and with it all that is near: so what is written may be of an older state, and is
-/// made good.
 pub async fn turn(store: &Store) -> Result<bool, StoreError> {
+    let Some(found) = find(store).await? else { return Ok(false) };
+    found.keep(store).await?;
+    Ok(true)
+}
+
+/// What was found for a part of what is due, and is not written yet.
+pub struct Found {
+    due: Vec<Due>,
+    near: BTreeSet<String>,
+    changed: Vec<(String, Vec<String>)>,
+}
+
+/// Looks at a part of what is due, in a snapshot.
+pub async fn find(store: &Store) -> Result<Option<Found>, StoreError> {
     let mut snapshot = store.snapshot().await?;
     let due = snapshot.similar_due(BATCH).await?;
     if due.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     let mut known = Known::new();
     let mut near = BTreeSet::new();
-    let mut changed: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut changed = Vec::new();
     for one in &due {
         let Some(title) = snapshot.title(&one.id).await? else { continue };
         let (kept, found) = (snapshot.similar(&one.id).await?, snapshot.find_similar(&title, &mut known).await?);
-        if !one.near {
+        if !one.is_near() {
             near.extend(found.iter().chain(&kept).cloned());
         }
         if kept != found {
-            changed.push((one.id.as_str(), found));
+            changed.push((one.id.clone(), found));
         }
     }
-    drop(snapshot);
-    let mut write = store.write().await?;
-    // By what was kept before: who keeps a title that comes into a list now was compared with it as it is.
-    let mut done = Vec::with_capacity(due.len());
-    for one in &due {
-        // One that others keep stays due until they all are.
-        if one.near || write.mark_keepers(&one.id, KEEPERS).await? {
-            done.push(one);
+    Ok(Some(Found { due, near, changed }))
+}
+
+impl Found {
+    /// Writes what was found for titles that nobody has marked since, or seen to: what was found for the others may be of a state
+    /// before an edit that another process has worked out meanwhile, and would stay.
+    ///
+    /// What was edited meanwhile stays due, and with it all that is near: so what is written may be of an older state, and is
+    /// made good.
+    pub async fn keep(mut self, store: &Store) -> Result<(), StoreError> {
+        let mut write = store.write().await?;
+        self.due = write.still_due(self.due).await?;
+        let is_due: BTreeSet<&str> = self.due.iter().map(|one| one.id.as_str()).collect();
+        self.changed.retain(|(id, _)| is_due.contains(id.as_str()));
+        // By what was kept before: who keeps a title that comes into a list now was compared with it as it is.
+        let mut done = Vec::with_capacity(self.due.len());
+        for one in &self.due {
+            // One that others keep stays due until they all are.
+            if one.is_near() || write.mark_keepers(&one.id, KEEPERS).await? {
+                done.push(one);
+            }
         }
+        write.mark_near(&self.near).await?;
+        for (id, found) in &self.changed {
+            write.put_similar(id, found).await?;
+        }
+        // Last: what was looked at is not marked for what was looked at with it.
+        for one in done {
+            write.unmark_similar(&one.id).await?;
+        }
+        let keys: Vec<SurrogateKey> = self.changed.iter().filter_map(|(id, _)| keys::similar(id)).collect();
+        if !keys.is_empty() {
+            let reason = Some("recommendations");
+            write.purge(LoggedPurge { keys: &keys, mode: PurgeMode::Soft, reason, actor: Some("similar") }).await?;
+        }
+        write.commit().await?;
+        Ok(())
     }
-    write.mark_near(&near).await?;
-    for (id, found) in &changed {
-        write.put_similar(id, found).await?;
-    }
-    // Last: what was looked at is not marked for what was looked at with it.
-    for one in done {
-        write.unmark_similar(one).await?;
-    }
-    let keys: Vec<SurrogateKey> = changed.iter().filter_map(|(id, _)| keys::similar(id)).collect();
-    if !keys.is_empty() {
-        let purge =
-            LoggedPurge { keys: &keys, mode: PurgeMode::Soft, reason: Some("recommendations"), actor: Some("similar") };
-        write.purge(purge).await?;
-    }
-    write.commit().await?;
-    Ok(true)
 }

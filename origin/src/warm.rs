@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::keys::Keys;
 use crate::store::Store;
 use kv_schemas::claims::Scope;
+use kv_schemas::key_class::KeyClass;
 use kv_schemas::surrogate_key::KeyHash;
 use kv_schemas::viewer::Dimensions;
 use kv_schemas::warm::{DOCUMENTS_MAX, Outcome, WarmAnswer, WarmDocument, WarmRequest};
@@ -230,23 +231,43 @@ impl Warmer {
         }
     }
 
-    async fn turn(&mut self) -> Result<(), WarmError> {
+    /// Marks what purges touched that the edge has by now. The state what is due is to have, if anything may be fetched now.
+    async fn look(&mut self) -> Result<Option<AsOf>, StoreError> {
         let mut snapshot = self.store.snapshot().await?;
         let accepted: Seq = snapshot.delivered().await?;
-        let log_id = snapshot.as_of.log_id.clone();
-        let seen = self.seen.as_ref().filter(|seen| seen.log_id == log_id).map_or(accepted, |seen| seen.seq);
+        let head = snapshot.as_of.clone();
+        let seen = match &self.seen {
+            Some(seen) if seen.log_id == head.log_id => seen.seq,
+            // Of a new log the journal takes the end first: before, what is fetched would be of a log the edge does not know.
+            Some(_) if accepted == 0 && head.seq > 0 => return Ok(None),
+            other => {
+                // Another identity purges everything. What is fetched from now on has all purges there are, so their numbers,
+                // which go back to the first, are not walked through.
+                if other.is_some() {
+                    self.in_use.purged(None);
+                }
+                self.seen = Some(head.clone());
+                head.seq
+            }
+        };
         if accepted > seen {
             let purges = snapshot.purges_after(seen, PURGES).await?;
             let purges: Vec<_> = purges.into_iter().filter(|purge| purge.seq <= accepted).collect();
             let all = purges.iter().any(|purge| purge.all);
-            let keys = purges.iter().flat_map(|purge| &purge.keys).map(|key| key.hash()).collect();
-            self.in_use.purged(if all { None } else { Some(&keys) });
-            self.seen = Some(AsOf::new(log_id, purges.last().map_or(accepted, |last| last.seq)));
-        } else if self.seen.is_none() {
-            self.seen = Some(AsOf::new(log_id, accepted));
+            // What many are shown has no key of a viewer's or a session's, and most purges have no others: for those not
+            // every document is looked at, while requests wait to be noted.
+            let keys = purges.iter().flat_map(|purge| &purge.keys).map(|key| key.hash());
+            let keys: HashSet<_> = keys.filter(|key| KeyClass::of(*key) == KeyClass::Content).collect();
+            if all || !keys.is_empty() {
+                self.in_use.purged(if all { None } else { Some(&keys) });
+            }
+            self.seen = Some(AsOf::new(head.log_id, purges.last().map_or(accepted, |last| last.seq)));
         }
-        drop(snapshot);
-        let Some(min_as_of) = self.seen.clone() else { return Ok(()) };
+        Ok(self.seen.clone())
+    }
+
+    async fn turn(&mut self) -> Result<(), WarmError> {
+        let Some(min_as_of) = self.look().await? else { return Ok(()) };
         let due = self.in_use.due(crate::now_ms(), self.budget.left(Instant::now()));
         self.budget.spend(due.len());
         let mut failed = None;

@@ -10,9 +10,11 @@ use common::people::{PASSWORD, People};
 use kv_schemas::claims::{AUDIENCE_ADMIN, AUDIENCE_EDGE, AdminClaims, ISSUER, Scope, StaffRole, ViewerClaims};
 use kv_schemas::edge_secret::{EDGE_CLIENT, EdgeSecret, VIEWER_SEAL};
 use origin::auth::password::{Cost, Hasher};
-use origin::auth::{Auth, Unproven};
+use origin::auth::throttle::Throttle;
+use origin::auth::{self, Auth, Unproven};
 use origin::http::{App, Role, router};
 use origin::keys::EXPECT_VIEWER;
+use origin::store::accounts::Kind;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tower::ServiceExt;
@@ -287,6 +289,47 @@ async fn one_address_guessing_at_many_accounts_is_slowed_down_and_only_the_edge_
     assert_eq!(past_the_edge, 24, "six of thirty were spent above");
     let with_more = vec![(EDGE_CLIENT, field("192.0.2.1")), ("x-forwarded-for", "192.0.2.77".to_string())];
     assert_eq!(guess(300, with_more).await.problem(), "too-many-attempts");
+}
+
+/// Has so many attempts fail, each as soon as it may be made, the last of them at this moment.
+fn fail(service: &People, policy: Throttle, name: &str, failures: u32, last_ms: u64) {
+    let wait_ms = |failures: u32| failures.checked_sub(policy.free).map_or(0, |over| 1_000u64 << over);
+    let mut at_ms = last_ms - (1..failures).map(wait_ms).sum::<u64>();
+    for failures in 1..=failures {
+        let _failed = service.app.auth.throttles.begin(policy, name, at_ms).unwrap();
+        at_ms += wait_ms(failures);
+    }
+}
+
+#[tokio::test]
+async fn only_wrong_guesses_make_anybody_wait_and_none_is_made_where_guessing_has_to_wait() {
+    let service = People::start().await;
+    service.viewer("ada@example.org").await;
+    let secret = EdgeSecret::new(EDGE_SECRET).unwrap();
+    let log_in = |address: &'static str, password: &'static str| {
+        let (service, field) = (&service, secret.seal_client(address, origin::now_ms() / 1000).unwrap());
+        async move {
+            let body = json!({"email": "ada@example.org", "password": password});
+            service.call_with("POST", "/auth/login", "", Some(body), &[(EDGE_CLIENT, &field)]).await
+        }
+    };
+    let (now_ms, account) = (origin::now_ms(), auth::account_key(Kind::Viewer, "ada@example.org"));
+    fail(&service, auth::THROTTLE_ACCOUNT, &account, 6, now_ms - 5_000);
+    fail(&service, auth::THROTTLE_ADDRESS, "192.0.2.1", 36, now_ms);
+    fail(&service, auth::THROTTLE_ADDRESS, "192.0.2.2", 35, now_ms - 40_000);
+    let refused = log_in("192.0.2.1", "not the password").await;
+    assert!(refused.header("ratelimit").starts_with("\"login-address\""), "{refused:?}");
+    for n in 0..2 {
+        let got = log_in("192.0.2.2", PASSWORD).await;
+        assert_eq!(got.status, StatusCode::OK, "log-in {n}: {got:?}");
+    }
+    // With the database away nobody has guessed anything.
+    service.app.store.close().await;
+    for n in 0..10 {
+        let got = log_in("192.0.2.2", "not the password").await;
+        assert!(got.status.is_server_error(), "log-in {n}: {got:?}");
+    }
+    assert_eq!(service.app.auth.throttles.left(auth::THROTTLE_ACCOUNT, &account), 5);
 }
 
 #[tokio::test]

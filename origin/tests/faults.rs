@@ -8,6 +8,7 @@ use common::{Database, Service, engine, text};
 use kv_schemas::PurgeMode;
 use origin::store::{Engine, LoggedPurge, Settings};
 use sqlx::{Connection, Executor};
+use xtask::postgres::{Durable, Postgres};
 
 /// What must not have changed: every title's name and the log.
 async fn contents(service: &Service) -> String {
@@ -152,6 +153,29 @@ async fn an_editor_whose_write_loses_its_database_is_told_so() {
     let refused = problem(write.await.unwrap()).await;
     assert_eq!(refused, (StatusCode::SERVICE_UNAVAILABLE, "database-unreachable".into()));
     assert_eq!(contents(&service).await, before);
+}
+
+/// A pool says the same of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_is_told_from_one_whose_connections_are_all_in_use() {
+    if engine() == Engine::Sqlite {
+        return;
+    }
+    let mut server = Postgres::start(Durable::No).unwrap();
+    let url = server.database("nextream").unwrap();
+    let settings = Settings { wait_ms: 300, readers: 1, writers: 1, ..Settings::postgres(&url, &[]) };
+    let service = Service::over(Database { settings, ..Database::fresh_on(Engine::Sqlite) }).await;
+    let read = async || problem(service.call("GET", "/v1/titles/heat", "").await).await;
+    let write = async || problem(service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await).await;
+    let held = (service.app.store.snapshot().await.unwrap(), service.app.store.write().await.unwrap());
+    let busy = (StatusCode::SERVICE_UNAVAILABLE, "busy".to_string());
+    assert_eq!((read().await, write().await), (busy.clone(), busy));
+    drop(held);
+    server.kill_primary().unwrap();
+    let away = (StatusCode::SERVICE_UNAVAILABLE, "database-unreachable".to_string());
+    for _ in 0..3 {
+        assert_eq!((read().await, write().await), (away.clone(), away.clone()));
+    }
 }
 
 /// In the middle of a commit nobody but the database knows what becomes of it. With SQLite it is in this process.

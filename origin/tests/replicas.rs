@@ -20,11 +20,16 @@ struct Pair {
 
 impl Pair {
     async fn start() -> Self {
+        Self::with_readers(8).await
+    }
+
+    /// With so many connections for reads to each of the two.
+    async fn with_readers(readers: u32) -> Self {
         let mut servers = Postgres::start(Durable::No).unwrap();
         let url = servers.database("nextream").unwrap();
         servers.add_replica().unwrap();
-        let settings =
-            Settings { replica_lag_ms: 1_000, ..Settings::postgres(&url, &[servers.replica_url(0, "nextream")]) };
+        let postgres = Settings::postgres(&url, &[servers.replica_url(0, "nextream")]);
+        let settings = Settings { replica_lag_ms: 1_000, readers, ..postgres };
         // The schema is made on the primary and reaches the replica by itself.
         Store::connect(&Settings::postgres(&url, &[])).await.unwrap().close().await;
         servers.await_replica(0).unwrap();
@@ -111,6 +116,19 @@ async fn a_replica_that_dies_is_passed_over_and_no_viewer_notices() {
         let read = pair.read(None).await;
         assert_eq!((read.0, read.1.as_str()), (StatusCode::OK, written.as_str()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_connections_are_all_in_use_is_passed_over_and_not_taken_for_one_that_is_away() {
+    let pair = Pair::with_readers(1).await;
+    let mut held = pair.service.app.store.client_snapshot(None).await.unwrap();
+    assert!(held.is_replica().await.unwrap());
+    // For longer than it is waited for, by viewers and by who looks whether it is there.
+    for _ in 0..4 {
+        assert!(!pair.reads_replica().await);
+    }
+    drop(held);
+    assert!(pair.reads_replica().await, "it was never away");
 }
 
 #[tokio::test(flavor = "multi_thread")]

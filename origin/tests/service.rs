@@ -467,6 +467,81 @@ async fn delivery_is_in_order_survives_failures_and_goes_on_where_the_journal_ne
     assert_eq!(*journal.taken.lock().unwrap(), (1..=605).collect::<Vec<_>>());
 }
 
+/// A note takes the writer, which an import may hold for long, and the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_noted_of_deliveries_holds_up_none_and_is_noted_later() {
+    let service = Service::start().await;
+    let (journal, other) = (FakeJournal::default(), FakeJournal::default());
+    let edges = vec![journal.start().await, other.start().await];
+    service.database.refuse_inserts("delivery").await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let dispatcher = Dispatcher::new(service.app.store.clone(), service.app.keys.clone(), edges).unwrap();
+    let running = tokio::spawn(dispatcher.run(stopped));
+    for count in 1..=3 {
+        log(&service.app.store, 1).await;
+        eventually("one more", || journal.taken.lock().unwrap().len() == count).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(*other.next_seq.lock().unwrap(), 0, "the first edge has not failed");
+    service.database.accept_inserts("delivery").await;
+    let mut noted = 0;
+    for _ in 0..500 {
+        noted = service.app.store.snapshot().await.unwrap().delivered().await.unwrap();
+        if noted == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(noted, 3);
+    // The last is noted in any case.
+    log(&service.app.store, 1).await;
+    eventually("the last", || journal.taken.lock().unwrap().len() == 4).await;
+    stop.send(true).unwrap();
+    running.await.unwrap();
+    assert_eq!(service.app.store.snapshot().await.unwrap().delivered().await.unwrap(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_noted_a_few_times_a_second_however_many_there_are() {
+    let service = Service::start().await;
+    let journal = FakeJournal::default();
+    let url = journal.start().await;
+    let counted = "CREATE TABLE noted (one BIGINT); CREATE TRIGGER counted AFTER UPDATE ON delivery";
+    let sqlite = format!("{counted} BEGIN INSERT INTO noted VALUES (1); END");
+    let postgres = format!(
+        "CREATE FUNCTION count_note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO noted VALUES (1);
+         RETURN NEW; END $$; {counted} FOR EACH ROW EXECUTE FUNCTION count_note()"
+    );
+    service.database.sql(&sqlite, &postgres).await;
+    let _stop = deliver(&service, url);
+    for count in 1..=50 {
+        log(&service.app.store, 1).await;
+        eventually("one more", || journal.taken.lock().unwrap().len() == count).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(service.app.store.snapshot().await.unwrap().delivered().await.unwrap(), 50);
+    let noted = service.database.count("noted").await;
+    assert!((1..=25).contains(&noted), "{noted}");
+}
+
+/// Roles are processes of their own, and only one of them delivers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_commits_is_delivered_soon() {
+    let service = Service::start().await;
+    let journal = FakeJournal::default();
+    let url = journal.start().await;
+    let _stop = deliver(&service, url);
+    let other = Store::connect(&service.database.settings).await.unwrap();
+    log(&other, 1).await;
+    eventually("the first", || journal.taken.lock().unwrap().len() == 1).await;
+    let began = std::time::Instant::now();
+    for count in 2..=7 {
+        log(&other, 1).await;
+        eventually("one more", || journal.taken.lock().unwrap().len() == count).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "six took {:?}", began.elapsed());
+}
+
 /// Everything there is becomes so old that it is kept no longer.
 async fn sweep_old(service: &Service) -> Swept {
     let old =

@@ -7,6 +7,7 @@ use kv_schemas::AsOf;
 use kv_schemas::warm::{Outcome, WarmAnswer, WarmRequest, Warmed};
 use origin::warm::Warmer;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 type Asked = Arc<Mutex<Vec<WarmRequest>>>;
 
@@ -30,6 +31,16 @@ async fn edge() -> (String, Asked) {
     let router = axum::Router::new().route("/__edge/warm", axum::routing::post(take));
     tokio::spawn(async move { axum::serve(listener, router).await });
     (url, asked)
+}
+
+/// Waits for so many calls.
+async fn until(asked: &Asked, calls: usize) {
+    for _ in 0..500 {
+        if asked.lock().unwrap().len() >= calls {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,18 +67,13 @@ async fn what_a_purge_touched_is_warmed_once_the_edge_has_the_purge() {
     let before = service.app.store.snapshot().await.unwrap().as_of;
     service.app.store.set_delivered(&before).await.unwrap();
     let running = tokio::spawn(warmer.run(stopped));
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let written = service.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat II"}"#).await;
     let as_of: AsOf = written.headers()["surrogate-as-of"].to_str().unwrap().parse().unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(asked.lock().unwrap().is_empty(), "the edge does not have the purge yet");
     service.app.store.set_delivered(&as_of).await.unwrap();
-    for _ in 0..500 {
-        if !asked.lock().unwrap().is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until(&asked, 1).await;
     stop.send(true).unwrap();
     running.await.unwrap();
     let asked = asked.lock().unwrap();
@@ -76,4 +82,46 @@ async fn what_a_purge_touched_is_warmed_once_the_edge_has_the_purge() {
     let documents: Vec<_> = asked[0].documents.iter().map(|one| (one.target.as_str(), one.region.unwrap())).collect();
     assert_eq!(documents.len(), 1, "{asked:?}");
     assert_eq!((documents[0].0, documents[0].1.as_str()), ("/v1/titles/heat", "DE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_identity_of_the_log_warms_everything_once_and_later_purges_as_before() {
+    let service = Service::start().await;
+    let (url, asked) = edge().await;
+    for id in ["heat", "up"] {
+        service.call("PUT", &format!("/admin/v1/titles/{id}"), &format!(r#"{{"name":"{id}"}}"#)).await;
+        service.ask("GET", &format!("/v1/titles/{id}"), "", &[("viewer-region", "DE")]).await;
+    }
+    let (store, in_use) = (service.app.store.clone(), service.app.in_use.clone().unwrap());
+    let before = store.snapshot().await.unwrap().as_of;
+    store.set_delivered(&before).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let warmer = Warmer::new(store.clone(), service.app.keys.clone(), in_use, &[url], 100).unwrap();
+    let running = tokio::spawn(warmer.run(stopped));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // What is due by the old log, which nobody can answer any more, goes with it.
+    service.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Heat II"}"#).await;
+    let renewed = store.replace_log().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(asked.lock().unwrap().is_empty(), "the edge does not have the new log yet");
+    store.set_delivered(&renewed).await.unwrap();
+    until(&asked, 1).await;
+    // Again, since nothing is warmed twice within a second.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let written = service.call("PATCH", "/admin/v1/titles/up", r#"{"name":"Up II"}"#).await;
+    let as_of: AsOf = written.headers()["surrogate-as-of"].to_str().unwrap().parse().unwrap();
+    assert_eq!(as_of.log_id, renewed.log_id);
+    store.set_delivered(&as_of).await.unwrap();
+    until(&asked, 2).await;
+    stop.send(true).unwrap();
+    running.await.unwrap();
+    let asked = asked.lock().unwrap();
+    let calls: Vec<_> = asked.iter().map(|one| (&one.min_as_of, targets(one))).collect();
+    assert_eq!(calls, [(&renewed, vec!["/v1/titles/heat", "/v1/titles/up"]), (&as_of, vec!["/v1/titles/up"]),]);
+}
+
+fn targets(request: &WarmRequest) -> Vec<&str> {
+    let mut targets: Vec<_> = request.documents.iter().map(|one| one.target.as_str()).collect();
+    targets.sort_unstable();
+    targets
 }

@@ -4,19 +4,18 @@
 //! Who has no account and who mistypes the password are answered alike, with the same work done. Every end of a session is
 //! a hard purge of `session:<sid>` or `user:<sub>` in the transaction that ends it.
 use super::access_log::note_actor;
+use super::admin::private_json;
 use super::answers::as_of_field;
-use super::error::{ApiError, problem_response};
+use super::attempt::{Attempt, address};
+use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::{ViewerToken, bearer};
-use super::limits::limit_fields;
 use super::spec::{Api, Op, text};
 use super::{ApiResult, App};
 use crate::auth::accounts::{NAME_CHARS_MAX, check_name};
-use crate::auth::throttle::Throttle;
-use crate::auth::{self, SESSIONS_MAX, account_key, accounts, email, password, secret};
+use crate::auth::{self, SESSIONS_MAX, accounts, email, password, secret};
 use crate::keys::EXPECT_ADMIN;
 use crate::moment;
-use crate::now_ms;
 use crate::store::accounts::{Account, Kind, Session};
 use crate::store::{LoggedPurge, Write};
 use axum::extract::State;
@@ -24,7 +23,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use kv_schemas::claims::AdminClaims;
-use kv_schemas::edge_secret::EDGE_CLIENT;
 use kv_schemas::key_class::{session_key, user_key};
 use kv_schemas::viewer::{Locale, Plan};
 use kv_schemas::{AsOf, Problem, PurgeMode, SurrogateKey};
@@ -137,10 +135,6 @@ pub fn api() -> Api {
         .merge(of_kind(Kind::Staff))
 }
 
-fn no_store<T: Serialize>(status: StatusCode, value: &T) -> Response {
-    (status, [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], axum::Json(value)).into_response()
-}
-
 /// An answer without content, with the state a write made.
 pub(super) fn done(as_of: &AsOf) -> Response {
     let fields = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), as_of_field(as_of)];
@@ -163,71 +157,6 @@ pub(super) async fn revoke(
 
 pub(super) fn body_faults() -> Problem {
     Problem::new(400, "body-invalid", "The body has faults")
-}
-
-// How often one may guess.
-
-/// The policies an attempt counts for.
-struct Attempt<'a> {
-    app: &'a App,
-    counts: Vec<(Throttle, String)>,
-}
-
-impl<'a> Attempt<'a> {
-    /// Counts an attempt for each policy, or says which one it has to wait for.
-    fn begin(app: &'a App, counts: Vec<(Throttle, String)>) -> Result<Self, ApiError> {
-        let mut attempt = Self { app, counts: Vec::new() };
-        for (policy, name) in counts {
-            match app.auth.throttles.begin(policy, &name, now_ms()) {
-                Ok(()) => attempt.counts.push((policy, name)),
-                Err(wait) => {
-                    attempt.undo();
-                    metrics::counter!("origin_throttled_total", "policy" => policy.name).increment(1);
-                    return Err(ApiError::TooOften(policy, wait));
-                }
-            }
-        }
-        Ok(attempt)
-    }
-
-    /// A guess at an account's password.
-    fn guess(app: &'a App, kind: Kind, email: &str, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let mut counts = vec![(auth::THROTTLE_ACCOUNT, account_key(kind, email))];
-        counts.extend(address(app, headers).map(|address| (auth::THROTTLE_ADDRESS, address)));
-        Self::begin(app, counts)
-    }
-
-    /// It was no guess: the right password, or nothing that was looked at. The address keeps what it guessed before.
-    fn undo(self) {
-        for (policy, name) in &self.counts {
-            self.app.auth.throttles.succeed(*policy, name, false);
-        }
-    }
-
-    /// The right password.
-    fn succeed(self) {
-        for (policy, name) in &self.counts {
-            self.app.auth.throttles.succeed(*policy, name, *policy == auth::THROTTLE_ACCOUNT);
-        }
-    }
-
-    /// The answer to a wrong one: the same whether or not there is such an account.
-    fn refuse(self) -> Response {
-        let problem = Problem::new(401, "credentials", "The e-mail address or the password is wrong");
-        let mut response = problem_response(&problem);
-        if let Some((policy, name)) = self.counts.first() {
-            let left = self.app.auth.throttles.left(*policy, name);
-            limit_fields(response.headers_mut(), *policy, left, None);
-        }
-        response
-    }
-}
-
-fn address(app: &App, headers: &HeaderMap) -> Option<String> {
-    // Twice in one request: somebody has added one of his own.
-    let mut fields = headers.get_all(EDGE_CLIENT).iter();
-    let field = fields.next().filter(|_| fields.next().is_none());
-    app.auth.origin_of(field.and_then(|value| value.to_str().ok()))
 }
 
 // Registering.
@@ -272,32 +201,29 @@ async fn register(State(app): State<App>, headers: HeaderMap, Whole(body): Body)
     }
     let counts = address(&app, &headers).map(|address| (auth::THROTTLE_REGISTER, address));
     let attempt = Attempt::begin(&app, counts.into_iter().collect())?;
-    let hashed = app.auth.hasher.hash(request.password).await;
-    let password_hash = match hashed {
-        Ok(hash) => hash,
-        Err(error) => {
-            attempt.undo();
-            return Err(error.into());
+    let registered = async {
+        let password_hash = app.auth.hasher.hash(request.password).await?;
+        let now_ms = moment();
+        let name =
+            name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect());
+        let account = Account {
+            name,
+            locale,
+            plan: Plan::Basic,
+            ..accounts::new_account(Kind::Viewer, email, password_hash, now_ms)?
+        };
+        let mut write = app.store.write().await?;
+        if !write.add_account(&account).await?
+            && let Some(existing) = write.account_by_email(Kind::Viewer, &account.email).await?
+        {
+            // As much work for the database as a new one.
+            write.touch_account(&existing.id).await?;
         }
+        write.commit().await?;
+        Ok::<_, ApiError>(())
     };
-    let now_ms = moment();
-    let name =
-        name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect());
-    let account = Account {
-        name,
-        locale,
-        plan: Plan::Basic,
-        ..accounts::new_account(Kind::Viewer, email, password_hash, now_ms)?
-    };
-    let mut write = app.store.write().await?;
-    if !write.add_account(&account).await?
-        && let Some(existing) = write.account_by_email(Kind::Viewer, &account.email).await?
-    {
-        // As much work for the database as a new one.
-        write.touch_account(&existing.id).await?;
-    }
-    write.commit().await?;
-    Ok(no_store(StatusCode::ACCEPTED, &Accepted { status: "accepted" }))
+    attempt.decided(registered).await?;
+    Ok(private_json(StatusCode::ACCEPTED, &Accepted { status: "accepted" }))
 }
 
 fn fault(at: &str, message: impl ToString) -> kv_schemas::problem::Fault {
@@ -336,7 +262,7 @@ fn tokens(access_token: String, refresh_token: String, session: &Session, now_ms
         refresh_expires_in: session.idle_end_ms.saturating_sub(now_ms) / 1000,
         session: session.id.clone(),
     };
-    no_store(StatusCode::OK, &tokens)
+    private_json(StatusCode::OK, &tokens)
 }
 
 async fn login(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
@@ -348,15 +274,13 @@ async fn login(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(bod
     let device: String = request.device.unwrap_or_default();
     let device: String = device.chars().filter(|c| !c.is_control()).take(DEVICE_CHARS_MAX).collect();
     let attempt = Attempt::guess(&app, kind, &email, &headers)?;
-    let found = app.store.snapshot().await?.account_by_email(kind, &email).await?;
-    let stored = found.as_ref().map(|account| account.password_hash.as_str());
-    let fits = match app.auth.hasher.verify(request.password.clone(), stored).await {
-        Ok(fits) => fits,
-        Err(error) => {
-            attempt.undo();
-            return Err(error.into());
-        }
+    let verified = async {
+        let found = app.store.snapshot().await?.account_by_email(kind, &email).await?;
+        let stored = found.as_ref().map(|account| account.password_hash.as_str());
+        let fits = app.auth.hasher.verify(request.password.clone(), stored).await?;
+        Ok::<_, ApiError>((found, fits))
     };
+    let (attempt, (found, fits)) = attempt.decided(verified).await?;
     let Some(account) = found.filter(|_| fits) else {
         return Ok(attempt.refuse());
     };
@@ -534,13 +458,8 @@ async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap,
         return Err(body_faults().fault("/current_password", "has at most 256 bytes").into());
     }
     let attempt = Attempt::guess(&app, kind, &account.email, &headers)?;
-    let fits = match app.auth.hasher.verify(request.current_password, Some(&account.password_hash)).await {
-        Ok(fits) => fits,
-        Err(error) => {
-            attempt.undo();
-            return Err(error.into());
-        }
-    };
+    let verified = app.auth.hasher.verify(request.current_password, Some(&account.password_hash));
+    let (attempt, fits) = attempt.decided(verified).await?;
     if !fits {
         return Ok(attempt.refuse());
     }
@@ -580,7 +499,7 @@ async fn sessions(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
     let sessions = snapshot.sessions(&account.id, moment()).await?;
     let current = viewer.0.sid;
     let items = sessions.into_iter().map(|session| Device { current: session.id == current, session }).collect();
-    Ok(no_store(StatusCode::OK, &Devices { items }))
+    Ok(private_json(StatusCode::OK, &Devices { items }))
 }
 
 /// Logs one of the viewer's devices out.

@@ -3,6 +3,7 @@ pub mod access_log;
 mod accounts;
 mod admin;
 mod answers;
+mod attempt;
 mod audit;
 pub mod auth;
 mod bulk;

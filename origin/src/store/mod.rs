@@ -12,7 +12,9 @@ mod derived;
 mod lists;
 mod lost;
 mod migrations;
+mod news;
 mod purges;
+mod reach;
 mod records;
 mod replicas;
 mod search;
@@ -30,7 +32,7 @@ pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;
 pub use search::{Found, Rank, words_of};
 pub use settings::{Engine, Settings};
-pub use similar::Known;
+pub use similar::{Due, Known};
 pub use sql::Sql;
 pub use sweep::Swept;
 pub use titles::{Eye, Made};
@@ -44,6 +46,7 @@ type Conn = Timed;
 use crate::error::{StoreError, is_lost};
 use kv_schemas::{AsOf, LogId, Seq};
 use lost::{Before, Seen};
+use reach::Reach;
 use replicas::Replicas;
 use settings::Access;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -69,6 +72,7 @@ pub struct Store {
     replicas: Arc<Replicas>,
     watch: Arc<Watch>,
     seen: Arc<Seen>,
+    reach: Arc<Reach>,
     /// Told after each commit that carries a purge: one for the dispatcher, one for the schedule.
     pub committed: Arc<Notify>,
     pub changed: Arc<Notify>,
@@ -254,13 +258,10 @@ impl Store {
         let seen = Arc::<Seen>::default();
         let replicas = match settings.replica_urls.is_empty() {
             true => Arc::new(Replicas::none()),
-            false => {
-                let pools = settings.replica_urls.iter().map(|url| pool(settings, url, settings.readers));
-                Replicas::start(settings, pools.collect::<Result<_, _>>()?, readers.clone(), Arc::clone(&seen))
-            }
+            false => Replicas::start(settings, &url, Arc::clone(&seen))?,
         };
-        let store =
-            Self { engine, readers, writer, replicas, watch, seen, committed: Arc::default(), changed: Arc::default() };
+        let (reach, committed, changed) = Default::default();
+        let store = Self { engine, readers, writer, replicas, watch, seen, reach, committed, changed };
         let starter = Self { writer: pool_for(Purpose::Start, settings, &url, 1)?, ..store.clone() };
         let mut started = std::pin::pin!(starter.bring_up_to_date(settings));
         match tokio::time::timeout(settings.wait(), &mut started).await {
@@ -293,7 +294,7 @@ impl Store {
     /// The newest state: what editors and jobs read.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let before = self.seen.before();
-        let mut snapshot = Snapshot::begin(self.engine, &self.readers, &self.watch).await?;
+        let mut snapshot = self.told(Snapshot::begin(self.engine, &self.readers, &self.watch).await).await?;
         snapshot.losses = self.seen.saw(&before, &snapshot.as_of);
         snapshot.lacks = self.seen.lacking().as_ref() == Some(&snapshot.as_of.log_id);
         Ok(snapshot)
@@ -322,7 +323,8 @@ impl Store {
             Engine::Postgres => ("BEGIN", "SELECT log_id, seq FROM log_head FOR UPDATE"),
         };
         let before = self.seen.before();
-        let mut tx = Timed::begun(self.writer.begin_with(begin).await?, &self.watch);
+        let begun = self.writer.begin_with(begin).await.map_err(StoreError::from);
+        let mut tx = Timed::begun(self.told(begun).await?, &self.watch);
         let head = log_head(&mut tx, head).await?;
         let losses = self.seen.saw(&before, &head);
         let seen = Arc::clone(&self.seen);

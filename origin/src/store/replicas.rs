@@ -30,6 +30,8 @@ struct Known {
 struct Replica {
     name: String,
     pool: AnyPool,
+    /// The one connection it is looked at by, so that a look does not wait for viewers: one that is busy is not away.
+    looks: AnyPool,
     known: Mutex<Known>,
 }
 
@@ -60,6 +62,11 @@ impl Replica {
         self.tell(false);
     }
 
+    /// Whether viewers have all its connections.
+    fn is_busy(&self) -> bool {
+        self.pool.size() >= self.pool.options().get_max_connections() && self.pool.num_idle() == 0
+    }
+
     /// Whether it is asked.
     fn tell(&self, is_in_use: bool) {
         metrics::gauge!("origin_replica_in_use", "replica" => self.name.clone()).set(f64::from(is_in_use));
@@ -77,7 +84,7 @@ impl Replica {
     }
 
     async fn look(&self, primary: Option<&AsOf>, lag_max: Duration) {
-        let head = match tokio::time::timeout(PATIENCE, head(&self.pool)).await {
+        let head = match tokio::time::timeout(PATIENCE, head(&self.looks)).await {
             Ok(Ok(head)) => head,
             Ok(Err(error)) => return self.went_away(&error),
             Err(_) => return self.went_away(&"no answer in time"),
@@ -110,7 +117,7 @@ impl Replica {
     }
 }
 
-async fn head(pool: &AnyPool) -> Result<AsOf, StoreError> {
+pub(super) async fn head(pool: &AnyPool) -> Result<AsOf, StoreError> {
     let row = sqlx::query("SELECT log_id, seq FROM log_head").fetch_one(pool).await?;
     let log_id = LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()))?;
     let seq: Seq = seq_of(row.try_get(1)?);
@@ -123,11 +130,15 @@ impl Replicas {
     }
 
     /// Looks at them from now on, until the store is dropped. One that cannot be reached now may come later.
-    pub fn start(settings: &Settings, pools: Vec<AnyPool>, primary: AnyPool, seen: Arc<Seen>) -> Arc<Self> {
-        let names = settings.replica_urls.iter().map(|url| place_of(url));
-        let all = names.zip(pools).map(|(name, pool)| Arc::new(Replica { name, pool, known: Mutex::default() }));
+    pub fn start(settings: &Settings, primary_url: &str, seen: Arc<Seen>) -> Result<Arc<Self>, StoreError> {
+        let replica = |url: &String| {
+            let (pool, looks) = (super::pool(settings, url, settings.readers)?, super::pool(settings, url, 1)?);
+            Ok(Arc::new(Replica { name: place_of(url), pool, looks, known: Mutex::default() }))
+        };
+        let all = settings.replica_urls.iter().map(replica).collect::<Result<_, StoreError>>()?;
+        let primary = super::pool(settings, primary_url, 1)?;
         let lag_max = Duration::from_millis(settings.replica_lag_ms);
-        let replicas = Arc::new(Self { all: all.collect(), next: AtomicUsize::new(0), lag_max });
+        let replicas = Arc::new(Self { all, next: AtomicUsize::new(0), lag_max });
         let watched = Arc::downgrade(&replicas);
         tokio::spawn(async move {
             while let Some(replicas) = watched.upgrade() {
@@ -144,7 +155,7 @@ impl Replicas {
                 tokio::time::sleep(LOOK).await;
             }
         });
-        replicas
+        Ok(replicas)
     }
 
     /// A snapshot of a replica that has `min`, the next one in turn; `None` if the primary has to be asked.
@@ -163,6 +174,8 @@ impl Replicas {
                     }
                 }
                 Ok(Err(error)) => replica.went_away(&error),
+                // Whether it answers at all, the next look says.
+                Err(_) if replica.is_busy() => {}
                 Err(_) => replica.went_away(&"no connection in time"),
             }
         }
@@ -172,6 +185,7 @@ impl Replicas {
     pub async fn close(&self) {
         for replica in &self.all {
             replica.pool.close().await;
+            replica.looks.close().await;
         }
     }
 }

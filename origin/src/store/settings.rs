@@ -43,7 +43,7 @@ pub struct Settings {
     /// Streaming replicas of it, for viewers' reads.
     #[arg(long, env = "REPLICA_URLS", value_delimiter = ',', hide_env_values = true, requires = "database_url")]
     pub replica_urls: Vec<String>,
-    /// Connections for reads, to each database.
+    /// Connections for reads, to each database; where there are replicas, one more to each looks whether it is there.
     #[arg(long, env = "ORIGIN_READERS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub readers: u32,
     /// Connections for writes; SQLite has one.

@@ -11,13 +11,31 @@ use std::collections::{BTreeSet, HashMap};
 const IDS: usize = 80;
 
 /// A title whose likes are to be found again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
     pub id: String,
-    /// It is not this one that was edited but one near it.
-    pub near: bool,
+    /// Above 0: it is not this one that was edited but one near it. Another number after each mark, so that who has looked at it
+    /// can tell whether it was marked since.
+    near: i64,
     /// The title's as it is looked at.
     version: i64,
+}
+
+impl Due {
+    pub fn is_near(&self) -> bool {
+        self.near > 0
+    }
+}
+
+/// What one more mark makes of `near`: it stays on its side of 0.
+macro_rules! marked_again {
+    () => {
+        "near = CASE WHEN similar_due.near > 0 THEN similar_due.near + 1 ELSE similar_due.near - 1 END"
+    };
+}
+
+fn due_of(row: &super::Row) -> Result<Due, StoreError> {
+    Ok(Due { id: row.try_get(0)?, near: row.try_get(1)?, version: row.try_get(2)? })
 }
 
 /// What candidates are compared by, as far as they were read already.
@@ -34,10 +52,7 @@ impl Snapshot {
         .bind(i64::from(limit))
         .fetch_all(&mut *self.tx)
         .await?;
-        let due = |row: &super::Row| {
-            Ok(Due { id: row.try_get(0)?, near: row.try_get::<i64, _>(1)? != 0, version: row.try_get(2)? })
-        };
-        rows.iter().map(due).collect()
+        rows.iter().map(due_of).collect()
     }
 
     /// The titles most like this one, best first, out of those that share a person or are among the best of a genre.
@@ -117,15 +132,34 @@ impl Write {
         Ok(())
     }
 
-    /// And at titles near it, unless they are to be looked at anyway.
+    /// Those of them that are due as they were when they were looked at.
+    pub async fn still_due(&mut self, mut due: Vec<Due>) -> Result<Vec<Due>, StoreError> {
+        let mut now = Vec::with_capacity(due.len());
+        for due in due.chunks(IDS) {
+            let mut query = Sql::new(
+                "SELECT similar_due.title_id, similar_due.near, title.version FROM similar_due
+                  JOIN title ON title.id = similar_due.title_id WHERE similar_due.title_id IN (",
+            );
+            query.bind_all(due.iter().map(|one| one.id.clone())).push(")");
+            for row in query.build()?.fetch_all(&mut *self.tx).await? {
+                now.push(due_of(&row)?);
+            }
+        }
+        due.retain(|one| now.contains(one));
+        Ok(due)
+    }
+
+    /// And at titles near it. Those that are to be looked at anyway are marked once more, for who looks at them just now.
     pub async fn mark_near(&mut self, ids: &BTreeSet<String>) -> Result<(), StoreError> {
         let ids: Vec<&String> = ids.iter().collect();
+        // A mark that was taken away and made anew is another.
+        let mark = crate::moment().max(1);
         for ids in ids.chunks(IDS) {
             let mut query = Sql::new("INSERT INTO similar_due (title_id, near) VALUES ");
             for (at, id) in ids.iter().enumerate() {
-                query.push(if at == 0 { "(" } else { ", (" }).bind(id.to_string()).push(", 1)");
+                query.push(if at == 0 { "(" } else { ", (" }).bind(id.to_string()).push(", ").bind(mark).push(")");
             }
-            query.push(" ON CONFLICT (title_id) DO NOTHING");
+            query.push(concat!(" ON CONFLICT (title_id) DO UPDATE SET ", marked_again!()));
             query.build()?.execute(&mut *self.tx).await?;
         }
         Ok(())
@@ -134,29 +168,29 @@ impl Write {
     /// And at those that keep a title as like themselves, which are thousands of some: so many of those that are not marked
     /// yet. Whether that was all of them.
     pub async fn mark_keepers(&mut self, id: &str, limit: u32) -> Result<bool, StoreError> {
+        // Those that are, once more, as in `mark_near`.
+        let again = concat!(
+            "UPDATE similar_due SET ",
+            marked_again!(),
+            " WHERE title_id IN (SELECT title_id FROM similar_title WHERE other_id = $1)"
+        );
+        sqlx::query(again).bind(id.to_string()).execute(&mut *self.tx).await?;
         let done = sqlx::query(
             "INSERT INTO similar_due (title_id, near)
-              SELECT keeper.title_id, 1 FROM similar_title keeper WHERE keeper.other_id = $1
+              SELECT keeper.title_id, $3 FROM similar_title keeper WHERE keeper.other_id = $1
                 AND NOT EXISTS (SELECT 1 FROM similar_due WHERE similar_due.title_id = keeper.title_id) LIMIT $2",
         )
         .bind(id.to_string())
         .bind(i64::from(limit))
+        .bind(crate::moment().max(1))
         .execute(&mut *self.tx)
         .await?;
         Ok(done.rows_affected() < u64::from(limit))
     }
 
-    /// A title was looked at. If it was edited since, it stays due.
-    pub async fn unmark_similar(&mut self, due: &Due) -> Result<(), StoreError> {
-        sqlx::query(
-            "DELETE FROM similar_due WHERE title_id = $1 AND near = $2
-              AND NOT EXISTS (SELECT 1 FROM title WHERE id = $1 AND version <> $3)",
-        )
-        .bind(due.id.clone())
-        .bind(i64::from(due.near))
-        .bind(due.version)
-        .execute(&mut *self.tx)
-        .await?;
+    /// A title was looked at as it is.
+    pub async fn unmark_similar(&mut self, id: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM similar_due WHERE title_id = $1").bind(id.to_string()).execute(&mut *self.tx).await?;
         Ok(())
     }
 

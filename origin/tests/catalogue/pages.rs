@@ -371,3 +371,57 @@ async fn whoever_kept_a_title_as_like_itself_finds_out_that_it_is_no_more() {
         assert_eq!(keepers().await, 0, "{method}");
     }
 }
+
+/// During each update of the service there are two.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_jobs_at_once_the_slower_one_writes_nothing_older() {
+    // Whether the slower one looks at a title that was edited itself, or at one that is near such a one.
+    for is_near in [false, true] {
+        let catalogue = Catalogue::start().await;
+        let store = &catalogue.app.store;
+        let of = |genre: &str| json!({"name": "T", "genres": [genre]});
+        for (id, genre) in [("up", "Family"), ("heat", "War"), ("ronin", "War")] {
+            catalogue.put(&format!("titles/{id}"), of(genre)).await;
+        }
+        while origin::similar::turn(store).await.unwrap() {}
+        if is_near {
+            catalogue.edit("PATCH", "titles/heat", json!({"rating": 5})).await;
+            assert!(origin::similar::turn(store).await.unwrap(), "the edited one, which marks what is near");
+        } else {
+            catalogue.edit("PATCH", "titles/ronin", json!({"rating": 5})).await;
+        }
+        let slow = origin::similar::find(store).await.unwrap().unwrap();
+        catalogue.edit("PATCH", "titles/up", json!({"genres": ["War"]})).await;
+        while origin::similar::turn(store).await.unwrap() {}
+        let kept = async || store.snapshot().await.unwrap().similar("ronin").await.unwrap();
+        assert_eq!(kept().await.len(), 2);
+        slow.keep(store).await.unwrap();
+        while origin::similar::turn(store).await.unwrap() {}
+        assert_eq!(kept().await.len(), 2, "near: {is_near}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_marked_while_it_is_looked_at_is_looked_at_again() {
+    let catalogue = Catalogue::start().await;
+    let store = &catalogue.app.store;
+    for id in ["heat", "ronin"] {
+        catalogue.put(&format!("titles/{id}"), json!({"name": "T", "genres": ["War"]})).await;
+    }
+    // First what was edited, then what is near it, which stays so.
+    for is_near in [false, true] {
+        let looked = origin::similar::find(store).await.unwrap().unwrap();
+        let mut write = store.write().await.unwrap();
+        match is_near {
+            true => assert!(write.mark_keepers("heat", 10).await.unwrap()),
+            false => write.mark_near(&["heat", "ronin"].map(String::from).into()).await.unwrap(),
+        }
+        write.commit().await.unwrap();
+        looked.keep(store).await.unwrap();
+        let left = origin::similar::find(store).await.unwrap().expect("it is due");
+        left.keep(store).await.unwrap();
+        assert!(origin::similar::find(store).await.unwrap().is_none());
+        catalogue.edit("PATCH", "titles/heat", json!({"rating": 5})).await;
+        origin::similar::turn(store).await.unwrap();
+    }
+}

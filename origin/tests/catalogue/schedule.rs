@@ -48,6 +48,23 @@ async fn a_moment_that_passes_while_the_schedule_waits_for_its_turn_is_not_lost(
     assert!(!of(PurgeMode::Soft, "appears", "heat"), "nobody was ever shown it: {purges:?}");
 }
 
+/// The schedule is kept by a process of its own, which sleeps until the next moment that it knows of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moment_that_another_process_writes_is_kept_in_time() {
+    let catalogue = Catalogue::start().await;
+    catalogue.put("titles/heat", json!({"name": "Heat"})).await;
+    let store = Store::connect(&catalogue.database.settings).await.unwrap();
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    tokio::spawn(origin::schedule::run(store, stopped));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    catalogue.edit("PATCH", "titles/heat", json!({"available_until": in_ms(1_000)})).await;
+    let edited = catalogue.as_of().await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let purges = catalogue.app.store.snapshot().await.unwrap().purges_after(edited.seq, 10).await.unwrap();
+    let reasons: Vec<_> = purges.iter().filter_map(|purge| purge.reason.as_deref()).collect();
+    assert_eq!(reasons, ["goes"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moment_that_passed_while_the_service_was_down_is_not_lost_by_a_new_release() {
     let catalogue = Catalogue::start().await;
