@@ -148,7 +148,7 @@ impl PurgeJournal {
         self.at_once(|| {
             for (write, purge) in &overdue {
                 if self.numbers_itself {
-                    self.number(&PurgeRequest { reason: Some(UNTOLD.into()), ..purge.clone() })?;
+                    self.number(purge)?;
                 }
                 self.end(*write)?;
             }
@@ -157,8 +157,6 @@ impl PurgeJournal {
         self.set_alarm()
     }
 }
-
-const UNTOLD: &str = "a write through the edge, of which nobody told the end";
 
 type Result<T, E = JsValue> = std::result::Result<T, E>;
 
@@ -340,8 +338,9 @@ impl PurgeJournal {
         *self.receipts.try_borrow_mut().map_err(refused)? = receipts;
         let mut announced = Announced::default();
         for row in self.rows("SELECT id, due_ms, purge FROM announced", vec![])? {
-            let purge = PurgeRequest::read(&row.bytes(2)).map_err(|fault| refused(fault.to_json()))?;
-            announced.begin(row.seq(0), row.seq(1), purge);
+            if let Some(fault) = announced.recall(row.seq(0), row.seq(1), &row.bytes(2)) {
+                console_error!("a write's note cannot be read, everything is to be purged for it: {}", fault.to_json());
+            }
         }
         *self.announced.try_borrow_mut().map_err(refused)? = announced;
         self.taken.set(0);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use xtask::fleet::{Fleet, Options};
 
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
@@ -30,7 +30,7 @@ async fn told(state: &Path) -> JournalDelta {
 }
 
 /// The journal's storage. Nobody else may have it.
-async fn storage(state: &Path) -> SqliteConnection {
+pub async fn storage(state: &Path) -> SqliteConnection {
     let files = std::fs::read_dir(state.join("journal/purge-journal")).unwrap();
     let names = files.map(|file| file.unwrap().path());
     let is_its_own =
