@@ -39,6 +39,25 @@ const COLD_PURGES: PerClass<Seq> = PerClass { content: 2_000, session: 2_000, vi
 /// A location not heard from for so long is forgotten.
 const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;
 
+/// Each makes a storage of the next version out of one of the version before, the first out of an empty one. What versions did not
+/// note yet is of version 1: it has these tables. A step that has been released does not change; what is to be different is a step
+/// more.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE IF NOT EXISTS purge_log (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
+        head INTEGER NOT NULL, mark INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS floor (class INTEGER PRIMARY KEY, soft INTEGER NOT NULL, hard INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS purge (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
+        kept_with INTEGER NOT NULL, classes INTEGER NOT NULL, hashes BLOB NOT NULL, keys TEXT NOT NULL, reason TEXT,
+        actor TEXT, committed_at_ms INTEGER NOT NULL, accepted_at_ms INTEGER NOT NULL);
+    CREATE INDEX IF NOT EXISTS purge_by_class ON purge (kept_with, seq);
+    -- Finds an earlier purge of the same keys, which a hard one makes superfluous.
+    CREATE INDEX IF NOT EXISTS purge_by_hashes ON purge (hashes) WHERE mode = 'hard';
+    CREATE TABLE IF NOT EXISTS retired (log_id TEXT PRIMARY KEY);
+    CREATE TABLE IF NOT EXISTS challenge (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS announced (id INTEGER PRIMARY KEY, due_ms INTEGER NOT NULL, purge BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)"];
+
 #[wasm_bindgen]
 extern "C" {
     type State;
@@ -288,34 +307,9 @@ impl PurgeJournal {
         if self.is_prepared.get() {
             return Ok(());
         }
-        self.run(
-            "CREATE TABLE IF NOT EXISTS purge_log (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
-               head INTEGER NOT NULL, mark INTEGER NOT NULL)",
-            vec![],
-        )?;
-        self.run(
-            "CREATE TABLE IF NOT EXISTS floor (class INTEGER PRIMARY KEY, soft INTEGER NOT NULL, hard INTEGER NOT NULL)",
-            vec![],
-        )?;
-        self.run(
-            "CREATE TABLE IF NOT EXISTS purge (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
-               kept_with INTEGER NOT NULL, classes INTEGER NOT NULL, hashes BLOB NOT NULL, keys TEXT NOT NULL, reason TEXT, actor TEXT, committed_at_ms INTEGER NOT NULL,
-               accepted_at_ms INTEGER NOT NULL)",
-            vec![],
-        )?;
-        self.run("CREATE INDEX IF NOT EXISTS purge_by_class ON purge (kept_with, seq)", vec![])?;
-        // Finds an earlier purge of the same keys, which a hard one makes superfluous.
-        self.run("CREATE INDEX IF NOT EXISTS purge_by_hashes ON purge (hashes) WHERE mode = 'hard'", vec![])?;
-        self.run("CREATE TABLE IF NOT EXISTS retired (log_id TEXT PRIMARY KEY)", vec![])?;
-        let challenge =
-            "CREATE TABLE IF NOT EXISTS challenge (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL)";
-        self.run(challenge, vec![])?;
-        self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
+        self.upgrade()?;
         self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
-        let announced = "CREATE TABLE IF NOT EXISTS announced (id INTEGER PRIMARY KEY, due_ms INTEGER NOT NULL, purge BLOB NOT NULL)";
-        self.run(announced, vec![])?;
         self.remember()?;
-        self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
         if !self.numbers_itself {
             // What was written meanwhile nobody purged: who numbers again begins anew.
             self.run("DELETE FROM left_out", vec![])?;
@@ -324,6 +318,27 @@ impl PurgeJournal {
             self.at_once(|| self.begin_own())?;
         }
         self.is_prepared.set(true);
+        Ok(())
+    }
+
+    /// Has the storage in the form this version knows. One that a later version made is left alone, and nothing is answered: what
+    /// is confirmed from half of it could have been purged, and what is written there could be lost to who made it.
+    fn upgrade(&self) -> Result<()> {
+        let layout =
+            "CREATE TABLE IF NOT EXISTS layout (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL)";
+        self.run(layout, vec![])?;
+        let version = self.rows("SELECT version FROM layout", vec![])?.first().map_or(0, |row| row.seq(0));
+        let Some(steps) = usize::try_from(version).ok().and_then(|version| STEPS.get(version..)) else {
+            let fault = format!("the journal's storage is of version {version}, made by a later release than this one");
+            console_error!("{fault}");
+            return Err(refused(fault));
+        };
+        for (step, version) in steps.iter().zip(version.saturating_add(1)..) {
+            self.at_once(|| {
+                self.run(step, vec![])?;
+                self.run("INSERT OR REPLACE INTO layout (one, version) VALUES (1, ?)", vec![int(version)])
+            })?;
+        }
         Ok(())
     }
 
@@ -702,7 +717,9 @@ impl PurgeJournal {
             int(now_ms()),
         ];
         // Replacing heals a row whose head could not be noted, on a disk that was full for a moment.
-        self.run("INSERT OR REPLACE INTO purge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
+        let insert = "INSERT OR REPLACE INTO purge (seq, mode, whole, kept_with, classes, hashes, keys, reason, actor,
+               committed_at_ms, accepted_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        self.run(insert, bindings)?;
         self.run("UPDATE purge_log SET head = ?, mark = ?", vec![int(purge.seq), int(purge.mark)])?;
         if purge.mode == PurgeMode::Hard {
             // The rule looks at the youngest alone. So a URL that is written every second does not crowd out the rest.

@@ -2,7 +2,7 @@
 //! is made to refuse a statement.
 use e2e::api::Api;
 use e2e::eventually;
-use e2e::stack::Proxy;
+use e2e::stack::{LEASE_OVER, Proxy};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -198,4 +198,60 @@ async fn a_journal_that_numbered_and_then_did_not_begins_another_log_when_it_num
     }
     assert_eq!((&logs[0], &logs[0]), (&logs[1], &logs[2]), "a start is no reason");
     assert_ne!(logs[0], logs[3]);
+}
+
+async fn note_version(state: &Path, version: u64) {
+    let mut storage = storage(state).await;
+    let note = sqlx::query("UPDATE layout SET version = ?").bind(version as i64);
+    assert_eq!(note.execute(&mut storage).await.unwrap().rows_affected(), 1);
+    storage.close().await.unwrap();
+}
+
+/// A release is rolled back that changed the tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_whose_storage_a_later_version_made_answers_nothing_and_says_why_and_no_page_counts_as_fresh() {
+    let mut proxy = Proxy::start().await;
+    let state = proxy.fleet.state().to_path_buf();
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=3600")], "a");
+    eventually("the page is held", || async { proxy.get("/a").await.is_hit().then_some(()) }).await;
+    proxy.fleet.kill_global();
+    note_version(&state, 2).await;
+    proxy.fleet.start_global().unwrap();
+    let began = Instant::now();
+    for _ in 0..2 {
+        tokio::time::sleep(LEASE_OVER).await;
+        let asked = proxy.upstream.count("/a");
+        let got = proxy.get("/a").await;
+        assert!(!got.is_hit() && proxy.upstream.count("/a") > asked, "{got:?}");
+    }
+    let view = &proxy.get("/__edge/health").await.json()["purge_view"];
+    let unconfirmed_ms = u128::from(view["confirmed_age_ms"].as_u64().unwrap());
+    assert!(unconfirmed_ms >= began.elapsed().as_millis(), "{view}");
+    let refused = proxy.purge(r#"{"keys":["a"]}"#).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "journal-unreachable"), "{refused:?}");
+    let log = std::fs::read_to_string(state.join("global.log")).unwrap();
+    assert!(log.contains("the journal's storage is of version 2"), "{log}");
+    proxy.fleet.kill_global();
+    note_version(&state, 1).await;
+    proxy.fleet.start_global().unwrap();
+    eventually("the page is fresh again", || async { proxy.get("/a").await.is_hit().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_from_before_versions_were_noted_is_of_the_first_and_loses_nothing() {
+    let mut proxy = Proxy::start().await;
+    let state = proxy.fleet.state().to_path_buf();
+    assert_eq!(proxy.purge(r#"{"keys":["a"]}"#).await.status, 200);
+    let before = told(&state).await;
+    proxy.fleet.kill_global();
+    let mut storage = storage(&state).await;
+    sqlx::query("DROP TABLE layout").execute(&mut storage).await.unwrap();
+    storage.close().await.unwrap();
+    proxy.fleet.start_global().unwrap();
+    let after = told(&state).await;
+    assert_eq!(JournalDelta { clock: after.clock, ..before }, after);
+    proxy.fleet.kill_global();
+    let mut storage = self::storage(&state).await;
+    let version: i64 = sqlx::query_scalar("SELECT version FROM layout").fetch_one(&mut storage).await.unwrap();
+    assert_eq!(version, 1);
 }
