@@ -38,6 +38,9 @@ impl WriteEnd {
 /// Names a write: random, below 2^53. Whoever announces it chooses it, so that all about it may be said twice.
 pub type WriteId = u64;
 
+/// Writes that are purged in one go for being overdue.
+pub const OVERDUE_MAX: usize = 200;
+
 #[derive(Clone, Debug)]
 struct Write {
     id: WriteId,
@@ -86,10 +89,11 @@ impl Announced {
         self.writes.iter().map(|write| write.due_ms).min()
     }
 
-    /// Writes that count as done now, and the purges of what they changed. They stay until they are ended.
+    /// Writes that count as done now, and the purges of what they changed: so many as are done at once, so that after an outage others
+    /// are heard in between. They stay until they are ended.
     pub fn overdue(&self, now_ms: u64) -> Vec<(WriteId, PurgeRequest)> {
         let overdue = self.writes.iter().filter(|write| write.due_ms <= now_ms);
-        overdue.map(|write| (write.id, write.purge.clone())).collect()
+        overdue.take(OVERDUE_MAX).map(|write| (write.id, write.purge.clone())).collect()
     }
 }
 
@@ -120,6 +124,23 @@ mod tests {
         announced.end(1);
         announced.end(1);
         assert_eq!((announced.next_due_ms(), announced.overdue(179)), (Some(180), vec![]));
+    }
+
+    #[test]
+    fn of_very_many_overdue_writes_some_are_purged_at_a_time_and_the_rest_is_due_at_once() {
+        let mut announced = Announced::default();
+        let count = OVERDUE_MAX as u64 * 2 + 1;
+        (0..count).for_each(|id| announced.begin(id, 100, purge("/a")));
+        let mut purged = Vec::new();
+        while announced.next_due_ms() == Some(100) {
+            let overdue = announced.overdue(100);
+            assert!((1..=OVERDUE_MAX).contains(&overdue.len()), "{}", overdue.len());
+            for (id, _) in overdue {
+                announced.end(id);
+                purged.push(id);
+            }
+        }
+        assert_eq!(purged, (0..count).collect::<Vec<_>>());
     }
 
     #[test]
