@@ -14,7 +14,7 @@ use kv_schemas::{
 };
 use platform::now_ms;
 use serde::Serialize;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use surrogate_cache::Config;
 use surrogate_cache::announced::{Announced, WriteId};
 use surrogate_cache::intake::{Intake, JournalHead, LeftOut, decide};
@@ -30,7 +30,7 @@ const PURGES_KEPT: PerClass<Seq> = PerClass { content: 20_000, session: 20_000, 
 const FORGET_STEP: Seq = 1_000;
 /// Starts of which it is remembered what numbers they left out: an isolate that has not asked for so many of them asks again in vain.
 const STARTS_KEPT: Seq = 10_000;
-/// Purges and keys in one answer to an isolate.
+/// Purges in one answer to an isolate, and their keys: more than one purge can have.
 const PAGE_PURGES: u64 = 1_000;
 const PAGE_KEYS: usize = 20_000;
 /// What an isolate that knows nothing yet is told in detail, in one answer if the keys are not too many; the rest it gets
@@ -38,6 +38,25 @@ const PAGE_KEYS: usize = 20_000;
 const COLD_PURGES: PerClass<Seq> = PerClass { content: 2_000, session: 2_000, viewer: 100 };
 /// A location not heard from for so long is forgotten.
 const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Each makes a storage of the next version out of one of the version before, the first out of an empty one. What versions did not
+/// note yet is of version 1: it has these tables. A step that has been released does not change; what is to be different is a step
+/// more.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE IF NOT EXISTS purge_log (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
+        head INTEGER NOT NULL, mark INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS floor (class INTEGER PRIMARY KEY, soft INTEGER NOT NULL, hard INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS purge (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
+        kept_with INTEGER NOT NULL, classes INTEGER NOT NULL, hashes BLOB NOT NULL, keys TEXT NOT NULL, reason TEXT,
+        actor TEXT, committed_at_ms INTEGER NOT NULL, accepted_at_ms INTEGER NOT NULL);
+    CREATE INDEX IF NOT EXISTS purge_by_class ON purge (kept_with, seq);
+    -- Finds an earlier purge of the same keys, which a hard one makes superfluous.
+    CREATE INDEX IF NOT EXISTS purge_by_hashes ON purge (hashes) WHERE mode = 'hard';
+    CREATE TABLE IF NOT EXISTS retired (log_id TEXT PRIMARY KEY);
+    CREATE TABLE IF NOT EXISTS challenge (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS announced (id INTEGER PRIMARY KEY, due_ms INTEGER NOT NULL, purge BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)"];
 
 #[wasm_bindgen]
 extern "C" {
@@ -61,7 +80,7 @@ extern "C" {
     type Cursor;
     /// Rows as arrays of columns.
     #[wasm_bindgen(method, catch)]
-    fn raw(this: &Cursor) -> Result<JsValue, JsValue>;
+    fn raw(this: &Cursor) -> Result<js_sys::Iterator, JsValue>;
 }
 
 #[wasm_bindgen]
@@ -144,11 +163,11 @@ impl PurgeJournal {
             return Ok(());
         }
         self.prepare()?;
-        let overdue = self.announced.try_borrow().map_err(refused)?.overdue(now_ms());
+        let overdue = self.announced()?.overdue(now_ms());
         self.at_once(|| {
             for (write, purge) in &overdue {
                 if self.numbers_itself {
-                    self.number(&PurgeRequest { reason: Some(UNTOLD.into()), ..purge.clone() })?;
+                    self.number(purge)?;
                 }
                 self.end(*write)?;
             }
@@ -157,8 +176,6 @@ impl PurgeJournal {
         self.set_alarm()
     }
 }
-
-const UNTOLD: &str = "a write through the edge, of which nobody told the end";
 
 type Result<T, E = JsValue> = std::result::Result<T, E>;
 
@@ -281,51 +298,68 @@ impl PurgeJournal {
         self.sql.exec(query, bindings).map(|_| ())
     }
 
+    /// Rows one by one, to the last of them: one who leaves off leaves the statement open until the cursor is collected.
+    fn step(&self, query: &str, bindings: Vec<JsValue>) -> Result<js_sys::IntoIter> {
+        Ok(self.sql.exec(query, bindings)?.raw()?.into_iter())
+    }
+
     fn rows(&self, query: &str, bindings: Vec<JsValue>) -> Result<Vec<Row>> {
-        let rows = Array::from(&self.sql.exec(query, bindings)?.raw()?);
-        Ok(rows.iter().map(|row| Row(row.unchecked_into())).collect())
+        self.step(query, bindings)?.map(|row| Ok(Row(row?.unchecked_into()))).collect()
+    }
+
+    fn first_row(&self, query: &str, bindings: Vec<JsValue>) -> Result<Option<Row>> {
+        Ok(self.rows(query, bindings)?.into_iter().next())
+    }
+
+    /// The first column of the first row there is.
+    fn first(&self, query: &str, bindings: Vec<JsValue>) -> Result<Option<Seq>> {
+        Ok(self.first_row(query, bindings)?.map(|row| row.seq(0)))
+    }
+
+    fn receipts(&self) -> Result<RefMut<'_, Receipts>> {
+        self.receipts.try_borrow_mut().map_err(refused)
+    }
+
+    fn announced(&self) -> Result<RefMut<'_, Announced>> {
+        self.announced.try_borrow_mut().map_err(refused)
     }
 
     fn prepare(&self) -> Result<()> {
         if self.is_prepared.get() {
             return Ok(());
         }
-        self.run(
-            "CREATE TABLE IF NOT EXISTS purge_log (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL,
-               head INTEGER NOT NULL, mark INTEGER NOT NULL)",
-            vec![],
-        )?;
-        self.run(
-            "CREATE TABLE IF NOT EXISTS floor (class INTEGER PRIMARY KEY, soft INTEGER NOT NULL, hard INTEGER NOT NULL)",
-            vec![],
-        )?;
-        self.run(
-            "CREATE TABLE IF NOT EXISTS purge (seq INTEGER PRIMARY KEY, mode TEXT NOT NULL, whole INTEGER NOT NULL,
-               kept_with INTEGER NOT NULL, classes INTEGER NOT NULL, hashes BLOB NOT NULL, keys TEXT NOT NULL, reason TEXT, actor TEXT, committed_at_ms INTEGER NOT NULL,
-               accepted_at_ms INTEGER NOT NULL)",
-            vec![],
-        )?;
-        self.run("CREATE INDEX IF NOT EXISTS purge_by_class ON purge (kept_with, seq)", vec![])?;
-        // Finds an earlier purge of the same keys, which a hard one makes superfluous.
-        self.run("CREATE INDEX IF NOT EXISTS purge_by_hashes ON purge (hashes) WHERE mode = 'hard'", vec![])?;
-        self.run("CREATE TABLE IF NOT EXISTS retired (log_id TEXT PRIMARY KEY)", vec![])?;
-        let challenge =
-            "CREATE TABLE IF NOT EXISTS challenge (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL)";
-        self.run(challenge, vec![])?;
-        self.run("CREATE TABLE IF NOT EXISTS location (name TEXT PRIMARY KEY, heard_at_ms INTEGER NOT NULL)", vec![])?;
+        self.upgrade()?;
         self.run("DELETE FROM location WHERE heard_at_ms < ?", vec![int(now_ms().saturating_sub(REMEMBERED_MS))])?;
-        let announced = "CREATE TABLE IF NOT EXISTS announced (id INTEGER PRIMARY KEY, due_ms INTEGER NOT NULL, purge BLOB NOT NULL)";
-        self.run(announced, vec![])?;
         self.remember()?;
-        self.run("CREATE TABLE IF NOT EXISTS left_out (first INTEGER PRIMARY KEY, after INTEGER NOT NULL)", vec![])?;
         if !self.numbers_itself {
             // What was written meanwhile nobody purged: who numbers again begins anew.
             self.run("DELETE FROM left_out", vec![])?;
-        } else if self.rows("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_empty() {
+        } else if self.first("SELECT 1 AS one FROM left_out LIMIT 1", vec![])?.is_none() {
             // A log that origin numbered is origin's: with numbers of our own in it, it could not go on there.
             self.at_once(|| self.begin_own())?;
         }
         self.is_prepared.set(true);
+        Ok(())
+    }
+
+    /// Has the storage in the form this version knows. One that a later version made is left alone, and nothing is answered: what
+    /// is confirmed from half of it could have been purged, and what is written there could be lost to who made it.
+    fn upgrade(&self) -> Result<()> {
+        let layout =
+            "CREATE TABLE IF NOT EXISTS layout (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL)";
+        self.run(layout, vec![])?;
+        let version = self.first("SELECT version FROM layout", vec![])?.unwrap_or(0);
+        let Some(steps) = usize::try_from(version).ok().and_then(|version| STEPS.get(version..)) else {
+            let fault = format!("the journal's storage is of version {version}, made by a later release than this one");
+            console_error!("{fault}");
+            return Err(refused(fault));
+        };
+        for (step, version) in steps.iter().zip(version.saturating_add(1)..) {
+            self.at_once(|| {
+                self.run(step, vec![])?;
+                self.run("INSERT OR REPLACE INTO layout (one, version) VALUES (1, ?)", vec![int(version)])
+            })?;
+        }
         Ok(())
     }
 
@@ -337,21 +371,21 @@ impl PurgeJournal {
         if let Some(held) = &self.held()? {
             receipts.begin(held, now_ms());
         }
-        *self.receipts.try_borrow_mut().map_err(refused)? = receipts;
+        *self.receipts()? = receipts;
         let mut announced = Announced::default();
         for row in self.rows("SELECT id, due_ms, purge FROM announced", vec![])? {
-            let purge = PurgeRequest::read(&row.bytes(2)).map_err(|fault| refused(fault.to_json()))?;
-            announced.begin(row.seq(0), row.seq(1), purge);
+            if let Some(fault) = announced.recall(row.seq(0), row.seq(1), &row.bytes(2)) {
+                console_error!("a write's note cannot be read, everything is to be purged for it: {}", fault.to_json());
+            }
         }
-        *self.announced.try_borrow_mut().map_err(refused)? = announced;
+        *self.announced()? = announced;
         self.taken.set(0);
         self.cold.take();
         Ok(())
     }
 
     fn held(&self) -> Result<Option<JournalHead>> {
-        let rows = self.rows("SELECT log_id, head, mark FROM purge_log", vec![])?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let Some(row) = self.first_row("SELECT log_id, head, mark FROM purge_log", vec![])? else { return Ok(None) };
         let log_id = LogId::new(row.text(0)).map_err(refused)?;
         Ok(Some(JournalHead { log_id, head: row.seq(1), mark: row.seq(2) }))
     }
@@ -366,7 +400,7 @@ impl PurgeJournal {
             self.run(&format!("DELETE FROM {table}"), vec![])?;
         }
         self.raise_floors(&PerClass::new(|_| Floor::hard(log.head)))?;
-        self.receipts.try_borrow_mut().map_err(refused)?.begin(log, now_ms());
+        self.receipts()?.begin(log, now_ms());
         Ok(())
     }
 
@@ -395,7 +429,7 @@ impl PurgeJournal {
     /// Takes note of a location that asks, and of what it says it has.
     fn hear(&self, query: &JournalQuery, held: &JournalHead) -> Result<()> {
         let now_ms = now_ms();
-        if !self.receipts.try_borrow_mut().map_err(refused)?.hear(query, held, now_ms) {
+        if !self.receipts()?.hear(query, held, now_ms) {
             return Ok(());
         }
         let bindings = vec![JsValue::from_str(&query.location), int(now_ms)];
@@ -405,18 +439,19 @@ impl PurgeJournal {
     /// How far one purge has come.
     fn receipt(&self, seq: Seq) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        let rows = self.rows("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
-        if self.numbers_itself && ((rows.is_empty() && self.is_beginning(seq)?) || self.has_lost(seq, &held)?) {
+        let accepted_at_ms = self.first("SELECT accepted_at_ms FROM purge WHERE seq = ?", vec![int(seq)])?;
+        if self.numbers_itself
+            && ((accepted_at_ms.is_none() && self.is_beginning(seq)?) || self.has_lost(seq, &held)?)
+        {
             return Ok(problem(Problem::new(404, "not-found", "There is no purge of this number")));
         }
-        let accepted_at_ms = rows.first().map(|row| row.seq(0));
-        json(&self.receipts.try_borrow_mut().map_err(refused)?.receipt(seq, held, accepted_at_ms, now_ms()))
+        json(&self.receipts()?.receipt(seq, held, accepted_at_ms, now_ms()))
     }
 
     /// Where the journal and the locations stand.
     fn summary(&self) -> Result<Answer> {
         let Some(held) = self.held()? else { return Ok(no_log()) };
-        json(&self.receipts.try_borrow_mut().map_err(refused)?.summary(held, now_ms()))
+        json(&self.receipts()?.summary(held, now_ms()))
     }
 
     /// Begins a log that this journal numbers.
@@ -438,14 +473,14 @@ impl PurgeJournal {
     /// Whether a log of its own begins with this number, which is no purge's then.
     fn is_beginning(&self, seq: Seq) -> Result<bool> {
         let begins = "SELECT 1 AS one FROM left_out WHERE after = 0 AND first = ?";
-        Ok(!self.rows(begins, vec![int(seq)])?.is_empty())
+        Ok(self.first(begins, vec![int(seq)])?.is_some())
     }
 
     /// Whether somebody who has come to a state of this log has heard of purges that this journal does not have: its storage was
     /// put back.
     fn has_lost(&self, seq: Seq, held: &JournalHead) -> Result<bool> {
         let left_out = "SELECT 1 AS one FROM left_out WHERE after < ? AND first > ? LIMIT 1";
-        Ok(seq > held.head || !self.rows(left_out, vec![int(seq), int(seq)])?.is_empty())
+        Ok(seq > held.head || self.first(left_out, vec![int(seq), int(seq)])?.is_some())
     }
 
     /// Its purges are refused from now on.
@@ -468,7 +503,7 @@ impl PurgeJournal {
         let mut floors = self.floors()?;
         let (rows, page) = if continues {
             let query_text = "SELECT seq, mode, whole, hashes FROM purge WHERE seq > ? ORDER BY seq LIMIT ?";
-            (self.rows(query_text, vec![int(query.since), int(PAGE_PURGES)])?, PAGE_PURGES)
+            (self.step(query_text, vec![int(query.since), int(PAGE_PURGES)])?, PAGE_PURGES)
         } else {
             let cold = self.cold(&held.log_id)?;
             let mut since = Vec::new();
@@ -479,22 +514,26 @@ impl PurgeJournal {
             self.cold.set(cold);
             let query_text = "SELECT seq, mode, whole, hashes FROM purge
                WHERE kept_with = ? AND seq > ? OR kept_with = ? AND seq > ? OR kept_with = ? AND seq > ? ORDER BY seq";
-            (self.rows(query_text, since)?, Seq::MAX)
+            (self.step(query_text, since)?, Seq::MAX)
         };
         let since = if continues { query.since } else { 0 };
-        let mut purges: Vec<DeltaPurge> = Vec::with_capacity(rows.len());
-        let mut keys_total: usize = 0;
-        let mut is_whole = u64::try_from(rows.len()).is_ok_and(|count| count < page);
+        let mut purges: Vec<DeltaPurge> = Vec::new();
+        let (mut count, mut keys_total): (u64, usize) = (0, 0);
         for row in rows {
+            let row = Row(row?.unchecked_into());
+            count = count.saturating_add(1);
+            // What comes behind the first that has no room is stepped over, and nothing of it kept.
+            if keys_total > PAGE_KEYS {
+                continue;
+            }
             let keys = row.hashes(3);
             keys_total = keys_total.saturating_add(keys.len());
-            if keys_total > PAGE_KEYS && !purges.is_empty() {
-                is_whole = false;
-                break;
+            if keys_total <= PAGE_KEYS {
+                let mode = if row.text(1) == PurgeMode::Soft.as_str() { PurgeMode::Soft } else { PurgeMode::Hard };
+                purges.push(DeltaPurge { seq: row.seq(0), mode, all: row.seq(2) != 0, keys });
             }
-            let mode = if row.text(1) == PurgeMode::Soft.as_str() { PurgeMode::Soft } else { PurgeMode::Hard };
-            purges.push(DeltaPurge { seq: row.seq(0), mode, all: row.seq(2) != 0, keys });
         }
+        let is_whole = count < page && keys_total <= PAGE_KEYS;
         let last = purges.last().map_or(since, |purge| purge.seq);
         let delta = JournalDelta {
             log_id: held.log_id,
@@ -526,11 +565,8 @@ impl PurgeJournal {
 
     /// The `seq` up to which all purges kept with a class lie but for its youngest; 0 if there are no more than those.
     fn seq_before_youngest(&self, class: KeyClass, counts: PerClass<Seq>) -> Result<Seq> {
-        let rows = self.rows(
-            "SELECT seq FROM purge WHERE kept_with = ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
-            vec![bit(class), int(*counts.get(class))],
-        )?;
-        Ok(rows.first().map_or(0, |row| row.seq(0)))
+        let query = "SELECT seq FROM purge WHERE kept_with = ? ORDER BY seq DESC LIMIT 1 OFFSET ?";
+        Ok(self.first(query, vec![bit(class), int(*counts.get(class))])?.unwrap_or(0))
     }
 
     /// Floors for whoever is not told one by one of the purges after one and up to another that are kept with a class. They may
@@ -540,12 +576,12 @@ impl PurgeJournal {
             return Ok(());
         }
         for class in KeyClass::ALL {
-            let rows = self.rows(
+            let youngest = self.first_row(
                 "SELECT max(CASE WHEN mode = 'soft' THEN seq END), max(CASE WHEN mode = 'hard' THEN seq END)
                    FROM purge WHERE kept_with = ? AND seq > ? AND seq <= ? AND classes & ?",
                 vec![bit(kept_with), int(after), int(until), bit(class)],
             )?;
-            if let Some(row) = rows.first() {
+            if let Some(row) = youngest {
                 floors.get_mut(class).raise(Floor { soft: row.seq(0), hard: row.seq(1) });
             }
         }
@@ -559,10 +595,10 @@ impl PurgeJournal {
             return Ok(problem(Problem::new(409, "log-not-from-origin", title)));
         }
         let held = self.held()?;
-        let retired =
-            self.rows("SELECT 1 AS one FROM retired WHERE log_id = ?", vec![JsValue::from_str(batch.log_id.as_str())])?;
-        let challenge = self.rows("SELECT value FROM challenge", vec![])?.first().map(|row| row.seq(0));
-        let from_index = match decide(held.as_ref(), !retired.is_empty(), challenge, batch) {
+        let retired = self
+            .first("SELECT 1 AS one FROM retired WHERE log_id = ?", vec![JsValue::from_str(batch.log_id.as_str())])?;
+        let challenge = self.first("SELECT value FROM challenge", vec![])?;
+        let from_index = match decide(held.as_ref(), retired.is_some(), challenge, batch) {
             Intake::Unannounced => return self.unannounced(challenge),
             Intake::Retired => {
                 let title = "This purge log was replaced by another; its purges are refused";
@@ -622,7 +658,7 @@ impl PurgeJournal {
         let due_ms = now_ms().saturating_add(within_ms).min(kv_schemas::SEQ_MAX);
         let bindings = vec![int(write), int(due_ms), Uint8Array::from(body).into()];
         self.run("INSERT OR REPLACE INTO announced (id, due_ms, purge) VALUES (?, ?, ?)", bindings)?;
-        self.announced.try_borrow_mut().map_err(refused)?.begin(write, due_ms, purge);
+        self.announced()?.begin(write, due_ms, purge);
         self.set_alarm()?;
         Ok(ok(Vec::new()))
     }
@@ -630,14 +666,14 @@ impl PurgeJournal {
     /// A write has ended: whatever it changed is purged.
     fn end(&self, write: WriteId) -> Result<()> {
         self.run("DELETE FROM announced WHERE id = ?", vec![int(write)])?;
-        self.announced.try_borrow_mut().map_err(refused)?.end(write);
+        self.announced()?.end(write);
         Ok(())
     }
 
     /// Has the object woken when the first of the writes under way is due. One more that is not is cheaper than an alarm moved
     /// with each write.
     fn set_alarm(&self) -> Result<()> {
-        let Some(due_ms) = self.announced.try_borrow().map_err(refused)?.next_due_ms() else { return Ok(()) };
+        let Some(due_ms) = self.announced()?.next_due_ms() else { return Ok(()) };
         if self.alarm_ms.get().is_some_and(|alarm_ms| alarm_ms <= due_ms) {
             return Ok(());
         }
@@ -669,7 +705,7 @@ impl PurgeJournal {
     fn number(&self, request: &PurgeRequest) -> Result<Seq> {
         let held = self.held()?.ok_or_else(|| refused("the journal has no log"))?;
         let PurgeRequest { keys, all, mode, reason } = request.clone();
-        let noted = self.rows("SELECT max(first) FROM left_out", vec![])?.first().map_or(0, |row| row.seq(0));
+        let noted = self.first("SELECT max(first) FROM left_out", vec![])?.unwrap_or(0);
         let start_ms = (self.taken.get() == 0).then(now_ms);
         let left_out = LeftOut::before_next(held.head, noted, start_ms);
         if !left_out.is_empty() {
@@ -703,14 +739,16 @@ impl PurgeJournal {
             int(now_ms()),
         ];
         // Replacing heals a row whose head could not be noted, on a disk that was full for a moment.
-        self.run("INSERT OR REPLACE INTO purge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", bindings)?;
+        let insert = "INSERT OR REPLACE INTO purge (seq, mode, whole, kept_with, classes, hashes, keys, reason, actor,
+               committed_at_ms, accepted_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        self.run(insert, bindings)?;
         self.run("UPDATE purge_log SET head = ?, mark = ?", vec![int(purge.seq), int(purge.mark)])?;
         if purge.mode == PurgeMode::Hard {
             // The rule looks at the youngest alone. So a URL that is written every second does not crowd out the rest.
             let earlier = "DELETE FROM purge WHERE mode = 'hard' AND hashes = ? AND seq < ?";
             self.run(earlier, vec![hashes, int(purge.seq)])?;
         }
-        self.receipts.try_borrow_mut().map_err(refused)?.accept(purge.seq, now_ms());
+        self.receipts()?.accept(purge.seq, now_ms());
         let taken = self.taken.replace(self.taken.get().saturating_add(1));
         if taken.checked_rem(FORGET_STEP) == Some(0) { self.forget() } else { Ok(()) }
     }

@@ -2,35 +2,41 @@
 //! is made to refuse a statement.
 use e2e::api::Api;
 use e2e::eventually;
-use e2e::stack::Proxy;
+use e2e::stack::{LEASE_OVER, Proxy};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use kv_schemas::PerClass;
 use kv_schemas::journal::{Floor, JournalDelta, JournalQuery};
+use kv_schemas::{AsOf, PerClass};
 use serde_json::json;
 use sqlx::{Connection, SqliteConnection};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use xtask::fleet::{Fleet, Options};
 
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 /// What the journal tells an isolate that knows nothing.
 async fn told(state: &Path) -> JournalDelta {
+    told_after(state, None).await
+}
+
+/// What it tells one that knows a log up to a state, or nothing.
+async fn told_after(state: &Path, known: Option<AsOf>) -> JournalDelta {
     let stream = tokio::net::UnixStream::connect(state.join("journal.sock")).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let query = JournalQuery { log_id: None, since: 0, location: String::new() };
+    let (log_id, since) = known.map(|known| (known.log_id, known.seq)).unzip();
+    let query = JournalQuery { log_id, since: since.unwrap_or(0), location: String::new() };
     let request = hyper::Request::post("/sync").header("host", "journal");
     let answer = sender.send_request(request.body(Full::new(Bytes::from(query.encode()))).unwrap()).await.unwrap();
     JournalDelta::decode(&answer.into_body().collect().await.unwrap().to_bytes()).expect("no answer of the journal")
 }
 
 /// The journal's storage. Nobody else may have it.
-async fn storage(state: &Path) -> SqliteConnection {
+pub async fn storage(state: &Path) -> SqliteConnection {
     let files = std::fs::read_dir(state.join("journal/purge-journal")).unwrap();
     let names = files.map(|file| file.unwrap().path());
     let is_its_own =
@@ -198,4 +204,122 @@ async fn a_journal_that_numbered_and_then_did_not_begins_another_log_when_it_num
     }
     assert_eq!((&logs[0], &logs[0]), (&logs[1], &logs[2]), "a start is no reason");
     assert_ne!(logs[0], logs[3]);
+}
+
+async fn note_version(state: &Path, version: u64) {
+    let mut storage = storage(state).await;
+    let note = sqlx::query("UPDATE layout SET version = ?").bind(version as i64);
+    assert_eq!(note.execute(&mut storage).await.unwrap().rows_affected(), 1);
+    storage.close().await.unwrap();
+}
+
+/// A release is rolled back that changed the tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_whose_storage_a_later_version_made_answers_nothing_and_says_why_and_no_page_counts_as_fresh() {
+    let mut proxy = Proxy::start().await;
+    let state = proxy.fleet.state().to_path_buf();
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=3600")], "a");
+    eventually("the page is held", || async { proxy.get("/a").await.is_hit().then_some(()) }).await;
+    proxy.fleet.kill_global();
+    note_version(&state, 2).await;
+    proxy.fleet.start_global().unwrap();
+    let began = Instant::now();
+    for _ in 0..2 {
+        tokio::time::sleep(LEASE_OVER).await;
+        let asked = proxy.upstream.count("/a");
+        let got = proxy.get("/a").await;
+        assert!(!got.is_hit() && proxy.upstream.count("/a") > asked, "{got:?}");
+    }
+    let view = &proxy.get("/__edge/health").await.json()["purge_view"];
+    let unconfirmed_ms = u128::from(view["confirmed_age_ms"].as_u64().unwrap());
+    assert!(unconfirmed_ms >= began.elapsed().as_millis(), "{view}");
+    let refused = proxy.purge(r#"{"keys":["a"]}"#).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "journal-unreachable"), "{refused:?}");
+    let log = std::fs::read_to_string(state.join("global.log")).unwrap();
+    assert!(log.contains("the journal's storage is of version 2"), "{log}");
+    proxy.fleet.kill_global();
+    note_version(&state, 1).await;
+    proxy.fleet.start_global().unwrap();
+    eventually("the page is fresh again", || async { proxy.get("/a").await.is_hit().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_from_before_versions_were_noted_is_of_the_first_and_loses_nothing() {
+    let mut proxy = Proxy::start().await;
+    let state = proxy.fleet.state().to_path_buf();
+    assert_eq!(proxy.purge(r#"{"keys":["a"]}"#).await.status, 200);
+    let before = told(&state).await;
+    proxy.fleet.kill_global();
+    let mut storage = storage(&state).await;
+    sqlx::query("DROP TABLE layout").execute(&mut storage).await.unwrap();
+    storage.close().await.unwrap();
+    proxy.fleet.start_global().unwrap();
+    let after = told(&state).await;
+    assert_eq!(JournalDelta { clock: after.clock, ..before }, after);
+    proxy.fleet.kill_global();
+    let mut storage = self::storage(&state).await;
+    let version: i64 = sqlx::query_scalar("SELECT version FROM layout").fetch_one(&mut storage).await.unwrap();
+    assert_eq!(version, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_ends_with_the_purge_whose_keys_fit_and_the_next_begins_behind_it() {
+    let api = Api::start().await;
+    let state = api.fleet.state().to_path_buf();
+    let begin = told(&state).await;
+    let purge = |n: usize, count: usize| {
+        let keys: Vec<_> = (0..count).map(|key| format!("title:{n}-{key}")).collect();
+        json!({"keys": keys, "mode": "soft"})
+    };
+    // The first answer is full to the last key.
+    let counts = [vec![1_000; 20], vec![1, 2], vec![1_000; 22]].concat();
+    for (n, count) in counts.iter().enumerate() {
+        assert_eq!(api.purge_at_once(&[purge(n, *count)]).await.status, 200);
+    }
+    for mut known in [None, Some(AsOf::new(begin.log_id.clone(), begin.head))] {
+        let is_from_begin = known.is_some();
+        let (mut pages, mut told_keys) = (Vec::new(), Vec::new());
+        loop {
+            let told = told_after(&state, known.take()).await;
+            let keys: Vec<usize> = told.purges.iter().map(|purge| purge.keys.len()).collect();
+            assert!(keys.iter().sum::<usize>() <= 20_000, "{keys:?}");
+            pages.push(keys.len());
+            told_keys.extend(keys);
+            if told.until == told.head {
+                break;
+            }
+            assert_eq!(told.purges.last().map(|purge| purge.seq), Some(told.until));
+            known = Some(AsOf::new(told.log_id, told.until));
+        }
+        assert!(told_keys.ends_with(&counts), "{told_keys:?}");
+        if is_from_begin {
+            assert_eq!(pages, [20, 21, 3]);
+        }
+    }
+}
+
+/// Twice as many as it purges at once, and one. Nobody asks it anything meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn very_many_overdue_writes_are_all_purged_by_the_alarm_alone() {
+    let mut proxy = Proxy::start().await;
+    let state = proxy.fleet.state().to_path_buf();
+    let before = told(&state).await;
+    proxy.fleet.kill_edge(0);
+    proxy.fleet.kill_global();
+    let count = 401;
+    let mut storage = storage(&state).await;
+    for id in 0..count {
+        let insert = sqlx::query("INSERT INTO announced (id, due_ms, purge) VALUES (?, 1, ?)").bind(id);
+        insert.bind(format!(r#"{{"keys":["url:/{id}"]}}"#).into_bytes()).execute(&mut storage).await.unwrap();
+    }
+    storage.close().await.unwrap();
+    proxy.fleet.start_global().unwrap();
+    told(&state).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    proxy.fleet.kill_global();
+    let mut storage = self::storage(&state).await;
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM announced").fetch_one(&mut storage).await.unwrap();
+    let purged = sqlx::query_scalar("SELECT count(DISTINCT keys) FROM purge WHERE seq > ? AND keys LIKE 'url:/%'");
+    let purged: i64 = purged.bind(before.head as i64).fetch_one(&mut storage).await.unwrap();
+    assert_eq!((left, purged), (0, count));
 }

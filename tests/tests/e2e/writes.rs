@@ -1,7 +1,9 @@
 //! Writes through an edge that numbers its purges: what becomes of the purge if nobody is left to send it.
+use crate::journal::{now_ms, storage};
 use e2e::http::{ask, get, send};
 use e2e::stack::Proxy;
 use reqwest::Method;
+use sqlx::Connection;
 use std::time::Duration;
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=3600");
@@ -122,4 +124,32 @@ async fn a_write_while_the_journal_is_away_for_long_is_purged_when_it_is_back() 
     })
     .await;
     assert_eq!(proxy.metric("edge_purges_owed").await, 0);
+}
+
+/// As a release leaves it that is rolled back, if it knew of more than keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_noted_in_a_form_the_journal_does_not_know_purges_everything_when_it_is_due_and_stops_nothing_until_then()
+ {
+    let mut proxy = with_a_page(&TIMEOUT).await;
+    proxy.fleet.kill_global();
+    let mut storage = storage(proxy.fleet.state()).await;
+    let note = r#"{"keys":["url:/b"],"prefixes":["/"],"mode":"hard"}"#;
+    let insert = sqlx::query("INSERT INTO announced (id, due_ms, purge) VALUES (7, ?, ?)");
+    insert.bind(now_ms() as i64 + 6_000).bind(note.as_bytes()).execute(&mut storage).await.unwrap();
+    storage.close().await.unwrap();
+    proxy.fleet.start_global().expect("no journal");
+    proxy.upstream.answer("/a", &[FRESH], "new");
+    let page = proxy.url("/a");
+    e2e::eventually("the view is current", || async { get(&page).await.is_hit().then_some(()) }).await;
+    assert_eq!(get(&page).await.body, "old", "it is not due yet");
+    let taken = proxy.purge(r#"{"keys":["of-nothing"]}"#).await;
+    assert_eq!(taken.status, 200, "{taken:?}");
+    eventually_new(&page).await;
+    proxy.fleet.kill_global();
+    let mut storage = self::storage(proxy.fleet.state()).await;
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM announced").fetch_one(&mut storage).await.unwrap();
+    let purges = "SELECT reason FROM purge WHERE whole = 1 AND mode = 'hard'";
+    let reasons: Vec<String> = sqlx::query_scalar(purges).fetch_all(&mut storage).await.unwrap();
+    assert_eq!((left, reasons.len()), (0, 1), "{reasons:?}");
+    assert!(reasons[0].contains("cannot read"), "{reasons:?}");
 }
