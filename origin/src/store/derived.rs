@@ -4,14 +4,26 @@ use super::search::long_words;
 use super::{LoggedPurge, Store, Write};
 use crate::catalog::keys;
 use crate::catalog::model::{RailInput, Record, Shown};
-use crate::error::StoreError;
+use crate::error::{StoreError, Versioned};
 use kv_schemas::PurgeMode;
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
+use std::cmp::Ordering;
 
 /// Raised whenever what is derived, or a document, has another form. 1: all of it; 2: short words of the texts to search; 3: all
 /// of them, by three letters.
 const FORM: i64 = 3;
 const BATCH: u32 = 500;
+
+/// Refuses a database in which what is derived has another form than this release's.
+pub(super) async fn check(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let form: i64 = sqlx::query("SELECT form FROM derived").fetch_one(connection).await?.try_get(0)?;
+    let (what, found, own) = (Versioned::Derived, form, FORM);
+    match form.cmp(&FORM) {
+        Ordering::Less => Err(StoreError::Older { what, found, own }),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StoreError::Newer { what, found, own }),
+    }
+}
 
 impl Store {
     /// Brings what is derived to this release's form, in one transaction.

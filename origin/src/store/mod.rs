@@ -45,7 +45,7 @@ use crate::error::{StoreError, is_lost};
 use kv_schemas::{AsOf, LogId, Seq};
 use lost::{Before, Seen};
 use replicas::Replicas;
-use settings::Access;
+use settings::{Access, Opening};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
 use std::io::ErrorKind;
@@ -222,29 +222,44 @@ impl Store {
         Self::connect(&Settings::sqlite(path)).await
     }
 
-    /// Opens the database, makes it when it is not there, and brings the schema up to date.
+    /// Opens the database, makes it when it is not there, and brings it up to date: for who serves it.
     pub async fn connect(settings: &Settings) -> Result<Self, StoreError> {
-        Self::connect_to(settings, Access::Make).await
+        Self::connect_to(settings, Opening::Serve).await
+    }
+
+    /// Brings a database up to date that is there.
+    pub async fn migrate(settings: &Settings) -> Result<Self, StoreError> {
+        Self::connect_to(settings, Opening::Migrate).await
+    }
+
+    /// Opens the database, and makes it when it is not there: for who fills it. One that is there has to be of this release.
+    pub async fn connect_to_fill(settings: &Settings) -> Result<Self, StoreError> {
+        Self::connect_to(settings, Opening::Fill).await
     }
 
     /// The same for a database that must be there: one whose name is misspelt has nothing in it that could be used, and would
-    /// take what is meant for another.
+    /// take what is meant for another. It must be of this release, too, for processes of another may be at work on it: they
+    /// could not go on, and a backup taken so could not be restored by the release it is to lead back to.
     pub async fn connect_existing(settings: &Settings) -> Result<Self, StoreError> {
-        Self::connect_to(settings, Access::Write).await
+        Self::connect_to(settings, Opening::Use).await
     }
 
-    async fn connect_to(settings: &Settings, access: Access) -> Result<Self, StoreError> {
+    async fn connect_to(settings: &Settings, opening: Opening) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let engine = settings.engine();
-        let url = settings.primary_url(access)?;
+        let url = settings.primary_url(opening.access())?;
         let absent = || StoreError::Absent(settings.place());
-        let must_be_there = access != Access::Make;
-        if must_be_there && settings.file().is_some_and(|file| file.try_exists().is_ok_and(|there| !there)) {
+        if !opening.makes() && settings.file().is_some_and(|file| file.try_exists().is_ok_and(|there| !there)) {
             return Err(absent());
         }
         let mut first = first(settings, &url).await?;
-        if !is_ours(engine, &mut first).await? && must_be_there {
+        let is_there = is_ours(engine, &mut first).await?;
+        if !is_there && !opening.makes() {
             return Err(absent());
+        }
+        if is_there && !opening.upgrades() {
+            migrations::check(engine, &mut first).await?;
+            derived::check(&mut first).await?;
         }
         first.close().await?;
         let writer = pool(settings, &url, if engine == Engine::Sqlite { 1 } else { settings.writers })?;
@@ -261,6 +276,9 @@ impl Store {
         };
         let store =
             Self { engine, readers, writer, replicas, watch, seen, committed: Arc::default(), changed: Arc::default() };
+        if is_there && !opening.upgrades() {
+            return Ok(store);
+        }
         let starter = Self { writer: pool_for(Purpose::Start, settings, &url, 1)?, ..store.clone() };
         let mut started = std::pin::pin!(starter.bring_up_to_date(settings));
         match tokio::time::timeout(settings.wait(), &mut started).await {
