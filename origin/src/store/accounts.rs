@@ -463,14 +463,6 @@ impl Write {
         Ok(())
     }
 
-    /// Takes away sessions whose time is over. Nothing is purged: tokens of theirs have expired long before.
-    pub async fn drop_ended_sessions(&mut self, now_ms: i64) -> Result<u64, StoreError> {
-        let done =
-            sqlx::query("DELETE FROM session WHERE idle_end_ms <= $1").bind(now_ms).execute(&mut *self.tx).await?;
-        sqlx::query("DELETE FROM invitation WHERE end_ms <= $1").bind(now_ms).execute(&mut *self.tx).await?;
-        Ok(done.rows_affected())
-    }
-
     /// Gives an account its one open invitation.
     pub async fn invite(&mut self, account_id: &str, hash: &str, end_ms: i64) -> Result<(), StoreError> {
         self.withdraw_invitation(account_id).await?;

@@ -10,7 +10,7 @@ use sqlx::Row;
 use utoipa::ToSchema;
 
 /// Kept answers are forgotten after a day.
-pub(super) const KEPT_MS: i64 = 24 * 3_600 * 1_000;
+pub const KEPT_MS: i64 = 24 * 3_600 * 1_000;
 
 /// One change of one thing.
 pub struct Change<'a> {

@@ -24,7 +24,7 @@ mod titles;
 mod tx;
 pub mod viewing;
 
-pub use audit::{AuditFilter, AuditPlace, Change, Entry, KeptAnswer};
+pub use audit::{AuditFilter, AuditPlace, Change, Entry, KEPT_MS as KEPT_ANSWER_MS, KeptAnswer};
 pub use lists::{After, Page, RAILS_MAX};
 pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;
@@ -32,7 +32,7 @@ pub use search::{Found, Rank, words_of};
 pub use settings::{Engine, Settings};
 pub use similar::Known;
 pub use sql::Sql;
-pub use sweep::Swept;
+pub use sweep::Expiring;
 pub use titles::{Eye, Made};
 pub use tx::Tx;
 
