@@ -74,6 +74,8 @@ impl StoreError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Undecided(_) => Failure::Undecided,
+            // A release takes the place of this one: a process of it can do what this one may not.
+            Self::Newer { .. } => Failure::Busy,
             Self::Database(sqlx::Error::PoolTimedOut) => Failure::Busy,
             Self::Database(error) if is_lost(error) => Failure::Lost,
             Self::Database(sqlx::Error::Database(error)) => {

@@ -2,11 +2,14 @@
 mod common;
 
 use axum::http::StatusCode;
-use common::Database;
-use common::Service;
 use common::people::{People, Tokens};
+use common::{Database, Service};
+use origin::error::{StoreError, Versioned};
+use origin::store::{Engine, Store};
 use serde_json::json;
+use sqlx::{Connection, Executor};
 use std::path::Path;
+use std::time::Duration;
 
 /// Asks for some of everything, by statements that each connection has prepared from the second time on.
 async fn use_all(people: &People, ada: Tokens, round: usize) -> Tokens {
@@ -110,4 +113,39 @@ fn no_statement_asks_for_all_columns() {
         files
     }
     assert!(look(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")) > 15);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_derives_in_an_older_form_writes_nothing_more_once_there_is_a_newer_one() {
+    let people = People::start().await;
+    people.titles(&["heat"]).await;
+    let newer = "UPDATE derived SET form = form + 1";
+    people.database.sql(newer, newer).await;
+    let refused = people.call("PUT", "/admin/v1/titles/up", &people.admin_token(), Some(json!({"name": "Up"}))).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "busy"));
+    assert_eq!(people.database.count("title").await, 1);
+    assert_eq!(people.get("/v1/titles/heat", "").await.status, StatusCode::OK, "reads go on");
+    let error = Store::connect(&people.database.settings).await.err().unwrap();
+    assert!(matches!(error, StoreError::Newer { what: Versioned::Derived, .. }), "{error}");
+    assert!(error.to_string().contains("newer release (form of what is derived"), "{error}");
+}
+
+/// A write that waits behind what a newer release derives has asked before that was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_waited_for_a_newer_release_is_refused_too() {
+    let people = People::start().await;
+    if people.app.store.engine() == Engine::Sqlite {
+        return; // There a write reads nothing before it is the one writer.
+    }
+    let url = people.database.settings.database_url.clone().unwrap();
+    let mut newer = sqlx::AnyConnection::connect(&url).await.unwrap();
+    newer.execute("BEGIN; SELECT seq FROM log_head FOR UPDATE").await.unwrap();
+    let store = people.app.store.clone();
+    let waiting = tokio::spawn(async move { store.write().await.err() });
+    while people.database.count("pg_locks WHERE NOT granted").await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    newer.execute("UPDATE derived SET form = form + 1; COMMIT").await.unwrap();
+    let refused = waiting.await.unwrap();
+    assert!(matches!(refused, Some(StoreError::Newer { .. })), "{refused:?}");
 }

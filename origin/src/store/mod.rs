@@ -25,6 +25,7 @@ mod tx;
 pub mod viewing;
 
 pub use audit::{AuditFilter, AuditPlace, Change, Entry, KEPT_MS as KEPT_ANSWER_MS, KeptAnswer};
+pub(crate) use derived::FORM as DERIVED_FORM;
 pub use lists::{After, Page, RAILS_MAX};
 pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;
@@ -106,8 +107,7 @@ fn int_of(seq: Seq) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-async fn log_head(tx: &mut Timed, statement: &'static str) -> Result<AsOf, StoreError> {
-    let row = sqlx::query(statement).fetch_one(tx).await?;
+fn head_of(row: &Row) -> Result<AsOf, StoreError> {
     let log_id = LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()))?;
     Ok(AsOf::new(log_id, seq_of(row.try_get(1)?)))
 }
@@ -332,16 +332,21 @@ impl Store {
         }
     }
 
+    /// Refused where a newer release has given another form to what is derived: what this one derives would be taken for it, and
+    /// nobody would look at it again.
     pub async fn write(&self) -> Result<Write, StoreError> {
         // The lock on the head of the log is PostgreSQL's single writer: whoever has it numbers the next purges, and keeps
-        // it until its commit is visible. So order of numbers is order of commit, without a gap.
+        // it until its commit is visible. So order of numbers is order of commit, without a gap. Both rows are locked: whoever
+        // waited for the lock reads of a locked row what stands there now, and of any other what stood there before.
         let (begin, head) = match self.engine {
-            Engine::Sqlite => ("BEGIN IMMEDIATE", LOG_HEAD),
-            Engine::Postgres => ("BEGIN", "SELECT log_id, seq FROM log_head FOR UPDATE"),
+            Engine::Sqlite => ("BEGIN IMMEDIATE", "SELECT log_id, seq, form FROM log_head, derived"),
+            Engine::Postgres => ("BEGIN", "SELECT log_id, seq, form FROM log_head, derived FOR UPDATE"),
         };
         let before = self.seen.before();
         let mut tx = Timed::begun(self.writer.begin_with(begin).await?, &self.watch);
-        let head = log_head(&mut tx, head).await?;
+        let row = sqlx::query(head).fetch_one(&mut *tx).await?;
+        derived::check_not_newer(row.try_get(2)?)?;
+        let head = head_of(&row)?;
         let losses = self.seen.saw(&before, &head);
         let seen = Arc::clone(&self.seen);
         let told = [Arc::clone(&self.committed), Arc::clone(&self.changed)];
@@ -390,8 +395,6 @@ impl Store {
     }
 }
 
-const LOG_HEAD: &str = "SELECT log_id, seq FROM log_head";
-
 async fn ensure_log(writer: &AnyPool) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO log_head (one, log_id, seq) VALUES (1, $1, 0) ON CONFLICT (one) DO NOTHING")
         .bind(new_log_id()?.as_str())
@@ -408,7 +411,7 @@ impl Snapshot {
         };
         let mut tx = Timed::begun(pool.begin_with(begin).await?, watch);
         // The first read pins the snapshot; everything after sees this state and no other.
-        let as_of = log_head(&mut tx, LOG_HEAD).await?;
+        let as_of = head_of(&sqlx::query("SELECT log_id, seq FROM log_head").fetch_one(&mut *tx).await?)?;
         Ok(Self { tx, engine, as_of, losses: 0, lacks: false })
     }
 
