@@ -15,6 +15,17 @@ pub enum StoreError {
     /// No file, or one without a single table of ours.
     #[error("there is no database at {0}; `serve`, `import`, `generate` and `restore` make one")]
     Absent(String),
+    /// What it lacks is for `serve` and `migrate` alone to give: after that the release before cannot read it.
+    #[error(
+        "it is of an older release ({what} {found}, this program's is {own}). Back it up with the program of that release; then \
+         `origin migrate`, or a start of `origin serve`, brings it up to date"
+    )]
+    Older { what: Versioned, found: i64, own: i64 },
+    #[error(
+        "it is of a newer release ({what} {found}, this program's is {own}). Use the program of that release; the way back is to \
+         restore a backup that this one made"
+    )]
+    Newer { what: Versioned, found: i64, own: i64 },
     /// The connection was lost while a commit was under way: it may have been made.
     #[error("the connection was lost during a commit: {0}")]
     Undecided(sqlx::Error),
@@ -25,6 +36,24 @@ pub enum StoreError {
     Path(PathBuf, std::io::Error),
     #[error("no randomness from the system")]
     Random,
+}
+
+/// What of a database a release can be too old or too new for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versioned {
+    /// Its tables: the number of the youngest migration.
+    Schema,
+    /// What is derived of titles and rails.
+    Derived,
+}
+
+impl std::fmt::Display for Versioned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Schema => "schema",
+            Self::Derived => "form of what is derived",
+        })
+    }
 }
 
 /// What a failure of the store comes to, whichever engine it is of.
@@ -45,6 +74,8 @@ impl StoreError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Undecided(_) => Failure::Undecided,
+            // A release takes the place of this one: a process of it can do what this one may not.
+            Self::Newer { .. } => Failure::Busy,
             Self::Database(sqlx::Error::PoolTimedOut) => Failure::Busy,
             Self::Database(error) if is_lost(error) => Failure::Lost,
             Self::Database(sqlx::Error::Database(error)) => {

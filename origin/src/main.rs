@@ -71,6 +71,12 @@ enum Command {
         #[command(flatten)]
         store: Settings,
     },
+    /// Brings a database of an older release up to date, as a start of `serve` does. The release before cannot use it after
+    /// that: take a backup first, with its program.
+    Migrate {
+        #[command(flatten)]
+        store: Settings,
+    },
     /// Makes a large catalogue, the same for the same seed.
     Generate {
         #[command(flatten)]
@@ -371,6 +377,11 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Backup { store, to } => back_up(&store, &to).await,
         Command::Restore { store, from } => restore(&store, &from).await,
         Command::Export { store } => export_catalogue(&store).await,
+        Command::Migrate { store } => {
+            Store::migrate(&store).await.map_err(|error| unopened(&store, error))?.close().await;
+            println!("{} is up to date", store.place());
+            Ok(())
+        }
         Command::Generate { store, amounts } => generate_catalogue(&store, &amounts).await,
         Command::Keygen { keys } => Ok(keys::generate(&keys)?),
         Command::Keys { command: KeysCommand::Rotate { keys, store, signs_in_s } } => {
@@ -441,9 +452,9 @@ async fn run(command: Command) -> Result<(), CliError> {
     }
 }
 
-/// Makes it when it is not there: for what begins with an empty database.
-async fn open(settings: &Settings) -> Result<Store, CliError> {
-    Store::connect(settings).await.map_err(|error| unopened(settings, error))
+/// Makes it when it is not there: for what fills a database.
+async fn open_to_fill(settings: &Settings) -> Result<Store, CliError> {
+    Store::connect_to_fill(settings).await.map_err(|error| unopened(settings, error))
 }
 
 /// For what would use or change what is in it.
@@ -475,7 +486,7 @@ async fn serve_api(arguments: Serve) -> Result<(), CliError> {
     let edge_secrets = [&arguments.edge_secret, &arguments.edge_secret_before];
     let edge_secrets = edge_secrets.into_iter().flatten().map(|secret| EdgeSecret::new(secret));
     let edge_secrets = edge_secrets.collect::<Result<Vec<_>, _>>()?;
-    let store = open(&arguments.store).await?;
+    let store = Store::connect(&arguments.store).await.map_err(|error| unopened(&arguments.store, error))?;
     let listener = TcpListener::bind(arguments.listen).await;
     let listener = listener.map_err(|error| CliError::Listen(arguments.listen, error))?;
     let address = listener.local_addr().map_err(CliError::Serve)?;
@@ -590,7 +601,7 @@ async fn back_up(settings: &Settings, to: &Path) -> Result<(), CliError> {
 async fn restore(settings: &Settings, from: &Path) -> Result<(), CliError> {
     let failed = |error| CliError::Backup(from.into(), error);
     let file = std::fs::File::open(from).map_err(|error| failed(error.into()))?;
-    let store = open(settings).await?;
+    let store = open_to_fill(settings).await?;
     let (rows, as_of) = store.restore(std::io::BufReader::new(file)).await.map_err(failed)?;
     store.analyze().await.map_err(CliError::Store)?;
     store.close().await;
@@ -609,7 +620,7 @@ async fn export_catalogue(settings: &Settings) -> Result<(), CliError> {
 }
 
 async fn generate_catalogue(settings: &Settings, amounts: &generate::Amounts) -> Result<(), CliError> {
-    let store = open(settings).await?;
+    let store = open_to_fill(settings).await?;
     let bar = ProgressBar::new(1);
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -653,7 +664,7 @@ async fn import_file(arguments: Import) -> Result<(), CliError> {
         }
         format => import::read(&arguments.file, format)?,
     };
-    let store = open(&arguments.store).await?;
+    let store = open_to_fill(&arguments.store).await?;
     let bar = ProgressBar::new(u64::try_from(batch.titles.len()).unwrap_or(0));
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());

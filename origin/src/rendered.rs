@@ -5,7 +5,7 @@
 //! snapshot the request would have been read in, by the engine's own rule. So an old document can lie in Redis for as long
 //! as it likes; it is never answered. What is answered is as new as that snapshot and says so.
 use crate::error::StoreError;
-use crate::store::Snapshot;
+use crate::store::{DERIVED_FORM, Snapshot};
 use axum::body::Bytes;
 use kv_schemas::entry::EntryHead;
 use kv_schemas::header::SURROGATE_AS_OF;
@@ -30,7 +30,11 @@ const BODY_BYTES_MAX: u64 = 1024 * 1024;
 const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
 /// After a failure Redis is left alone for so long.
 const REDIS_PAUSE_MS: u64 = 1_000;
-const REDIS_PREFIX: &str = "nextream:rendered:3:";
+
+/// Where a document stands in Redis: a release that gives documents another form shares none with the one before.
+fn redis_key(key: &str) -> String {
+    format!("nextream:rendered:3:{DERIVED_FORM}:{key}")
+}
 
 pub type Document = Arc<Entry<Bytes>>;
 
@@ -205,7 +209,7 @@ impl Rendered {
     async fn shared_entry(&self, key: &str) -> Option<Entry<Bytes>> {
         let shared = self.shared.as_ref().filter(|shared| !shared.is_paused())?;
         let mut connection = shared.connection.clone();
-        match connection.get::<_, Option<Vec<u8>>>(format!("{REDIS_PREFIX}{key}")).await {
+        match connection.get::<_, Option<Vec<u8>>>(redis_key(key)).await {
             Ok(bytes) => {
                 let bytes = bytes?;
                 let (head, body) = EntryHead::split(&bytes).ok()?;
@@ -224,7 +228,7 @@ impl Rendered {
         let Ok(mut bytes) = entry.to_stored().encode() else { return };
         bytes.extend_from_slice(&entry.body);
         let mut connection = shared.connection.clone();
-        let key = format!("{REDIS_PREFIX}{}", entry.key);
+        let key = redis_key(&entry.key);
         if let Err(error) = connection.set_ex::<_, _, ()>(key, bytes, lifetime_s).await {
             shared.pause(&error);
         }

@@ -3,13 +3,15 @@
 //! the audit log. Nothing here is told to anybody: what goes has no say any more, or, in the purge log, whoever still needs
 //! it finds it gone and takes everything for purged.
 use crate::error::StoreError;
-use crate::store::{Store, Swept};
+use crate::store::{Expiring, KEPT_ANSWER_MS, Store};
 use std::time::Duration;
 use tokio::sync::watch;
 
 const PAUSE: Duration = Duration::from_secs(3600);
 /// Rows of one transaction: others write meanwhile.
 const BATCH: u32 = 5_000;
+/// Sessions of one: dozens of refresh tokens can go with each.
+const SESSIONS: u32 = 500;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// How long it is kept what somebody may still want to look at.
@@ -23,15 +25,23 @@ pub struct Retention {
     pub keep_audit_days: u16,
 }
 
+/// How many rows went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub sessions: u64,
+    pub invitations: u64,
+    pub answers: u64,
+    pub purges: u64,
+    pub audit: u64,
+}
+
 /// Runs until `stop` turns true.
 pub async fn run(store: Store, retention: Retention, mut stop: watch::Receiver<bool>) {
     loop {
-        match once(&store, retention).await {
-            Ok(swept) if swept == Swept::default() => {}
-            Ok(Swept { sessions, answers, purges, audit }) => {
-                tracing::info!(sessions, answers, purges, audit, "what is kept no longer was taken away");
-            }
-            Err(error) => tracing::warn!(%error, "what is kept no longer could not be taken away"),
+        let swept = once(&store, retention).await;
+        if swept != Swept::default() {
+            let Swept { sessions, invitations, answers, purges, audit } = swept;
+            tracing::info!(sessions, invitations, answers, purges, audit, "what is kept no longer was taken away");
         }
         tokio::select! {
             _ = stop.changed() => return,
@@ -40,19 +50,38 @@ pub async fn run(store: Store, retention: Retention, mut stop: watch::Receiver<b
     }
 }
 
-/// Once; says how much went.
-pub async fn once(store: &Store, retention: Retention) -> Result<Swept, StoreError> {
+/// Once; says how much went. What cannot be taken away is logged, and keeps nothing else from going.
+pub async fn once(store: &Store, retention: Retention) -> Swept {
     let now_ms = crate::moment();
     let before = |days: u16| (days > 0).then(|| now_ms.saturating_sub(i64::from(days).saturating_mul(DAY_MS)));
-    let (purges, audit) = (before(retention.keep_purges_days), before(retention.keep_audit_days));
-    let mut all = Swept::default();
-    loop {
-        let mut write = store.write().await?;
-        let swept = write.sweep(now_ms, purges, audit, BATCH).await?;
-        write.commit().await?;
-        if swept == Swept::default() {
-            return Ok(all);
-        }
-        all = all.and(swept);
+    Swept {
+        sessions: all(store, Expiring::Sessions, Some(now_ms), SESSIONS).await,
+        invitations: all(store, Expiring::Invitations, Some(now_ms), BATCH).await,
+        answers: all(store, Expiring::Answers, Some(now_ms.saturating_sub(KEPT_ANSWER_MS)), BATCH).await,
+        purges: all(store, Expiring::Purges, before(retention.keep_purges_days), BATCH).await,
+        audit: all(store, Expiring::Audit, before(retention.keep_audit_days), BATCH).await,
     }
+}
+
+/// Everything of one kind, in transactions of at most so many rows. `until_ms`: nothing goes without.
+async fn all(store: &Store, what: Expiring, until_ms: Option<i64>, batch: u32) -> u64 {
+    let Some(until_ms) = until_ms else { return 0 };
+    let mut count: u64 = 0;
+    loop {
+        match part(store, what, until_ms, batch).await {
+            Ok(0) => return count,
+            Ok(more) => count = count.saturating_add(more),
+            Err(error) => {
+                tracing::warn!(%error, ?what, count, "what is kept no longer could not be taken away");
+                return count;
+            }
+        }
+    }
+}
+
+async fn part(store: &Store, what: Expiring, until_ms: i64, batch: u32) -> Result<u64, StoreError> {
+    let mut write = store.write().await?;
+    let count = write.sweep(what, until_ms, batch).await?;
+    write.commit().await?;
+    Ok(count)
 }

@@ -9,8 +9,8 @@ use origin::edges::Edges;
 use origin::http::{App, Role, router};
 use origin::purge::Dispatcher;
 use origin::schedule;
-use origin::store::{LoggedPurge, Store, Swept};
-use origin::sweep::{self, Retention};
+use origin::store::{Expiring, LoggedPurge, Store};
+use origin::sweep::{self, Retention, Swept};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -548,7 +548,67 @@ async fn sweep_old(service: &Service) -> Swept {
         "UPDATE purge_log SET committed_at_ms = 0; UPDATE audit SET at_ms = 0; UPDATE idempotency SET created_ms = 0";
     service.database.sql(old, old).await;
     let kept = Retention { keep_purges_days: 30, keep_audit_days: 365 };
-    sweep::once(&service.app.store, kept).await.unwrap()
+    sweep::once(&service.app.store, kept).await
+}
+
+/// So many sessions, with two refresh tokens each, invitations and kept answers whose time is over, of one account.
+async fn let_gather(service: &Service, count: u32) {
+    let gather = format!(
+        "INSERT INTO account (id, kind, email, password_hash, name, role, plan, maturity, banned, progress_logged_ms,
+           created_ms, updated_ms) VALUES ('ada', 'viewer', 'ada@example.org', '', '', '', 'basic', 18, 0, 0, 0, 0);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+         INSERT INTO session (id, account_id, device, created_ms, used_ms, idle_end_ms, end_ms, generation)
+           SELECT CAST(i AS TEXT), 'ada', '', 0, 0, i, i, 1 FROM n;
+         INSERT INTO refresh_token (hash, session_id, generation) SELECT id || 'a', id, 0 FROM session;
+         INSERT INTO refresh_token (hash, session_id, generation) SELECT id || 'b', id, 1 FROM session;
+         INSERT INTO invitation (hash, account_id, end_ms) SELECT id, 'ada', idle_end_ms FROM session;
+         INSERT INTO idempotency (actor, key, digest, answer, created_ms) SELECT 'ada', id, '', '', idle_end_ms FROM session"
+    );
+    service.database.sql(&gather, &gather).await;
+}
+
+const FOR_EVER: Retention = Retention { keep_purges_days: 0, keep_audit_days: 0 };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_gathered_goes_in_parts_of_a_bounded_size_the_oldest_first() {
+    let service = Service::start().await;
+    let store = &service.app.store;
+    let count = 5_300;
+    let_gather(&service, count).await;
+    for (what, table, of) in [
+        (Expiring::Sessions, "session", "idle_end_ms"),
+        (Expiring::Invitations, "invitation", "end_ms"),
+        (Expiring::Answers, "idempotency", "created_ms"),
+    ] {
+        let mut write = store.write().await.unwrap();
+        assert_eq!(write.sweep(what, 250, 100).await.unwrap(), 100, "{what:?}");
+        write.commit().await.unwrap();
+        assert_eq!(service.database.count(&format!("{table} WHERE {of} <= 100")).await, 0, "{what:?}");
+        let mut write = store.write().await.unwrap();
+        assert_eq!(write.sweep(what, 150, 100).await.unwrap(), 50, "{what:?}");
+        write.commit().await.unwrap();
+        assert_eq!(service.database.count(table).await, i64::from(count) - 150, "{what:?}");
+    }
+    let left = u64::from(count) - 150;
+    let swept = sweep::once(store, FOR_EVER).await;
+    assert_eq!(swept, Swept { sessions: left, invitations: left, answers: left, purges: 0, audit: 0 });
+    assert_eq!(service.database.count("refresh_token").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_taken_away_keeps_nothing_else_from_going() {
+    let service = Service::start().await;
+    let_gather(&service, 3).await;
+    service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    service.call("PUT", "/admin/v1/titles/up", r#"{"name":"Up"}"#).await;
+    let sqlite = "CREATE TRIGGER refuse BEFORE DELETE ON session BEGIN SELECT RAISE(ABORT, 'it stays'); END";
+    let postgres =
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it stays'; END $$;
+         CREATE TRIGGER refuse BEFORE DELETE ON session FOR EACH ROW EXECUTE FUNCTION refuse()";
+    service.database.sql(sqlite, postgres).await;
+    let swept = sweep_old(&service).await;
+    assert_eq!(swept, Swept { sessions: 0, invitations: 3, answers: 3, purges: 1, audit: 2 });
+    assert_eq!(service.database.count("session").await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -561,10 +621,9 @@ async fn logs_are_kept_so_long_and_no_longer_and_nothing_that_was_purged_comes_b
     service.call("PATCH", "/admin/v1/titles/heat", r#"{"name":"Ronin"}"#).await;
     let last = service.call("PUT", "/admin/v1/titles/up", r#"{"name":"Up"}"#).await;
     let last = last.headers()["surrogate-as-of"].clone();
-    let for_ever = Retention { keep_purges_days: 0, keep_audit_days: 0 };
-    assert_eq!(sweep::once(&service.app.store, for_ever).await.unwrap(), Swept::default());
+    assert_eq!(sweep::once(&service.app.store, FOR_EVER).await, Swept::default());
     let young = Retention { keep_purges_days: 1, keep_audit_days: 1 };
-    assert_eq!(sweep::once(&service.app.store, young).await.unwrap(), Swept::default(), "nothing is a day old");
+    assert_eq!(sweep::once(&service.app.store, young).await, Swept::default(), "nothing is a day old");
     let swept = sweep_old(&service).await;
     assert_eq!((swept.purges, swept.audit, swept.answers), (2, 3, 1), "the youngest purge is the log's state");
     assert_eq!(service.call("GET", "/admin/v1/purges/2", "").await.status(), StatusCode::NOT_FOUND);

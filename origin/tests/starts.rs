@@ -3,8 +3,9 @@ mod common;
 
 use common::Database;
 use futures_util::future::join_all;
-use origin::error::StoreError;
+use origin::error::{StoreError, Versioned};
 use origin::store::{Engine, Store};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// 500 texts of 140 words each, known to searches but for some, and what is derived as an older release left it.
@@ -37,16 +38,23 @@ async fn texts_of_any_number_of_words_are_made_anew_for_a_new_release() {
     assert!(database.count("search_word WHERE word = 'w500140'").await > 1);
 }
 
-#[tokio::test]
-async fn a_database_of_the_release_before_gets_its_indexes_over_what_it_holds() {
+/// A database as schema 71 had it.
+async fn older() -> Database {
     let database = Database::fresh();
     Store::connect(&database.settings).await.unwrap().close().await;
     let older = "DROP INDEX person_deleted; DROP INDEX collection_deleted; DROP INDEX season_deleted;
         DROP INDEX audit_by_time; DROP INDEX audit_by_id; DROP INDEX audit_by_kind;
-        DELETE FROM _sqlx_migrations WHERE version >= 72;
-        INSERT INTO audit (seq, n, at_ms, actor, action, kind, target_id) VALUES (1, 0, 1, 'ed', 'edit', 'title', 'heat');
-        INSERT INTO person (id, name, version, body, created_ms, updated_ms, deleted_ms) VALUES ('a', 'A', 1, '{}', 0, 0, 1)";
+        DELETE FROM _sqlx_migrations WHERE version >= 72";
     database.sql(older, older).await;
+    database
+}
+
+#[tokio::test]
+async fn a_database_of_the_release_before_gets_its_indexes_over_what_it_holds() {
+    let database = older().await;
+    let rows = "INSERT INTO audit (seq, n, at_ms, actor, action, kind, target_id) VALUES (1, 0, 1, 'ed', 'edit', 'title', 'heat');
+        INSERT INTO person (id, name, version, body, created_ms, updated_ms, deleted_ms) VALUES ('a', 'A', 1, '{}', 0, 0, 1)";
+    database.sql(rows, rows).await;
     Store::connect(&database.settings).await.unwrap().close().await;
     let (sqlite, postgres) = ("sqlite_master WHERE type = 'index' AND name", "pg_indexes WHERE indexname");
     let indexes = if database.settings.engine() == Engine::Sqlite { sqlite } else { postgres };
@@ -93,4 +101,86 @@ async fn a_database_that_must_be_there_is_not_made_and_of_another_kind_not_made_
     assert_eq!(database.count(tables).await, 1);
     Store::connect(&database.settings).await.unwrap().close().await;
     Store::connect_existing(&database.settings).await.unwrap().close().await;
+}
+
+/// A command over this database.
+fn origin(database: &Database, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
+    command.args(arguments).env_remove("ORIGIN_DATABASE").env_remove("DATABASE_URL");
+    match &database.settings.database_url {
+        Some(url) => command.args(["--database-url", url]),
+        None => command.arg("--database").arg(database.settings.database.as_ref().unwrap()),
+    };
+    command.output().unwrap()
+}
+
+#[tokio::test]
+async fn no_command_but_migrate_brings_a_database_up_to_date_that_others_may_serve() {
+    let database = older().await;
+    let at = |name: &str| database.dir.path().join(name).to_str().unwrap().to_string();
+    let (keys, backup, catalogue) = (at("keys"), at("nextream.backup"), at("catalogue.ndjson"));
+    std::fs::write(&catalogue, "{\"type\":\"title\",\"id\":\"heat\",\"name\":\"Heat\"}\n").unwrap();
+    assert!(Command::new(env!("CARGO_BIN_EXE_origin")).args(["keygen", "--keys", &keys]).status().unwrap().success());
+    let published = || std::fs::read_to_string(at("keys/public.jwks.json")).unwrap();
+    let before = published();
+    std::fs::write(&backup, "not looked into\n").unwrap();
+    let to = at("other.backup");
+    let commands: [&[&str]; 9] = [
+        &["backup", "--to", &to],
+        &["export"],
+        &["users", "invite", "--without-password"],
+        &["keys", "rotate", "--keys", &keys],
+        &["log", "renew"],
+        &["staff", "create", "--email", "root@example.org"],
+        &["import", &catalogue],
+        &["generate", "--titles", "1", "--rails", "1", "--users", "1"],
+        &["restore", "--from", &backup],
+    ];
+    for arguments in commands {
+        let output = origin(&database, arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(said.contains("schema 71") && said.contains("Back it up") && said.contains("origin migrate"), "{said}");
+        assert_eq!(database.count("_sqlx_migrations WHERE version >= 72").await, 0, "{arguments:?}");
+    }
+    assert!(published() == before && !std::path::Path::new(&to).exists());
+    let migrated = origin(&database, &["migrate"]);
+    assert!(migrated.status.success(), "{migrated:?}");
+    assert_eq!(database.count("_sqlx_migrations WHERE version >= 72").await, 1);
+    for arguments in commands.into_iter().take(8) {
+        let output = origin(&database, arguments);
+        let is_asked_for_a_password = arguments[0] == "staff";
+        assert!(output.status.success() || is_asked_for_a_password, "{arguments:?}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_derived_in_an_older_form_is_left_alone_by_who_does_not_serve() {
+    let database = Database::fresh();
+    Store::connect(&database.settings).await.unwrap().close().await;
+    database.sql("UPDATE derived SET form = 2", "UPDATE derived SET form = 2").await;
+    let error = Store::connect_existing(&database.settings).await.err().unwrap();
+    assert!(matches!(error, StoreError::Older { what: Versioned::Derived, found: 2, .. }), "{error}");
+    assert!(Store::connect_to_fill(&database.settings).await.is_err());
+    assert_eq!(database.count("derived WHERE form = 2").await, 1);
+    Store::migrate(&database.settings).await.unwrap().close().await;
+    Store::connect_existing(&database.settings).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_release_is_refused_by_whoever_opens_it() {
+    let database = Database::fresh();
+    Store::connect(&database.settings).await.unwrap().close().await;
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        SELECT 9999, description, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1";
+    database.sql(newer, newer).await;
+    for error in [
+        Store::connect(&database.settings).await.err().unwrap(),
+        Store::migrate(&database.settings).await.err().unwrap(),
+        Store::connect_to_fill(&database.settings).await.err().unwrap(),
+        Store::connect_existing(&database.settings).await.err().unwrap(),
+    ] {
+        assert!(matches!(error, StoreError::Newer { what: Versioned::Schema, found: 9999, .. }), "{error:?}");
+        assert!(error.to_string().contains("newer release (schema 9999, this program's is "), "{error}");
+    }
 }

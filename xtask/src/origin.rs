@@ -114,8 +114,12 @@ pub fn import_into(database: &Database, file: &Path) -> Result<String> {
     run(&[&["import", &text(file)], database.arguments().as_slice()].concat())
 }
 
-/// The same, leaving alone what is there or was deleted.
+/// The same, leaving alone what is there or was deleted. A database that an older release left in the state folder, which is
+/// nobody else's meanwhile, is brought up to date first.
 pub fn import_new(state: &Path, file: &Path) -> Result<String> {
+    if state.join("origin.sqlite").exists() {
+        run(&[&["migrate"], Database::sqlite(state).arguments().as_slice()].concat())?;
+    }
     run(&[&["import", "--only-new", &text(file)], Database::sqlite(state).arguments().as_slice()].concat())
 }
 

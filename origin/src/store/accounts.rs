@@ -101,6 +101,27 @@ fn stored(what: impl std::fmt::Display) -> StoreError {
     StoreError::Stored(what.to_string())
 }
 
+/// A statement about accounts, with what [`account_of`] reads of each.
+macro_rules! select_accounts {
+    ($which:literal) => {
+        concat!(
+            "SELECT id, kind, email, password_hash, name, role, plan, maturity, locale, banned, progress_logged_ms,
+               created_ms, updated_ms FROM account WHERE ",
+            $which
+        )
+    };
+}
+
+/// The same of sessions, for [`session_of`].
+macro_rules! select_sessions {
+    ($which:literal) => {
+        concat!(
+            "SELECT id, account_id, device, created_ms, used_ms, idle_end_ms, end_ms, generation FROM session WHERE ",
+            $which
+        )
+    };
+}
+
 fn account_of(row: &DbRow) -> Result<Account, StoreError> {
     let kind = if row.try_get::<String, _>("kind")? == "staff" { Kind::Staff } else { Kind::Viewer };
     let years = u8::try_from(row.try_get::<i64, _>("maturity")?).map_err(stored)?;
@@ -136,22 +157,22 @@ fn session_of(row: &DbRow) -> Result<Session, StoreError> {
 }
 
 async fn by_id(tx: &mut Timed, kind: Kind, id: &str) -> Result<Option<Account>, StoreError> {
-    let query = sqlx::query("SELECT * FROM account WHERE id = $1 AND kind = $2").bind(id).bind(kind.as_str());
+    let query = sqlx::query(select_accounts!("id = $1 AND kind = $2")).bind(id).bind(kind.as_str());
     query.fetch_optional(tx).await?.as_ref().map(account_of).transpose()
 }
 
 async fn by_email(tx: &mut Timed, kind: Kind, email: &str) -> Result<Option<Account>, StoreError> {
-    let query = sqlx::query("SELECT * FROM account WHERE kind = $1 AND email = $2").bind(kind.as_str()).bind(email);
+    let query = sqlx::query(select_accounts!("kind = $1 AND email = $2")).bind(kind.as_str()).bind(email);
     query.fetch_optional(tx).await?.as_ref().map(account_of).transpose()
 }
 
 async fn session_by_id(tx: &mut Timed, id: &str) -> Result<Option<Session>, StoreError> {
-    let row = sqlx::query("SELECT * FROM session WHERE id = $1").bind(id).fetch_optional(tx).await?;
+    let row = sqlx::query(select_sessions!("id = $1")).bind(id).fetch_optional(tx).await?;
     row.as_ref().map(session_of).transpose()
 }
 
 async fn sessions(tx: &mut Timed, account_id: &str) -> Result<Vec<Session>, StoreError> {
-    let query = sqlx::query("SELECT * FROM session WHERE account_id = $1 ORDER BY used_ms DESC, id").bind(account_id);
+    let query = sqlx::query(select_sessions!("account_id = $1 ORDER BY used_ms DESC, id")).bind(account_id);
     query.fetch_all(tx).await?.iter().map(session_of).collect()
 }
 
@@ -225,11 +246,11 @@ impl Snapshot {
         limit: u32,
         now_ms: i64,
     ) -> Result<Vec<Account>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM account WHERE kind = $1 AND id > $2 AND password_hash = '' AND banned = 0
+        let rows = sqlx::query(select_accounts!(
+            "kind = $1 AND id > $2 AND password_hash = '' AND banned = 0
               AND NOT EXISTS (SELECT 1 FROM invitation WHERE invitation.account_id = account.id AND end_ms > $4)
-              ORDER BY id LIMIT $3",
-        )
+              ORDER BY id LIMIT $3"
+        ))
         .bind(kind.as_str())
         .bind(after)
         .bind(i64::from(limit))
@@ -248,7 +269,7 @@ impl Snapshot {
     pub async fn accounts(&mut self, page: Accounts<'_>) -> Result<Vec<Account>, StoreError> {
         let rows = match page.email {
             Some(email) => {
-                sqlx::query("SELECT * FROM account WHERE kind = $1 AND email = $2 AND id > $3")
+                sqlx::query(select_accounts!("kind = $1 AND email = $2 AND id > $3"))
                     .bind(page.kind.as_str())
                     .bind(email)
                     .bind(page.after)
@@ -256,7 +277,7 @@ impl Snapshot {
                     .await?
             }
             None => {
-                sqlx::query("SELECT * FROM account WHERE kind = $1 AND id > $2 ORDER BY id LIMIT $3")
+                sqlx::query(select_accounts!("kind = $1 AND id > $2 ORDER BY id LIMIT $3"))
                     .bind(page.kind.as_str())
                     .bind(page.after)
                     .bind(i64::from(page.limit))
@@ -440,14 +461,6 @@ impl Write {
             .execute(&mut *self.tx)
             .await?;
         Ok(())
-    }
-
-    /// Takes away sessions whose time is over. Nothing is purged: tokens of theirs have expired long before.
-    pub async fn drop_ended_sessions(&mut self, now_ms: i64) -> Result<u64, StoreError> {
-        let done =
-            sqlx::query("DELETE FROM session WHERE idle_end_ms <= $1").bind(now_ms).execute(&mut *self.tx).await?;
-        sqlx::query("DELETE FROM invitation WHERE end_ms <= $1").bind(now_ms).execute(&mut *self.tx).await?;
-        Ok(done.rows_affected())
     }
 
     /// Gives an account its one open invitation.

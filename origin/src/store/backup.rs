@@ -283,7 +283,8 @@ impl Store {
             return Err(BackupError::Rows(count, rows));
         }
         put_rows(&mut write, table.as_ref(), &mut waiting).await?;
-        let row = sqlx::query("SELECT log_id, seq FROM log_head").fetch_one(&mut *write.tx).await?;
+        let row = sqlx::query("SELECT log_id, seq, form FROM log_head, derived").fetch_one(&mut *write.tx).await?;
+        super::derived::check_not_newer(row.try_get(2)?)?;
         write.log_id = LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()))?;
         write.head = seq_of(row.try_get(1)?);
         write.rename_log().await?;

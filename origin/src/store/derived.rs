@@ -4,14 +4,32 @@ use super::search::long_words;
 use super::{LoggedPurge, Store, Write};
 use crate::catalog::keys;
 use crate::catalog::model::{RailInput, Record, Shown};
-use crate::error::StoreError;
+use crate::error::{StoreError, Versioned};
 use kv_schemas::PurgeMode;
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
 
 /// Raised whenever what is derived, or a document, has another form. 1: all of it; 2: short words of the texts to search; 3: all
-/// of them, by three letters.
-const FORM: i64 = 3;
+/// of them, by three letters. From the moment on at which a database has a form, processes of releases with a lower one no longer
+/// write into it, nor start on it.
+pub(crate) const FORM: i64 = 3;
 const BATCH: u32 = 500;
+
+/// Refuses a database in which what is derived has another form than this release's.
+pub(super) async fn check(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let form: i64 = sqlx::query("SELECT form FROM derived").fetch_one(connection).await?.try_get(0)?;
+    if form < FORM {
+        return Err(StoreError::Older { what: Versioned::Derived, found: form, own: FORM });
+    }
+    check_not_newer(form)
+}
+
+/// Refuses what only a newer release can read and write.
+pub(super) fn check_not_newer(form: i64) -> Result<(), StoreError> {
+    if form > FORM {
+        return Err(StoreError::Newer { what: Versioned::Derived, found: form, own: FORM });
+    }
+    Ok(())
+}
 
 impl Store {
     /// Brings what is derived to this release's form, in one transaction.
@@ -19,7 +37,7 @@ impl Store {
         let mut write = self.write().await?;
         let row = sqlx::query("SELECT form FROM derived").fetch_one(&mut *write.tx).await?;
         let form: i64 = row.try_get(0)?;
-        if form >= FORM {
+        if form == FORM {
             return Ok(());
         }
         let (count, keys) = match form {

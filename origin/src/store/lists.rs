@@ -1,7 +1,7 @@
 //! What list pages read: cards of titles this viewer sees, in order. Each query walks an index of `listing`, or finds
 //! titles by id; whether a title is seen is one condition, the same everywhere: its age class is not above the viewer's,
 //! and the moment it goes, in the viewer's region or in all others, is not past.
-use super::records::{plan_bit, record_of};
+use super::records::{plan_bit, record_of, select};
 use super::titles::{Eye, list_of, stored};
 use super::{Conn, Row as DbRow, Snapshot, Sql, Write};
 use crate::catalog::documents::{Card, Played};
@@ -160,12 +160,12 @@ impl Snapshot {
     pub async fn rails(&mut self, eye: Eye, plan: Plan) -> Result<Vec<Rail>, StoreError> {
         let mut rails: Vec<Rail> = Vec::new();
         for region in ["*", eye.region.as_str()] {
-            let rows = sqlx::query(
-                "SELECT rail.* FROM rail_place JOIN rail ON rail.id = rail_place.rail_id
+            let rows = sqlx::query(select!("rail", "gone_ms";
+                "JOIN rail_place ON rail_place.rail_id = rail.id
                   WHERE rail_place.region = $1 AND rail_place.maturity_from <= $2 AND rail_place.maturity_to >= $2
                     AND (rail_place.plans & $3) <> 0 AND rail_place.gone_ms > $4
-                  ORDER BY rail_place.position, rail_place.rail_id LIMIT $5",
-            )
+                  ORDER BY rail_place.position, rail_place.rail_id LIMIT $5"
+            ))
             .bind(region.to_string())
             .bind(eye.maturity)
             .bind(plan_bit(plan))
@@ -303,8 +303,12 @@ impl Listing {
 impl Write {
     /// Puts a title into its lists and out of all others. Most edits change nothing here, and then nothing is written.
     pub(super) async fn put_listings(&mut self, title: &Title) -> Result<(), StoreError> {
-        let rows = sqlx::query("SELECT * FROM listing WHERE title_id = $1").bind(&title.id);
-        let rows = rows.fetch_all(&mut *self.tx).await?;
+        let rows = sqlx::query(
+            "SELECT list, kind, sort_name, year, rating, added_ms, age, gone_ms FROM listing WHERE title_id = $1",
+        )
+        .bind(&title.id)
+        .fetch_all(&mut *self.tx)
+        .await?;
         let was = rows.iter().map(|row| row.try_get("list")).collect::<Result<BTreeSet<String>, _>>()?;
         let is: BTreeSet<String> = match title.visible {
             true => title.input.genres.iter().map(|name| slug(name)).chain([String::new()]).collect(),

@@ -26,7 +26,8 @@ mod titles;
 mod tx;
 pub mod viewing;
 
-pub use audit::{AuditFilter, AuditPlace, Change, Entry, KeptAnswer};
+pub use audit::{AuditFilter, AuditPlace, Change, Entry, KEPT_MS as KEPT_ANSWER_MS, KeptAnswer};
+pub(crate) use derived::FORM as DERIVED_FORM;
 pub use lists::{After, Page, RAILS_MAX};
 pub use purges::{LoggedPurge, PurgeFilter, is_personal};
 pub use records::Kept;
@@ -34,7 +35,7 @@ pub use search::{Found, Rank, words_of};
 pub use settings::{Engine, Settings};
 pub use similar::{Due, Known};
 pub use sql::Sql;
-pub use sweep::Swept;
+pub use sweep::Expiring;
 pub use titles::{Eye, Made};
 pub use tx::Tx;
 
@@ -48,7 +49,7 @@ use kv_schemas::{AsOf, LogId, Seq};
 use lost::{Before, Seen};
 use reach::Reach;
 use replicas::Replicas;
-use settings::Access;
+use settings::{Access, Opening};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
 use std::io::ErrorKind;
@@ -110,8 +111,7 @@ fn int_of(seq: Seq) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-async fn log_head(tx: &mut Timed, statement: &'static str) -> Result<AsOf, StoreError> {
-    let row = sqlx::query(statement).fetch_one(tx).await?;
+fn head_of(row: &Row) -> Result<AsOf, StoreError> {
     let log_id = LogId::new(row.try_get::<String, _>(0)?).map_err(|e| StoreError::Stored(e.to_string()))?;
     Ok(AsOf::new(log_id, seq_of(row.try_get(1)?)))
 }
@@ -226,29 +226,44 @@ impl Store {
         Self::connect(&Settings::sqlite(path)).await
     }
 
-    /// Opens the database, makes it when it is not there, and brings the schema up to date.
+    /// Opens the database, makes it when it is not there, and brings it up to date: for who serves it.
     pub async fn connect(settings: &Settings) -> Result<Self, StoreError> {
-        Self::connect_to(settings, Access::Make).await
+        Self::connect_to(settings, Opening::Serve).await
+    }
+
+    /// Brings a database up to date that is there.
+    pub async fn migrate(settings: &Settings) -> Result<Self, StoreError> {
+        Self::connect_to(settings, Opening::Migrate).await
+    }
+
+    /// Opens the database, and makes it when it is not there: for who fills it. One that is there has to be of this release.
+    pub async fn connect_to_fill(settings: &Settings) -> Result<Self, StoreError> {
+        Self::connect_to(settings, Opening::Fill).await
     }
 
     /// The same for a database that must be there: one whose name is misspelt has nothing in it that could be used, and would
-    /// take what is meant for another.
+    /// take what is meant for another. It must be of this release, too, for processes of another may be at work on it: they
+    /// could not go on, and a backup taken so could not be restored by the release it is to lead back to.
     pub async fn connect_existing(settings: &Settings) -> Result<Self, StoreError> {
-        Self::connect_to(settings, Access::Write).await
+        Self::connect_to(settings, Opening::Use).await
     }
 
-    async fn connect_to(settings: &Settings, access: Access) -> Result<Self, StoreError> {
+    async fn connect_to(settings: &Settings, opening: Opening) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let engine = settings.engine();
-        let url = settings.primary_url(access)?;
+        let url = settings.primary_url(opening.access())?;
         let absent = || StoreError::Absent(settings.place());
-        let must_be_there = access != Access::Make;
-        if must_be_there && settings.file().is_some_and(|file| file.try_exists().is_ok_and(|there| !there)) {
+        if !opening.makes() && settings.file().is_some_and(|file| file.try_exists().is_ok_and(|there| !there)) {
             return Err(absent());
         }
         let mut first = first(settings, &url).await?;
-        if !is_ours(engine, &mut first).await? && must_be_there {
+        let is_there = is_ours(engine, &mut first).await?;
+        if !is_there && !opening.makes() {
             return Err(absent());
+        }
+        if is_there && !opening.upgrades() {
+            migrations::check(engine, &mut first).await?;
+            derived::check(&mut first).await?;
         }
         first.close().await?;
         let writer = pool(settings, &url, if engine == Engine::Sqlite { 1 } else { settings.writers })?;
@@ -262,6 +277,9 @@ impl Store {
         };
         let (reach, committed, changed) = Default::default();
         let store = Self { engine, readers, writer, replicas, watch, seen, reach, committed, changed };
+        if is_there && !opening.upgrades() {
+            return Ok(store);
+        }
         let starter = Self { writer: pool_for(Purpose::Start, settings, &url, 1)?, ..store.clone() };
         let mut started = std::pin::pin!(starter.bring_up_to_date(settings));
         match tokio::time::timeout(settings.wait(), &mut started).await {
@@ -315,17 +333,22 @@ impl Store {
         }
     }
 
+    /// Refused where a newer release has given another form to what is derived: what this one derives would be taken for it, and
+    /// nobody would look at it again.
     pub async fn write(&self) -> Result<Write, StoreError> {
         // The lock on the head of the log is PostgreSQL's single writer: whoever has it numbers the next purges, and keeps
-        // it until its commit is visible. So order of numbers is order of commit, without a gap.
+        // it until its commit is visible. So order of numbers is order of commit, without a gap. Both rows are locked: whoever
+        // waited for the lock reads of a locked row what stands there now, and of any other what stood there before.
         let (begin, head) = match self.engine {
-            Engine::Sqlite => ("BEGIN IMMEDIATE", LOG_HEAD),
-            Engine::Postgres => ("BEGIN", "SELECT log_id, seq FROM log_head FOR UPDATE"),
+            Engine::Sqlite => ("BEGIN IMMEDIATE", "SELECT log_id, seq, form FROM log_head, derived"),
+            Engine::Postgres => ("BEGIN", "SELECT log_id, seq, form FROM log_head, derived FOR UPDATE"),
         };
         let before = self.seen.before();
         let begun = self.writer.begin_with(begin).await.map_err(StoreError::from);
         let mut tx = Timed::begun(self.told(begun).await?, &self.watch);
-        let head = log_head(&mut tx, head).await?;
+        let row = sqlx::query(head).fetch_one(&mut *tx).await?;
+        derived::check_not_newer(row.try_get(2)?)?;
+        let head = head_of(&row)?;
         let losses = self.seen.saw(&before, &head);
         let seen = Arc::clone(&self.seen);
         let told = [Arc::clone(&self.committed), Arc::clone(&self.changed)];
@@ -374,8 +397,6 @@ impl Store {
     }
 }
 
-const LOG_HEAD: &str = "SELECT log_id, seq FROM log_head";
-
 async fn ensure_log(writer: &AnyPool) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO log_head (one, log_id, seq) VALUES (1, $1, 0) ON CONFLICT (one) DO NOTHING")
         .bind(new_log_id()?.as_str())
@@ -392,7 +413,7 @@ impl Snapshot {
         };
         let mut tx = Timed::begun(pool.begin_with(begin).await?, watch);
         // The first read pins the snapshot; everything after sees this state and no other.
-        let as_of = log_head(&mut tx, LOG_HEAD).await?;
+        let as_of = head_of(&sqlx::query("SELECT log_id, seq FROM log_head").fetch_one(&mut *tx).await?)?;
         Ok(Self { tx, engine, as_of, losses: 0, lacks: false })
     }
 

@@ -55,6 +55,16 @@ fn note(text: &str) -> &str {
     text.get(..text.floor_char_boundary(NOTE_BYTES_MAX)).unwrap_or_default()
 }
 
+/// A statement about rows of the log, with what [`purge_of`] reads of each.
+macro_rules! select_purges {
+    ($which:literal) => {
+        concat!(
+            "SELECT seq, keys, everything, mode, reason, actor, committed_at_ms, mark FROM purge_log WHERE ",
+            $which
+        )
+    };
+}
+
 fn purge_of(row: &DbRow) -> Result<Purge, StoreError> {
     let keys: String = row.try_get("keys")?;
     let mode: String = row.try_get("mode")?;
@@ -106,7 +116,7 @@ impl Write {
 impl Snapshot {
     /// The log after `since`, in order.
     pub async fn purges_after(&mut self, since: Seq, limit: u32) -> Result<Vec<Purge>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM purge_log WHERE seq > $1 ORDER BY seq LIMIT $2")
+        let rows = sqlx::query(select_purges!("seq > $1 ORDER BY seq LIMIT $2"))
             .bind(int_of(since))
             .bind(i64::from(limit))
             .fetch_all(&mut *self.tx)
@@ -142,7 +152,7 @@ impl Snapshot {
 
     /// The log youngest first, as far as it fits the filter. Looks at no more than [`SCAN_MAX`] rows.
     pub async fn purges_matching(&mut self, filter: &PurgeFilter, limit: u32) -> Result<Vec<Purge>, StoreError> {
-        let mut query = Sql::new("SELECT * FROM purge_log WHERE seq < ");
+        let mut query = Sql::new(select_purges!("seq < "));
         query.bind(int_of(filter.before)).push(" AND seq >= ").bind(int_of(filter.first()));
         if let Some(mode) = filter.mode {
             query.push(" AND mode = ").bind(mode.as_str());

@@ -19,20 +19,23 @@ pub struct Table {
     pub put: &'static str,
 }
 
+/// A statement about rows of one table, with what [`record_of`] reads of each, and more if that is named.
+macro_rules! select {
+    ($name:literal $(, $more:literal)*; $rest:literal) => {
+        concat!(
+            "SELECT ", $name, ".id, ", $name, ".version, ", $name, ".body, ", $name, ".created_ms, ",
+            $name, ".updated_ms, ", $name, ".deleted_ms", $(", ", $name, ".", $more,)* " FROM ", $name, " ", $rest
+        )
+    };
+}
+pub(super) use select;
+
 macro_rules! table {
-    ($name:literal) => {
+    ($name:literal $(, $more:literal)*) => {
         Table {
-            find: concat!("SELECT * FROM ", $name, " WHERE id = $1"),
-            page: concat!(
-                "SELECT * FROM ",
-                $name,
-                " WHERE id > $1 AND deleted_ms IS NULL ORDER BY id LIMIT $2"
-            ),
-            page_deleted: concat!(
-                "SELECT * FROM ",
-                $name,
-                " WHERE id > $1 AND deleted_ms IS NOT NULL ORDER BY id LIMIT $2"
-            ),
+            find: select!($name $(, $more)*; "WHERE id = $1"),
+            page: select!($name $(, $more)*; "WHERE id > $1 AND deleted_ms IS NULL ORDER BY id LIMIT $2"),
+            page_deleted: select!($name $(, $more)*; "WHERE id > $1 AND deleted_ms IS NOT NULL ORDER BY id LIMIT $2"),
             put: concat!(
                 "UPDATE ",
                 $name,
@@ -91,7 +94,7 @@ impl Kept for SeasonInput {
 }
 
 impl Kept for RailInput {
-    const TABLE: Table = table!("rail");
+    const TABLE: Table = table!("rail", "gone_ms");
     fn name(&self) -> &str {
         &self.title
     }
@@ -140,10 +143,8 @@ impl Snapshot {
 
     /// The seasons of a series by number, but for deleted ones.
     pub async fn seasons(&mut self, series_id: &str) -> Result<Vec<(i64, Record<SeasonInput>)>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM season WHERE series_id = $1 AND deleted_ms IS NULL ORDER BY number")
-            .bind(series_id.to_string())
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let of_series = select!("season", "number"; "WHERE series_id = $1 AND deleted_ms IS NULL ORDER BY number");
+        let rows = sqlx::query(of_series).bind(series_id.to_string()).fetch_all(&mut *self.tx).await?;
         rows.iter().map(|row| Ok((row.try_get("number")?, record_of(row)?))).collect()
     }
 }
@@ -362,15 +363,12 @@ impl Write {
 
     /// Rails whose time to appear or to go has come.
     pub async fn due_rails(&mut self, now_ms: i64, limit: u32) -> Result<Vec<Rail>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM rail WHERE next_change_ms <= $1 ORDER BY next_change_ms LIMIT $2")
-            .bind(now_ms)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let due = select!("rail", "gone_ms"; "WHERE next_change_ms <= $1 ORDER BY next_change_ms LIMIT $2");
+        let rows = sqlx::query(due).bind(now_ms).bind(i64::from(limit)).fetch_all(&mut *self.tx).await?;
         rows.iter().map(record_of).collect()
     }
 
-    /// Whether a title that is not deleted has this genre, or this person takes part in one.
+    /// Whether this person takes part in a title that is not deleted.
     pub async fn is_person_used(&mut self, id: &str) -> Result<bool, StoreError> {
         let row = sqlx::query(
             "SELECT 1 FROM credit JOIN title ON title.id = credit.title_id

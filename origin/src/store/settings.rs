@@ -11,6 +11,33 @@ pub enum Engine {
     Postgres,
 }
 
+/// What becomes of a database as it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// Made when it is not there, brought up to date when it is of an older release.
+    Serve,
+    /// Brought up to date; it must be there.
+    Migrate,
+    /// Made when it is not there; one that is there must be of this release.
+    Fill,
+    /// There, and of this release.
+    Use,
+}
+
+impl Opening {
+    pub fn makes(self) -> bool {
+        matches!(self, Self::Serve | Self::Fill)
+    }
+
+    pub fn upgrades(self) -> bool {
+        matches!(self, Self::Serve | Self::Migrate)
+    }
+
+    pub fn access(self) -> Access {
+        if self.makes() { Access::Make } else { Access::Write }
+    }
+}
+
 /// What a connection may do with a SQLite file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {

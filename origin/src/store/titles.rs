@@ -47,6 +47,26 @@ pub(super) fn list_of<T: serde::de::DeserializeOwned>(row: &DbRow, column: &str)
     stored(&row.try_get::<String, _>(column)?)
 }
 
+/// What [`title_of`] reads. Columns are named in every statement: PostgreSQL refuses a prepared `SELECT *` from the moment on at
+/// which a newer release adds a column.
+macro_rules! title_columns {
+    () => {
+        "title.id, title.version, title.kind, title.name, title.sort_name, title.translations, title.year,
+         title.release_date, title.synopsis, title.maturity, title.runtime_min, title.rating, title.votes,
+         title.distributor, title.genres, title.people, title.images, title.state, title.publish_at_ms,
+         title.available_from_ms, title.available_until_ms, title.regions, title.gone_ms, title.created_ms,
+         title.updated_ms, title.deleted_ms"
+    };
+}
+pub(super) use title_columns;
+
+/// A statement about the rows of `title` alone.
+macro_rules! select_titles {
+    ($which:literal) => {
+        concat!("SELECT ", title_columns!(), " FROM title WHERE ", $which)
+    };
+}
+
 /// A row of `title`, all but where it is seen.
 pub(super) fn title_of(row: &DbRow) -> Result<Title, StoreError> {
     let mut input = TitleInput {
@@ -107,7 +127,7 @@ async fn whole(conn: &mut Conn, row: &DbRow) -> Result<Title, StoreError> {
 
 /// Deleted ones too.
 async fn find(conn: &mut Conn, id: &str) -> Result<Option<Title>, StoreError> {
-    let row = sqlx::query("SELECT * FROM title WHERE id = $1").bind(id).fetch_optional(&mut *conn).await?;
+    let row = sqlx::query(select_titles!("id = $1")).bind(id).fetch_optional(&mut *conn).await?;
     match row {
         Some(row) => Ok(Some(whole(conn, &row).await?)),
         None => Ok(None),
@@ -123,11 +143,13 @@ impl Snapshot {
     /// A title this viewer sees, and until when. One whose time has passed is not seen even before the schedule has noted
     /// it.
     pub async fn visible_title(&mut self, id: &str, eye: Eye) -> Result<Option<(Title, i64)>, StoreError> {
-        let row = sqlx::query(
-            "SELECT title.*, COALESCE(own.gone_ms, title.gone_ms) AS until_ms FROM title
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            title_columns!(),
+            ", COALESCE(own.gone_ms, title.gone_ms) AS until_ms FROM title
               LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
               WHERE title.id = $1 AND title.age <= $3 AND COALESCE(own.gone_ms, title.gone_ms) > $4",
-        )
+        ))
         .bind(id)
         .bind(eye.region.as_str().to_string())
         .bind(eye.maturity)
@@ -167,9 +189,9 @@ impl Snapshot {
     /// All titles by id, drafts included; deleted ones, or all others.
     pub async fn all_titles(&mut self, after: &str, limit: u32, deleted: bool) -> Result<Vec<Title>, StoreError> {
         let statement = if deleted {
-            "SELECT * FROM title WHERE id > $1 AND deleted_ms IS NOT NULL ORDER BY id LIMIT $2"
+            select_titles!("id > $1 AND deleted_ms IS NOT NULL ORDER BY id LIMIT $2")
         } else {
-            "SELECT * FROM title WHERE id > $1 AND deleted_ms IS NULL ORDER BY id LIMIT $2"
+            select_titles!("id > $1 AND deleted_ms IS NULL ORDER BY id LIMIT $2")
         };
         let rows = sqlx::query(statement).bind(after).bind(i64::from(limit)).fetch_all(&mut *self.tx).await?;
         let mut titles = Vec::with_capacity(rows.len());
@@ -326,7 +348,7 @@ impl Write {
 
     /// Titles whose time to appear or to go has come, at most so many.
     pub async fn due_titles(&mut self, now_ms: i64, limit: u32) -> Result<Vec<Title>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM title WHERE next_change_ms <= $1 ORDER BY next_change_ms LIMIT $2")
+        let rows = sqlx::query(select_titles!("next_change_ms <= $1 ORDER BY next_change_ms LIMIT $2"))
             .bind(now_ms)
             .bind(i64::from(limit))
             .fetch_all(&mut *self.tx)

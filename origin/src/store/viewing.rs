@@ -1,5 +1,5 @@
 //! What is kept for a viewer: the watch-list, and how far titles have been watched. Every statement names the account.
-use super::titles::{Eye, title_of};
+use super::titles::{Eye, title_columns, title_of};
 use super::{Snapshot, Write};
 use crate::catalog::model::Title;
 use crate::error::StoreError;
@@ -62,11 +62,15 @@ impl Snapshot {
     /// The watch-list, last added first, with the moments; as far as viewers may see the titles now.
     pub async fn watch_list(&mut self, account_id: &str, eye: Eye) -> Result<OwnList<i64>, StoreError> {
         let rows = of_viewer(
-            "SELECT title.*, watch_item.added_ms, COALESCE(own.gone_ms, title.gone_ms) AS until_ms
+            concat!(
+                "SELECT ",
+                title_columns!(),
+                ", watch_item.added_ms, COALESCE(own.gone_ms, title.gone_ms) AS until_ms
               FROM watch_item JOIN title ON title.id = watch_item.title_id
               LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
               WHERE watch_item.account_id = $1 AND title.age <= $3 AND COALESCE(own.gone_ms, title.gone_ms) > $4
               ORDER BY watch_item.added_ms DESC, watch_item.title_id LIMIT $5",
+            ),
             account_id,
             eye,
         )
@@ -90,7 +94,10 @@ impl Snapshot {
         eye: Eye,
     ) -> Result<OwnList<Progress>, StoreError> {
         let rows = of_viewer(
-            "SELECT title.*, progress.episode_id AS at_episode, progress.position_s AS at_position_s,
+            concat!(
+                "SELECT ",
+                title_columns!(),
+                ", progress.episode_id AS at_episode, progress.position_s AS at_position_s,
                 progress.duration_s AS at_duration_s, progress.updated_ms AS at_updated_ms,
                 COALESCE(own.gone_ms, title.gone_ms) AS until_ms
               FROM progress JOIN title ON title.id = progress.title_id
@@ -98,6 +105,7 @@ impl Snapshot {
               WHERE progress.account_id = $1 AND progress.watching = 1 AND title.age <= $3
                 AND COALESCE(own.gone_ms, title.gone_ms) > $4
               ORDER BY progress.updated_ms DESC, progress.title_id LIMIT $5",
+            ),
             account_id,
             eye,
         )
