@@ -30,7 +30,7 @@ const PURGES_KEPT: PerClass<Seq> = PerClass { content: 20_000, session: 20_000, 
 const FORGET_STEP: Seq = 1_000;
 /// Starts of which it is remembered what numbers they left out: an isolate that has not asked for so many of them asks again in vain.
 const STARTS_KEPT: Seq = 10_000;
-/// Purges in one answer to an isolate, and their keys: more than one purge can have.
+/// Purges in one answer to an isolate, and keys, which are more than one purge can have.
 const PAGE_PURGES: u64 = 1_000;
 const PAGE_KEYS: usize = 20_000;
 /// What an isolate that knows nothing yet is told in detail, in one answer if the keys are not too many; the rest it gets

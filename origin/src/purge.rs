@@ -79,6 +79,7 @@ impl Dispatcher {
         loop {
             let pause = match self.deliver().await {
                 Ok(()) => {
+                    metrics::gauge!("origin_log_retired").set(0.0);
                     if backoff > BACKOFF_MIN {
                         tracing::info!("purges are delivered again");
                     }
@@ -207,6 +208,7 @@ impl Dispatcher {
     /// Once for each log: it stays so until somebody does something.
     fn tell_retired(&mut self, error: &DeliveryError) {
         let DeliveryError::Retired(log_id) = error else { return };
+        metrics::gauge!("origin_log_retired").set(1.0);
         if self.retired.as_ref() != Some(log_id) {
             tracing::error!(
                 "{error}, and the edge takes no purges from here: if this database was put back and is the one to be shown, \

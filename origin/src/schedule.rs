@@ -24,6 +24,7 @@ pub async fn run(store: Store, mut stop: watch::Receiver<bool>) {
                 // A write may bring an earlier moment.
                 Ok((head, pause)) => store.await_news(&store.changed, &head, pause).await,
                 Err(error) => {
+                    metrics::counter!("origin_job_failures_total", "task" => "schedule").increment(1);
                     tracing::warn!(%error, "the schedule could not be kept; trying again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }

@@ -26,6 +26,7 @@ pub async fn run(store: Store, mut stop: watch::Receiver<bool>) {
             Ok(true) => began.elapsed().saturating_mul(REST).max(PAUSE_MIN),
             Ok(false) => SLEEP,
             Err(error) => {
+                metrics::counter!("origin_job_failures_total", "task" => "similar").increment(1);
                 tracing::warn!(%error, "recommendations could not be worked out; trying again");
                 SLEEP
             }

@@ -72,6 +72,7 @@ async fn all(store: &Store, what: Expiring, until_ms: Option<i64>, batch: u32) -
             Ok(0) => return count,
             Ok(more) => count = count.saturating_add(more),
             Err(error) => {
+                metrics::counter!("origin_job_failures_total", "task" => "sweep").increment(1);
                 tracing::warn!(%error, ?what, count, "what is kept no longer could not be taken away");
                 return count;
             }

@@ -34,6 +34,7 @@ impl Seen {
         let mut known = self.known();
         if known.lacking.as_ref().is_some_and(|log_id| *log_id != now.log_id) {
             known.lacking = None;
+            tell(false);
         }
         if let Some(before) = before.youngest.as_ref().filter(|old| old.log_id == now.log_id && old.seq > now.seq) {
             // Whoever asked at the same time has found it as well.
@@ -46,6 +47,7 @@ impl Seen {
                 known.youngest = Some(now.clone());
             }
             known.lacking = Some(now.log_id.clone());
+            tell(true);
             return known.losses;
         }
         if before.losses < known.losses {
@@ -63,6 +65,11 @@ impl Seen {
     pub fn lacking(&self) -> Option<LogId> {
         self.known().lacking.clone()
     }
+}
+
+/// For whoever watches: until the log has a new identity, somebody may have to give it one.
+fn tell(lacks: bool) {
+    metrics::gauge!("origin_log_lacks_commits").set(f64::from(lacks));
 }
 
 /// What had been seen when the primary was asked.
