@@ -123,6 +123,17 @@ async fn a_restore_that_fails_leaves_nothing_and_a_database_in_use_is_refused() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_no_column_has_is_told_by_its_line() {
+    let file = String::from_utf8(back_up(&filled().await.app.store).await).unwrap();
+    let mut lines: Vec<String> = file.lines().map(String::from).collect();
+    let at = lines.iter().rposition(|line| line.starts_with('[')).unwrap();
+    let row: Vec<Value> = serde_json::from_str(&lines[at]).unwrap();
+    lines[at] = json!(vec![true; row.len()]).to_string();
+    let error = Service::start().await.app.store.restore(lines.join("\n").as_bytes()).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("line {} of", at + 1)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_holds_anything_at_all_is_not_written_over() {
     let file = back_up(&filled().await.app.store).await;
     // Accounts are made without a purge: the log alone does not tell.

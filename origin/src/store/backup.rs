@@ -271,7 +271,7 @@ impl Store {
             if table.as_ref().is_none_or(|table| table.columns.len() != row.len()) {
                 return Err(wrong("a row of another width"));
             }
-            waiting.push(row);
+            waiting.push((at, row));
             count += 1;
             let width = table.as_ref().map_or(1, |table| table.columns.len());
             if waiting.len().saturating_mul(width) >= VALUES_MAX {
@@ -295,13 +295,13 @@ impl Store {
 async fn put_rows(
     write: &mut super::Write,
     table: Option<&Table>,
-    rows: &mut Vec<Vec<Value>>,
+    rows: &mut Vec<(u64, Vec<Value>)>,
 ) -> Result<(), BackupError> {
     let Some(table) = table.filter(|_| !rows.is_empty()) else { return Ok(()) };
     let names: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
     let mut sql = Sql::new("INSERT INTO ");
     sql.push_checked(&format!("{} ({}) VALUES ", quoted(&table.table), names.join(", ")));
-    for (at, row) in rows.drain(..).enumerate() {
+    for (at, (line, row)) in rows.drain(..).enumerate() {
         sql.push(if at == 0 { "(" } else { ", (" });
         for (at, value) in row.into_iter().enumerate() {
             if at > 0 {
@@ -315,7 +315,7 @@ async fn put_rows(
                     None => _ = sql.bind(number.as_f64().unwrap_or_default()),
                 },
                 Value::String(text) => _ = sql.bind(text),
-                other => return Err(BackupError::Line(0, format!("{other} is no value of a column"))),
+                other => return Err(BackupError::Line(line, format!("{other} is no value of a column"))),
             }
         }
         sql.push(")");

@@ -3,7 +3,7 @@
 //! it reads.
 //!
 //! SQL stands in this folder alone, once for both engines: `$n` placeholders; BIGINT, DOUBLE PRECISION and TEXT; truth
-//! values 0 and 1; sums and averages cast to one of the three. Where engines differ, [`Snapshot::engine`] tells which it is.
+//! values 0 and 1; sums and averages cast to one of the three. Where engines differ, [`Engine`] tells which it is.
 pub mod accounts;
 mod audit;
 pub mod backup;
@@ -94,7 +94,6 @@ pub struct Snapshot {
 /// A write under way. Dropped without [`Write::commit`], it never was.
 pub struct Write {
     tx: Tx,
-    engine: Engine,
     log_id: LogId,
     head: Seq,
     purged: bool,
@@ -352,7 +351,7 @@ impl Store {
         let losses = self.seen.saw(&before, &head);
         let seen = Arc::clone(&self.seen);
         let told = [Arc::clone(&self.committed), Arc::clone(&self.changed)];
-        Ok(Write { tx, engine: self.engine, log_id: head.log_id, head: head.seq, purged: false, told, seen, losses })
+        Ok(Write { tx, log_id: head.log_id, head: head.seq, purged: false, told, seen, losses })
     }
 
     /// Every statement that was run so far, if the settings said so.
@@ -424,22 +423,12 @@ impl Snapshot {
         }
         Ok(sqlx::query("SELECT pg_is_in_recovery()").fetch_one(&mut *self.tx).await?.try_get(0)?)
     }
-
-    /// For the few statements that differ.
-    pub fn engine(&self) -> Engine {
-        self.engine
-    }
 }
 
 impl Write {
     /// The state this write will have made, if it is committed now.
     pub fn as_of(&self) -> AsOf {
         AsOf::new(self.log_id.clone(), self.head)
-    }
-
-    /// For the few statements that differ.
-    pub fn engine(&self) -> Engine {
-        self.engine
     }
 
     /// Sees the commit through and tells of its purge, even if whoever asked for it is gone meanwhile: a client that leaves, or

@@ -360,7 +360,7 @@ impl Write {
         Ok(titles)
     }
 
-    /// The titles a person takes part in, with that person's name as it is now; drafts and deleted ones too.
+    /// Writes a person's name as it is now into the titles this person takes part in; into drafts and deleted ones too.
     pub async fn rename_in_titles(&mut self, person_id: &str, name: &str) -> Result<(), StoreError> {
         let rows = sqlx::query("SELECT DISTINCT title_id FROM credit WHERE person_id = $1")
             .bind(person_id)
