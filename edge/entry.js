@@ -21,6 +21,7 @@ const BEARERS_MAX = 4096;
 // The longest token, and its scheme: one token in many spellings would fill memory.
 const AUTHORIZATION_LENGTH_MAX = 4096 + 8;
 const bearers = new Map();
+let lastBearer = 0;
 // What bearers of a kind are answered alike by, and its number, which stays: pages remember slots by it. Strangers are of
 // kind 0.
 const KINDS_MAX = 4096;
@@ -76,6 +77,7 @@ function revive() {
     ids = "";
     idsAt = 0;
     bearers.clear();
+    lastBearer = 0;
     kinds.clear();
     regions.clear();
     locales.clear();
@@ -149,9 +151,11 @@ function bearerOf(authorization) {
   const known = bearers.get(authorization);
   if (known !== undefined) return known;
   if (authorization.length > AUTHORIZATION_LENGTH_MAX) return undefined;
-  if (bearers.size >= BEARERS_MAX || kinds.size >= KINDS_MAX) {
+  // Those that are over have left this side, but not their numbers.
+  if (bearers.size >= BEARERS_MAX || kinds.size >= KINDS_MAX || lastBearer >= 2 * BEARERS_MAX) {
     bearers.clear();
     wasm.forget_bearers();
+    lastBearer = 0;
   }
   if (kinds.size >= KINDS_MAX) {
     // Pages know their slots by the kind of who asks: this request holds such a page, and goes the long way.
@@ -167,7 +171,8 @@ function bearerOf(authorization) {
   if (kind === undefined) {
     kinds.set(group, (kind = kinds.size + 1));
   }
-  const bearer = { number: Number(number), kind };
+  lastBearer = Number(number);
+  const bearer = { number: lastBearer, kind };
   bearers.set(authorization, bearer);
   return bearer;
 }

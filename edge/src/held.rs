@@ -26,9 +26,9 @@ impl Share {
     }
 }
 
-/// Up to here a content has room besides its share: log-ins and batches go on whatever others send at length.
+/// Up to here a content has room besides its share: log-ins and batches go on whatever others send at length, and pages are stored.
 const SMALL_BYTES: u64 = 64 * 1024;
-/// For all such of a share. What they are read with is not seen here, so none counts for less than the second.
+/// For all such contents that strangers send. What they are read with is not seen here, so none counts for less than the second.
 const SMALL_BYTES_MAX: u64 = 12 * 1024 * 1024;
 const HOLD_BYTES_MIN: u64 = 4 * 1024;
 /// What has been held for so long belonged to a request the platform has cut off: nobody lets it go any more.
@@ -84,6 +84,7 @@ impl Held {
             let others = holds.iter().filter(|hold| hold.share == share && hold.number != self.0);
             let has_room = match share.bytes_max() {
                 None => true,
+                Some(_) if bytes <= SMALL_BYTES && share == Share::Fills => true,
                 Some(_) if bytes <= SMALL_BYTES => {
                     let small = others.map(|hold| hold.bytes).filter(|bytes| *bytes <= SMALL_BYTES);
                     let counted = small.map(|bytes| bytes.max(HOLD_BYTES_MIN));
@@ -134,6 +135,9 @@ mod tests {
         let longest = holding(Share::Uploads, 64 * KIB, 128);
         assert!(!begin(Share::Uploads).takes(1));
         assert!(begin(Share::Exempt).takes(u64::MAX) && begin(Share::Fills).takes(1024 * KIB));
+        let pages = holding(Share::Fills, 64 * KIB, 1_000);
+        assert!(!begin(Share::Fills).takes(65 * KIB) && begin(Share::Fills).takes(64 * KIB));
+        drop(pages);
         drop((long, longest));
         assert!(begin(Share::Uploads).takes(1));
         drop(short);

@@ -40,19 +40,25 @@ impl Ready {
 /// Entries that answers were made ready of, first the one of longest ago. Their weight is that of their bytes: the objects that
 /// JavaScript holds beside them, some kilobytes each, are let go once they are over.
 #[derive(Default)]
-pub struct MadeReady(VecDeque<Weak<Entry<Body>>>);
+pub struct MadeReady(VecDeque<(Weak<Entry<Body>>, u64)>);
 
 /// More are not kept beyond their second.
 const MADE_READY_MAX: usize = 1_024;
+/// None is good for longer.
+const READY_MS_MAX: u64 = 1_000;
 
 impl MadeReady {
     fn note(&mut self, entry: &Arc<Entry<Body>>, now_ms: u64) {
-        self.0.push_back(Arc::downgrade(entry));
-        if self.0.len() > MADE_READY_MAX
-            && let Some(first) = self.0.pop_front().and_then(|first| first.upgrade())
-        {
-            // What was made ready anew since stands further back as well.
-            first.body.let_go(now_ms);
+        self.0.push_back((Arc::downgrade(entry), now_ms));
+        // Two for one: after a second with many there are fewer again.
+        for _ in 0..2 {
+            let is_over = |first: &mut (_, u64)| first.1.abs_diff(now_ms) >= READY_MS_MAX;
+            let over = if self.0.len() > MADE_READY_MAX { self.0.pop_front_if(is_over) } else { None };
+            let Some((first, _)) = over else { return };
+            if let Some(first) = first.upgrade() {
+                // What was made ready anew since stands further back as well.
+                first.body.let_go(now_ms);
+            }
         }
     }
 }

@@ -214,7 +214,8 @@ async fn pay(call: &Call) -> bool {
         is_news = true;
     }
     if is_news {
-        call.sync_behind(Neighbours::Ignored);
+        // Of a purge of everything nothing was noted here. Nobody waits.
+        call.sync(Neighbours::Ignored).await;
     }
     true
 }

@@ -346,12 +346,15 @@ pub async fn read_all(
         else {
             return Err(ReadError::TooLarge);
         };
-        if !held.takes(u64::from(gathered.room_for(length))) {
+        let room = gathered.room_for(length, bytes_max);
+        if !held.takes(u64::from(room)) {
             return Err(ReadError::Crowded);
         }
-        gathered.add(&piece, length);
+        gathered.add(&piece, length, room);
     }
-    Ok(Whole { bytes: gathered.whole(), _held: held })
+    let bytes = gathered.whole();
+    held.takes(u64::from(bytes.length()));
+    Ok(Whole { bytes, _held: held })
 }
 
 /// What has come of a stream, in one buffer. The pieces themselves are let go: each may lie in a buffer of 4 KiB, if it brings
@@ -362,19 +365,19 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// How large the buffer is to be for `length` bytes.
-    fn room_for(&self, length: u32) -> u32 {
+    /// How large the buffer is to be for `length` bytes, of at most so many.
+    fn room_for(&self, length: u32, bytes_max: u64) -> u32 {
         let room = self.bytes.length();
-        if length <= room { room } else { length.max(room.saturating_mul(2)) }
+        let ahead = room.saturating_add(room / 2).min(u32::try_from(bytes_max).unwrap_or(u32::MAX));
+        if length <= room { room } else { length.max(ahead) }
     }
 
-    /// `length`: of all, with this piece.
-    fn add(&mut self, piece: &Uint8Array, length: u32) {
+    /// `length`: of all, with this piece; `room`: for so many.
+    fn add(&mut self, piece: &Uint8Array, length: u32, room: u32) {
         if self.length == 0 {
             // Most bodies come in one.
             self.bytes = alone(piece);
         } else {
-            let room = self.room_for(length);
             if room > self.bytes.length() {
                 let larger = Uint8Array::new_with_length(room);
                 larger.set(&self.bytes, 0);

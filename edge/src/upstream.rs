@@ -76,13 +76,10 @@ fn is_failure(answer: &Result<web_sys::Response, CallError>) -> bool {
     }
 }
 
-/// Whether a failure may as well be the client's: it broke its content off, or was slow to send it.
+/// Whether a failure may as well be the client's: it broke its content off, was slow to send it, or sent what made the service
+/// hang up before it had read it all.
 fn is_of_client(answer: &Result<web_sys::Response, CallError>, content: Content) -> bool {
-    match answer {
-        Err(CallError::Unsent(_)) => true,
-        Err(CallError::Timeout) => content == Content::Streamed,
-        _ => false,
-    }
+    matches!(answer, Err(CallError::Unsent(_))) || (answer.is_err() && content == Content::Streamed)
 }
 
 /// Sends a request to a service, unless that is left alone. A read whose connection broke before the answer began is

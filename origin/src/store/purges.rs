@@ -205,10 +205,10 @@ impl Snapshot {
 }
 
 impl Store {
-    /// Notes what the journal confirmed.
+    /// Notes what the journal confirmed, unless the log has another identity by now.
     pub async fn set_delivered(&self, as_of: &AsOf) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO delivery (one, log_id, seq, at_ms) VALUES (1, $1, $2, $3)
+            "INSERT INTO delivery (one, log_id, seq, at_ms) SELECT 1, log_id, $2, $3 FROM log_head WHERE log_id = $1
               ON CONFLICT (one) DO UPDATE SET log_id = excluded.log_id, seq = excluded.seq, at_ms = excluded.at_ms",
         )
         .bind(as_of.log_id.as_str())
