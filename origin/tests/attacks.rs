@@ -611,29 +611,6 @@ async fn purges_of_people_and_keys_are_admins_alone() {
     assert_eq!(got.status, StatusCode::ACCEPTED, "{got:?}");
 }
 
-#[tokio::test]
-async fn the_log_as_the_edge_is_sent_it_is_admins_alone() {
-    let service = People::start().await;
-    let ada = service.viewer("ada@example.org").await;
-    service.post("/auth/logout", json!({"refresh_token": ada.refresh})).await;
-    let eve = service.viewer("eve@example.org").await;
-    let staff = |role| service.app.keys.admin_token("x", role, 60).unwrap();
-    for path in ["/internal/purges", "/internal/purges?since=0"] {
-        for (token, status, word) in [
-            (staff(StaffRole::Viewer), 403, "role"),
-            (staff(StaffRole::Editor), 403, "role"),
-            (eve.access.clone(), 401, "token-refused"),
-            (String::new(), 401, "token-missing"),
-        ] {
-            let got = service.get(path, &token).await;
-            assert_eq!((got.status.as_u16(), got.problem().as_str()), (status, word), "{path}");
-            assert!(!got.body.contains(&ada.session), "{got:?}");
-        }
-        let got = service.get(path, &staff(StaffRole::Admin)).await;
-        assert!(got.status == StatusCode::OK && got.body.contains(&ada.session), "{got:?}");
-    }
-}
-
 /// PostgreSQL keeps no U+0000 in a text.
 #[tokio::test]
 async fn a_nul_in_a_path_a_parameter_or_a_body_is_refused_where_it_stands() {
