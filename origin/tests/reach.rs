@@ -12,7 +12,6 @@ use origin::http::{Role, router};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tower::ServiceExt;
 
 const MARKS: [(&str, u64); 4] = [("G", 0), ("PG-13", 13), ("R", 16), ("NC-17", 18)];
 const GENRES: [&str; 4] = ["Crime", "Drama", "War", "Comedy"];
