@@ -224,7 +224,7 @@ struct Serve {
     #[arg(long, env = "ORIGIN_HASHES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     hashes: u16,
     /// `<work>=<at once>/<waiting>/<wait in ms>`: what runs at the same time, what may queue for it, and how long; beyond that 503.
-    /// Unless said otherwise client-read=64/256/1000, client-write=16/128/1000, auth=48/64/2000, admin-read=16/64/2000,
+    /// Unless said otherwise client-read=64/256/1000, search=3/256/1000, client-write=16/128/1000, auth=48/64/2000, admin-read=16/64/2000,
     /// admin-write=8/64/5000, admin-wait=64/0/0 (receipts that are waited for).
     #[arg(long, env = "ORIGIN_LIMITS", value_delimiter = ',')]
     limit: Vec<Limit>,

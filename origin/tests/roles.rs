@@ -88,6 +88,23 @@ async fn a_flood_of_viewers_writes_is_shed_and_admin_writes_keep_their_share() {
     assert_eq!(after.status, StatusCode::NO_CONTENT, "and places come free");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_searches_is_shed_and_other_reads_go_on() {
+    let limits = ["search=1/0/0".parse().unwrap()];
+    let service = People(Service::shaped(Database::fresh(), &[Role::Client, Role::Admin], &limits).await);
+    service.titles(&["heat"]).await;
+    let paths = (0..20).map(|n| format!("/v1/search?q=zzyzx{n}+quuxly{n}+frobnic{n}"));
+    let service = &service;
+    let searches = join_all(paths.map(|path| async move { service.get(&path, "").await }));
+    let pages = join_all((0..20).map(|_| service.get("/v1/titles/heat", "")));
+    let (searches, pages) = futures_util::future::join(searches, pages).await;
+    assert!(pages.iter().all(|got| got.status == StatusCode::OK), "{pages:?}");
+    let (served, shed): (Vec<_>, Vec<_>) = searches.iter().partition(|got| got.status == StatusCode::OK);
+    assert!(!served.is_empty() && !shed.is_empty(), "{searches:?}");
+    assert!(shed.iter().all(|got| got.problem() == "overloaded"), "{shed:?}");
+    assert_eq!(service.get("/v1/search?q=heat", "").await.status, StatusCode::OK, "and places come free");
+}
+
 #[tokio::test]
 async fn a_full_service_still_says_how_it_is() {
     let limits = ["admin-write=1/0/0".parse().unwrap()];

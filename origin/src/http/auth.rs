@@ -9,7 +9,7 @@ use super::answers::as_of_field;
 use super::attempt::{Attempt, address};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
-use super::guard::{ViewerToken, bearer};
+use super::guard::{ViewerToken, bearer, in_session, revoked};
 use super::spec::{Api, Op, text};
 use super::{ApiResult, App};
 use crate::auth::accounts::{NAME_CHARS_MAX, check_name};
@@ -409,12 +409,12 @@ async fn logout(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(bo
     Ok(done(&write.commit().await?))
 }
 
-/// Account and session of a bearer token, in a write.
-async fn in_session(app: &App, kind: Kind, headers: &HeaderMap) -> Result<(Write, Account, String), ApiError> {
-    let (sub, sid) = match kind {
+/// Who a bearer token says it is of, and in which session.
+fn session_of(app: &App, kind: Kind, headers: &HeaderMap) -> Result<(String, String), ApiError> {
+    match kind {
         Kind::Viewer => {
             let ViewerToken(claims) = ViewerToken::verify(app, headers)?;
-            (claims.sub, claims.sid)
+            Ok((claims.sub, claims.sid))
         }
         Kind::Staff => {
             let claims: AdminClaims = bearer(app, headers, EXPECT_ADMIN)?;
@@ -422,16 +422,14 @@ async fn in_session(app: &App, kind: Kind, headers: &HeaderMap) -> Result<(Write
             let sid = claims.sid.ok_or_else(|| {
                 Problem::new(403, "no-session", "This token was made at the command line and has no session")
             })?;
-            (claims.sub, sid)
+            Ok((claims.sub, sid))
         }
-    };
-    let mut write = app.store.write().await?;
-    let account = write.account_in_session(kind, &sub, &sid, moment()).await?;
-    Ok((write, account.ok_or_else(super::guard::revoked)?, sid))
+    }
 }
 
 async fn logout_everywhere(kind: Kind, State(app): State<App>, headers: HeaderMap) -> ApiResult {
-    let (mut write, account, _) = in_session(&app, kind, &headers).await?;
+    let (sub, sid) = session_of(&app, kind, &headers)?;
+    let (mut write, account) = in_session(&app, kind, &sub, &sid).await?;
     write.end_sessions(&account.id, None).await?;
     revoke(&mut write, &[user_key(&account.id)], "logged out everywhere", &account.id).await?;
     Ok(done(&write.commit().await?))
@@ -448,9 +446,10 @@ struct ChangePassword {
 /// Other devices are logged out. This one's session stays; its access token is over like all others: refresh.
 async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(body): Body) -> ApiResult {
     let request: ChangePassword = read_json(&headers, body)?;
-    let (write, account, sid) = in_session(&app, kind, &headers).await?;
+    let (sub, sid) = session_of(&app, kind, &headers)?;
     // The writer is not held while a password is hashed.
-    drop(write);
+    let found = app.store.snapshot().await?.account_in_session(kind, &sub, &sid, moment()).await?;
+    let account = found.ok_or_else(revoked)?;
     if let Err(message) = password::check(&request.new_password, &account.email) {
         return Err(body_faults().fault("/new_password", message).into());
     }
@@ -465,10 +464,7 @@ async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap,
     }
     attempt.succeed();
     let password_hash = app.auth.hasher.hash(request.new_password).await?;
-    let (mut write, now) = {
-        let (write, now, _) = in_session(&app, kind, &headers).await?;
-        (write, now)
-    };
+    let (mut write, now) = in_session(&app, kind, &sub, &sid).await?;
     if now.password_hash != account.password_hash {
         return Err(Problem::new(409, "changed-meanwhile", "The password was changed meanwhile").into());
     }
@@ -503,8 +499,8 @@ async fn sessions(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
 }
 
 /// Logs one of the viewer's devices out.
-async fn end_session(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> ApiResult {
-    let (mut write, account, _) = in_session(&app, Kind::Viewer, &headers).await?;
+async fn end_session(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment) -> ApiResult {
+    let (mut write, account) = viewer.to_write(&app).await?;
     let session = write.session(&id).await?.filter(|session| session.account_id == account.id);
     let Some(session) = session else {
         return Err(Problem::new(404, "not-found", "There is no device of this id").into());

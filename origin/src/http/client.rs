@@ -4,6 +4,7 @@ use super::ApiResult;
 use super::answers::{Reading, absent};
 use super::extract::Segment;
 use super::query::{Query, cursor, place};
+use super::shed::Searching;
 use super::spec::{Api, Op, integer, one_of, pattern, text};
 use crate::catalog::documents::schemas::{
     CatalogPage, CollectionPage, GenresPage, HomePage, PersonPage, SearchPage, SeasonPage, SeriesPage, SimilarPage,
@@ -332,7 +333,7 @@ async fn catalog(query: Query, mut reading: Reading) -> ApiResult {
     reading.answer(document, ends)
 }
 
-async fn search(mut query: Query, mut reading: Reading) -> ApiResult {
+async fn search(mut query: Query, _: Searching, mut reading: Reading) -> ApiResult {
     let expected = format!("something to look for, of at most {QUERY_CHARS_MAX} characters");
     let words = query.require("q", &expected, |text| {
         (text.chars().count() <= QUERY_CHARS_MAX && !text.trim().is_empty()).then(|| words_of(text))

@@ -95,6 +95,21 @@ impl ViewerToken {
         let account = write.account_in_session(Kind::Viewer, &self.0.sub, &self.0.sid, moment()).await?;
         account.ok_or_else(revoked)
     }
+
+    /// The account, in a write.
+    pub async fn to_write(&self, app: &App) -> Result<(Write, Account), ApiError> {
+        in_session(app, Kind::Viewer, &self.0.sub, &self.0.sid).await
+    }
+}
+
+/// The account of a session, in a write. Looked for in a snapshot before: a session that is over takes nobody's turn at the writer.
+pub async fn in_session(app: &App, kind: Kind, sub: &str, sid: &str) -> Result<(Write, Account), ApiError> {
+    if app.store.snapshot().await?.account_in_session(kind, sub, sid, moment()).await?.is_none() {
+        return Err(revoked());
+    }
+    let mut write = app.store.write().await?;
+    let account = write.account_in_session(kind, sub, sid, moment()).await?;
+    Ok((write, account.ok_or_else(revoked)?))
 }
 
 impl FromRequestParts<App> for ViewerToken {

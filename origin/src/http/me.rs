@@ -233,8 +233,7 @@ async fn change_profile(
     if !problem.errors.is_empty() {
         return Err(problem.into());
     }
-    let mut write = app.store.write().await?;
-    let before = viewer.account_to_write(&mut write).await?;
+    let (mut write, before) = viewer.to_write(&app).await?;
     let after = Account {
         name: name.unwrap_or_else(|| before.name.clone()),
         locale: locale.unwrap_or_else(|| before.locale.clone()),
@@ -256,8 +255,7 @@ async fn change_profile(
 
 /// Everything that is kept of a viewer goes, at once.
 async fn delete_me(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
-    let mut write = app.store.write().await?;
-    let account = viewer.account_to_write(&mut write).await?;
+    let (mut write, account) = viewer.to_write(&app).await?;
     write.delete_account(&account.id).await?;
     revoke(&mut write, &[user_key(&account.id), viewer_key(&account.id)], "account deleted", &account.id).await?;
     Ok(done(&write.commit().await?))
@@ -347,29 +345,37 @@ fn eye_of(headers: &HeaderMap, account: &Account) -> Eye {
     Eye { region: viewer::said(headers).region, maturity: i64::from(account.maturity.years()), now_ms: moment() }
 }
 
-/// The account, and that this viewer sees the title.
-async fn about(
-    write: &mut Write,
-    viewer: &ViewerToken,
-    headers: &HeaderMap,
-    title_id: &str,
-) -> Result<Account, ApiError> {
-    let account = viewer.account_to_write(write).await?;
-    let eye = eye_of(headers, &account);
-    let is_seen = |title: &Title| {
+/// Refuses a title that this viewer does not see.
+fn check_seen(title: Option<&Title>, headers: &HeaderMap, account: &Account) -> Result<(), ApiError> {
+    let eye = eye_of(headers, account);
+    let is_seen = |title: &&Title| {
         let shown = title.shown.is_in(eye.region) && title.input.shown_at(eye.now_ms).is_in(eye.region);
         shown && i64::from(title.input.age().years()) <= eye.maturity
     };
-    if !write.title(title_id).await?.as_ref().is_some_and(is_seen) {
-        return Err(absent());
-    }
-    Ok(account)
+    title.filter(is_seen).map(|_| ()).ok_or_else(absent)
+}
+
+/// The account, in a write, and that this viewer sees the title. Looked at in a snapshot before: what is refused takes nobody's turn
+/// at the writer.
+async fn about(
+    app: &App,
+    viewer: &ViewerToken,
+    headers: &HeaderMap,
+    title_id: &str,
+) -> Result<(Write, Account), ApiError> {
+    let mut snapshot = app.store.snapshot().await?;
+    let account = viewer.account(&mut snapshot).await?;
+    check_seen(snapshot.title(title_id).await?.as_ref(), headers, &account)?;
+    drop(snapshot);
+    let mut write = app.store.write().await?;
+    let account = viewer.account_to_write(&mut write).await?;
+    check_seen(write.title(title_id).await?.as_ref(), headers, &account)?;
+    Ok((write, account))
 }
 
 async fn watch(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment, headers: HeaderMap) -> ApiResult {
     check_id(&id).map_err(|_| absent())?;
-    let mut write = app.store.write().await?;
-    let account = about(&mut write, &viewer, &headers, &id).await?;
+    let (mut write, account) = about(&app, &viewer, &headers, &id).await?;
     if write.watch(&account.id, &id, moment()).await? {
         revoke(&mut write, &[viewer_key(&account.id)], "watch-list", &account.id).await?;
     }
@@ -377,8 +383,7 @@ async fn watch(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment
 }
 
 async fn unwatch(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment) -> ApiResult {
-    let mut write = app.store.write().await?;
-    let account = viewer.account_to_write(&mut write).await?;
+    let (mut write, account) = viewer.to_write(&app).await?;
     if write.unwatch(&account.id, &id).await? {
         revoke(&mut write, &[viewer_key(&account.id)], "watch-list", &account.id).await?;
     }
@@ -421,8 +426,7 @@ async fn progress(
     if !problem.errors.is_empty() {
         return Err(problem.into());
     }
-    let mut write = app.store.write().await?;
-    let account = about(&mut write, &viewer, &headers, &id).await?;
+    let (mut write, account) = about(&app, &viewer, &headers, &id).await?;
     let now_ms = moment();
     let watching = is_watching(body.position_s, body.duration_s);
     let was = write.is_watching(&account.id, &id).await?;

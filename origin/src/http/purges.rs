@@ -21,7 +21,7 @@ use kv_schemas::claims::StaffRole;
 use kv_schemas::problem::Fault;
 use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
-use kv_schemas::{AsOf, Problem, Purge, PurgeBatch, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
+use kv_schemas::{AsOf, Problem, Purge, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -64,15 +64,10 @@ pub fn api() -> Api {
         .query("timeout_ms", integer(0, 9_000), "At the latest after so long; 5,000 when not given")
         .answer::<Receipt>(200, "How far it has come")
         .problems(&[(400, "The request has faults, each named"), (404, "There is no such purge (any more)")]);
-    let pull_op = op("The log as the dispatcher sends it")
-        .query("since", text(), "After this number; 0 when not given")
-        .answer::<Batch>(200, "The next purges")
-        .problems(&[(400, "The query has faults, each named")]);
     Api::new()
         .add(HttpMethod::Get, "/admin/v1/purges", get(list), listed)
         .add(HttpMethod::Post, "/admin/v1/purges", post(create), create_op)
         .add(HttpMethod::Get, "/admin/v1/purges/{seq}", get(read), read_op)
-        .add(HttpMethod::Get, "/internal/purges", get(pull), pull_op)
 }
 
 const MODES: [&str; 2] = ["soft", "hard"];
@@ -89,18 +84,6 @@ struct ByHand {
     /// `hard` when not given.
     mode: Option<String>,
     reason: Option<String>,
-}
-
-/// The log from one place on.
-#[derive(ToSchema)]
-#[schema(as = PurgeBatch)]
-#[allow(dead_code, reason = "the description of kv_schemas::PurgeBatch")]
-struct Batch {
-    log_id: String,
-    replaces: Option<Vec<String>>,
-    first_seq: u64,
-    after_mark: Option<u64>,
-    purges: Vec<LoggedAs>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -401,21 +384,4 @@ async fn receipt(app: &App, staff: &Staff, seq: Seq, edge_limit: Duration) -> Re
         Ok(Err(error)) => without(error.said()),
         Err(_) => without("the edge did not answer in time".into()),
     })
-}
-
-/// The log as the dispatcher sends it, for whoever wants to pull.
-async fn pull(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResult {
-    staff.at_least(StaffRole::Admin)?;
-    let since = query.take("since", "the number of a purge", |text| parse_seq(text).ok()).unwrap_or(0);
-    query.end()?;
-    let mut snapshot = app.store.snapshot().await?;
-    let batch = PurgeBatch {
-        log_id: snapshot.as_of.log_id.clone(),
-        replaces: snapshot.replaced_logs().await?,
-        first_seq: since.saturating_add(1),
-        after_mark: snapshot.mark_of(since).await?,
-        challenge: 0,
-        purges: snapshot.purges_after(since, PAGE_MAX).await?,
-    };
-    Ok(private_json(StatusCode::OK, &batch))
 }

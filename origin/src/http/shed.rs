@@ -9,10 +9,12 @@
 //! A body is read before a place is taken, within a bound of its own: a client that sends slowly holds up nobody but itself.
 //!
 //! tower's ConcurrencyLimit queues without bound and its LoadShed refuses without a queue; the two semaphores here do both.
-use super::error::problem_response;
+use super::App;
+use super::error::{ApiError, problem_response};
 use super::extract::received;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::Method;
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 use kv_schemas::Problem;
@@ -39,6 +41,9 @@ impl Bounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     ClientRead,
+    /// Searches that were not rendered before: what is misspelt costs a hundred times what other reads do, and fewer run at once than
+    /// there are connections for reads, so that a flood of them leaves some to everybody else.
+    Search,
     ClientWrite,
     Auth,
     AdminRead,
@@ -48,12 +53,20 @@ pub enum Work {
 }
 
 impl Work {
-    pub const ALL: [Self; 6] =
-        [Self::ClientRead, Self::ClientWrite, Self::Auth, Self::AdminRead, Self::AdminWrite, Self::AdminWait];
+    pub const ALL: [Self; 7] = [
+        Self::ClientRead,
+        Self::Search,
+        Self::ClientWrite,
+        Self::Auth,
+        Self::AdminRead,
+        Self::AdminWrite,
+        Self::AdminWait,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClientRead => "client-read",
+            Self::Search => "search",
             Self::ClientWrite => "client-write",
             Self::Auth => "auth",
             Self::AdminRead => "admin-read",
@@ -65,6 +78,7 @@ impl Work {
     fn default_bounds(self) -> Bounds {
         match self {
             Self::ClientRead => Bounds::new(64, 256, 1_000),
+            Self::Search => Bounds::new(3, 256, 1_000),
             Self::ClientWrite => Bounds::new(16, 128, 1_000),
             Self::Auth => Bounds::new(48, 64, 2_000),
             Self::AdminRead => Bounds::new(16, 64, 2_000),
@@ -193,11 +207,29 @@ impl Place {
         self.0.came
     }
 
-    /// Leaves this place to others and takes one at another kind of work.
-    pub async fn move_to(&self, work: Work) -> Result<(), Problem> {
-        let pass = self.0.gates.enter(work).await?;
+    fn hold(&self, pass: Option<Pass>) {
         *self.0.pass.lock().unwrap_or_else(PoisonError::into_inner) = pass;
+    }
+
+    /// Leaves this place to others, and only then waits for one at another kind of work.
+    pub async fn move_to(&self, work: Work) -> Result<(), Problem> {
+        self.hold(None);
+        self.hold(self.0.gates.enter(work).await?);
         Ok(())
+    }
+}
+
+/// A request whose work is a search from here on. To be asked for before what is to wait for it, such as a connection.
+pub struct Searching;
+
+impl FromRequestParts<App> for Searching {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        if let Some(place) = parts.extensions.get::<Place>().cloned() {
+            place.move_to(Work::Search).await?;
+        }
+        Ok(Self)
     }
 }
 
@@ -257,5 +289,23 @@ mod tests {
         drop(got);
         assert!(gate.enter().await.is_some());
         assert!(gates.of(Work::AdminWrite).unwrap().enter().await.is_some());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_another_kind_of_work_holds_up_nobody_at_the_one_it_left() {
+        let limits = ["client-read=1/0/0", "search=1/1/1000"].map(|limit| limit.parse().unwrap());
+        let gates = Arc::new(Gates::new(&limits));
+        let come = async || {
+            let pass = Mutex::new(gates.enter(Work::ClientRead).await.unwrap());
+            Place(Arc::new(Placed { gates: Arc::clone(&gates), came: Instant::now(), pass }))
+        };
+        let first = come().await;
+        first.move_to(Work::Search).await.unwrap();
+        let second = come().await;
+        let mut waits = Box::pin(second.move_to(Work::Search));
+        assert!(waits.as_mut().now_or_never().is_none());
+        let third = come().await;
+        assert!(third.move_to(Work::Search).await.is_err(), "one waits already");
+        drop(first);
+        waits.await.unwrap();
     }
 }

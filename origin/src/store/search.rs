@@ -40,6 +40,8 @@ const ALIKE_MAX: u32 = 200;
 const PAIRS_MAX: usize = 1_000;
 /// Words that are tried in place of one that was typed.
 const NEAR_MAX: usize = 20;
+/// Words no title has that others are looked for in place of, the longest first: each such look reads thousands of rows.
+const ALIKE_WORDS_MAX: usize = 3;
 /// How much of the query's letters a find must have, in hundredths.
 const LIKENESS_MIN: u32 = 34;
 
@@ -270,9 +272,17 @@ impl Snapshot {
 
     /// `any`: for each word that was typed, first itself, then those near it.
     async fn misspelt(&mut self, mut any: Vec<Vec<String>>, eye: Eye) -> Result<Vec<Candidate>, StoreError> {
-        for any in &mut any {
+        let mut longest: Vec<&mut Vec<String>> = any.iter_mut().collect();
+        longest.sort_by_key(|any| Reverse(any.first().map_or(0, String::len)));
+        let mut looks = 0;
+        for any in longest {
             let Some(typed) = any.first().cloned() else { continue };
-            any.extend(self.alike(&typed).await?);
+            if looks < ALIKE_WORDS_MAX
+                && let Some(alike) = self.alike(&typed).await?
+            {
+                looks += 1;
+                any.extend(alike);
+            }
             any.extend(apart(&typed));
         }
         let mut found = self.with_words(&any, eye).await?;
@@ -316,14 +326,14 @@ impl Snapshot {
         Ok(words.iter().map(near).collect())
     }
 
-    /// The words most like one that no title has.
-    async fn alike(&mut self, typed: &str) -> Result<Vec<String>, StoreError> {
+    /// The words most like one that no title has; `None` if some title has it, or it is of no length that is compared.
+    async fn alike(&mut self, typed: &str) -> Result<Option<Vec<String>>, StoreError> {
         if !LONG.contains(&typed.len()) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let known = sqlx::query("SELECT 1 FROM search_word WHERE form = $1 AND word = $1").bind(typed.to_string());
         if known.fetch_optional(&mut *self.tx).await?.is_some() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let grams = gram_forms(typed);
         let mut query = Sql::new("SELECT word FROM search_word WHERE form IN (");
@@ -333,7 +343,7 @@ impl Snapshot {
         let words = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<Vec<String>, StoreError>>()?;
         let mut alike: Vec<_> = words.into_iter().map(|word| (Reverse(likeness(&grams, &word)), word)).collect();
         alike.sort_unstable();
-        Ok(alike.into_iter().take(NEAR_MAX).map(|(_, word)| word).collect())
+        Ok(Some(alike.into_iter().take(NEAR_MAX).map(|(_, word)| word).collect()))
     }
 
     async fn texts(&mut self, statement: &'static str, matching: &str, eye: Eye) -> Result<Vec<Candidate>, StoreError> {

@@ -380,15 +380,14 @@ async fn of_two_jobs_at_once_the_slower_one_writes_nothing_older() {
         let catalogue = Catalogue::start().await;
         let store = &catalogue.app.store;
         let of = |genre: &str| json!({"name": "T", "genres": [genre]});
-        for (id, genre) in [("up", "Family"), ("heat", "War"), ("ronin", "War")] {
+        let (edited, other) = if is_near { ("heat", "ronin") } else { ("ronin", "heat") };
+        for (id, genre) in [("up", "Family"), (edited, "Drama"), (other, "War")] {
             catalogue.put(&format!("titles/{id}"), of(genre)).await;
         }
         while origin::similar::turn(store).await.unwrap() {}
+        catalogue.edit("PATCH", &format!("titles/{edited}"), json!({"genres": ["War"]})).await;
         if is_near {
-            catalogue.edit("PATCH", "titles/heat", json!({"rating": 5})).await;
             assert!(origin::similar::turn(store).await.unwrap(), "the edited one, which marks what is near");
-        } else {
-            catalogue.edit("PATCH", "titles/ronin", json!({"rating": 5})).await;
         }
         let slow = origin::similar::find(store).await.unwrap().unwrap();
         catalogue.edit("PATCH", "titles/up", json!({"genres": ["War"]})).await;
