@@ -147,18 +147,19 @@ impl Identities {
 
     /// Whether a viewer's token is still good: not over, of the present keys, and not revoked.
     pub fn stands(&self, bearer: i32, engine: &Engine<Body>, now_ms: u64) -> bool {
-        usize::try_from(bearer).ok().and_then(|number| self.bearers.get(number)).is_some_and(|viewer| {
-            now_ms / 1000 < viewer.ends_s
-                && viewer.generation == self.generation
-                && self.is_current(engine, now_ms)
-                && standing(engine, viewer, (now_ms, now_ms)) != Standing::Revoked
+        self.lasting(bearer, now_ms).is_some_and(|viewer| {
+            self.is_current(engine, now_ms) && standing(engine, viewer, (now_ms, now_ms)) != Standing::Revoked
         })
     }
 
     /// Whether a number never stands again: its token has ended, or was verified by keys that have changed since.
     pub fn is_over(&self, bearer: i32, now_ms: u64) -> bool {
-        let viewer = usize::try_from(bearer).ok().and_then(|number| self.bearers.get(number));
-        viewer.is_none_or(|viewer| now_ms / 1000 >= viewer.ends_s || viewer.generation != self.generation)
+        self.lasting(bearer, now_ms).is_none()
+    }
+
+    fn lasting(&self, bearer: i32, now_ms: u64) -> Option<&Rc<Viewer>> {
+        let viewer = self.bearers.get(usize::try_from(bearer).ok()?)?;
+        (now_ms / 1000 < viewer.ends_s && viewer.generation == self.generation).then_some(viewer)
     }
 
     fn take(&mut self, found: Option<Published>, anew: bool, now_ms: u64) {

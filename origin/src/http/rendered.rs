@@ -1,9 +1,10 @@
 //! The layer before the viewers' shared documents: answers what was rendered before, and keeps what is rendered now. What
 //! is one viewer's own does not pass here.
+use super::App;
 use super::answers::as_of_field;
 use super::error::ApiError;
 use super::packed::{Form, packed};
-use super::{App, viewer};
+use super::viewer::{self, field};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -16,10 +17,6 @@ use kv_schemas::surrogate_key::KeyHash;
 use kv_schemas::viewer::Dimensions;
 use surrogate_cache::entry::{key_of, surrogate_keys};
 use surrogate_cache::fields::Fields;
-
-fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
 
 const SEARCH: &str = "/v1/search";
 

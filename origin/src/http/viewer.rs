@@ -9,7 +9,8 @@ use axum::response::Response;
 use kv_schemas::Problem;
 use kv_schemas::viewer::Dimensions;
 
-fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// A field's first value, if it is a text.
+pub fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
