@@ -10,6 +10,7 @@ use crate::statistics::median;
 use crate::wanted::Wanted;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -34,6 +35,8 @@ pub struct Target {
     /// What it is, in a few words, and the file that says all of it.
     pub setup: &'static str,
     pub load: Load,
+    /// Whose viewer asks. Her token ends sooner than a long run does, so each turn has one of its own.
+    viewer_of: Option<Arc<Api>>,
     /// Whose processor time is taken.
     pub process: u32,
     /// Each request is for another page, of which none is asked for twice: from this one on they are new.
@@ -46,7 +49,20 @@ pub struct Target {
 
 impl Target {
     pub fn new(name: &'static str, setup: &'static str, url: impl AsRef<str>, process: u32) -> Self {
-        Self { name, setup, load: Load::new(url.as_ref()), process, pages: None, warm_ups: 1, stints: Vec::new() }
+        let load = Load::new(url.as_ref());
+        Self { name, setup, load, viewer_of: None, process, pages: None, warm_ups: 1, stints: Vec::new() }
+    }
+
+    fn by_a_viewer_of(mut self, api: &Arc<Api>) -> Self {
+        self.viewer_of = Some(Arc::clone(api));
+        self
+    }
+
+    /// What its next turn sends.
+    fn load(&self) -> Load {
+        let mut load = self.load.clone();
+        load.fields.extend(self.viewer_of.as_ref().map(|api| format!("authorization: Bearer {}", api.token("ada"))));
+        load
     }
 
     pub fn with(mut self, field: &str) -> Self {
@@ -83,7 +99,8 @@ impl Target {
 
     async fn ask(&self) -> crate::http::Got {
         let request = crate::http::ask(reqwest::Method::GET, self.url());
-        let fields = self.load.fields.iter().filter_map(|field| field.split_once(": "));
+        let load = self.load();
+        let fields = load.fields.iter().filter_map(|field| field.split_once(": "));
         crate::http::send(fields.fold(request, |request, (name, value)| request.header(name, value))).await
     }
 }
@@ -229,9 +246,9 @@ fn page() -> String {
 
 /// Asks for pages once each, some at a time.
 async fn ask_for_all(url: &str, pages: usize) {
-    let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let askers = (0..32).map(|_| {
-        let (next, url) = (std::sync::Arc::clone(&next), url.to_string());
+        let (next, url) = (Arc::clone(&next), url.to_string());
         tokio::spawn(async move {
             let client = crate::http::client();
             loop {
@@ -287,11 +304,10 @@ pub async fn run(options: &Options) -> Result<Report, String> {
         proxy.upstream.answer(path, &fields, &page());
     }
     // Viewers meet the gateway of the API; other tiers are reached more easily through a proxy for any origin.
-    let quiet = gateway("off", "").await?;
+    let quiet = Arc::new(gateway("off", "").await?);
     let logging = gateway("all", "").await?;
     // As `wrangler.toml` has it, but for a number of reads that the load would use up at once.
     let deployed = gateway("all", "reads=1000000/1").await?;
-    let bearer = format!("authorization: Bearer {}", quiet.token("ada"));
     let of = |api: &Api, name, setup, path: &str| Target::new(name, setup, api.url(path), api.fleet.edge_id(0));
     let edge = |name, setup, (location, isolate), path: &str| {
         let url = format!("{}{path}", proxy.fleet.isolate_url(location, isolate));
@@ -310,7 +326,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
         ("edge memory, 1 key", of(&quiet, "edge memory, 100 keys", no_log, k100)),
         (
             "edge memory, 20 keys",
-            of(&quiet, "edge memory, a viewer", "gateway, with a viewer's token", k20).with(&bearer),
+            of(&quiet, "edge memory, a viewer", "gateway, with a viewer's token", k20).by_a_viewer_of(&quiet),
         ),
         ("js memory, 304", of(&quiet, "edge memory, 304", no_log, k20).with(not_modified)),
         ("js memory, fields + log", of(&logging, "edge memory, with a log", "gateway, ACCESS_LOG=all", k20)),
@@ -389,7 +405,7 @@ fn measure(mut targets: Vec<Target>, options: &Options) -> Result<Vec<Target>, S
     for one in &mut targets {
         let numbers = one.numbers(WARM_UP_PAGES);
         for _ in 0..one.warm_ups {
-            pump::stint(&one.load, numbers.clone(), WARM_UP, one.process)?;
+            pump::stint(&one.load(), numbers.clone(), WARM_UP, one.process)?;
         }
         pump::await_calm(one.process);
     }
@@ -404,7 +420,7 @@ fn measure(mut targets: Vec<Target>, options: &Options) -> Result<Vec<Target>, S
                 continue;
             }
             let numbers = one.numbers(PAGES);
-            one.stints.push(Some(pump::stint(&one.load, numbers, length, one.process)?));
+            one.stints.push(Some(pump::stint(&one.load(), numbers, length, one.process)?));
             if one.pages.is_some() {
                 pump::await_calm(one.process);
             }
@@ -420,7 +436,7 @@ fn duels(targets: &mut [Target], turns: usize) -> Result<Vec<Duel>, String> {
         let mut of = |name: &str| {
             let one = targets.iter_mut().find(|one| one.name == name)?;
             let numbers = one.numbers(DUEL_PAGES);
-            Some((one.load.clone(), numbers))
+            Some((one.load(), numbers))
         };
         let (Some(ours), Some(theirs)) = (of(ours), of(theirs)) else { continue };
         let turns = if ours.0.numbered { turns.min(DUEL_TURNS_OF_PAGES) } else { turns };

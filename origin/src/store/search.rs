@@ -435,6 +435,20 @@ impl Write {
         self.put_words(long_words(&words).collect()).await
     }
 
+    /// The texts of titles of which nothing but people's names has changed. What nobody sees has no text, and gets none.
+    pub(super) async fn reword(&mut self, titles: &[Title]) -> Result<(), StoreError> {
+        let texts: Vec<(&str, String)> =
+            titles.iter().map(|title| (title.id.as_str(), keys::search_text(&title.input))).collect();
+        let mut query = Sql::new("WITH renamed (id, words) AS (VALUES ");
+        for (at, (id, words)) in texts.iter().enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" }).bind(id.to_string()).push(", ");
+            query.bind(words.clone()).push(")");
+        }
+        query.push(") UPDATE title_text SET words = renamed.words FROM renamed WHERE title_text.title_id = renamed.id");
+        query.build()?.persistent(false).execute(&mut *self.tx).await?;
+        self.put_words(texts.iter().flat_map(|(_, words)| long_words(words)).collect()).await
+    }
+
     /// Words stay when the last title that has them goes: then they find nothing.
     pub(super) async fn put_words(&mut self, mut words: BTreeSet<&str>) -> Result<(), StoreError> {
         // A release that makes all words anew brings those of hundreds of texts, more than a statement takes values.

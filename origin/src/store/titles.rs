@@ -6,6 +6,9 @@ use jiff::Timestamp;
 use kv_schemas::viewer::{Dimensions, Region};
 use sqlx::Row;
 
+/// Titles of one statement, when a person's name changes in all of them.
+const RENAMED_AT_ONCE: usize = 200;
+
 /// Who looks, and when: what decides which titles are seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Eye {
@@ -366,18 +369,25 @@ impl Write {
             .bind(person_id)
             .fetch_all(&mut *self.tx)
             .await?;
-        for row in rows {
-            let id: String = row.try_get(0)?;
-            let Some(mut title) = self.title(&id).await? else { continue };
-            for credit in title.input.people.iter_mut().filter(|credit| credit.id == person_id) {
-                credit.name = name.to_string();
+        let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+        for ids in ids.chunks(RENAMED_AT_ONCE) {
+            let mut query = Sql::new(select_titles!("id IN ("));
+            query.bind_all(ids.iter().cloned()).push(")");
+            let rows = query.build()?.persistent(false).fetch_all(&mut *self.tx).await?;
+            let mut titles = rows.iter().map(title_of).collect::<Result<Vec<_>, _>>()?;
+            for credit in titles.iter_mut().flat_map(|title| &mut title.input.people) {
+                if credit.id == person_id {
+                    credit.name = name.to_string();
+                }
             }
-            sqlx::query("UPDATE title SET people = $2 WHERE id = $1")
-                .bind(&id)
-                .bind(json(&title.input.people)?)
-                .execute(&mut *self.tx)
-                .await?;
-            self.put_text(&title).await?;
+            let mut query = Sql::new("WITH renamed (id, people) AS (VALUES ");
+            for (at, title) in titles.iter().enumerate() {
+                query.push(if at == 0 { "(" } else { ", (" }).bind(title.id.clone()).push(", ");
+                query.bind(json(&title.input.people)?).push(")");
+            }
+            query.push(") UPDATE title SET people = renamed.people FROM renamed WHERE title.id = renamed.id");
+            query.build()?.persistent(false).execute(&mut *self.tx).await?;
+            self.reword(&titles).await?;
         }
         Ok(())
     }

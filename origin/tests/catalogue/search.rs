@@ -249,6 +249,35 @@ async fn what_a_search_finds_follows_an_edit() {
 }
 
 #[tokio::test]
+async fn a_person_with_more_titles_than_a_statement_takes_has_the_new_name_in_all_of_them() {
+    let catalogue = Catalogue::start().await;
+    let film = |n: u32| {
+        let people = json!([{"name": "Ann Onym", "role": "actor"}, {"name": "Bob", "role": "director"}]);
+        let state = if n == 449 { "draft" } else { "published" };
+        json!({"type": "title", "id": format!("f{n}"), "name": format!("Film {n}"), "state": state, "people": people})
+            .to_string()
+    };
+    let lines: Vec<String> = (0..450).map(film).collect();
+    origin::import::text(&catalogue.app.store, &lines.join("\n")).await.unwrap();
+    catalogue.edit("PATCH", "people/ann-onym", json!({"name": "Ann Wellknown"})).await;
+
+    assert!(found(&catalogue, "onym").await.is_empty());
+    let mut write = catalogue.app.store.write().await.unwrap();
+    for n in 0..450 {
+        let title = write.title(&format!("f{n}")).await.unwrap().unwrap();
+        let names: Vec<_> = title.input.people.iter().map(|credit| credit.name.as_str()).collect();
+        assert_eq!(names, ["Ann Wellknown", "Bob"], "f{n}");
+    }
+    drop(write);
+    for n in [0, 199, 200, 448] {
+        assert_eq!(found(&catalogue, &format!("wellknown+{n}")).await.first(), Some(&format!("f{n}")));
+    }
+    assert!(!found(&catalogue, "wellknown+449").await.contains(&"f449".to_string()), "still a draft");
+    catalogue.edit("PATCH", "titles/f449", json!({"state": "published"})).await;
+    assert_eq!(found(&catalogue, "wellknown+449").await.first(), Some(&"f449".to_string()));
+}
+
+#[tokio::test]
 async fn the_pages_of_a_search_have_each_title_once_while_others_come_and_go() {
     let catalogue = Catalogue::start().await;
     for n in 0..6 {
