@@ -159,6 +159,71 @@ fn a_hard_purged_answer_in_flight_does_not_reach_its_client() {
     assert_eq!((result.status, result.reason), (503, Some(Reason::OriginBehind)));
 }
 
+/// A lookup of what nobody holds, which origin answers as it was before a soft purge that this isolate knows of: the second fetch.
+fn asked_again_for_a_soft_purge(world: &mut World) -> (Lookup<Body>, surrogate_cache::lookup::Fetch) {
+    world.purge(1, PurgeMode::Soft, &["a"]);
+    world.sync();
+    world.serve("old", 0, FRESH);
+    let (mut lookup, step) = world.start(request(&[]));
+    let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+    assert_eq!(fetch.min_as_of, None, "of a page nobody holds no keys are known");
+    let Step::Fetch(again) = world.answer_fetch(&mut lookup, fetch) else { panic!("not asked again") };
+    assert_eq!(again.min_as_of, Some("log:1".parse().unwrap()), "a lagging replica is passed over");
+    (lookup, again)
+}
+
+#[test]
+fn what_a_replica_read_before_a_soft_purge_is_asked_for_anew_before_anybody_sees_it() {
+    let mut world = World::new(LogOwner::Origin);
+    let (mut lookup, again) = asked_again_for_a_soft_purge(&mut world);
+    world.serve("new", 1, FRESH);
+    let Step::Answer(answer) = world.answer_fetch(&mut lookup, again) else { panic!("asked a third time") };
+    assert_eq!(brief(world.take(*answer)), got(Phase::Miss, "new"));
+    assert_eq!(brief(world.get()), got(Phase::Hit, "new"));
+}
+
+#[test]
+fn an_origin_that_has_nothing_younger_than_a_soft_purge_is_no_failure() {
+    let mut world = World::new(LogOwner::Origin);
+    let (mut lookup, again) = asked_again_for_a_soft_purge(&mut world);
+    let Step::Answer(answer) = world.answer_fetch(&mut lookup, again) else { panic!("asked a third time") };
+    assert_eq!(brief(world.take(*answer)), got(Phase::Miss, "old"));
+    assert_ne!(world.get().phase, Phase::Hit, "it is older than a purge");
+}
+
+#[test]
+fn with_the_primary_away_a_page_older_than_a_soft_purge_is_better_than_none() {
+    for status in [None, Some(503)] {
+        let mut world = World::new(LogOwner::Origin);
+        let (mut lookup, again) = asked_again_for_a_soft_purge(&mut world);
+        let step = match status {
+            Some(status) => {
+                world.origin_status(status);
+                world.answer_fetch(&mut lookup, again)
+            }
+            None => lookup.step(&mut world.engine, Event::OriginFailed, world.now_ms),
+        };
+        let Step::Fetch(anyhow) = step else { panic!("{status:?}: {step:?}") };
+        assert_eq!(anyhow.min_as_of, None);
+        world.serve("old", 0, FRESH);
+        let Step::Answer(answer) = world.answer_fetch(&mut lookup, anyhow) else { panic!("asked a fourth time") };
+        assert_eq!(brief(world.take(*answer)), got(Phase::Miss, "old"), "{status:?}");
+    }
+}
+
+#[test]
+fn a_soft_purge_that_is_learnt_of_while_origin_answers_costs_no_second_question() {
+    let mut world = World::new(LogOwner::Origin);
+    world.sync();
+    let (mut lookup, step) = world.start(request(&[]));
+    let Step::Fetch(fetch) = world.until_fetch(&mut lookup, step) else { panic!("no fetch") };
+    world.serve("v1", 0, FRESH);
+    world.purge(1, PurgeMode::Soft, &["a"]);
+    world.sync();
+    let Step::Answer(answer) = world.answer_fetch(&mut lookup, fetch) else { panic!("asked again") };
+    assert_eq!(brief(world.take(*answer)), got(Phase::Miss, "v1"));
+}
+
 #[test]
 fn a_soft_purge_of_an_unchanged_object_costs_a_304() {
     let mut world = World::new(LogOwner::Origin);

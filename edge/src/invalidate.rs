@@ -133,7 +133,7 @@ impl Write {
 }
 
 /// RFC 9110 section 9.2.1.
-fn is_safe(method: &str) -> bool {
+pub fn is_safe(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
 }
 

@@ -2,7 +2,7 @@
 //! every location, by a purge of those URLs (`invalidate`); so a fill that was under way cannot bring the old answer back.
 use crate::drive::{self, Call, Outcome};
 use crate::identity::{EDGE_DEBUG, EDGE_REGION};
-use crate::invalidate::{Write, same_site};
+use crate::invalidate::{self, Write, same_site};
 use crate::js::CallError;
 use crate::origin_fetch::{self, OriginRequest, VIA};
 use crate::private::{self, Own};
@@ -65,19 +65,14 @@ pub async fn pass(call: &Call, target: &str, reason: Reason, own: Option<&Own>) 
 
 /// Fields by which some origins take a request for another one: for another method, path or site.
 pub fn makes_another_request(name: &str) -> bool {
-    const OTHERS: [&str; 8] = [
-        "forwarded",
-        "x-http-method",
-        "x-http-method-override",
-        "x-method-override",
-        "x-original-url",
-        "x-rewrite-url",
-        "x-original-host",
-        "x-host",
-    ];
+    const OTHERS: [&str; 5] = ["forwarded", "x-original-url", "x-rewrite-url", "x-original-host", "x-host"];
     // What comes from the platform, whatever a client has said: its address, and whether it came by TLS.
     const OF_PLATFORM: [&str; 2] = ["for", "proto"];
-    OTHERS.contains(&name) || name.strip_prefix("x-forwarded-").is_some_and(|what| !OF_PLATFORM.contains(&what))
+    OTHERS.contains(&name) || is_method(name) || name.strip_prefix("x-forwarded-").is_some_and(|what| !OF_PLATFORM.contains(&what))
+}
+
+fn is_method(name: &str) -> bool {
+    matches!(name, "x-http-method" | "x-http-method-override" | "x-method-override")
 }
 
 /// What a client of the API may not tell origin: what the edge alone says, and what makes of one request another.
@@ -124,7 +119,10 @@ async fn exchange(
     // A token for this edge is for nobody else to see.
     let fields = js::fields(&headers);
     let is_proxy = call.settings.mode == Mode::Proxy;
-    js::strip(&headers, &fields, &|name| name != EDGE_DEBUG && (is_proxy || !is_forged(name))).ok()?;
+    let is_safe = invalidate::is_safe(&method);
+    // A method that was read as safe stays safe: of a write that a field makes of it, nobody would purge what it changes.
+    let is_told = |name: &str| if is_proxy { !(is_safe && is_method(name)) } else { !is_forged(name) };
+    js::strip(&headers, &fields, &|name| name != EDGE_DEBUG && is_told(name)).ok()?;
     if let Some(client) = edge_client(&call, &fields) {
         headers.set(EDGE_CLIENT, &client).ok()?;
     }

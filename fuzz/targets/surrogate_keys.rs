@@ -18,4 +18,7 @@ fuzz_target!(|input: (&str, &str)| {
     }
     let key = url_key(spaced);
     assert!(SurrogateKey::new(key.as_str()).is_ok());
+    if let Some(target) = key.as_str().strip_prefix("url:") {
+        assert_eq!(url_key(target), key, "it is written as it stays");
+    }
 });

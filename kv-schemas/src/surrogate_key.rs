@@ -4,6 +4,7 @@
 //! hashes: a collision can only purge too much, never too little.
 use crate::key_class::with_class;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Longest key, in bytes.
@@ -13,7 +14,7 @@ pub const KEYS_BYTES_MAX: usize = 16 * 1024;
 /// Keys in one purge.
 pub const KEYS_PER_PURGE_MAX: usize = 1000;
 
-/// XXH64 (seed 0) of the key's bytes, with the key's class in bits 48 and 49 ([`crate::KeyClass`]). Part of the exchanged
+/// XXH64 (seed 0) of the key's bytes (of a `url:` with its escapes as [`url_key`] writes them), with the key's class in bits 48 and 49 ([`crate::KeyClass`]). Part of the exchanged
 /// format: journal and isolates must agree on it.
 pub type KeyHash = u64;
 
@@ -50,16 +51,44 @@ impl SurrogateKey {
     }
 }
 
+/// Before the path of a key that purges one URL.
+const URL: &str = "url:";
+
 /// The key every stored answer to a path (with its query) can be purged by, besides those its origin names: `url:` and
-/// the path. A comma stands as `%2C`; what is no legal key even so, as `url-sha256:` and its digest.
+/// the path, as [`normal_escapes`] has it. A comma stands as `%2C`; what is no legal key even so, as `url-sha256:` and its digest.
 pub fn url_key(target: &str) -> SurrogateKey {
     use base64ct::{Base64UrlUnpadded, Encoding};
     use sha2::{Digest, Sha256};
-    let plain = format!("url:{}", target.replace(',', "%2C"));
+    let target = normal_escapes(target);
+    let plain = format!("{URL}{}", target.replace(',', "%2C"));
     if check(&plain).is_ok() {
         return SurrogateKey(plain);
     }
     SurrogateKey(format!("url-sha256:{}", Base64UrlUnpadded::encode_string(&Sha256::digest(target.as_bytes()))))
+}
+
+/// A target with its escapes as RFC 3986 section 6.2.2 and RFC 9110 section 4.2.3 have them: of what needs none, the character
+/// itself, of all else in capitals. A write to one spelling changes what is stored under another.
+fn normal_escapes(target: &str) -> String {
+    let mut parts = target.split('%');
+    let mut normal = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let Some((digits, rest)) = digits.zip(part.get(2..)) else {
+            normal.push('%');
+            normal.push_str(part);
+            continue;
+        };
+        match u8::from_str_radix(digits, 16) {
+            Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => normal.push(char::from(byte)),
+            _ => {
+                normal.push('%');
+                normal.push_str(&digits.to_ascii_uppercase());
+            }
+        }
+        normal.push_str(rest);
+    }
+    normal
 }
 
 fn check(text: &str) -> Result<(), SurrogateKeyError> {
@@ -76,8 +105,11 @@ fn check(text: &str) -> Result<(), SurrogateKeyError> {
     Ok(())
 }
 
+/// A key of a URL counts for each spelling of it, whoever wrote it.
 pub fn hash(text: &str) -> KeyHash {
-    with_class(xxhash_rust::xxh64::xxh64(text.as_bytes(), 0), text)
+    let is_escaped_url = text.starts_with(URL) && text.contains('%');
+    let text = if is_escaped_url { Cow::Owned(normal_escapes(text)) } else { Cow::Borrowed(text) };
+    with_class(xxhash_rust::xxh64::xxh64(text.as_bytes(), 0), &text)
 }
 
 /// Hashes of all keys in a `Surrogate-Key` and a `Cache-Tag` field value, sorted and without repeats.
@@ -167,6 +199,22 @@ mod tests {
                 "{odd:?}"
             );
         }
+    }
+
+    #[test]
+    fn spellings_of_one_url_have_one_key_and_others_keep_theirs() {
+        for (one, other) in [("/caf%c3%a9", "/caf%C3%A9"), ("/%7Eada", "/~ada"), ("/a?b=%31,2", "/a?b=1%2c2")] {
+            assert_eq!(url_key(one), url_key(other), "{one}");
+            assert_eq!(hash(&format!("url:{one}").replace(',', "%2C")), url_key(other).hash(), "{one}, typed");
+        }
+        let differing = ["/a/b", "/a%2Fb", "/a%252Fb", "/a%3Fb", "/a?b", "/a%", "/a%2", "/a%zz", "/a%+1", "/a%2 b"];
+        for (place, one) in differing.iter().enumerate() {
+            for other in &differing[place + 1..] {
+                assert_ne!(url_key(one), url_key(other), "{one} {other}");
+            }
+        }
+        assert_eq!(url_key("/100%é%C3").as_str(), url_key("/100%é%c3").as_str(), "between characters of several bytes");
+        assert_ne!(hash("tag:%7E"), hash("tag:~"), "only URLs have spellings");
     }
 
     #[test]

@@ -119,6 +119,10 @@ struct Asked {
     /// What origin read for it, and the log the isolate knew when it asked.
     read: Option<Body>,
     sent_log: Option<LogId>,
+    /// How much the isolate knew when it first asked origin, and whether it had heard a part alone.
+    knew: Option<(AsOf, bool)>,
+    /// Origin failed at least once.
+    is_failing: bool,
     /// The newest write of it through this isolate that had been answered by then.
     written: WriteId,
     /// A refresh, which nobody waits for.
@@ -136,6 +140,8 @@ impl Asked {
             claimed: None,
             read: None,
             sent_log: None,
+            knew: None,
+            is_failing: false,
             written: 0,
             is_behind: false,
         }

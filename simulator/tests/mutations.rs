@@ -9,7 +9,7 @@ struct Mutation {
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-const MUTATIONS: [Mutation; 40] = [
+const MUTATIONS: [Mutation; 41] = [
     Mutation {
         name: "a clock that is set back goes unnoticed, and what lies ahead of it counts as learnt just now",
         edits: &[
@@ -24,6 +24,10 @@ const MUTATIONS: [Mutation; 40] = [
     Mutation {
         name: "an answer is stamped when it is stored, not when its request was sent",
         edits: &[("cache/src/lookup/origin.rs", "_ => Ok(self.sent_at.clone()),", "_ => Ok(engine.view.newest()),")],
+    },
+    Mutation {
+        name: "what comes to an isolate that holds nothing is shown, however old it is to its knowledge of soft purges",
+        edits: &[("cache/src/lookup/origin.rs", "let softly = self.again == Again::No", "let softly = false")],
     },
     Mutation {
         name: "purges are compared when an answer is stored, not when it is served",

@@ -180,11 +180,11 @@ impl Report {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (name, rate, cpu) = ("", "requests/s", "cpu µs");
-        writeln!(f, "{name:<26}{rate:>10}{cpu:>8}{:>20}{:>20}{:>20}", "to js empty", "to js memory", "to js kv")?;
+        writeln!(f, "{name:<26}{rate:>10}{cpu:>8}{:>22}{:>22}{:>22}", "to js empty", "to js memory", "to js kv")?;
         for row in &self.rows {
             let ratios = [row.to_js_empty, row.to_js_memory, row.to_js_kv].map(|ratio| ratio.to_string());
             write!(f, "{:<26}{:>10.0}{:>8.1}", row.name, row.requests_per_s, row.cpu_us)?;
-            writeln!(f, "{:>20}{:>20}{:>20}", ratios[0], ratios[1], ratios[2])?;
+            writeln!(f, "{:>22}{:>22}{:>22}", ratios[0], ratios[1], ratios[2])?;
         }
         writeln!(f, "medians of {} rounds; in brackets where they lie with 95 %", self.rounds)?;
         writeln!(f, "two alone, in {} turns of {} ms each:", self.turns, DUEL_TURN.as_millis())?;

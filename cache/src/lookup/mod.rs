@@ -49,6 +49,18 @@ enum State {
     Done,
 }
 
+/// Whether origin is asked once more, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    No,
+    /// What came was older than a hard purge, or than what the client demands.
+    Hard,
+    /// What came was older than a soft purge.
+    Soft,
+    /// Nothing younger than that could be had.
+    Anyhow,
+}
+
 /// One request on its way.
 #[derive(Debug)]
 pub struct Lookup<B> {
@@ -79,7 +91,7 @@ pub struct Lookup<B> {
     /// The event of that.
     asked: u64,
     sent_validators: bool,
-    asked_again: bool,
+    again: Again,
     /// The beginning of the wanted answer, if that is all that is held.
     beginning: Option<Arc<Entry<B>>>,
     /// Origin's answer with the rest of it.
@@ -119,7 +131,7 @@ impl<B: Clone + Default> Lookup<B> {
             sent_at: None,
             asked: 0,
             sent_validators: false,
-            asked_again: false,
+            again: Again::No,
             beginning: None,
             rest: None,
             whole_only: false,

@@ -1,6 +1,6 @@
 //! Asking origin, and what its answer means: stored, confirmed, refused, or replaced by what is stored.
 use super::assess::Use;
-use super::{Answer, Failure, Fetch, Lookup, Request, State, Step, Tier};
+use super::{Again, Answer, Failure, Fetch, Lookup, Request, State, Step, Tier};
 use crate::conditional::{
     head_speaks_of, is_not_modified, not_modified_speaks_of, strongly_equal, update_stored, validators,
 };
@@ -69,15 +69,26 @@ impl<B: Clone + Default> Lookup<B> {
         match (&self.request.min_as_of, purge) {
             (Some(client), Some(purge)) if client.log_id == purge.log_id && client.seq < purge.seq => Some(purge),
             (Some(client), _) => Some(client.clone()),
-            (None, purge) => purge.filter(|_| !keys.is_empty() || self.asked_again),
+            (None, purge) => purge.filter(|_| !keys.is_empty() || matches!(self.again, Again::Hard | Again::Soft)),
         }
+    }
+
+    /// Asks once more, for what comes, if what had come was older than a soft purge and nothing that is younger can be had: an
+    /// origin whose primary fails has its replicas' pages shown, as it had before the purge was known.
+    fn fetch_anyhow(&mut self, engine: &mut Engine<B>) -> Option<Step<B>> {
+        if self.again != Again::Soft {
+            return None;
+        }
+        self.again = Again::Anyhow;
+        Some(self.fetch(engine))
     }
 
     pub(super) fn origin_answered(&mut self, engine: &mut Engine<B>, head: ResponseHead, now_ms: u64) -> Step<B> {
         if matches!(head.status, 500 | 502 | 503 | 504)
-            && let Some(answer) = self.stale_on_error(engine, Some(head.status), now_ms)
+            && let Some(step) =
+                self.stale_on_error(engine, Some(head.status), now_ms).or_else(|| self.fetch_anyhow(engine))
         {
-            return answer;
+            return step;
         }
         if head.status == 304 {
             let candidate = self.best.take().filter(|_| self.sent_validators);
@@ -127,7 +138,9 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     /// Refuses an answer that is older than a hard purge of its keys or than what the client demands. Origin is
-    /// asked once more, with the state it must have seen, if it was not told of that; then it is a failure.
+    /// asked once more, with the state it must have seen, if it was not told of that; then it is a failure. One that is older
+    /// than a soft purge is asked for once more too, and no failure: which purges a page's keys have is not known before it has
+    /// come, and a replica that lags knew nothing of the youngest.
     pub(super) fn check_state(
         &mut self,
         engine: &mut Engine<B>,
@@ -144,20 +157,29 @@ impl<B: Clone + Default> Lookup<B> {
             Verdict::Hard(Cause::OtherLog) => engine.config.log_owner == LogOwner::Journal,
             _ => false,
         };
+        // What was learnt of after origin was asked is for whoever comes next.
+        let knew_less = matches!((as_of, &self.sent_at), (Some(as_of), Some(sent_at)) if !as_of.covers(sent_at));
+        // Of what is stored origin was told.
+        let is_cold = self.best.is_none() && !self.sent_validators;
+        let softly = self.again == Again::No
+            && is_cold
+            && knew_less
+            && engine.config.log_owner == LogOwner::Origin
+            && matches!(verdict, Verdict::Soft(Cause::Purged | Cause::Floor));
         let demanded = self.request.min_as_of.as_ref();
         let behind = demanded.is_some_and(|min| !as_of.is_some_and(|as_of| as_of.covers(min)));
-        if !purged && !behind {
+        if !purged && !behind && !softly {
             return None;
         }
         let newest = engine.asked_at();
         // What the client demands it was told the first time. Where it knows of no states, the view's own may have come to that.
         let reached = |as_of: &Option<AsOf>| matches!((as_of, demanded), (Some(as_of), Some(min)) if as_of.covers(min));
-        let helps = purged || (!reached(&self.sent_at) && reached(&newest));
-        if self.asked_again || !helps {
+        let helps = purged || softly || (!reached(&self.sent_at) && reached(&newest));
+        if self.again == Again::Hard || !helps {
             self.note(Reason::OriginBehind);
             return Some(self.fail(engine, Failure::Behind, now_ms));
         }
-        self.asked_again = true;
+        self.again = if purged || behind { Again::Hard } else { Again::Soft };
         // It may have been learnt of while the rest of a body was read.
         self.state = State::Fetch;
         self.best = None;
@@ -384,8 +406,8 @@ impl<B: Clone + Default> Lookup<B> {
     }
 
     pub(super) fn origin_failed(&mut self, engine: &mut Engine<B>, now_ms: u64) -> Step<B> {
-        if let Some(answer) = self.stale_on_error(engine, None, now_ms) {
-            return answer;
+        if let Some(step) = self.stale_on_error(engine, None, now_ms).or_else(|| self.fetch_anyhow(engine)) {
+            return step;
         }
         self.note(Reason::OriginFailed);
         self.fail(engine, Failure::Unreachable, now_ms)

@@ -175,14 +175,14 @@ pub struct Credit {
     /// The person's. Made from the name when not given.
     #[serde(default)]
     pub id: String,
-    /// As it was when the credit was written; the person's own record says how it is now.
+    /// What the person's own record says: a write of either brings it up to date.
     pub name: String,
     pub role: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub character: Option<String>,
 }
 
-/// The name belongs to the person: a person renamed since leaves the credit what it was.
+/// The name belongs to the person: another name makes no other credit.
 impl PartialEq for Credit {
     fn eq(&self, other: &Self) -> bool {
         (&self.id, &self.role, &self.character) == (&other.id, &other.role, &other.character)

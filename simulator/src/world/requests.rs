@@ -129,9 +129,16 @@ impl World {
                 return Some(Work::Lookup(asked, At::Found(found)));
             }
             At::Step(Step::Fetch(fetch)) => {
-                asked.sent_log = self.isolates[place].engine.view.log_id().cloned();
+                let Isolate { engine, hears_parts, .. } = &self.isolates[place];
+                asked.sent_log = engine.view.log_id().cloned();
+                if asked.knew.is_none() {
+                    asked.knew = engine.view.newest().map(|newest| (newest, *hears_parts));
+                }
                 match self.fetch(place, (asked.doc, asked.variant), &fetch) {
-                    None => Event::OriginFailed,
+                    None => {
+                        asked.is_failing = true;
+                        Event::OriginFailed
+                    }
                     Some((head, body)) => return Some(Work::Lookup(asked, At::Answered(head, body))),
                 }
             }
@@ -144,8 +151,12 @@ impl World {
                 Event::Synced
             }
             At::Found(found) => Event::Read(found),
-            At::Answered(_, _) if self.fails(3) => Event::OriginFailed,
+            At::Answered(_, _) if self.fails(3) => {
+                asked.is_failing = true;
+                Event::OriginFailed
+            }
             At::Answered(mut head, body) => {
+                asked.is_failing |= head.status != 200 && head.status != 304;
                 asked.read = Some(body);
                 head.response_time_ms = self.isolates[place].clock(self.now_ms);
                 Event::Origin(head)
@@ -283,12 +294,13 @@ impl World {
         self.behind(id, behind, written, asked.variant);
     }
 
-    /// Origin's answer goes to its client unless the isolate knows of a younger hard purge, or it is not what was demanded.
+    /// Origin's answer goes to its client unless the isolate knows of a younger hard purge, or knew of a younger soft one when it
+    /// asked and origin did not fail, or it is not what was demanded.
     fn check_forwarded(&mut self, place: usize, head: &ResponseHead, body: Body, asked: &Asked) {
         let doc = asked.doc;
         let is_forked = |log_id: &LogId| self.forked.contains(log_id);
         let named = head.fields.get("surrogate-as-of").and_then(|text| text.parse::<AsOf>().ok());
-        let log_id = named.map(|as_of| as_of.log_id).or_else(|| asked.sent_log.clone());
+        let log_id = named.as_ref().map(|as_of| as_of.log_id.clone()).or_else(|| asked.sent_log.clone());
         let view = &self.isolates[place].engine.view;
         // Of another log than the view's nothing is known.
         if let Some(log_id) = log_id.filter(|log_id| view.log_id() == Some(log_id) && !is_forked(log_id)) {
@@ -298,6 +310,17 @@ impl World {
                 let content = body.content;
                 return self
                     .blame(format!("document {doc} with write {content} was forwarded past the hard purge {hard}"));
+            }
+        }
+        let known_log = view.log_id().filter(|log_id| self.owner == LogOwner::Origin && !is_forked(log_id));
+        let is_of_it = |as_of: &AsOf| known_log == Some(&as_of.log_id);
+        if let Some((knew, hears_parts)) = asked.knew.as_ref().filter(|(knew, _)| !asked.is_failing && is_of_it(knew))
+            && named.as_ref().is_some_and(is_of_it)
+        {
+            let (purge, write) = self.history.youngest_told(&knew.log_id, knew.seq, doc, false, *hears_parts);
+            if body.content < write {
+                let content = body.content;
+                return self.blame(format!("document {doc} with write {content} was forwarded past the purge {purge}"));
             }
         }
         let demanded = asked.demanded.as_ref().filter(|min| !is_forked(&min.log_id));

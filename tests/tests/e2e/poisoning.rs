@@ -266,6 +266,13 @@ async fn fields_by_which_a_request_is_taken_for_another_reach_no_origin_whose_an
         assert_eq!((told.get(name), told.get("x-end").map(String::as_str)), (None, Some("1")), "{name}");
         assert!(proxy.get(&path).await.is_hit(), "{name}");
     }
+    // A read that is never stored is passed on with its fields, but for those that would make a write of it which nobody purges.
+    for (name, goes_on) in [("x-http-method-override", false), ("x-method-override", false), ("x-forwarded-port", true)] {
+        let passed = ask(Method::GET, proxy.url("/0")).header("if-match", "*").header(name, "PUT");
+        send(passed).await;
+        let told = proxy.upstream.last().headers;
+        assert_eq!((told.contains_key("if-match"), told.contains_key(name)), (true, goes_on), "{name}");
+    }
     // Nor is what a write answers with, whose fields go on as they are, stored as its URL's page.
     let own = [("cache-control", "max-age=60"), ("content-location", "/written")];
     proxy.upstream.answer("/written", &own, "page");

@@ -52,7 +52,9 @@ async fn an_edit_is_never_hidden_by_a_lagging_replica() {
         for (id, _, name) in edits {
             let got = stack.get(&format!("/v1/titles/{id}")).await;
             assert_eq!(got.status, 200, "{got:?}");
-            assert!(got.body.contains(name) || !got.is_hit(), "round {round}: an old page passes for fresh: {got:?}");
+            // What was held and is purged softly may be shown as what it is, while the new page is fetched.
+            let is_old = id == "up" && !got.is_hit();
+            assert!(got.body.contains(name) || is_old, "round {round}: an old page: {got:?}");
         }
     }
     for (id, _, name) in edits {
