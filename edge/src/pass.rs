@@ -68,7 +68,9 @@ pub fn makes_another_request(name: &str) -> bool {
     const OTHERS: [&str; 5] = ["forwarded", "x-original-url", "x-rewrite-url", "x-original-host", "x-host"];
     // What comes from the platform, whatever a client has said: its address, and whether it came by TLS.
     const OF_PLATFORM: [&str; 2] = ["for", "proto"];
-    OTHERS.contains(&name) || is_method(name) || name.strip_prefix("x-forwarded-").is_some_and(|what| !OF_PLATFORM.contains(&what))
+    OTHERS.contains(&name)
+        || is_method(name)
+        || name.strip_prefix("x-forwarded-").is_some_and(|what| !OF_PLATFORM.contains(&what))
 }
 
 fn is_method(name: &str) -> bool {

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a dry run waits for all edges together.
+const DRY_RUN_TIMEOUT: Duration = Duration::from_secs(5);
 const TOKEN_LIFETIME_S: u64 = 60;
 /// What is kept of a refusal, in characters.
 const REFUSAL_CHARS_MAX: usize = 500;
@@ -169,7 +171,7 @@ impl Edges {
         self.ask("/__edge/purges".into()).await
     }
 
-    /// What each edge knows of what a purge would touch; those that do not answer are left out.
+    /// What each edge knows of what a purge would touch; those that do not answer in time are left out.
     pub async fn dry_run(&self, request: &PurgeRequest) -> Vec<DryRun> {
         let mut known = Vec::new();
         let call = match Call::post("/__edge/purges/dry-run", Scope::PurgeReceipt, request) {
@@ -179,10 +181,12 @@ impl Edges {
                 return known;
             }
         };
+        let deadline = tokio::time::Instant::now() + DRY_RUN_TIMEOUT;
         for edge in self.client.edges() {
-            match self.client.call(edge, &call).await {
-                Ok(answer) => known.push(answer),
-                Err(error) => tracing::warn!(%error, edge, "a dry run was not answered"),
+            match tokio::time::timeout_at(deadline, self.client.call(edge, &call)).await {
+                Ok(Ok(answer)) => known.push(answer),
+                Ok(Err(error)) => tracing::warn!(%error, edge, "a dry run was not answered"),
+                Err(_) => tracing::warn!(edge, "a dry run was not answered: there was no time left"),
             }
         }
         known

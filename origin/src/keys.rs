@@ -237,11 +237,12 @@ impl Loaded {
 }
 
 impl Keys {
-    /// Reads the directory again if anything in it changed. What cannot be read is said, and what was known stays.
-    pub fn reload(&self) {
+    /// Reads the directory again if anything in it changed. What cannot be read is said, and what was known stays. Returns
+    /// what is known then: never older than this call.
+    fn reload(&self) -> Arc<Loaded> {
         let (known, _) = self.known();
         let fresh = if stamp(&self.dir) == known.stamp {
-            known
+            Arc::clone(&known)
         } else {
             match read(&self.dir) {
                 Ok(loaded) => {
@@ -250,11 +251,16 @@ impl Keys {
                 }
                 Err(error) => {
                     tracing::error!(%error, "changed keys cannot be read; going on with those known");
-                    known
+                    Arc::clone(&known)
                 }
             }
         };
-        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = (fresh, crate::now_ms());
+        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever was quicker may have seen a change that came after this look.
+        if Arc::ptr_eq(&loaded.0, &known) {
+            *loaded = (Arc::clone(&fresh), crate::now_ms());
+        }
+        fresh
     }
 
     fn known(&self) -> (Arc<Loaded>, u64) {
@@ -266,14 +272,12 @@ impl Keys {
         if crate::now_ms().saturating_sub(looked_ms) < LOOK_MS {
             return loaded;
         }
-        self.reload();
-        self.known().0
+        self.reload()
     }
 
     /// The published JWK Set, as it is at this moment.
     pub fn jwks(&self) -> String {
-        self.reload();
-        self.known().0.jwks.clone()
+        self.reload().jwks.clone()
     }
 
     pub fn sign<C: Serialize>(&self, claims: C, lifetime_s: u64) -> Result<String, KeyError> {
@@ -284,10 +288,7 @@ impl Keys {
     pub fn verify<C: DeserializeOwned + Addressed>(&self, token: &str, expect: Expect<'_>) -> Result<C, TokenError> {
         match self.current().public.verify(token, expect, now_s()) {
             // It may be younger than the last look.
-            Err(TokenError::UnknownKey) => {
-                self.reload();
-                self.known().0.public.verify(token, expect, now_s())
-            }
+            Err(TokenError::UnknownKey) => self.reload().public.verify(token, expect, now_s()),
             result => result,
         }
     }

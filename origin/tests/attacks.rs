@@ -626,7 +626,8 @@ async fn purges_of_people_and_keys_are_admins_alone() {
     }
     let editor = service.app.keys.admin_token("ed", StaffRole::Editor, 60).unwrap();
     let before = service.as_of().await;
-    for key in ["user:x", "session:x", "viewer:x", "jwks", "url:/.well-known/jwks.json", "url:/v1/me"] {
+    for key in ["user:x", "session:x", "viewer:x", "jwks", "url:/.well-known/jwks.json", "url:/v1/me", "url:/%761/%6De"]
+    {
         let body = json!({"keys": ["title:heat", key]});
         for path in ["/admin/v1/purges", "/admin/v1/purges?dry_run=true"] {
             let got = service.call("POST", path, &editor, Some(body.clone())).await;

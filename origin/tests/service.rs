@@ -214,6 +214,7 @@ async fn the_log_is_listed_by_filter_and_cursor() {
     assert_eq!(seqs("key=k3").await.0, [3]);
     assert_eq!(seqs("key=every_one").await.0.len(), 5);
     assert_eq!(seqs("key=everyXone").await.0, [0u64; 0], "no wildcard");
+    assert_eq!(seqs("key=Every_one").await.0, [0u64; 0], "capitals make other keys");
     assert_eq!(seqs("key=a%25%22").await.0.len(), 5);
     assert_eq!(seqs("key=k").await.0, [0u64; 0], "whole keys");
     assert_eq!(seqs("mode=soft").await.0, [4, 2]);

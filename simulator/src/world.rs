@@ -119,14 +119,21 @@ struct Asked {
     /// What origin read for it, and the log the isolate knew when it asked.
     read: Option<Body>,
     sent_log: Option<LogId>,
-    /// How much the isolate knew when it first asked origin, and whether it had heard a part alone.
-    knew: Option<(AsOf, bool)>,
+    /// How much the isolate knew when it first asked origin.
+    knew: Option<Box<Knew>>,
     /// Origin failed at least once.
     is_failing: bool,
     /// The newest write of it through this isolate that had been answered by then.
     written: WriteId,
     /// A refresh, which nobody waits for.
     is_behind: bool,
+}
+
+/// What an isolate knows of purges.
+struct Knew {
+    as_of: AsOf,
+    /// Of the last answer of the journal a part alone.
+    hears_parts: bool,
 }
 
 impl Asked {

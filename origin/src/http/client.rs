@@ -2,7 +2,7 @@
 //! viewer may not see is read for it.
 use super::ApiResult;
 use super::answers::{Reading, absent};
-use super::extract::Segment;
+use super::extract::{Segment, Segments};
 use super::query::{Query, cursor, place};
 use super::shed::Searching;
 use super::spec::{Api, Op, integer, one_of, pattern, text};
@@ -16,7 +16,6 @@ use crate::catalog::model::{CollectionInput, Fill, PersonInput, SeasonInput, Sor
 use crate::catalog::similar::SHOWN;
 use crate::catalog::validate::check_id;
 use crate::store::{After, Page, Rank, words_of};
-use axum::extract::Path;
 use axum::routing::get;
 use kv_schemas::Problem;
 use std::collections::HashMap;
@@ -196,7 +195,7 @@ async fn series(Segment(id): Segment, mut reading: Reading) -> ApiResult {
     reading.answer(document, [until_ms])
 }
 
-async fn season(Path((id, number)): Path<(String, String)>, mut reading: Reading) -> ApiResult {
+async fn season(Segments((id, number)): Segments<(String, String)>, mut reading: Reading) -> ApiResult {
     let no_season = "There is no such season";
     check_id(&id).map_err(|_| absent(no_season))?;
     let number = number_of(&number).ok_or_else(|| absent(no_season))?;

@@ -1,8 +1,8 @@
 //! The API's description, and a page to browse it: Swagger UI, whole in this binary; it loads nothing from elsewhere.
 use super::error::ApiError;
+use super::extract::Segment;
 use super::{ApiResult, App};
 use axum::Router;
-use axum::extract::Path;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::get;
@@ -33,7 +33,7 @@ pub fn routes(described: OpenApi) -> Router<App> {
         .route("/openapi.json", get(json))
         .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
         .route("/docs/", get(move || index(String::new())))
-        .route("/docs/{*path}", get(move |Path(path): Path<String>| page(path)))
+        .route("/docs/{*path}", get(move |Segment(path): Segment| page(path)))
 }
 
 fn file(path: &str, config: Arc<Config<'static>>) -> ApiResult {

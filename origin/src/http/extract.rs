@@ -24,12 +24,16 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Whole<MAX> {
     type Rejection = std::convert::Infallible;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(gather(request.into_body(), MAX).await))
+        Ok(Self(gather(request.into_body(), MAX, |_| Ok(())).await))
     }
 }
 
-/// Reads a body to its end.
-async fn gather(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+/// Reads a body to its end. `take` is asked for room for each piece.
+async fn gather(
+    mut body: Body,
+    bytes_max: usize,
+    mut take: impl FnMut(usize) -> Result<(), Problem>,
+) -> Result<Bytes, Problem> {
     let mut whole = Vec::new();
     let mut read = 0usize;
     while let Some(frame) = body.frame().await {
@@ -37,6 +41,7 @@ async fn gather(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
         let data = frame.into_data().unwrap_or_default();
         read = read.saturating_add(data.len());
         if read <= bytes_max {
+            take(data.len())?;
             whole.extend_from_slice(&data);
         } else if read > DRAINED_BYTES_MAX {
             break;
@@ -51,9 +56,13 @@ async fn gather(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
 
 /// The request with its body in memory, or why it does not get there: whoever sends slowly waits here, and takes nobody's
 /// place meanwhile.
-pub async fn received(request: Request, bytes_max: usize) -> Result<Request, Problem> {
+pub async fn received(
+    request: Request,
+    bytes_max: usize,
+    take: impl FnMut(usize) -> Result<(), Problem>,
+) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
-    match tokio::time::timeout(BODY_TIMEOUT, gather(body, bytes_max)).await {
+    match tokio::time::timeout(BODY_TIMEOUT, gather(body, bytes_max, take)).await {
         Ok(body) => Ok(Request::from_parts(parts, Body::from(body?))),
         Err(_) => Err(Problem::new(408, "request-timeout", "The body did not come in time")
             .detail(format!("{} s from its head to its end", BODY_TIMEOUT.as_secs()))),
@@ -104,6 +113,25 @@ pub fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Result<Bytes, P
     document(&body).map(|_| read)
 }
 
+/// What a path's parameters say.
+pub async fn path_of<T: DeserializeOwned + Send>(parts: &mut Parts, state: &(impl Send + Sync)) -> Result<T, Problem> {
+    let path = Path::<T>::from_request_parts(parts, state).await.map_err(|rejection| {
+        Problem::new(400, "path-invalid", "The path is not valid").detail(rejection.body_text())
+    })?;
+    Ok(path.0)
+}
+
+/// Several parameters of a path, whose forms their reader sees to.
+pub struct Segments<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(path_of(parts, state).await?))
+    }
+}
+
 /// The one parameter of a path.
 pub struct Segment(pub String);
 
@@ -111,12 +139,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let path = Path::<String>::from_request_parts(parts, state).await.map_err(|rejection| {
-            Problem::new(400, "path-invalid", "The path is not valid").detail(rejection.body_text())
-        })?;
-        if path.0.contains('\0') {
+        let path: String = path_of(parts, state).await?;
+        if path.contains('\0') {
             return Err(Problem::new(400, "path-invalid", "The path is not valid").detail(NUL_MESSAGE).into());
         }
-        Ok(Self(path.0))
+        Ok(Self(path))
     }
 }

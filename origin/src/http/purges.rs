@@ -21,6 +21,7 @@ use kv_schemas::claims::StaffRole;
 use kv_schemas::problem::Fault;
 use kv_schemas::purge::BATCH_BYTES_MAX;
 use kv_schemas::receipt::{DryRun, EdgeReceipt, LocationReceipt, LocationState, Percentiles, PurgeState};
+use kv_schemas::surrogate_key::KEYS_PER_PURGE_MAX;
 use kv_schemas::{AsOf, Problem, Purge, PurgeMode, PurgeRequest, SEQ_MAX, Seq, SurrogateKey};
 use serde::Serialize;
 use std::time::Duration;
@@ -36,6 +37,8 @@ const ASK_AGAIN_MAX: Duration = Duration::from_millis(250);
 /// How long the edge has for its answer when the time of whoever waits is as good as over; with the longest wait, within the
 /// time a request may take.
 const ASK_MIN: Duration = Duration::from_millis(500);
+/// How long a list waits for what edges say, which it can do without.
+const SUMMARY_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub fn api() -> Api {
     let op = |summary: &str| Op::new("purges", summary).staff();
@@ -174,6 +177,8 @@ async fn create(
 /// Every key that is none, by its place.
 fn faults_of_keys(purge: &serde_json::Value) -> Vec<Fault> {
     let keys = purge.get("keys").and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+    // More than a purge may have are refused for their number, and not each by itself.
+    let keys = keys.get(..KEYS_PER_PURGE_MAX).unwrap_or(keys);
     let fault = |(n, key): (usize, &serde_json::Value)| {
         let error = SurrogateKey::new(key.as_str()?).err()?;
         Some(Fault { at: format!("/keys/{n}"), message: error.to_string() })
@@ -295,7 +300,7 @@ async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> ApiResu
     query.end()?;
 
     // Asked before a connection is taken: edges may take their time.
-    let summary = app.edges.summary().await.ok();
+    let summary = tokio::time::timeout(SUMMARY_TIMEOUT, app.edges.summary()).await.ok().and_then(Result::ok);
     let mut snapshot = app.store.snapshot().await?;
     let delivered = snapshot.delivered().await?;
     let applied = match summary {

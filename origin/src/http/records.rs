@@ -5,7 +5,7 @@ use super::answers::as_of_field;
 use super::client::number_of;
 use super::conditional::{names, said_of, version_etag};
 use super::error::ApiError;
-use super::extract::Whole;
+use super::extract::{Whole, path_of};
 use super::guard::Staff;
 use super::idempotency::{Claim, InFlight};
 use super::query::{Query, id_cursor};
@@ -14,7 +14,7 @@ use crate::catalog::model::{Record, SeasonInput, season_id, sort_name};
 use crate::catalog::validate::{self, check_id, merge_patch};
 use crate::edits::{Edited, Edits, Wanted};
 use crate::store::Write;
-use axum::extract::{Extension, FromRequestParts, OriginalUri, Path, State};
+use axum::extract::{Extension, FromRequestParts, OriginalUri, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -59,10 +59,8 @@ impl<I: Routed, S: Send + Sync> FromRequestParts<S> for Id<I> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await.map_err(|rejection| {
-            Problem::new(400, "path-invalid", "The path is not valid").detail(rejection.body_text())
-        })?;
-        Ok(Self(I::id_of(&path.0)?, PhantomData))
+        let path = path_of(parts, state).await?;
+        Ok(Self(I::id_of(&path)?, PhantomData))
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! Waiting for what happens elsewhere is work of its own kind, which takes no place of what the database is asked for.
 //!
-//! A body is read before a place is taken, within a bound of its own: a client that sends slowly holds up nobody but itself.
+//! A body is read before a place is taken, within a bound of its own: a client that sends slowly holds up nobody but itself. For all
+//! bodies together there is room for so many bytes.
 //!
 //! tower's ConcurrencyLimit queues without bound and its LoadShed refuses without a queue; the two semaphores here do both.
 use super::App;
@@ -149,19 +150,31 @@ impl Gate {
     }
 }
 
-/// All gates of a process.
-pub struct Gates([Gate; Work::ALL.len()]);
+/// KiB of bodies that are under way, wait for their place or are at work, for all requests of a process.
+const BODIES_KIB: usize = 64 * 1024;
+
+/// All gates of a process, and its room for bodies.
+pub struct Gates {
+    gates: [Gate; Work::ALL.len()],
+    bodies: Arc<Semaphore>,
+}
+
+fn overloaded(work: Work) -> Problem {
+    metrics::counter!("origin_shed_total", "work" => work.as_str()).increment(1);
+    Problem::new(503, "overloaded", "The service has more to do than it can; try again in a moment")
+}
 
 impl Gates {
     pub fn new(limits: &[Limit]) -> Self {
-        Self(Work::ALL.map(|work| {
+        let gates = Work::ALL.map(|work| {
             let set = limits.iter().rev().find(|Limit(of, _)| *of == work);
             Gate::new(work, set.map_or_else(|| work.default_bounds(), |Limit(_, bounds)| *bounds))
-        }))
+        });
+        Self { gates, bodies: Arc::new(Semaphore::new(BODIES_KIB)) }
     }
 
     fn of(&self, work: Work) -> Option<&Gate> {
-        self.0.iter().find(|gate| gate.work == work)
+        self.gates.iter().find(|gate| gate.work == work)
     }
 
     /// A place at this work, or the refusal. `None`: nothing bounds it.
@@ -170,8 +183,18 @@ impl Gates {
         if let Some(pass) = gate.enter().await {
             return Ok(Some(pass));
         }
-        metrics::counter!("origin_shed_total", "work" => work.as_str()).increment(1);
-        Err(Problem::new(503, "overloaded", "The service has more to do than it can; try again in a moment"))
+        Err(overloaded(work))
+    }
+
+    /// Room for so many bytes more of a body that is to be read for this work, beside what it has.
+    fn make_room(&self, work: Work, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Problem> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let more = Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| overloaded(work))?;
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        Ok(())
     }
 }
 
@@ -239,9 +262,11 @@ pub async fn shed(State(door): State<Door>, request: Request, next: Next) -> Res
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let work = if reads { door.read } else { door.write };
     // What only reads has no body here; whatever is sent is not looked at.
+    let mut held = None;
+    let room = |bytes| door.gates.make_room(work, &mut held, bytes);
     let mut request = match reads {
         true => request,
-        false => match received(request, door.body_bytes_max).await {
+        false => match received(request, door.body_bytes_max, room).await {
             Ok(request) => request,
             Err(problem) => return problem_response(&problem),
         },

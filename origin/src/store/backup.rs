@@ -301,25 +301,21 @@ async fn put_rows(
     let names: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
     let mut sql = Sql::new("INSERT INTO ");
     sql.push_checked(&format!("{} ({}) VALUES ", quoted(&table.table), names.join(", ")));
-    for (at, (line, row)) in rows.drain(..).enumerate() {
-        sql.push(if at == 0 { "(" } else { ", (" });
-        for (at, value) in row.into_iter().enumerate() {
-            if at > 0 {
-                sql.push(", ");
-            }
+    sql.try_rows(rows.drain(..), |row, (line, values)| {
+        for value in values {
             match value {
                 // No type is right for every column; the word is.
-                Value::Null => _ = sql.push("NULL"),
+                Value::Null => _ = row.word("NULL"),
                 Value::Number(number) => match number.as_i64() {
-                    Some(whole) => _ = sql.bind(whole),
-                    None => _ = sql.bind(number.as_f64().unwrap_or_default()),
+                    Some(whole) => _ = row.bind(whole),
+                    None => _ = row.bind(number.as_f64().unwrap_or_default()),
                 },
-                Value::String(text) => _ = sql.bind(text),
+                Value::String(text) => _ = row.bind(text),
                 other => return Err(BackupError::Line(line, format!("{other} is no value of a column"))),
             }
         }
-        sql.push(")");
-    }
+        Ok(())
+    })?;
     sql.build()?.persistent(false).execute(&mut *write.tx).await?;
     Ok(())
 }

@@ -34,12 +34,11 @@ impl Write {
                 "INSERT INTO account (id, kind, email, password_hash, name, role, plan, maturity, locale, banned,
                    progress_logged_ms, created_ms, updated_ms) VALUES ",
             );
-            for (at, viewer) in rows.iter().enumerate() {
-                sql.push(if at == 0 { "(" } else { ", (" }).bind(viewer.id.as_str());
-                sql.push(", 'viewer', ").bind(viewer.email.as_str()).push(", '', ").bind(viewer.name.as_str());
-                sql.push(", '', ").bind(viewer.plan).push(", ").bind(viewer.maturity);
-                sql.push(", NULL, 0, 0, ").bind(now).push(", ").bind(now).push(")");
-            }
+            sql.rows(rows, |row, viewer| {
+                row.bind(viewer.id.as_str()).word("'viewer'").bind(viewer.email.as_str()).word("''");
+                row.bind(viewer.name.as_str()).word("''").bind(viewer.plan).bind(viewer.maturity);
+                row.word("NULL").word("0").word("0").bind(now).bind(now);
+            });
             sql.push(" ON CONFLICT DO NOTHING");
             count += sql.build()?.execute(&mut *self.tx).await?.rows_affected();
         }

@@ -215,15 +215,13 @@ impl Snapshot {
         for row in rows {
             names.people.insert(row.try_get(0)?, stored::<PersonInput>(&row.try_get::<String, _>(1)?)?);
         }
-        let slugs: Vec<String> = title.input.genres.iter().map(|name| slug(name)).collect();
-        for slug in slugs {
-            let row = sqlx::query("SELECT body FROM genre WHERE id = $1")
-                .bind(slug.clone())
-                .fetch_optional(&mut *self.tx)
-                .await?;
-            if let Some(row) = row {
-                names.genres.insert(slug, stored::<GenreInput>(&row.try_get::<String, _>(0)?)?);
-            }
+        if title.input.genres.is_empty() {
+            return Ok(names);
+        }
+        let mut query = Sql::new("SELECT id, body FROM genre WHERE id IN (");
+        query.bind_all(title.input.genres.iter().map(|name| slug(name))).push(")");
+        for row in query.build()?.fetch_all(&mut *self.tx).await? {
+            names.genres.insert(row.try_get(0)?, stored::<GenreInput>(&row.try_get::<String, _>(1)?)?);
         }
         Ok(names)
     }
@@ -323,13 +321,10 @@ impl Write {
         let mut query = Sql::new(
             "INSERT INTO listing (list, title_id, kind, sort_name, year, rating, added_ms, age, gone_ms) VALUES ",
         );
-        for (at, list) in is.iter().enumerate() {
-            query.push(if at == 0 { "(" } else { ", (" }).bind(list.clone()).push(", ").bind(title.id.clone());
-            query.push(", ").bind(listing.kind.clone()).push(", ").bind(listing.sort_name.clone());
-            query.push(", ").bind(listing.year).push(", ").bind(listing.rating);
-            query.push(", ").bind(listing.added_ms).push(", ").bind(listing.age);
-            query.push(", ").bind(listing.gone_ms).push(")");
-        }
+        query.rows(&is, |row, list| {
+            row.bind(list.clone()).bind(title.id.clone()).bind(listing.kind.clone()).bind(listing.sort_name.clone());
+            row.bind(listing.year).bind(listing.rating).bind(listing.added_ms).bind(listing.age).bind(listing.gone_ms);
+        });
         if !is.is_empty() {
             query.build()?.execute(&mut *self.tx).await?;
         }

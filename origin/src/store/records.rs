@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The statements of one table.
 pub struct Table {
@@ -280,29 +280,27 @@ impl Write {
         if season.deleted_at_ms.is_some() {
             return Ok(());
         }
-        for episode in &season.input.episodes {
-            sqlx::query("INSERT INTO episode (id, season_id, series_id) VALUES ($1, $2, $3)")
-                .bind(&episode.id)
-                .bind(&season.id)
-                .bind(series_id)
-                .execute(&mut *self.tx)
-                .await?;
+        if season.input.episodes.is_empty() {
+            return Ok(());
         }
+        let mut query = Sql::new("INSERT INTO episode (id, season_id, series_id) VALUES ");
+        query.rows(&season.input.episodes, |row, episode| {
+            row.bind(episode.id.clone()).bind(season.id.clone()).bind(series_id.to_string());
+        });
+        query.build()?.persistent(false).execute(&mut *self.tx).await?;
         Ok(())
     }
 
     /// Which of these episodes belong to another season.
     pub async fn foreign_episodes(&mut self, season_id: &str, ids: &[&str]) -> Result<Vec<String>, StoreError> {
-        let mut foreign = Vec::new();
-        for id in ids {
-            let row =
-                sqlx::query("SELECT season_id FROM episode WHERE id = $1").bind(*id).fetch_optional(&mut *self.tx);
-            let owner = row.await?.map(|row| row.try_get::<String, _>(0)).transpose()?;
-            if owner.is_some_and(|owner| owner != season_id) {
-                foreign.push(id.to_string());
-            }
+        if ids.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(foreign)
+        let mut query = Sql::new("SELECT id FROM episode WHERE season_id <> ");
+        query.bind(season_id.to_string()).push(" AND id IN (").bind_all(ids.iter().map(|id| id.to_string())).push(")");
+        let rows = query.build()?.persistent(false).fetch_all(&mut *self.tx).await?;
+        let taken = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<HashSet<String>, StoreError>>()?;
+        Ok(ids.iter().filter(|id| taken.contains(**id)).map(|id| id.to_string()).collect())
     }
 
     pub async fn put_rail(&mut self, rail: &Rail, now_ms: i64) -> Result<(), StoreError> {
@@ -321,13 +319,12 @@ impl Write {
         .await?;
         self.put_record(rail).await?;
         sqlx::query("DELETE FROM rail_item WHERE rail_id = $1").bind(&rail.id).execute(&mut *self.tx).await?;
-        for (position, item) in (0i64..).zip(&input.items) {
-            sqlx::query("INSERT INTO rail_item (rail_id, position, title_id) VALUES ($1, $2, $3)")
-                .bind(&rail.id)
-                .bind(position)
-                .bind(item)
-                .execute(&mut *self.tx)
-                .await?;
+        if !input.items.is_empty() {
+            let mut query = Sql::new("INSERT INTO rail_item (rail_id, position, title_id) VALUES ");
+            query.rows((0i64..).zip(&input.items), |row, (position, item)| {
+                row.bind(rail.id.clone()).bind(position).bind(item.clone());
+            });
+            query.build()?.persistent(false).execute(&mut *self.tx).await?;
         }
         self.place_rail(rail).await
     }
@@ -343,21 +340,15 @@ impl Write {
             some => some.iter().map(|region| region.as_str().to_string()).collect(),
         };
         let plans = if input.plans.is_empty() { i64::MAX } else { input.plans.iter().map(|p| plan_bit(*p)).sum() };
-        for region in regions {
-            sqlx::query(
-                "INSERT INTO rail_place (region, position, rail_id, maturity_from, maturity_to, plans, gone_ms)
-                  VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            )
-            .bind(region)
-            .bind(input.position)
-            .bind(&rail.id)
-            .bind(i64::from(input.maturity_from.years()))
-            .bind(i64::from(input.maturity_to.years()))
-            .bind(plans)
-            .bind(input.gone_ms(true))
-            .execute(&mut *self.tx)
-            .await?;
-        }
+        let mut query = Sql::new(
+            "INSERT INTO rail_place (region, position, rail_id, maturity_from, maturity_to, plans, gone_ms) VALUES ",
+        );
+        query.rows(regions, |row, region| {
+            row.bind(region).bind(input.position).bind(rail.id.clone());
+            row.bind(i64::from(input.maturity_from.years())).bind(i64::from(input.maturity_to.years()));
+            row.bind(plans).bind(input.gone_ms(true));
+        });
+        query.build()?.persistent(false).execute(&mut *self.tx).await?;
         Ok(())
     }
 

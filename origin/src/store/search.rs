@@ -440,10 +440,7 @@ impl Write {
         let texts: Vec<(&str, String)> =
             titles.iter().map(|title| (title.id.as_str(), keys::search_text(&title.input))).collect();
         let mut query = Sql::new("WITH renamed (id, words) AS (VALUES ");
-        for (at, (id, words)) in texts.iter().enumerate() {
-            query.push(if at == 0 { "(" } else { ", (" }).bind(id.to_string()).push(", ");
-            query.bind(words.clone()).push(")");
-        }
+        query.rows(&texts, |row, (id, words)| _ = row.bind(id.to_string()).bind(words.clone()));
         query.push(") UPDATE title_text SET words = renamed.words FROM renamed WHERE title_text.title_id = renamed.id");
         query.build()?.persistent(false).execute(&mut *self.tx).await?;
         self.put_words(texts.iter().flat_map(|(_, words)| long_words(words)).collect()).await
@@ -464,13 +461,7 @@ impl Write {
             words.iter().flat_map(|word| all_forms(word).into_iter().map(move |form| (form, *word))).collect();
         for pairs in pairs.chunks(PAIRS_MAX) {
             let mut sql = Sql::new("INSERT INTO search_word (form, word) VALUES ");
-            for (at, (form, word)) in pairs.iter().enumerate() {
-                sql.push(if at == 0 { "(" } else { ", (" })
-                    .bind(form.clone())
-                    .push(", ")
-                    .bind(word.to_string())
-                    .push(")");
-            }
+            sql.rows(pairs, |row, (form, word)| _ = row.bind(form.clone()).bind(word.to_string()));
             sql.push(" ON CONFLICT DO NOTHING");
             sql.build()?.persistent(false).execute(&mut *self.tx).await?;
         }

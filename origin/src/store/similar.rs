@@ -156,9 +156,7 @@ impl Write {
         let mark = crate::moment().max(1);
         for ids in ids.chunks(IDS) {
             let mut query = Sql::new("INSERT INTO similar_due (title_id, near) VALUES ");
-            for (at, id) in ids.iter().enumerate() {
-                query.push(if at == 0 { "(" } else { ", (" }).bind(id.to_string()).push(", ").bind(mark).push(")");
-            }
+            query.rows(ids, |row, id| _ = row.bind(id.to_string()).bind(mark));
             query.push(concat!(" ON CONFLICT (title_id) DO UPDATE SET ", marked_again!()));
             query.build()?.execute(&mut *self.tx).await?;
         }
@@ -203,10 +201,9 @@ impl Write {
             return Ok(());
         }
         let mut query = Sql::new("INSERT INTO similar_title (title_id, position, other_id) VALUES ");
-        for (position, other) in (0i64..).zip(others) {
-            query.push(if position == 0 { "(" } else { ", (" }).bind(id.to_string());
-            query.push(", ").bind(position).push(", ").bind(other.clone()).push(")");
-        }
+        query.rows((0i64..).zip(others), |row, (position, other)| {
+            row.bind(id.to_string()).bind(position).bind(other.clone());
+        });
         query.build()?.execute(&mut *self.tx).await?;
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::error::StoreError;
 use jiff::Timestamp;
 use kv_schemas::viewer::{Dimensions, Region};
 use sqlx::Row;
+use std::collections::BTreeMap;
 
 /// Titles of one statement, when a person's name changes in all of them.
 const RENAMED_AT_ONCE: usize = 200;
@@ -304,16 +305,26 @@ impl Write {
         Ok(())
     }
 
+    /// As [`Self::put_credits`]: a title may have one for each country.
     async fn put_windows(&mut self, title: &Title) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM title_window WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
-        for (region, gone_ms) in title.input.gone_ms(&title.shown).1 {
-            sqlx::query("INSERT INTO title_window (title_id, region, gone_ms) VALUES ($1, $2, $3)")
-                .bind(&title.id)
-                .bind(region.as_str().to_string())
-                .bind(gone_ms)
-                .execute(&mut *self.tx)
-                .await?;
+        let rows = sqlx::query("SELECT region, gone_ms FROM title_window WHERE title_id = $1")
+            .bind(&title.id)
+            .fetch_all(&mut *self.tx)
+            .await?;
+        let window = |row: &DbRow| Ok((row.try_get(0)?, row.try_get(1)?));
+        let there: BTreeMap<String, i64> = rows.iter().map(window).collect::<Result<_, StoreError>>()?;
+        let wanted: BTreeMap<String, i64> =
+            title.input.gone_ms(&title.shown).1.into_iter().map(|(region, ms)| (region.as_str().into(), ms)).collect();
+        if there == wanted {
+            return Ok(());
         }
+        sqlx::query("DELETE FROM title_window WHERE title_id = $1").bind(&title.id).execute(&mut *self.tx).await?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut query = Sql::new("INSERT INTO title_window (title_id, region, gone_ms) VALUES ");
+        query.rows(wanted, |row, (region, gone_ms)| _ = row.bind(title.id.clone()).bind(region).bind(gone_ms));
+        query.build()?.persistent(false).execute(&mut *self.tx).await?;
         Ok(())
     }
 
@@ -340,11 +351,10 @@ impl Write {
             return Ok(());
         }
         let mut query = Sql::new("INSERT INTO credit (title_id, position, person_id, role, character) VALUES ");
-        for (position, credit) in (0i64..).zip(wanted) {
-            query.push(if position == 0 { "(" } else { ", (" }).bind(title.id.clone()).push(", ").bind(position);
-            query.push(", ").bind(credit.id.clone()).push(", ").bind(credit.role.clone());
-            query.push(", ").bind(credit.character.clone()).push(")");
-        }
+        query.rows((0i64..).zip(wanted), |row, (position, credit)| {
+            row.bind(title.id.clone()).bind(position).bind(credit.id.clone()).bind(credit.role.clone());
+            row.bind(credit.character.clone());
+        });
         query.build()?.execute(&mut *self.tx).await?;
         Ok(())
     }
@@ -381,10 +391,10 @@ impl Write {
                 }
             }
             let mut query = Sql::new("WITH renamed (id, people) AS (VALUES ");
-            for (at, title) in titles.iter().enumerate() {
-                query.push(if at == 0 { "(" } else { ", (" }).bind(title.id.clone()).push(", ");
-                query.bind(json(&title.input.people)?).push(")");
-            }
+            query.try_rows(&titles, |row, title| {
+                row.bind(title.id.clone()).bind(json(&title.input.people)?);
+                Ok::<(), StoreError>(())
+            })?;
             query.push(") UPDATE title SET people = renamed.people FROM renamed WHERE title.id = renamed.id");
             query.build()?.persistent(false).execute(&mut *self.tx).await?;
             self.reword(&titles).await?;

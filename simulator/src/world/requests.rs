@@ -132,7 +132,7 @@ impl World {
                 let Isolate { engine, hears_parts, .. } = &self.isolates[place];
                 asked.sent_log = engine.view.log_id().cloned();
                 if asked.knew.is_none() {
-                    asked.knew = engine.view.newest().map(|newest| (newest, *hears_parts));
+                    asked.knew = engine.view.newest().map(|as_of| Box::new(Knew { as_of, hears_parts: *hears_parts }));
                 }
                 match self.fetch(place, (asked.doc, asked.variant), &fetch) {
                     None => {
@@ -314,10 +314,11 @@ impl World {
         }
         let known_log = view.log_id().filter(|log_id| self.owner == LogOwner::Origin && !is_forked(log_id));
         let is_of_it = |as_of: &AsOf| known_log == Some(&as_of.log_id);
-        if let Some((knew, hears_parts)) = asked.knew.as_ref().filter(|(knew, _)| !asked.is_failing && is_of_it(knew))
+        if let Some(knew) = asked.knew.as_ref().filter(|knew| !asked.is_failing && is_of_it(&knew.as_of))
             && named.as_ref().is_some_and(is_of_it)
         {
-            let (purge, write) = self.history.youngest_told(&knew.log_id, knew.seq, doc, false, *hears_parts);
+            let (purge, write) =
+                self.history.youngest_told(&knew.as_of.log_id, knew.as_of.seq, doc, false, knew.hears_parts);
             if body.content < write {
                 let content = body.content;
                 return self.blame(format!("document {doc} with write {content} was forwarded past the purge {purge}"));

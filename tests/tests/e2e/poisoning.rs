@@ -267,7 +267,8 @@ async fn fields_by_which_a_request_is_taken_for_another_reach_no_origin_whose_an
         assert!(proxy.get(&path).await.is_hit(), "{name}");
     }
     // A read that is never stored is passed on with its fields, but for those that would make a write of it which nobody purges.
-    for (name, goes_on) in [("x-http-method-override", false), ("x-method-override", false), ("x-forwarded-port", true)] {
+    for (name, goes_on) in [("x-http-method-override", false), ("x-method-override", false), ("x-forwarded-port", true)]
+    {
         let passed = ask(Method::GET, proxy.url("/0")).header("if-match", "*").header(name, "PUT");
         send(passed).await;
         let told = proxy.upstream.last().headers;

@@ -504,23 +504,25 @@ async fn what_is_one_url_to_origin_is_one_to_the_cache_and_to_writes_however_it_
 async fn a_write_takes_away_what_is_stored_under_another_spelling_of_its_escapes() {
     let proxy = Proxy::start().await;
     for (one, other) in [("/caf%C3%A9", "/caf%c3%a9"), ("/~ada", "/%7Eada")] {
+        let answer =
+            |body: &'static str| [one, other].iter().for_each(|path| proxy.upstream.answer(path, &[FRESH], body));
         for (stored, written) in [(one, other), (other, one)] {
-            [one, other].map(|path| proxy.upstream.answer(path, &[FRESH], "old"));
+            answer("old");
             in_these_words(&proxy, "GET", stored).await;
             let asked = proxy.upstream.asked().len();
             assert!(in_these_words(&proxy, "GET", stored).await.ends_with("old"));
             assert_eq!(proxy.upstream.asked().len(), asked, "{stored} is stored");
-            [one, other].map(|path| proxy.upstream.answer(path, &[FRESH], "new"));
+            answer("new");
             in_these_words(&proxy, "PUT", written).await;
             assert_eq!(proxy.upstream.last().target, written, "origin is asked as the client wrote it");
-            let answer = in_these_words(&proxy, "GET", stored).await;
-            assert!(answer.ends_with("new"), "{stored}, after a write to {written}: {answer}");
+            let after = in_these_words(&proxy, "GET", stored).await;
+            assert!(after.ends_with("new"), "{stored}, after a write to {written}: {after}");
         }
         proxy.purged(r#"{"all":true}"#).await;
         // So does a purge by hand.
-        [one, other].map(|path| proxy.upstream.answer(path, &[FRESH], "newer"));
+        answer("newer");
         in_these_words(&proxy, "GET", one).await;
-        [one, other].map(|path| proxy.upstream.answer(path, &[FRESH], "newest"));
+        answer("newest");
         proxy.purged(&format!(r#"{{"keys":["url:{other}"]}}"#)).await;
         assert!(in_these_words(&proxy, "GET", one).await.ends_with("newest"), "{one}");
     }
