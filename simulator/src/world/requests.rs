@@ -86,7 +86,12 @@ impl World {
     }
 
     /// What follows from a lookup's step: an answer leaves at once, anything else takes its time.
-    pub(super) fn proceed(&mut self, id: u32, asked: Asked, step: Step<Body>) {
+    pub(super) fn proceed(&mut self, id: u32, mut asked: Asked, step: Step<Body>) {
+        if let (Step::Fetch(_), None) = (&step, &asked.knew)
+            && let Some(Isolate { engine, hears_parts, .. }) = self.isolates.iter().find(|isolate| isolate.id == id)
+        {
+            asked.knew = engine.view.newest().map(|as_of| Box::new(Knew { as_of, hears_parts: *hears_parts }));
+        }
         match step {
             Step::Answer(answer) => self.answered(id, *answer, &asked),
             step => self.tasks.push(Task { isolate: id, work: Work::Lookup(asked, At::Step(step)) }),
@@ -129,11 +134,7 @@ impl World {
                 return Some(Work::Lookup(asked, At::Found(found)));
             }
             At::Step(Step::Fetch(fetch)) => {
-                let Isolate { engine, hears_parts, .. } = &self.isolates[place];
-                asked.sent_log = engine.view.log_id().cloned();
-                if asked.knew.is_none() {
-                    asked.knew = engine.view.newest().map(|as_of| Box::new(Knew { as_of, hears_parts: *hears_parts }));
-                }
+                asked.sent_log = self.isolates[place].engine.view.log_id().cloned();
                 match self.fetch(place, (asked.doc, asked.variant), &fetch) {
                     None => {
                         asked.is_failing = true;
