@@ -383,7 +383,7 @@ impl<B: Clone + Default> Engine<B> {
         true
     }
 
-    pub fn is_syncing(&self, now_ms: u64) -> bool {
+    fn is_syncing(&self, now_ms: u64) -> bool {
         self.sync.running_until_ms.is_some_and(|until_ms| now_ms < until_ms)
     }
 

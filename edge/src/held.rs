@@ -78,8 +78,9 @@ impl Held {
     pub fn takes(&self, bytes: u64) -> bool {
         HOLDS.with(|holds| {
             let Ok(mut holds) = holds.try_borrow_mut() else { return false };
+            // Nobody knows of it any more: it lasts longer than the platform lets a request last.
             let Some(share) = holds.iter().find(|hold| hold.number == self.0).map(|hold| hold.share) else {
-                return true;
+                return false;
             };
             let others = holds.iter().filter(|hold| hold.share == share && hold.number != self.0);
             let has_room = match share.bytes_max() {
@@ -142,5 +143,13 @@ mod tests {
         assert!(begin(Share::Uploads).takes(1));
         drop(short);
         assert_eq!(bytes(), 0);
+    }
+
+    #[test]
+    fn what_lasts_longer_than_requests_may_grows_no_more_uncounted() {
+        let old = begin(Share::Fills);
+        assert!(old.takes(1024 * KIB));
+        let later = Held::begin_at(Share::Fills, HELD_MS_MAX);
+        assert!(!old.takes(1025 * KIB) && later.takes(1024 * KIB));
     }
 }

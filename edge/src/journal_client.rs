@@ -1,4 +1,5 @@
-//! What the isolate asks the purge journal: everything after the state it has, until it has it all.
+//! What the isolate asks and tells the purge journal: everything after the state it has, until it has it all; writes that begin
+//! and end, and their purges.
 use crate::drive::Call;
 use crate::isolate::{self, now_ms};
 use crate::{colo_cache, js};

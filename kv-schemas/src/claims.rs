@@ -2,7 +2,7 @@
 //!
 //! All are ES256 (RFC 7518 section 3.4) with a `kid`. The algorithm belongs to the key, never to the token.
 use crate::AsOf;
-use crate::viewer::{Locale, Maturity, Plan, Region};
+use crate::viewer::{Locale, Maturity, Plan};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -100,8 +100,6 @@ pub struct ViewerClaims {
     pub plan: Plan,
     /// The highest age class this viewer may see.
     pub maturity: Maturity,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<Region>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locale: Option<Locale>,
 }

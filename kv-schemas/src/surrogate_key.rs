@@ -75,25 +75,28 @@ fn is_escaped_url(text: &str) -> bool {
 /// A target with its escapes as RFC 3986 section 6.2.2 and RFC 9110 section 4.2.3 have them: of what needs none, the character
 /// itself, of all else in capitals. A write to one spelling changes what is stored under another.
 fn normal_escapes(target: &str) -> String {
-    let mut parts = target.split('%');
-    let mut normal = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let Some((digits, rest)) = digits.zip(part.get(2..)) else {
-            normal.push('%');
-            normal.push_str(part);
-            continue;
-        };
-        match u8::from_str_radix(digits, 16) {
-            Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => normal.push(char::from(byte)),
-            _ => {
-                normal.push('%');
-                normal.push_str(&digits.to_ascii_uppercase());
+    let mut normal = Vec::with_capacity(target.len());
+    let mut left = target.as_bytes();
+    while let [first, rest @ ..] = left {
+        left = rest;
+        match rest {
+            [high, low, after @ ..] if *first == b'%' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                left = after;
+                match hex_value(*high) << 4 | hex_value(*low) {
+                    byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => normal.push(byte),
+                    _ => normal.extend_from_slice(&[b'%', high.to_ascii_uppercase(), low.to_ascii_uppercase()]),
+                }
             }
+            _ => normal.push(*first),
         }
-        normal.push_str(rest);
     }
-    normal
+    // Escapes are ASCII and become ASCII, so it is text as before.
+    String::from_utf8(normal).unwrap_or_default()
+}
+
+/// Of a hexadecimal digit: letters have one of the upper two bits, and begin at 1.
+fn hex_value(digit: u8) -> u8 {
+    if digit.is_ascii_digit() { digit & 0xf } else { (digit & 0xf).saturating_add(9) }
 }
 
 fn check(text: &str) -> Result<(), SurrogateKeyError> {

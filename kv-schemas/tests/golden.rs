@@ -339,7 +339,6 @@ fn claims_and_errors_are_written_as_agreed() {
         as_of: AsOf::new(log_id(), 7),
         plan: Plan::Standard,
         maturity: Maturity::From16,
-        region: Some("DE".parse().unwrap()),
         locale: Some("de".parse().unwrap()),
     };
     check("viewer_claims", &claims);

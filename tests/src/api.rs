@@ -159,7 +159,6 @@ impl Api {
             as_of: self.state().parse().expect("no state"),
             plan: Plan::Basic,
             maturity: Maturity::From13,
-            region: None,
             locale: None,
         }
     }

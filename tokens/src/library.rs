@@ -126,7 +126,7 @@ impl KeySet {
     }
 
     /// The same for who remembers the outcome: with the second from which on the token is refused as expired.
-    pub fn verify_until<C>(&self, token: &str, expect: Expect<'_>, now_s: u64) -> Result<(C, u64), TokenError>
+    fn verify_until<C>(&self, token: &str, expect: Expect<'_>, now_s: u64) -> Result<(C, u64), TokenError>
     where
         C: DeserializeOwned + Addressed,
     {

@@ -32,7 +32,7 @@ impl Request {
     }
 }
 
-/// A tier outside the isolate.
+/// Where an entry lies: in the isolate, or outside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
     Memory,

@@ -121,7 +121,6 @@ pub fn access_token(keys: &Keys, account: &Account, sid: &str, as_of: AsOf) -> R
                 as_of,
                 plan: account.plan,
                 maturity: account.maturity,
-                region: None,
                 locale: account.locale.clone(),
             };
             keys.sign(claims, ACCESS_LIFETIME_S)

@@ -252,7 +252,6 @@ async fn viewers(stack: &Stack) -> [Viewer; 2] {
         as_of: stack.as_of().await,
         plan: Plan::Basic,
         maturity: Maturity::From13,
-        region: None,
         locale: None,
     };
     let token = format!("Bearer {}", sign(&stack.key, claims, 600));
