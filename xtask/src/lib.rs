@@ -18,8 +18,13 @@ mod problems;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+#[cfg(test)]
+mod security;
+#[cfg(test)]
+mod settings;
 pub mod setup;
 pub mod test;
+pub mod texts;
 pub mod ui;
 pub mod wasm;
 pub mod workerd;
