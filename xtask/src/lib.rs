@@ -72,6 +72,16 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// Runs cargo at the top of the checkout, with its output shown; `failed` says what it means that it did not end well.
+pub fn run_cargo(arguments: &[&str], variables: &[(&str, &str)], failed: &str) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(arguments).envs(variables.iter().copied()).current_dir(root());
+    match cargo.status().doing("cannot start cargo")?.success() {
+        true => Ok(()),
+        false => said(format!("{failed}; see above")),
+    }
+}
+
 /// The top of the checkout.
 pub fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
