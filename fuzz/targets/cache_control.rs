@@ -13,7 +13,8 @@ fuzz_target!(|value: &str| {
     let forbidding = ResponseDirectives::from_cache_control(&format!("no-store, private, {value}"));
     assert!(forbidding.no_store && forbidding.private);
     let _ = ResponseDirectives::from_surrogate_control(value);
-    let fields: Fields = [("cache-control", value), ("pragma", value), ("surrogate-control", value)].into_iter().collect();
+    let fields: Fields =
+        [("cache-control", value), ("pragma", value), ("surrogate-control", value)].into_iter().collect();
     let _ = RequestDirectives::of(&fields);
     let _ = ResponseDirectives::of(&fields);
 });

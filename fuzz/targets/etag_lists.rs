@@ -14,7 +14,8 @@ fuzz_target!(|input: (&str, &str, &str)| {
     }
     let fields: Fields = [("etag", etag), ("last-modified", date), ("date", date)].into_iter().collect();
     let head = ResponseHead { status: 200, fields, request_time_ms: 0, response_time_ms: 1_795_478_400_000 };
-    let request: Fields = [("if-none-match", list), ("if-modified-since", date), ("if-range", list)].into_iter().collect();
+    let request: Fields =
+        [("if-none-match", list), ("if-modified-since", date), ("if-range", list)].into_iter().collect();
     let _ = is_not_modified(&request, &head);
     let _ = range_counts(&request, &head);
     let _ = head_speaks_of(&request, &head.fields, 3);

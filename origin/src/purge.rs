@@ -19,7 +19,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Even with nothing to deliver, the journal is asked this often: it may have lost its state.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// What the journal has confirmed is noted this often at most: each note waits for the writer, and for the disk.
-const NOTE_PAUSE: Duration = Duration::from_millis(150);
+pub const NOTE_PAUSE: Duration = Duration::from_millis(150);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 

@@ -31,9 +31,13 @@ const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
 /// After a failure Redis is left alone for so long.
 const REDIS_PAUSE_MS: u64 = 1_000;
 
+/// How documents lie in Redis. To be raised where a release names them otherwise, or keeps other fields with them, so that what
+/// one stored would be a wrong answer of the other's; where documents themselves have another form, [`DERIVED_FORM`] is raised.
+const RENDERED_FORM: u32 = 3;
+
 /// Where a document stands in Redis: a release that gives documents another form shares none with the one before.
 fn redis_key(key: &str) -> String {
-    format!("nextream:rendered:3:{DERIVED_FORM}:{key}")
+    format!("nextream:rendered:{RENDERED_FORM}:{DERIVED_FORM}:{key}")
 }
 
 pub type Document = Arc<Entry<Bytes>>;

@@ -102,24 +102,69 @@ async fn a_restore_that_fails_leaves_nothing_and_a_database_in_use_is_refused() 
     assert!(matches!(refused, BackupError::NotEmpty(_)), "{refused}");
     let fresh = Service::start().await;
     let before = fresh.app.store.snapshot().await.unwrap().as_of;
-    let half = &file[..file.len() - 20];
-    let mut strange = file.clone();
-    strange.extend_from_slice(br#"{"table":"sqlite_schema\"; DROP TABLE title; --","columns":["a"]}"#);
+    // Where each line ends but the last.
+    let ends: Vec<usize> = (1..file.len()).filter(|at| file[at - 1] == b'\n').collect();
+    let (last, lines) = (*ends.last().unwrap(), ends.len() + 1);
+    let with = |line: &[u8]| [&file[..last], line, b"\n", &file[last..]].concat();
+    let strange = with(br#"{"table":"sqlite_schema\"; DROP TABLE title; --","columns":["a"]}"#);
     // A table that begins again empties itself.
     let again = file.split(|byte| *byte == b'\n').rfind(|line| line.starts_with(b"{\"table\"")).unwrap();
     let more = [&file, again, b"\n"].concat();
     // Without one of its rows, which is a line that begins as one.
-    let ends: Vec<usize> = (1..file.len()).filter(|at| file[at - 1] == b'\n').collect();
     let row = ends.windows(2).rfind(|ends| file[ends[0]] == b'[').unwrap();
     let short = [&file[..row[0]], &file[row[1]..]].concat();
-    let cut = ends.iter().map(|at| &file[..*at]);
-    for bad in cut.chain([b"".as_slice(), b"{}", half, &strange, &more, &short]) {
-        assert!(fresh.app.store.restore(bad).await.is_err(), "{}", String::from_utf8_lossy(bad));
+    let rows = file.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"[")).count();
+    let of_line = |at: usize, what: &str| format!("line {at} of the file is not of a backup: {what}");
+    let cut = ends.iter().map(|at| (file[..*at].to_vec(), "the file ends before the backup does: ".to_string()));
+    let others = [
+        (Vec::new(), of_line(1, "the file is empty")),
+        (b"{}".to_vec(), of_line(1, "missing field")),
+        (file[..last - 5].to_vec(), of_line(lines - 1, "EOF while parsing")),
+        (strange, of_line(lines, "no such table")),
+        (with(again), of_line(lines, "the table was there already")),
+        (more, of_line(lines + 1, "it comes after the end")),
+        (short, format!("the backup has {} rows and was written with {rows}: ", rows - 1)),
+    ];
+    for (bad, said) in cut.chain(others) {
+        let error = fresh.app.store.restore(bad.as_slice()).await.unwrap_err().to_string();
+        assert!(error.starts_with(&said), "{error}, not {said}: {}", String::from_utf8_lossy(&bad));
         let mut snapshot = fresh.app.store.snapshot().await.unwrap();
         assert_eq!(snapshot.as_of, before);
         assert!(snapshot.title("heat").await.unwrap().is_none());
     }
     fresh.app.store.restore(file.as_slice()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_another_release_is_refused_by_its_first_line() {
+    let file = String::from_utf8(back_up(&filled().await.app.store).await).unwrap();
+    let (first, rest) = file.split_once('\n').unwrap();
+    let head: Value = serde_json::from_str(first).unwrap();
+    let fresh = Service::start().await;
+    let before = fresh.app.store.snapshot().await.unwrap().as_of;
+    for (member, by) in [("nextream_backup", -1), ("nextream_backup", 1), ("schema", -1), ("schema", 1)] {
+        let own = head[member].as_i64().unwrap();
+        let other = own + by;
+        let mut head = head.clone();
+        head[member] = other.into();
+        let refused = fresh.app.store.restore(format!("{head}\n{rest}").as_bytes()).await.unwrap_err();
+        let (found, known, said) = match &refused {
+            BackupError::Form(found, known) if member == "nextream_backup" => {
+                let said = format!("the backup is of form {other}, this program reads form {own}; ");
+                (i64::from(*found), i64::from(*known), said)
+            }
+            BackupError::Schema(found, known) if member == "schema" => {
+                (*found, *known, format!("the backup was made with schema {other}, this program has {own}; "))
+            }
+            _ => panic!("{member} {other}: {refused}"),
+        };
+        assert_eq!((found, known), (other, own), "{member}");
+        assert_eq!(refused.to_string(), said + "use the release it was made with");
+        let mut snapshot = fresh.app.store.snapshot().await.unwrap();
+        assert_eq!(snapshot.as_of, before);
+        assert!(snapshot.title("heat").await.unwrap().is_none());
+    }
+    fresh.app.store.restore(file.as_bytes()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

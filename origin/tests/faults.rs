@@ -3,7 +3,7 @@
 mod common;
 
 use axum::http::StatusCode;
-use common::gate::Gate;
+use common::door::Door;
 use common::{Database, Service, engine, text};
 use kv_schemas::PurgeMode;
 use origin::store::{Engine, LoggedPurge, Settings};
@@ -187,8 +187,8 @@ async fn a_create_whose_database_is_lost_while_it_is_stored_may_have_been_done_a
     let mut database = Database::fresh();
     let url = database.settings.database_url.clone().unwrap();
     let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).unwrap().to_string();
-    let gate = Gate::before(port.parse().unwrap()).await;
-    database.settings.database_url = Some(url.replace(&format!(":{port}/"), &format!(":{}/", gate.port)));
+    let door = Door::before(port.parse().unwrap()).await;
+    database.settings.database_url = Some(url.replace(&format!(":{port}/"), &format!(":{}/", door.port)));
     let service = Service::over(database).await;
     let create = |name: &str| {
         let (body, service) = (format!(r#"{{"name":"{name}"}}"#), &service);
@@ -209,7 +209,7 @@ async fn a_create_whose_database_is_lost_while_it_is_stored_may_have_been_done_a
     let again = create("heat").await;
     assert_eq!((again.status(), again.headers().get("idempotency-replayed")), (StatusCode::CREATED, None));
     // It ends after that, and before anybody hears of it.
-    gate.lose_answer_to("COMMIT");
+    door.lose_answer_to("COMMIT");
     assert_eq!(problem(create("ronin").await).await, undecided);
     let after = contents(&service).await;
     assert!(after.contains("ronin"), "{after}");

@@ -1,13 +1,16 @@
 //! The program itself: what its command line refuses, and how it ends.
+mod common;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use common::program::{PROGRAM, Served, TIMEOUT, origin, without_settings};
+use kv_schemas::claims::{AUDIENCE_EDGE, EdgeClaims, ISSUER, Scope};
+use origin::keys::TOKEN_LIFETIME_S_MAX;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
-
-fn origin(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_origin")).args(arguments).output().unwrap()
-}
+use tokens::{Expect, KeySet};
 
 /// What it said when it was to fail, and did.
 fn refusal(arguments: &[&str]) -> String {
@@ -52,53 +55,138 @@ fn who_acts_has_a_name_of_bounded_length() {
     }
 }
 
-/// A service of its own, with its address.
-fn serve(dir: &Path, more: &[&str]) -> (Child, String) {
-    let (keys, database) = (dir.join("keys"), dir.join("db.sqlite"));
-    assert!(origin(&["keygen", "--keys", keys.to_str().unwrap()]).status.success());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
-    command.args(["serve", "--listen", "127.0.0.1:0"]).arg("--keys").arg(keys).arg("--database").arg(database);
-    let mut child = command.args(more).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("listening on http://") {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+#[test]
+fn a_token_for_the_edges_pages_is_of_one_scope_and_lasts_an_hour_unless_told_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = at(dir.path(), "keys");
+    assert!(origin(&["keygen", "--keys", &keys]).status.success());
+    let token = |more: &[&str]| origin(&[&["edge-token", "--keys", &keys], more].concat());
+    let public = std::fs::read_to_string(dir.path().join("keys/public.jwks.json")).unwrap();
+    let public = KeySet::from_jwks(&public).unwrap();
+    for (name, scope) in [("debug", Scope::Debug), ("metrics", Scope::Metrics), ("purge-request", Scope::PurgeRequest)]
+    {
+        for (more, lifetime_s) in
+            [(&[][..], 3600), (&["--lifetime-s", "1"], 1), (&["--lifetime-s", "2592000"], 30 * 24 * 3600)]
+        {
+            let printed = stdout(&token(&[&["--scope", name], more].concat()));
+            let claims = claims(printed.trim());
+            let second = |name: &str| claims[name].as_u64().unwrap();
+            assert_eq!(second("exp") - second("iat"), lifetime_s, "{name} {more:?}");
+            let expect = Expect { issuer: ISSUER, audience: AUDIENCE_EDGE, lifetime_s_max: scope.lifetime_s_max() };
+            let good: EdgeClaims = public.verify(printed.trim(), expect, second("iat")).unwrap();
+            assert_eq!((good.scope, good.body_sha256), (scope, None), "{name}");
+        }
     }
-    let address = line.trim().rsplit("http://").next().unwrap().to_string();
-    // It goes on logging.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    (child, address)
+    // Those are signed by origin for one call each.
+    for refused in [["--scope", "purge-batch"], ["--scope", "warm"]] {
+        assert!(!token(&refused).status.success(), "{refused:?}");
+    }
+    for seconds in ["0", "2592001"] {
+        let said = refusal(&["edge-token", "--keys", &keys, "--scope", "debug", "--lifetime-s", seconds]);
+        assert!(said.contains("--lifetime-s"), "{said}");
+    }
+    refusal(&["edge-token", "--keys", &keys]);
+}
+
+/// What a token says of itself.
+fn claims(token: &str) -> serde_json::Value {
+    let claims = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&Base64UrlUnpadded::decode_vec(claims).unwrap()).unwrap()
+}
+
+/// A verifier may have asked for the published document just before.
+#[test]
+fn a_new_key_signs_no_sooner_than_every_verifier_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = at(dir.path(), "origin.sqlite");
+    stdout(&origin(&["import", &written(dir.path(), "none.ndjson", ""), "--database", &database]));
+    let keys = |name: &str| {
+        let keys = at(dir.path(), name);
+        assert!(origin(&["keygen", "--keys", &keys]).status.success());
+        let published = Path::new(&keys).join("public.jwks.json");
+        (keys, move || std::fs::read_to_string(&published).unwrap())
+    };
+    let rotate = |keys: &str, more: &[&str]| {
+        origin(&[&["keys", "rotate", "--keys", keys, "--database", &database], more].concat())
+    };
+    let (folder, published) = keys("refused");
+    let before = published();
+    let most = (TOKEN_LIFETIME_S_MAX + 1).to_string();
+    for seconds in ["0", "299", &most] {
+        let refused = rotate(&folder, &["--signs-in-s", seconds]);
+        assert!(!refused.status.success(), "{seconds}");
+        assert!(String::from_utf8(refused.stderr).unwrap().contains("--signs-in-s"), "{seconds}");
+        assert_eq!(published(), before, "{seconds}");
+    }
+    for (more, delay_s) in [(&["--signs-in-s", "300"][..], 300), (&[], 2 * 300)] {
+        let (folder, published) = keys(&format!("after-{delay_s}"));
+        let (before, earliest_s) = (published(), origin::now_ms() / 1000 + delay_s);
+        let said = stdout(&rotate(&folder, more));
+        let latest_s = origin::now_ms() / 1000 + delay_s;
+        let signs_from_s: u64 = said.split("signs from ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert!((earliest_s..=latest_s).contains(&signs_from_s), "{more:?}: {said}");
+        let name = said.split(' ').next().unwrap();
+        assert!(published().contains(name) && !before.contains(name), "{said}");
+        assert!(said.contains("; purge "), "{said}");
+    }
+}
+
+#[test]
+fn one_viewer_is_invited_by_address_for_as_many_days_as_are_said() {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let database = at(dir.path(), "origin.sqlite");
+    stdout(&origin(&["generate", "--database", &database, "--titles", "1", "--rails", "1", "--users", "2"]));
+    let invite = |more: &[&str]| origin(&[&["users", "invite", "--database", &database], more].concat());
+    let member = |line: &str, name: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()[name].as_str().unwrap().to_string()
+    };
+    // Those who were made up have no password.
+    let all = stdout(&invite(&["--without-password"]));
+    assert_eq!((all.lines().count(), stdout(&invite(&["--without-password"])).as_str()), (2, ""), "once");
+    let email = member(all.lines().next().unwrap(), "email");
+    let mut former = String::new();
+    for (more, days) in [(&[][..], 14), (&["--valid-days", "1"], 1), (&["--valid-days", "90"], 90)] {
+        let earliest_ms = origin::moment() + days * DAY_MS;
+        let said = stdout(&invite(&[&["--email", &email], more].concat()));
+        let latest_ms = origin::moment() + days * DAY_MS;
+        assert_eq!((said.lines().count(), member(&said, "email")), (1, email.clone()), "{said}");
+        let ends_at: jiff::Timestamp = member(&said, "ends_at").parse().unwrap();
+        assert!((earliest_ms..=latest_ms).contains(&ends_at.as_millisecond()), "{more:?}: {said}");
+        assert_ne!(former, member(&said, "invitation"), "each is another");
+        former = member(&said, "invitation");
+    }
+    for days in ["0", "91"] {
+        let said = refusal(&["users", "invite", "--database", &database, "--email", &email, "--valid-days", days]);
+        assert!(said.contains("--valid-days"), "{said}");
+    }
+    let said = refusal(&["users", "invite", "--database", &database, "--email", "nobody@example.org"]);
+    assert!(said.contains("there is no viewer with the e-mail address nobody@example.org"), "{said}");
+    // One or all, not both and not neither.
+    refusal(&["users", "invite", "--database", &database, "--email", &email, "--without-password"]);
+    refusal(&["users", "invite", "--database", &database]);
 }
 
 #[test]
 fn a_client_that_never_ends_its_request_does_not_keep_a_service_that_is_told_to_stop() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut child, address) = serve(dir.path(), &["--drain-ms", "300"]);
-    let mut whole = TcpStream::connect(&address).unwrap();
+    let mut service = Served::start(dir.path(), &["--drain-ms", "300"]);
+    let mut whole = TcpStream::connect(&service.address).unwrap();
     whole.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     assert!(whole.read(&mut [0; 1000]).unwrap() > 0);
-    let mut half = TcpStream::connect(&address).unwrap();
+    let mut half = TcpStream::connect(&service.address).unwrap();
     half.write_all(b"GET /healthz HTTP/1.1\r\nho").unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    let told = Instant::now();
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    while child.try_wait().unwrap().is_none() {
-        if told.elapsed() > Duration::from_secs(10) {
-            child.kill().unwrap();
-            panic!("it does not end");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(child.wait().unwrap().success());
+    service.stop();
+    assert!(service.end(Duration::from_secs(10)).success());
 }
 
 #[test]
 fn a_request_under_way_is_answered_before_a_service_that_is_told_to_stop_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut child, address) = serve(dir.path(), &["--drain-ms", "60000"]);
+    let mut service = Served::start(dir.path(), &["--drain-ms", "60000"]);
     let body = r#"{"email":"ada@example.org","password":"correct horse battery"}"#;
-    let mut request = TcpStream::connect(&address).unwrap();
+    let mut request = TcpStream::connect(&service.address).unwrap();
     request.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let head = "POST /auth/register HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nexpect: 100-continue";
     write!(request, "{head}\r\ncontent-length: {}\r\n\r\n", body.len()).unwrap();
@@ -107,18 +195,18 @@ fn a_request_under_way_is_answered_before_a_service_that_is_told_to_stop_ends() 
     // It is being read: it is under way.
     answer.read_line(&mut line).unwrap();
     assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    service.stop();
     let told = Instant::now();
-    while TcpStream::connect(&address).is_ok() {
+    while TcpStream::connect(&service.address).is_ok() {
         assert!(told.elapsed() < Duration::from_secs(30), "it goes on taking connections");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(child.try_wait().unwrap().is_none(), "somebody waits for an answer");
+    assert!(service.is_running(), "somebody waits for an answer");
     request.write_all(body.as_bytes()).unwrap();
     let mut rest = String::new();
     answer.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("HTTP/1.1 202 Accepted\r\n") && rest.ends_with(r#"{"status":"accepted"}"#), "{rest}");
-    assert!(child.wait().unwrap().success());
+    assert!(service.end(TIMEOUT).success());
 }
 
 #[test]
@@ -204,8 +292,8 @@ fn a_backup_has_its_name_only_once_it_is_whole() {
     let limited = |before: &str| {
         // Beyond the limit a write fails, as with a full disk, or ends the process.
         let script = format!("{before} ulimit -f 64; exec \"$0\" backup --database \"$1\" --to \"$2\"");
-        let mut command = Command::new("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_origin"), &database, &to]).output().unwrap()
+        let mut command = without_settings("sh");
+        command.args(["-c", &script, PROGRAM, &database, &to]).output().unwrap()
     };
     let full = limited("trap '' XFSZ;");
     assert!(!full.status.success() && !full.stderr.is_empty(), "{full:?}");

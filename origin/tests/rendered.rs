@@ -127,6 +127,40 @@ async fn processes_share_what_they_rendered_through_redis_and_none_answers_what_
     assert_eq!(read(&two, &[("viewer-region", "DE")]).await.2, "Heat II", "without Redis it is rendered");
 }
 
+/// Two releases at once, over one Redis: each reads what it stored itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_of_another_form_are_not_used_however_they_came_into_redis() {
+    let redis = Redis::start().unwrap();
+    let database = Database { redis: Some(redis.url()), ..Database::fresh() };
+    let others = [database.again(), database.again()];
+    let service = Service::over(database).await;
+    service.call("PUT", "/admin/v1/titles/heat", r#"{"name":"Heat"}"#).await;
+    assert_eq!(read(&service, &[]).await.2, "Heat");
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let keys = async |connection: &mut redis::aio::MultiplexedConnection| {
+        redis::cmd("KEYS").arg("*").query_async::<Vec<String>>(connection).await.unwrap()
+    };
+    let first = keys(&mut connection).await.pop().expect("it was stored");
+    let form: i64 = first.split(':').nth(3).and_then(|form| form.parse().ok()).unwrap();
+    assert_eq!(service.database.count(&format!("derived WHERE form = {form}")).await, 1, "{first}");
+    let own = format!("nextream:rendered:3:{form}:");
+    let forms = [format!("nextream:rendered:2:{form}:"), format!("nextream:rendered:3:{}:", form + 1)];
+    for (other, form) in others.into_iter().zip(forms) {
+        for key in keys(&mut connection).await {
+            let Some(rest) = key.strip_prefix(&own) else {
+                assert!(key.starts_with("nextream:rendered:2:"), "{key}: moved before");
+                continue;
+            };
+            redis::cmd("RENAME").arg(&key).arg(format!("{form}{rest}")).exec_async(&mut connection).await.unwrap();
+        }
+        let name = format!("Rendered anew, beside {form}");
+        rewrite_behind_the_log(&service, &name).await;
+        let other = Service::over(other).await;
+        assert_eq!(read(&other, &[]).await.2, name, "{form}");
+        assert!(keys(&mut connection).await.iter().any(|key| key.starts_with(&own)), "and stored");
+    }
+}
+
 /// A title whose page is worth packing.
 fn long_title() -> String {
     serde_json::json!({"name": "Heat", "synopsis": "A thief and a detective. ".repeat(100)}).to_string()

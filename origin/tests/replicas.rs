@@ -3,13 +3,12 @@
 mod common;
 
 use axum::http::StatusCode;
-use common::gate::Gate;
-use common::{Database, Service, engine, text};
+use common::door::Door;
+use common::{Database, Service, engine, text, until};
 use kv_schemas::{AsOf, LogId, Problem, Purge, PurgeAck, PurgeBatch, PurgeMode, Unannounced};
 use origin::purge::Dispatcher;
 use origin::store::{Engine, LoggedPurge, Settings, Store};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use surrogate_cache::intake::{Intake, JournalHead, decide};
 use xtask::postgres::{Durable, Postgres};
 
@@ -64,16 +63,6 @@ impl Pair {
     async fn reads_replica(&self) -> bool {
         self.service.app.store.client_snapshot(None).await.unwrap().is_replica().await.unwrap()
     }
-}
-
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    for _ in 0..3_000 {
-        if let Some(found) = look().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what}: not within 30 seconds");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,6 +141,8 @@ struct Held {
     /// The states at which logs were taken up, and what they were said to replace.
     adopted: Vec<(AsOf, Vec<LogId>)>,
     is_away: bool,
+    /// How far it was offered purges while it was away.
+    offered: Option<AsOf>,
 }
 
 impl Journal {
@@ -167,6 +158,10 @@ impl Journal {
         url
     }
 
+    fn was_offered(&self, as_of: &AsOf) -> bool {
+        self.0.lock().unwrap().offered.as_ref() == Some(as_of)
+    }
+
     fn is_at(&self, as_of: &AsOf) -> bool {
         let held = self.0.lock().unwrap();
         held.head.as_ref().is_some_and(|head| (&head.log_id, head.head) == (&as_of.log_id, as_of.seq))
@@ -176,6 +171,7 @@ impl Journal {
 impl Held {
     fn take(&mut self, batch: &PurgeBatch) -> Result<axum::Json<PurgeAck>, (StatusCode, String)> {
         if self.is_away {
+            self.offered = batch.purges.last().map(|last| AsOf::new(batch.log_id.clone(), last.seq));
             return Err((StatusCode::BAD_GATEWAY, String::new()));
         }
         let refused = |json: String| Err((StatusCode::CONFLICT, json));
@@ -211,10 +207,10 @@ impl Held {
     }
 }
 
-/// A primary behind a gate, and a replica that is to take its place.
+/// A primary behind a door, and a replica that is to take its place.
 struct Failover {
     servers: Postgres,
-    gate: Gate,
+    door: Door,
     service: Service,
     journal: Journal,
     journal_url: String,
@@ -226,15 +222,15 @@ impl Failover {
         let mut servers = Postgres::start(Durable::No).unwrap();
         servers.database("nextream").unwrap();
         servers.add_replica().unwrap();
-        let gate = Gate::before(servers.port()).await;
-        let url = servers.url("nextream").replace(&servers.port().to_string(), &gate.port.to_string());
+        let door = Door::before(servers.port()).await;
+        let url = servers.url("nextream").replace(&servers.port().to_string(), &door.port.to_string());
         // What is asked when nobody is there is not to wait for long.
         let settings = Settings { wait_ms: 1_000, ..Settings::postgres(&url, &[]) };
         let service = Service::over(Database { settings, ..Database::fresh_on(Engine::Sqlite) }).await;
         let journal = Journal::default();
         let journal_url = journal.start().await;
         let _stop = deliver(&service, &journal_url);
-        Self { servers, gate, service, journal, journal_url, _stop }
+        Self { servers, door, service, journal, journal_url, _stop }
     }
 
     /// The service ends, and another begins that has seen nothing.
@@ -290,10 +286,10 @@ async fn fail_over(is_told: bool, is_reused: bool, is_anew: bool) {
     let lost = world.edit("PUT", "ronin", "Ronin").await;
     assert_eq!((&lost.log_id, lost.seq), (&kept.log_id, kept.seq + 2));
     assert!(world.page("heat").await.2.contains("Lost"), "{what}");
+    // The dispatcher has looked at it, whatever came of that.
     match is_told {
         true => until("all is delivered", || async { world.journal.is_at(&lost).then_some(()) }).await,
-        // The dispatcher has looked at it, whatever came of that.
-        false => tokio::time::sleep(Duration::from_secs(3)).await,
+        false => until("all is offered", || async { world.journal.was_offered(&lost).then_some(()) }).await,
     }
     world.servers.kill_primary().unwrap();
     assert_eq!(world.page("ronin").await.0, StatusCode::SERVICE_UNAVAILABLE, "{what}");
@@ -308,7 +304,7 @@ async fn fail_over(is_told: bool, is_reused: bool, is_anew: bool) {
         }
         store.close().await;
     }
-    world.gate.lead_to(world.servers.replica_port(0));
+    world.door.lead_to(world.servers.replica_port(0));
     if is_anew {
         world.start_anew().await;
     }

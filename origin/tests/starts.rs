@@ -2,10 +2,10 @@
 mod common;
 
 use common::Database;
+use common::program::{origin, origin_over};
 use futures_util::future::join_all;
 use origin::error::{StoreError, Versioned};
 use origin::store::{Engine, Store};
-use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// 500 texts of 140 words each, known to searches but for some, and what is derived as an older release left it.
@@ -103,24 +103,13 @@ async fn a_database_that_must_be_there_is_not_made_and_of_another_kind_not_made_
     Store::connect_existing(&database.settings).await.unwrap().close().await;
 }
 
-/// A command over this database.
-fn origin(database: &Database, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
-    command.args(arguments).env_remove("ORIGIN_DATABASE").env_remove("DATABASE_URL");
-    match &database.settings.database_url {
-        Some(url) => command.args(["--database-url", url]),
-        None => command.arg("--database").arg(database.settings.database.as_ref().unwrap()),
-    };
-    command.output().unwrap()
-}
-
 #[tokio::test]
 async fn no_command_but_migrate_brings_a_database_up_to_date_that_others_may_serve() {
     let database = older().await;
     let at = |name: &str| database.dir.path().join(name).to_str().unwrap().to_string();
     let (keys, backup, catalogue) = (at("keys"), at("nextream.backup"), at("catalogue.ndjson"));
     std::fs::write(&catalogue, "{\"type\":\"title\",\"id\":\"heat\",\"name\":\"Heat\"}\n").unwrap();
-    assert!(Command::new(env!("CARGO_BIN_EXE_origin")).args(["keygen", "--keys", &keys]).status().unwrap().success());
+    assert!(origin(&["keygen", "--keys", &keys]).status.success());
     let published = || std::fs::read_to_string(at("keys/public.jwks.json")).unwrap();
     let before = published();
     std::fs::write(&backup, "not looked into\n").unwrap();
@@ -137,18 +126,18 @@ async fn no_command_but_migrate_brings_a_database_up_to_date_that_others_may_ser
         &["restore", "--from", &backup],
     ];
     for arguments in commands {
-        let output = origin(&database, arguments);
+        let output = origin_over(&database, arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{arguments:?}");
         assert!(said.contains("schema 71") && said.contains("Back it up") && said.contains("origin migrate"), "{said}");
         assert_eq!(database.count("_sqlx_migrations WHERE version >= 72").await, 0, "{arguments:?}");
     }
     assert!(published() == before && !std::path::Path::new(&to).exists());
-    let migrated = origin(&database, &["migrate"]);
+    let migrated = origin_over(&database, &["migrate"]);
     assert!(migrated.status.success(), "{migrated:?}");
     assert_eq!(database.count("_sqlx_migrations WHERE version >= 72").await, 1);
     for arguments in commands.into_iter().take(8) {
-        let output = origin(&database, arguments);
+        let output = origin_over(&database, arguments);
         let is_asked_for_a_password = arguments[0] == "staff";
         assert!(output.status.success() || is_asked_for_a_password, "{arguments:?}: {output:?}");
     }

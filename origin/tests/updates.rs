@@ -3,13 +3,12 @@ mod common;
 
 use axum::http::StatusCode;
 use common::people::{People, Tokens};
-use common::{Database, Service};
+use common::{Database, Service, until};
 use origin::error::{StoreError, Versioned};
 use origin::store::{Engine, Store};
 use serde_json::json;
 use sqlx::{Connection, Executor};
 use std::path::Path;
-use std::time::Duration;
 
 /// Asks for some of everything, by statements that each connection has prepared from the second time on.
 async fn use_all(people: &People, ada: Tokens, round: usize) -> Tokens {
@@ -142,9 +141,8 @@ async fn a_write_that_waited_for_a_newer_release_is_refused_too() {
     newer.execute("BEGIN; SELECT seq FROM log_head FOR UPDATE").await.unwrap();
     let store = people.app.store.clone();
     let waiting = tokio::spawn(async move { store.write().await.err() });
-    while people.database.count("pg_locks WHERE NOT granted").await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let waits = || async { (people.database.count("pg_locks WHERE NOT granted").await > 0).then_some(()) };
+    until("the write waits", waits).await;
     newer.execute("UPDATE derived SET form = form + 1; COMMIT").await.unwrap();
     let refused = waiting.await.unwrap();
     assert!(matches!(refused, Some(StoreError::Newer { .. })), "{refused:?}");

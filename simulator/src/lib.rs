@@ -58,22 +58,41 @@ pub struct Stats {
 impl Stats {
     pub fn add(&mut self, other: &Stats) {
         let sum = |a: &mut u64, b: u64| *a += b;
-        sum(&mut self.steps, other.steps);
-        sum(&mut self.requests, other.requests);
-        sum(&mut self.hits, other.hits);
-        sum(&mut self.short, other.short);
-        sum(&mut self.kv_first, other.kv_first);
-        sum(&mut self.stale, other.stale);
-        sum(&mut self.forwarded, other.forwarded);
-        sum(&mut self.failed, other.failed);
-        sum(&mut self.shared, other.shared);
-        sum(&mut self.left, other.left);
-        sum(&mut self.written, other.written);
-        sum(&mut self.overdue, other.overdue);
-        sum(&mut self.purges, other.purges);
-        sum(&mut self.receipts, other.receipts);
-        sum(&mut self.applied, other.applied);
-        sum(&mut self.faults, other.faults);
+        // Each by its name: what is counted anew is added, too, or this does not compile.
+        let Stats {
+            steps,
+            requests,
+            hits,
+            short,
+            kv_first,
+            stale,
+            forwarded,
+            failed,
+            shared,
+            left,
+            written,
+            overdue,
+            purges,
+            receipts,
+            applied,
+            faults,
+        } = *other;
+        sum(&mut self.steps, steps);
+        sum(&mut self.requests, requests);
+        sum(&mut self.hits, hits);
+        sum(&mut self.short, short);
+        sum(&mut self.kv_first, kv_first);
+        sum(&mut self.stale, stale);
+        sum(&mut self.forwarded, forwarded);
+        sum(&mut self.failed, failed);
+        sum(&mut self.shared, shared);
+        sum(&mut self.left, left);
+        sum(&mut self.written, written);
+        sum(&mut self.overdue, overdue);
+        sum(&mut self.purges, purges);
+        sum(&mut self.receipts, receipts);
+        sum(&mut self.applied, applied);
+        sum(&mut self.faults, faults);
     }
 }
 
@@ -113,5 +132,37 @@ pub fn locations_of(seed: u64) -> usize {
 /// Runs one seed to its end. A violation is run once more, for its trace.
 pub fn run(options: &Options) -> Result<Stats, Box<Violation>> {
     let run = |is_traced| world::World::new(options, is_traced).run();
-    run(false).or_else(|_| run(true))
+    run(false).map_err(|violation| traced(violation, run(true)))
+}
+
+/// The same violation with its trace. One that did not come again is one all the same: something in this process decides besides
+/// the seed.
+fn traced(mut violation: Box<Violation>, again: Result<Stats, Box<Violation>>) -> Box<Violation> {
+    let other = match again {
+        Err(same) if (same.step, &same.what) == (violation.step, &violation.what) => return same,
+        Err(other) => format!("step {}: {}", other.step, other.what),
+        Ok(_) => "no violation".into(),
+    };
+    violation.what.push_str(&format!(" (not repeated; the second run found {other})"));
+    violation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_violation_that_does_not_come_again_is_one_all_the_same() {
+        let violation = |step: usize, what: &str, trace: &[&str]| {
+            let trace = trace.iter().map(|line| line.to_string()).collect();
+            Box::new(Violation { seed: 1, locations: 1, steps: 9, step, what: what.into(), trace })
+        };
+        let first = || violation(3, "too old", &[]);
+        let same = violation(3, "too old", &["step 1"]);
+        assert_eq!(traced(first(), Err(same.clone())), same, "with its trace");
+        let gone = traced(first(), Ok(Stats::default()));
+        assert_eq!(*gone, *violation(3, "too old (not repeated; the second run found no violation)", &[]));
+        let other = traced(first(), Err(violation(4, "lost", &["step 1"])));
+        assert_eq!(*other, *violation(3, "too old (not repeated; the second run found step 4: lost)", &[]));
+    }
 }

@@ -38,8 +38,18 @@ pub struct Dev {
     split: bool,
 }
 
-/// The origin's processes: their roles, and the paths that are theirs.
+/// The origin's processes: their roles, and the paths that are theirs; the first has every other.
 const SPLIT: [(&str, &str); 3] = [("client", ""), ("admin,jobs", "/admin"), ("auth", "/auth /.well-known")];
+/// The same where there is one.
+const WHOLE: [(&str, &str); 1] = [("client,admin,auth,jobs", "")];
+
+/// The Worker's table of services, `SERVICES`, for origin's processes on these ports.
+fn services(processes: &[(&str, &str)], ports: &[u16]) -> String {
+    let rows = processes.iter().zip(ports).flat_map(|((_, prefixes), port)| {
+        prefixes.split_whitespace().map(move |prefix| format!("{prefix} http://127.0.0.1:{port}"))
+    });
+    rows.collect::<Vec<_>>().join("; ")
+}
 
 /// Turns true at Ctrl-C, SIGTERM or SIGHUP.
 pub fn stop_flag() -> Result<(Arc<AtomicBool>, mpsc::Receiver<()>)> {
@@ -84,13 +94,19 @@ impl Dev {
         self.state.clone().unwrap_or_else(|| root().join(".dev"))
     }
 
-    pub fn run(self) -> Result<()> {
-        let ports = ports(self.edge_port, self.edges)?;
-        let roles: &[(&str, &str)] = if self.split { &SPLIT } else { &SPLIT[..1] };
-        let origin_ports = self::ports(self.origin_port, u16::try_from(roles.len()).unwrap_or(1))?;
-        if ports.iter().any(|port| origin_ports.contains(port)) {
-            return said("the origin's port is among the edges'; choose another with --origin-port");
+    /// Ports of the edges, and of so many processes of the origin.
+    fn ports(&self, processes: usize) -> Result<(Vec<u16>, Vec<u16>)> {
+        let edges = ports(self.edge_port, self.edges)?;
+        let origin = ports(self.origin_port, u16::try_from(processes).unwrap_or(u16::MAX))?;
+        match edges.iter().any(|port| origin.contains(port)) {
+            true => said("the origin's port is among the edges'; choose another with --origin-port"),
+            false => Ok((edges, origin)),
         }
+    }
+
+    pub fn run(self) -> Result<()> {
+        let processes: &[(&str, &str)] = if self.split { &SPLIT } else { &WHOLE };
+        let (ports, origin_ports) = self.ports(processes.len())?;
         for port in &origin_ports {
             check_port(*port, "--origin-port")?;
         }
@@ -113,10 +129,7 @@ impl Dev {
 
         say("starting");
         let origin_url = format!("http://127.0.0.1:{}", self.origin_port);
-        let rows = roles.iter().zip(&origin_ports).flat_map(|((_, prefixes), port)| {
-            prefixes.split_whitespace().map(move |prefix| format!("{prefix} http://127.0.0.1:{port}"))
-        });
-        let services = rows.collect::<Vec<_>>().join("; ");
+        let services = services(processes, &origin_ports);
         let mut fleet = Fleet::start(Options {
             state: state.clone(),
             ports: ports.into_iter().map(|port| vec![port]).collect(),
@@ -139,8 +152,7 @@ impl Dev {
         })?;
         let edges: Vec<String> = (0..fleet.len()).map(|index| fleet.url(index)).collect();
         let mut origins = Vec::new();
-        for ((roles, _), port) in roles.iter().zip(&origin_ports) {
-            let roles = if self.split { *roles } else { "client,admin,auth,jobs" };
+        for ((roles, _), port) in processes.iter().zip(&origin_ports) {
             let database = Database::sqlite(&state).with_roles(roles);
             origins.push(origin::serve_on(&database, &state, *port, &edges, true)?);
         }
@@ -193,13 +205,59 @@ Ctrl-C stops everything."#,
 mod tests {
     use super::*;
     use clap::{Command, FromArgMatches};
+    use gateway_rules::services::{Services, Terms};
+
+    fn dev(arguments: &[&str]) -> Dev {
+        let matches = Dev::augment_args(Command::new("dev")).get_matches_from([&["dev"], arguments].concat());
+        Dev::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn each_path_goes_to_the_process_of_the_role_that_serves_it() {
+        let terms = Terms { timeout_ms: 1, body_timeout_ms: 2, request_bytes_max: 3 };
+        let url_of = |services: &Services, path: &str| services.get(services.of(path)).unwrap().url.clone();
+        let split = Services::read(&services(&SPLIT, &[8080, 8081, 8082]), "http://127.0.0.1:8080", terms).unwrap();
+        for (path, port) in [
+            ("/v1/home", 8080),
+            ("/adminx", 8080),
+            ("/admin/v1/titles", 8081),
+            ("/auth/login", 8082),
+            ("/.well-known/jwks.json", 8082),
+        ] {
+            assert_eq!(url_of(&split, path), format!("http://127.0.0.1:{port}"), "{path}");
+        }
+        assert_eq!(services(&WHOLE, &[8080]), "");
+        let mut roles: Vec<&str> = SPLIT.iter().flat_map(|(roles, _)| roles.split(',')).collect();
+        let mut whole: Vec<&str> = WHOLE[0].0.split(',').collect();
+        roles.sort_unstable();
+        whole.sort_unstable();
+        assert_eq!(roles, whole, "each role is in one process");
+    }
+
+    #[test]
+    fn ports_count_up_from_the_first_and_none_is_there_twice() {
+        let ports = |arguments: &[&str], processes| dev(arguments).ports(processes);
+        assert_eq!(ports(&[], 1).unwrap(), (vec![8787], vec![8080]));
+        assert_eq!(ports(&["--edges", "3"], 3).unwrap(), (vec![8787, 8788, 8789], vec![8080, 8081, 8082]));
+        let last = ["--edge-port", "65533", "--edges", "3"];
+        assert_eq!(ports(&last, 1).unwrap().0, [65_533, 65_534, 65_535]);
+        for (arguments, processes, said) in [
+            (&["--edge-port", "65534", "--edges", "3"][..], 1, "3 ports do not fit from 65534 on"),
+            (&["--origin-port", "65535"], 3, "3 ports do not fit from 65535 on"),
+            (&["--edge-port", "0"], 1, "do not fit from 0 on"),
+            (&["--edge-port", "8080"], 1, "the origin's port is among the edges'"),
+            (&["--edge-port", "8078", "--edges", "3"], 1, "the origin's port is among the edges'"),
+            (&["--edge-port", "8082"], 3, "the origin's port is among the edges'"),
+        ] {
+            let error = ports(arguments, processes).unwrap_err().to_string();
+            assert!(error.contains(said), "{arguments:?}: {error}");
+        }
+        assert!(ports(&["--edge-port", "8083"], 3).is_ok());
+    }
 
     #[test]
     fn the_state_is_kept_where_git_does_not_look_wherever_it_is_started_from() {
-        let state = |arguments: &[&str]| {
-            let matches = Dev::augment_args(Command::new("dev")).get_matches_from([&["dev"], arguments].concat());
-            Dev::from_arg_matches(&matches).unwrap().state()
-        };
+        let state = |arguments: &[&str]| dev(arguments).state();
         assert_eq!(state(&[]), root().join(".dev"));
         let left_out = std::fs::read_to_string(root().join(".gitignore")).unwrap();
         assert!(left_out.lines().any(|line| line == "/.dev"));

@@ -18,8 +18,13 @@ mod problems;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+#[cfg(test)]
+mod security;
+#[cfg(test)]
+mod settings;
 pub mod setup;
 pub mod test;
+pub mod texts;
 pub mod ui;
 pub mod wasm;
 pub mod workerd;
@@ -65,6 +70,16 @@ pub fn cargo() -> Command {
         }
     }
     cargo
+}
+
+/// Runs cargo at the top of the checkout, with its output shown; `failed` says what it means that it did not end well.
+pub fn run_cargo(arguments: &[&str], variables: &[(&str, &str)], failed: &str) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(arguments).envs(variables.iter().copied()).current_dir(root());
+    match cargo.status().doing("cannot start cargo")?.success() {
+        true => Ok(()),
+        false => said(format!("{failed}; see above")),
+    }
 }
 
 /// The top of the checkout.

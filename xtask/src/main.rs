@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{Doing, Result, api, conformance, dev, fuzz, instructions, proxy, root, said, setup, test, ui::say, wasm};
+use xtask::{Doing, Result, api, conformance, dev, fuzz, instructions, proxy, run_cargo, setup, test, ui::say, wasm};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's commands")]
@@ -103,13 +103,10 @@ fn run(command: Command) -> Result<()> {
 
 /// Runs one of the workspace's programs.
 fn program(package: &str, profile: &str, first: &[&str], arguments: &[String]) -> Result<()> {
-    let mut cargo = xtask::cargo();
-    cargo.args(["run", "--quiet", "--package", package, "--profile", profile, "--"]);
-    cargo.args(first).args(arguments).current_dir(root());
-    match cargo.status().doing("cannot start cargo")?.success() {
-        true => Ok(()),
-        false => said("it did not end well; see above"),
-    }
+    let mut all = vec!["run", "--quiet", "--package", package, "--profile", profile, "--"];
+    all.extend(first);
+    all.extend(arguments.iter().map(String::as_str));
+    run_cargo(&all, &[], "it did not end well")
 }
 
 /// Runs a measurement over real processes, which are built first.

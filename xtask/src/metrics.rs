@@ -1,6 +1,6 @@
 //! What is measured, in three places that must agree: the code that counts, the table of `docs/metrics.md`, and what `ops/`
 //! asks for. Where they do not, an alert is silent for ever and nobody notices.
-use crate::root;
+use crate::texts::{cells, quoted, read};
 use std::collections::BTreeMap;
 
 /// A metric as the table has it, or the code.
@@ -23,17 +23,11 @@ impl Metric {
 
 pub type Metrics = BTreeMap<String, Metric>;
 
-/// What stands between backticks, in order.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
-}
-
 /// Rows of tables that begin with a metric's name.
 fn table_of(markdown: &str) -> Metrics {
     let rows = markdown.lines().filter(|line| line.starts_with("| `edge_") || line.starts_with("| `origin_"));
     let metric = |row: &str| {
-        let mut cells = row.trim_matches('|').split('|').map(str::trim);
-        let (name, kind, labels) = (cells.next()?, cells.next()?, cells.next()?);
+        let [name, kind, labels, ..] = cells(row)[..] else { return None };
         Some((quoted(name).next()?.to_string(), Metric::new(kind, quoted(labels).map(String::from))))
     };
     rows.filter_map(metric).collect()
@@ -41,14 +35,14 @@ fn table_of(markdown: &str) -> Metrics {
 
 /// The table of `docs/metrics.md`.
 pub fn documented() -> Metrics {
-    table_of(&std::fs::read_to_string(root().join("docs/metrics.md")).unwrap_or_default())
+    table_of(&read("docs/metrics.md"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::texts::{enclosed, literal, sources};
     use std::collections::BTreeSet;
-    use std::path::Path;
 
     /// Suffixes of a histogram's series (Prometheus' text format).
     const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_sum", "_count"];
@@ -58,43 +52,8 @@ mod tests {
     const OF_OTHERS: [&str; 4] =
         ["up", "node_filesystem_avail_bytes", "node_filesystem_size_bytes", "nextream_backup_seconds"];
 
-    fn read(path: &str) -> String {
-        std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    /// All Rust of a folder, without what is only for tests.
-    fn sources(folder: &Path) -> String {
-        let mut text = String::new();
-        let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        entries.sort();
-        for path in entries {
-            if path.is_dir() {
-                text.push_str(&sources(&path));
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let source = std::fs::read_to_string(&path).unwrap();
-                text.push_str(source.split("#[cfg(test)]\nmod ").next().unwrap());
-            }
-        }
-        text
-    }
-
     fn is_of_a_name(c: char) -> bool {
         c.is_ascii_alphanumeric() || c == '_'
-    }
-
-    /// What stands between double quotes at the beginning.
-    fn literal(text: &str) -> Option<&str> {
-        text.trim_start().strip_prefix('"')?.split('"').next()
-    }
-
-    /// Up to the bracket that closes what was opened before.
-    fn enclosed(text: &str) -> &str {
-        let mut depth = 0_i32;
-        let end = text.find(|c| {
-            depth += i32::from("([{".contains(c)) - i32::from(")]}".contains(c));
-            depth < 0
-        });
-        &text[..end.unwrap_or(text.len())]
     }
 
     /// `metrics::counter!("name", "label" => value)` and its like.
@@ -133,7 +92,8 @@ mod tests {
     }
 
     fn code() -> (Metrics, String) {
-        let [edge, origin, cache] = ["edge/src", "origin/src", "cache/src"].map(|folder| sources(&root().join(folder)));
+        let text = |folder: &str| sources(folder).into_iter().map(|(_, text)| text).collect::<String>();
+        let [edge, origin, cache] = ["edge/src", "origin/src", "cache/src"].map(text);
         let mut metrics = counted_at_origin(&origin);
         metrics.extend(counted_at_the_edge(&edge));
         (metrics, [edge, origin, cache].concat())

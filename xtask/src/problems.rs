@@ -1,8 +1,7 @@
 //! Words of errors, in two places that must agree: the code that says them, and the table of `docs/api.md`. Clients are
 //! promised that the words stay as they are, so each must be known to be one.
-use crate::root;
+use crate::texts::{cells, quoted, read, sources};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Status and word.
 type Problem = (u16, String);
@@ -50,25 +49,6 @@ const HANDED: [&str; 6] = [
     "origin/src/http/error.rs",
 ];
 
-fn read(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// Each file of Rust below a folder, by its path, without what is only for tests.
-fn sources(folder: &str, into: &mut Vec<(String, String)>) {
-    let mut entries: Vec<_> = std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap()).collect();
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
-        if entry.path().is_dir() {
-            sources(&path, into);
-        } else if Path::new(&path).extension().is_some_and(|extension| extension == "rs") {
-            let text = read(&path);
-            into.push((path, text.split("#[cfg(test)]\nmod ").next().unwrap().to_string()));
-        }
-    }
-}
-
 /// `404, "not-found"` at the beginning, with white space between.
 fn pair(text: &str) -> Option<Problem> {
     let status = text.get(..3)?.parse().ok().filter(|status| (400..600).contains(status))?;
@@ -94,9 +74,7 @@ fn said() -> Problems {
         known.sort_unstable();
     };
     for (folder, who) in FOLDERS {
-        let mut files = Vec::new();
-        sources(folder, &mut files);
-        for (path, source) in files {
+        for (path, source) in sources(folder) {
             let is_of_pages = who == EDGE && OF_PAGES.iter().any(|file| path.ends_with(&format!("/{file}")));
             for problem in pairs(&source) {
                 add(problem, if is_of_pages { PAGES } else { who });
@@ -118,11 +96,10 @@ fn said() -> Problems {
 fn documented(markdown: &str) -> Problems {
     let mut problems = Problems::new();
     for row in markdown.lines() {
-        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [status, words, who, says] = cells[..] else { continue };
+        let [status, words, who, says] = cells(row)[..] else { continue };
         let Ok(status) = status.parse::<u16>() else { continue };
         assert!(!says.is_empty(), "{row}");
-        for word in words.split('`').skip(1).step_by(2) {
+        for word in quoted(words) {
             let whom = [EDGE, ORIGIN, PAGES].into_iter().filter(|one| who.split(", ").any(|name| name == *one));
             let mut whom: Vec<&str> = whom.collect();
             assert_eq!(whom.len(), who.split(", ").count(), "{row}");

@@ -4,7 +4,7 @@ use crate::conformance::Conformance;
 use crate::fuzz::Fuzz;
 use crate::instructions::Instructions;
 use crate::ui::{say, step};
-use crate::{Result, root, said, setup, wasm};
+use crate::{Result, root, run_cargo, said, setup, wasm};
 use clap::{Args, ValueEnum};
 use std::time::Instant;
 
@@ -110,6 +110,7 @@ impl Test {
     }
 }
 
+/// Its output goes to a log.
 fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
     let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let mut cargo = crate::cargo();
@@ -120,17 +121,13 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
 fn cargo_run(package: &str, arguments: &[&str]) -> Result<()> {
     wasm::build_all()?;
     setup::build_origin()?;
-    let mut cargo = crate::cargo();
-    cargo.args(["run", "--quiet", "-p", package, "--"]).args(arguments).current_dir(root());
-    match cargo.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => said("it found violations; see above"),
-        Err(error) => said(format!("cannot start cargo: {error}")),
-    }
+    run_cargo(&[&["run", "--quiet", "-p", package, "--"], arguments].concat(), &[], "it found violations")
 }
 
 fn lint() -> Result<()> {
     cargo("checking the format", &["fmt", "--all", "--check"])?;
+    // A workspace of its own.
+    cargo("checking the format of fuzz", &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
     cargo("clippy, natively", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     let wasm = ["clippy", "-p", "edge", "-p", "journal", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"];
     cargo("clippy, for the Workers", &wasm)
@@ -138,25 +135,14 @@ fn lint() -> Result<()> {
 
 /// cargo's own output is shown: its closing lines are the result.
 fn tests(arguments: &[&str]) -> Result<()> {
-    let mut cargo = crate::cargo();
-    cargo.arg("test").args(arguments).current_dir(root());
-    match cargo.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => said("tests failed; see above"),
-        Err(error) => said(format!("cannot start cargo: {error}")),
-    }
+    run_cargo(&[&["test"], arguments].concat(), &[], "tests failed")
 }
 
 /// The origin's suites once more, each test with a database of its own on a PostgreSQL that they start.
 fn on_postgres() -> Result<()> {
     say("  the origin's tests on PostgreSQL");
-    let mut cargo = crate::cargo();
-    cargo.args(["test", "-p", "origin", "--test", "*"]).env("ORIGIN_TEST_ENGINE", "postgres").current_dir(root());
-    match cargo.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => said("tests failed on PostgreSQL; see above"),
-        Err(error) => said(format!("cannot start cargo: {error}")),
-    }
+    let engine = [("ORIGIN_TEST_ENGINE", "postgres")];
+    run_cargo(&["test", "-p", "origin", "--test", "*"], &engine, "tests failed on PostgreSQL")
 }
 
 fn build() -> Result<()> {

@@ -243,7 +243,7 @@ impl Store {
             sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *write.tx).await?;
         }
         let (mut table, mut waiting, mut count, mut end) = (None::<Table>, Vec::new(), 0, None::<End>);
-        let known = self.snapshot().await?.tables(&LEFT_OUT).await?;
+        let mut known = self.snapshot().await?.tables(&LEFT_OUT).await?;
         while let Some((at, line)) = next()? {
             let wrong = |what: &str| BackupError::Line(at, what.to_string());
             if end.is_some() {
@@ -258,10 +258,16 @@ impl Store {
                 put_rows(&mut write, table.as_ref(), &mut waiting).await?;
                 let named: Table = serde_json::from_value(value).map_err(|error| wrong(&error.to_string()))?;
                 // Names become part of statements: only those this database has itself.
-                let own = known.iter().find(|own| own.table == named.table).ok_or_else(|| wrong("no such table"))?;
+                let own =
+                    known.iter_mut().find(|own| own.table == named.table).ok_or_else(|| wrong("no such table"))?;
+                // It is emptied as it begins: a second time it would lose what was read.
+                if own.columns.is_empty() {
+                    return Err(wrong("the table was there already"));
+                }
                 if !named.columns.iter().all(|column| own.columns.contains(column)) || named.columns.is_empty() {
                     return Err(wrong("a column this schema does not have"));
                 }
+                own.columns.clear();
                 // What a fresh database has by itself is replaced, too.
                 let delete = format!("DELETE FROM {}", quoted(&named.table));
                 sqlx::query(AssertSqlSafe(delete)).execute(&mut *write.tx).await?;

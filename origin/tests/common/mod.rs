@@ -1,8 +1,9 @@
 //! A service over its real router and a real database of its own. Which engine: SQLite, or PostgreSQL with
 //! `ORIGIN_TEST_ENGINE=postgres`; `cargo xtask test` runs the same suites on both.
 #![allow(dead_code)]
-pub mod gate;
+pub mod door;
 pub mod people;
+pub mod program;
 
 use axum::body::Body;
 use axum::http::Request;
@@ -21,6 +22,7 @@ use origin::store::{Engine, Settings, Store};
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tempfile::TempDir;
 use tower::ServiceExt;
 use xtask::postgres::{Durable, Postgres};
@@ -185,6 +187,17 @@ impl Service {
         }
         self.router.clone().oneshot(request).await.unwrap()
     }
+}
+
+/// Looks again and again, for long enough even on a busy machine.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    for _ in 0..3_000 {
+        if let Some(found) = look().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}: not within 30 seconds");
 }
 
 pub async fn text(response: Response) -> String {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub struct Gate {
+pub struct Door {
     pub port: u16,
     state: Arc<Mutex<State>>,
 }
@@ -26,20 +26,20 @@ impl State {
     }
 }
 
-impl Gate {
+impl Door {
     pub async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let gate = Self {
+        let door = Self {
             port: listener.local_addr().unwrap().port(),
             state: Arc::new(Mutex::new(State { to: port, unheard: None })),
         };
-        let state = Arc::clone(&gate.state);
+        let state = Arc::clone(&door.state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(pass(client, Arc::clone(&state)));
             }
         });
-        gate
+        door
     }
 
     /// Where those come out who come from now on.
