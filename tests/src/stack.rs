@@ -40,6 +40,25 @@ pub async fn metrics(edge: &str, key: &SigningKey) -> Got {
     send(ask(Method::GET, format!("{edge}/__edge/metrics")).bearer_auth(token)).await
 }
 
+/// From its next start on a process (`edge-1`, `global`) has this value of a variable, or none.
+pub fn set_var(fleet: &Fleet, process: &str, name: &str, value: Option<&str>) {
+    let file = fleet.state().join(format!("{process}.capnp"));
+    let config = std::fs::read_to_string(&file).expect("no configuration");
+    // Each variable has a line, and each Worker of ours is told who numbers the purges.
+    let is_of = |line: &str, name: &str| line.trim_start().starts_with(&format!("( name = {name:?}, text = "));
+    assert!(config.lines().any(|line| is_of(line, "PURGE_LOG")), "{config}");
+    let mut lines = Vec::new();
+    for line in config.lines() {
+        if is_of(line, "PURGE_LOG") {
+            lines.extend(value.map(|value| format!("( name = {name:?}, text = {value:?} ),")));
+        }
+        if !is_of(line, name) {
+            lines.push(line.into());
+        }
+    }
+    std::fs::write(&file, lines.join("\n")).expect("cannot write");
+}
+
 /// The edge as a generic proxy, its journal numbering the purges.
 pub struct Proxy {
     pub fleet: Fleet,

@@ -1,7 +1,7 @@
 //! The edge in front of any origin.
 use e2e::gate::Mode;
 use e2e::http::{ask, send, send_to};
-use e2e::stack::{LEASE_OVER, Proxy};
+use e2e::stack::{LEASE_OVER, Proxy, set_var};
 use e2e::{eventually, kv};
 use reqwest::Method;
 use std::path::Path;
@@ -501,20 +501,37 @@ async fn what_is_one_url_to_origin_is_one_to_the_cache_and_to_writes_however_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_with_settings_for_the_api_says_so_instead_of_leaving_them_unheard() {
+async fn an_edge_with_a_setting_that_cannot_be_right_serves_nothing_and_its_log_says_which_it_is() {
     let mut proxy = Proxy::start().await;
-    let file = proxy.fleet.state().join("edge-1.capnp");
-    let config = std::fs::read_to_string(&file).unwrap();
-    let mode = r#"( name = "MODE", text = "proxy" ),"#;
-    assert!(config.contains(mode), "{config}");
-    for (name, value) in [("LIMITS", "reads=5/60"), ("SERVICES", "/admin http://127.0.0.1:9")] {
+    proxy.upstream.answer("/a", &[FRESH], "page");
+    assert_eq!(proxy.get("/a").await.status, 200);
+    let log = proxy.fleet.state().join("edge-1.log");
+    let mut begins = 0;
+    for (name, value) in [
+        ("LIMITS", "reads=5/60"),
+        ("SERVICES", "/admin http://127.0.0.1:9"),
+        ("BOUND_MS", "1"),
+        ("BODY_BYTES_MAX", "many"),
+    ] {
         proxy.fleet.kill_edge(0);
-        let more = format!(r#"{mode} ( name = "{name}", text = "{value}" ),"#);
-        std::fs::write(&file, config.replace(mode, &more)).unwrap();
+        begins += std::fs::read_to_string(&log).unwrap()[begins..].len();
+        set_var(&proxy.fleet, "edge-1", name, Some(value));
         proxy.fleet.spawn_edge(0).unwrap();
-        let got = eventually("an answer", || send_to(ask(Method::GET, proxy.url("/a")))).await;
-        assert_eq!((got.status, got.problem().as_str()), (500, "misconfigured"), "{name}");
+        for path in ["/a", "/__edge/health"] {
+            let got = eventually("an answer", || send_to(ask(Method::GET, proxy.url(path)))).await;
+            assert_eq!((got.status, got.problem().as_str()), (500, "misconfigured"), "{name}: {got:?}");
+        }
+        eventually("the log says which", || async {
+            let log = std::fs::read_to_string(&log).unwrap();
+            let mut faults = log[begins..].lines().filter_map(|line| line.split_once("settings: "));
+            faults.any(|(_, fault)| fault.contains(name)).then_some(())
+        })
+        .await;
+        set_var(&proxy.fleet, "edge-1", name, None);
     }
+    proxy.fleet.kill_edge(0);
+    proxy.fleet.start_edge(0).unwrap();
+    assert_eq!(proxy.get("/a").await.status, 200);
 }
 
 /// On the platform a request to origin goes through a cache of the platform's own, unless it says that it is not to. The runtime has
