@@ -117,11 +117,19 @@ async fn a_write_whose_content_breaks_off_reaches_origin_as_such_and_makes_nothi
     for framing in ["content-length: 100\r\n", "transfer-encoding: chunked\r\n"] {
         let edge = proxy.fleet.url(0);
         let (head, piece) = (lines("PUT /a", framing), if framing.starts_with('c') { "x" } else { "1\r\nx\r\n" });
-        let writing =
-            tokio::spawn(async move { e2e::raw::ask(&edge, &[&head, piece], Duration::from_millis(300)).await });
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (begun, asked) = (proxy.gate.asked(), proxy.upstream.count("/a"));
+        let writing = tokio::spawn(async move { e2e::raw::ask(&edge, &[&head, piece], AT_ONCE).await });
+        e2e::eventually("the write is on its way", || async { (proxy.gate.asked() > begun).then_some(()) }).await;
+        // The piece of its content follows.
+        tokio::time::sleep(LEASE_OVER).await;
+        assert_eq!(proxy.upstream.count("/a"), asked, "{framing}: origin took a part for all of it");
         writing.abort();
         let _ = writing.await;
+        e2e::eventually("origin sees it break off", || async {
+            (proxy.upstream.count("/a") > asked).then_some(())
+        })
+        .await;
+        // It would be purged by now.
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(proxy.upstream.last().body.is_empty(), "{framing}: origin took a part for all of it");
         assert_eq!(logged().await, before, "{framing}");
