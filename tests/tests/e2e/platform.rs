@@ -1,7 +1,7 @@
 //! What is otherwise on the platform than where its runtime runs by itself.
 use e2e::api::{Api, SHARED};
 use e2e::http::{ask, get, send};
-use e2e::stack::{LEASE_OVER, Proxy};
+use e2e::stack::{LEASE_OVER, Proxy, ProxyShape};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -45,7 +45,12 @@ async fn a_service_the_platform_cannot_reach_is_left_alone_and_what_is_cached_is
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_somebody_in_front_of_origin_gives_up_is_purged_and_once_more_later() {
     for status in [502, 504, 520, 524] {
-        let proxy = Proxy::of_edges(2, &[("ORIGIN_TIMEOUT_MS", "1000")]).await;
+        let proxy = Proxy::of(ProxyShape {
+            isolates: &[1, 1],
+            vars: &[("ORIGIN_TIMEOUT_MS", "1000")],
+            ..ProxyShape::default()
+        })
+        .await;
         let fresh = [("cache-control", "max-age=3600")];
         let other = proxy.fleet.url(1) + "/a";
         proxy.upstream.answer("/a", &fresh, "old");

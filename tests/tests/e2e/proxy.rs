@@ -1,7 +1,7 @@
 //! The edge in front of any origin.
 use e2e::gate::Mode;
 use e2e::http::{ask, send, send_to};
-use e2e::stack::{LEASE_OVER, Proxy, set_var};
+use e2e::stack::{LEASE_OVER, Proxy, ProxyShape, set_var};
 use e2e::{eventually, kv};
 use reqwest::Method;
 use std::path::Path;
@@ -426,7 +426,7 @@ async fn in_these_words(proxy: &Proxy, method: &str, target: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_spelling_of_a_path_leads_out_of_the_part_of_the_site_the_edge_stands_before() {
-    let proxy = Proxy::below("/public").await;
+    let proxy = Proxy::of(ProxyShape { base: "/public", ..ProxyShape::default() }).await;
     proxy.upstream.answer("*", &[FRESH], "public");
     for path in ["/private/x", "/publicity", "/x", "/"] {
         proxy.upstream.answer(path, &[FRESH], "private");
