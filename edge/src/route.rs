@@ -60,7 +60,8 @@ const fn document(segments: &'static [&'static str], query: &'static [(&'static 
 /// Pages of origin have one of two lengths, and the shorter one is not said (`gateway_rules::wanted`).
 const PAGE: Parameter = Parameter::OneOf(&["100"]);
 
-/// What anybody may read, out of entries that many share.
+/// What anybody may read, out of entries that many share. A test of origin's reads these two tables: what it serves and they
+/// do not have would be passed on each time.
 const DOCUMENTS: [Document; 11] = [
     Document { depends: Depends { plan: true, ..RATED }, ..document(&["v1", "home"], NONE) },
     document(
@@ -226,6 +227,30 @@ mod tests {
             assert_eq!(get(&format!("{path}?cursor=a&limit=5&x=1")), Route::Own { target: path.into() });
             let target = path.to_string();
             assert_eq!(classify(Mode::Gateway, "PUT", path), Route::OwnWrite { target });
+        }
+    }
+
+    #[test]
+    fn what_else_goes_by_path_knows_the_same_documents() {
+        use gateway_rules::access;
+        use gateway_rules::limits::Class;
+        use gateway_rules::wanted::{LISTS, Pages};
+        for list in &LISTS {
+            assert!(DOCUMENTS.iter().any(|document| document.segments == list.segments), "{:?}", list.segments);
+        }
+        for document in DOCUMENTS.iter().chain(&OWN) {
+            let pattern = format!("/{}", document.segments.join("/"));
+            let is_in_pages =
+                LISTS.iter().any(|list| list.segments == document.segments && list.pages == Pages::Origins);
+            for name in ["cursor", "limit"] {
+                let is_taken = document.query.iter().any(|(taken, _)| *taken == name);
+                assert_eq!(is_taken, is_in_pages, "{pattern}: {name}");
+            }
+            // An id may be one of the names.
+            let target = pattern.replace('*', "home");
+            assert_eq!(access::route(&target), pattern);
+            let class = if pattern == "/v1/search" { Class::Search } else { Class::Reads };
+            assert_eq!(Class::of(&target), Some(class), "{pattern}");
         }
     }
 

@@ -33,15 +33,15 @@ pub struct Fault {
 }
 
 /// A document with a list.
-struct List {
-    /// `*` is one segment of any value.
-    segments: &'static [&'static str],
+pub struct List {
+    /// Of the document's path; `*` is one segment of any value.
+    pub segments: &'static [&'static str],
     path: &'static [&'static str],
-    pages: Pages,
+    pub pages: Pages,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pages {
+pub enum Pages {
     /// Many lists beside each other: their length is limited, and there is no going on.
     Many,
     /// One list, all of it in the document.
@@ -60,7 +60,8 @@ pub const CURSOR_BYTES_MAX: usize = 1_000;
 /// No list is longer.
 const OFFSET_MAX: u64 = 100_000;
 
-const LISTS: [List; 8] = [
+/// A test of the edge's compares them with its route table.
+pub const LISTS: [List; 8] = [
     List { segments: &["v1", "home"], path: &["rails", "items"], pages: Pages::Many },
     List { segments: &["v1", "catalog"], path: &["items"], pages: Pages::Origins },
     List { segments: &["v1", "search"], path: &["items"], pages: Pages::Origins },

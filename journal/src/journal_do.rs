@@ -118,8 +118,9 @@ impl PurgeJournal {
     #[wasm_bindgen(constructor)]
     pub fn new(state: JsValue, env: Env) -> Self {
         let default = Config::default();
-        let settings = platform::journal_numbers(&env).and_then(|numbers_itself| {
-            let (_, bound_ms) = platform::lease_and_bound_ms(&env, default.lease_ms)?;
+        let text = |name: &str| platform::text(&env, name);
+        let settings = platform::journal_numbers(&text).and_then(|numbers_itself| {
+            let (_, bound_ms) = platform::lease_and_bound_ms(&text, default.lease_ms)?;
             Ok((numbers_itself, bound_ms))
         });
         let misconfigured = settings.as_ref().err().cloned();

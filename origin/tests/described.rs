@@ -54,6 +54,54 @@ async fn every_route_is_described_and_every_described_one_is_served_by_role() {
     }
 }
 
+/// Paths of a table of the edge's, with `*` for what a path has in braces.
+fn in_table_of_the_edge(name: &str) -> BTreeSet<String> {
+    let source = include_str!("../../edge/src/route.rs");
+    let (_, table) = source.split_once(&format!("\nconst {name}: ")).expect("the edge has another table by now");
+    let (table, _) = table.split_once("\n];").expect("the edge has another table by now");
+    let lists = table.split("&[\"").skip(1).filter_map(|rest| rest.split("\"]").next());
+    let paths = lists.map(|segments| format!("/{}", segments.replace("\", \"", "/")));
+    // What a parameter may be is a list as well.
+    paths.filter(|path| path.starts_with("/v1/") || path.starts_with("/.well-known/")).collect()
+}
+
+/// The edge would pass on each time what it does not know as a document, and nobody would notice but by the load.
+#[tokio::test]
+async fn every_document_that_is_served_is_one_that_the_edge_knows() {
+    let service = Service::start().await;
+    let described = description(&service).await;
+    let reads = described["paths"].as_object().unwrap().iter().filter(|(_, item)| item["get"].is_object());
+    let pattern = |path: &String| -> String {
+        let segments = path.split('/').map(|segment| if segment.starts_with('{') { "*" } else { segment });
+        segments.collect::<Vec<_>>().join("/")
+    };
+    let (own, shared): (BTreeSet<_>, BTreeSet<_>) = reads
+        .map(|(path, _)| pattern(path))
+        .filter(|path| path.starts_with("/v1/") || path.starts_with("/.well-known/"))
+        .partition(|path| path == "/v1/me" || path.starts_with("/v1/me/"));
+    assert_eq!(in_table_of_the_edge("DOCUMENTS"), shared);
+    assert_eq!(in_table_of_the_edge("OWN"), own);
+}
+
+/// Its log has nothing but `*` for other words.
+#[tokio::test]
+async fn every_name_in_a_path_is_one_that_the_edges_log_has() {
+    let source = include_str!("../../gateway-rules/src/access.rs");
+    let (_, names) = source.split_once("const NAMES: &str = \"").expect("the edge has another list by now");
+    let (names, _) = names.split_once('"').expect("the edge has another list by now");
+    let names: BTreeSet<&str> = names.split([' ', '\n', '\\']).collect();
+    let service = Service::start().await;
+    for path in description(&service).await["paths"].as_object().unwrap().keys() {
+        let mut segments = path.split('/').skip(1);
+        if !matches!(segments.next(), Some("v1" | "admin" | "auth" | ".well-known")) {
+            continue;
+        }
+        let unknown =
+            segments.find(|name| !name.starts_with('{') && !names.contains(name) && !["v1", "me"].contains(name));
+        assert_eq!(unknown, None, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn every_operation_says_who_may_call_it_and_every_schema_it_names_is_there() {
     let service = Service::start().await;

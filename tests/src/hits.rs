@@ -5,7 +5,7 @@
 use crate::api::{Api, SHARED};
 use crate::hits_peers::{Peers, start_peers};
 use crate::pump::{self, Load, Stint};
-use crate::stack::Proxy;
+use crate::stack::{Proxy, ProxyShape};
 use crate::statistics::median;
 use crate::wanted::Wanted;
 use serde::Serialize;
@@ -290,7 +290,8 @@ async fn field_names(target: &Target) -> BTreeSet<String> {
 pub async fn run(options: &Options) -> Result<Report, String> {
     // Three locations: one that is warm, one whose second isolate finds what the first has left in their cache, and one
     // that finds its pages in KV.
-    let proxy = Proxy::with_isolates(&[1, 2, 1]).await;
+    let proxy =
+        Proxy::of(ProxyShape { isolates: &[1, 2, 1], lease_ms: 1_000, quiet: true, ..ProxyShape::default() }).await;
     for location in 0..3 {
         proxy.fleet.pin_edge(location, 0).map_err(|error| error.to_string())?;
     }

@@ -3,6 +3,10 @@ use kv_schemas::AsOf;
 use kv_schemas::header::SURROGATE_AS_OF;
 use reqwest::{Client, Method, RequestBuilder};
 use std::io::Read;
+use std::time::Duration;
+
+/// Longer than any answer takes that is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
 
 /// An answer, read whole.
 #[derive(Clone, Debug)]
@@ -63,7 +67,8 @@ impl Got {
 
 pub fn client() -> Client {
     // Redirects and compressed bodies are seen as they come.
-    Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().expect("no client")
+    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().timeout(ANSWER_MAX);
+    client.build().expect("no client")
 }
 
 pub fn ask(method: Method, url: impl AsRef<str>) -> RequestBuilder {

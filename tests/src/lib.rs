@@ -28,15 +28,16 @@ pub fn free_port() -> u16 {
     xtask::process::free_port().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Asks again and again until the answer is what is waited for, or fails after `limit`.
+/// Asks again and again until the answer is what is waited for, or fails after `limit`, be it in the middle of asking.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let limit = std::time::Duration::from_secs(15);
-    let began = std::time::Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        assert!(began.elapsed() < limit, "{what}: not within {limit:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    };
+    tokio::time::timeout(limit, asking).await.unwrap_or_else(|_| panic!("{what}: not within {limit:?}"))
 }

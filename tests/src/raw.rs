@@ -7,6 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// Longer than any connection stays open whose end is waited for.
+const OPEN_MAX: Duration = Duration::from_secs(120);
+
 #[derive(Clone, Debug)]
 pub enum Act {
     Send(Vec<u8>),
@@ -79,9 +82,7 @@ pub async fn ask(url: &str, pieces: &[&str], pause: Duration) -> String {
         let _ = stream.write_all(piece.as_bytes()).await;
         tokio::time::sleep(pause).await;
     }
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    String::from_utf8_lossy(&answer).into_owned()
+    String::from_utf8_lossy(&rest(&mut stream).await).into_owned()
 }
 
 /// Sends a request as it is given, counting the bytes, and reads whatever comes. Dropped, it resets the connection.
@@ -93,7 +94,7 @@ pub async fn ask_counting(url: &str, text: &str, sent: &AtomicU64) {
         }
         sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
     }
-    let _ = stream.read_to_end(&mut Vec::new()).await;
+    rest(&mut stream).await;
 }
 
 /// Sends a request's beginning and then a byte after each pause; the connection stays open until it is dropped.
@@ -132,7 +133,7 @@ pub async fn break_off(url: &str, part: &str) {
     let mut stream = connect(url).await;
     stream.write_all(part.as_bytes()).await.expect("cannot send");
     stream.shutdown().await.expect("cannot end");
-    let _ = stream.read_to_end(&mut Vec::new()).await;
+    rest(&mut stream).await;
 }
 
 /// Everything that comes in answer to these bytes within `limit`, on a connection that the server may keep open for more.
@@ -143,6 +144,14 @@ pub async fn ask_within(url: &str, text: &str, limit: Duration) -> String {
     let reading = async { while matches!(stream.read_buf(&mut answer).await, Ok(1..)) {} };
     let _ = tokio::time::timeout(limit, reading).await;
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Everything until the connection ends, however it does.
+async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let ended = tokio::time::timeout(OPEN_MAX, stream.read_to_end(&mut all)).await.is_ok();
+    assert!(ended, "still open after {OPEN_MAX:?}: {}", String::from_utf8_lossy(&all));
+    all
 }
 
 async fn connect(url: &str) -> TcpStream {

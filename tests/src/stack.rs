@@ -40,6 +40,25 @@ pub async fn metrics(edge: &str, key: &SigningKey) -> Got {
     send(ask(Method::GET, format!("{edge}/__edge/metrics")).bearer_auth(token)).await
 }
 
+/// From its next start on a process (`edge-1`, `global`) has this value of a variable, or none.
+pub fn set_var(fleet: &Fleet, process: &str, name: &str, value: Option<&str>) {
+    let file = fleet.state().join(format!("{process}.capnp"));
+    let config = std::fs::read_to_string(&file).expect("no configuration");
+    // Each variable has a line, and each Worker of ours is told who numbers the purges.
+    let is_of = |line: &str, name: &str| line.trim_start().starts_with(&format!("( name = {name:?}, text = "));
+    assert!(config.lines().any(|line| is_of(line, "PURGE_LOG")), "{config}");
+    let mut lines = Vec::new();
+    for line in config.lines() {
+        if is_of(line, "PURGE_LOG") {
+            lines.extend(value.map(|value| format!("( name = {name:?}, text = {value:?} ),")));
+        }
+        if !is_of(line, name) {
+            lines.push(line.into());
+        }
+    }
+    std::fs::write(&file, lines.join("\n")).expect("cannot write");
+}
+
 /// The edge as a generic proxy, its journal numbering the purges.
 pub struct Proxy {
     pub fleet: Fleet,
@@ -51,57 +70,49 @@ pub struct Proxy {
     _state: TempDir,
 }
 
+/// What stands before what, as a proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxyShape<'a> {
+    /// Isolates of each location.
+    pub isolates: &'a [usize],
+    /// Further variables of the Worker.
+    pub vars: &'a [(&'a str, &'a str)],
+    /// The part of origin's site it stands before.
+    pub base: &'a str,
+    /// Origin's, if it is not the upstream, which is idle then.
+    pub port: Option<u16>,
+    pub lease_ms: u64,
+    /// KV and the Cache API keep their data in memory, where the system has such a folder: it is not the disk that is to be
+    /// measured.
+    pub quiet: bool,
+}
+
+impl Default for ProxyShape<'_> {
+    fn default() -> Self {
+        Self { isolates: &[1], vars: &[], base: "", port: None, lease_ms: LEASE_MS, quiet: false }
+    }
+}
+
 impl Proxy {
     pub async fn start() -> Self {
-        Self::with_edges(1).await
+        Self::of(ProxyShape::default()).await
     }
 
     pub async fn with_edges(edges: usize) -> Self {
-        Self::of_edges(edges, &[]).await
+        Self::of(ProxyShape { isolates: &vec![1; edges], ..ProxyShape::default() }).await
     }
 
-    /// With further variables.
-    pub async fn of_edges(edges: usize, vars: &[(&str, &str)]) -> Self {
-        let upstream = Upstream::start().await;
-        Self::before(upstream.port, "", upstream, &vec![1; edges], vars).await
-    }
-
-    /// Locations with so many isolates each, whose views are leased for as long as by default: to be measured.
-    pub async fn with_isolates(isolates: &[usize]) -> Self {
-        let upstream = Upstream::start().await;
-        let port = upstream.port;
-        Self::in_folder(port, "", upstream, isolates, (1_000, &[]), quiet_folder()).await
-    }
-
-    /// In front of that part of the upstream's site that lies below a path.
-    pub async fn below(base: &str) -> Self {
-        let upstream = Upstream::start().await;
-        Self::before(upstream.port, base, upstream, &[1], &[]).await
-    }
-
-    /// In front of another origin; the upstream is idle.
+    /// In front of another origin.
     pub async fn before_port(port: u16) -> Self {
-        Self::before(port, "", Upstream::start().await, &[1], &[]).await
+        Self::of(ProxyShape { port: Some(port), ..ProxyShape::default() }).await
     }
 
-    /// With further variables.
-    pub async fn with_vars(vars: &[(&str, &str)]) -> Self {
-        Self::of_edges(1, vars).await
-    }
-
-    async fn before(port: u16, base: &str, upstream: Upstream, isolates: &[usize], vars: &[(&str, &str)]) -> Self {
-        let state = tempfile::tempdir().expect("no folder");
-        Self::in_folder(port, base, upstream, isolates, (LEASE_MS, vars), state).await
-    }
-
-    async fn in_folder(
-        port: u16,
-        base: &str,
-        upstream: Upstream,
-        isolates: &[usize],
-        (lease_ms, vars): (u64, &[(&str, &str)]),
-        state: TempDir,
-    ) -> Self {
+    pub async fn of(shape: ProxyShape<'_>) -> Self {
+        let ProxyShape { isolates, vars, base, port, lease_ms, quiet } = shape;
+        let in_memory = if quiet { tempfile::tempdir_in("/dev/shm").ok() } else { None };
+        let state = in_memory.unwrap_or_else(|| tempfile::tempdir().expect("no folder"));
+        let upstream = Upstream::start().await;
+        let port = port.unwrap_or(upstream.port);
         let gate = Gate::before(port).await;
         let key = xtask::proxy::new_key("test").expect("no key");
         let options = Options {
@@ -152,12 +163,6 @@ impl Proxy {
         assert_eq!(got.status, 200, "{got:?}");
         tokio::time::sleep(LEASE_OVER).await;
     }
-}
-
-/// In memory where the system has such a folder: KV and the Cache API keep their data there, and it is not the disk that is
-/// to be measured.
-fn quiet_folder() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("no folder")
 }
 
 /// Whether a receipt says that the journal has the purge. Who asks late finds that it is applied by now.

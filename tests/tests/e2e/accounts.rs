@@ -182,13 +182,14 @@ async fn each_request_is_one_line_of_the_log_with_its_trace_and_no_secret() {
     let answered = send(request).await;
     assert_eq!(answered.header("x-request-id"), Some("the-edge-1"));
     apart.ask(CLIENT, Method::GET, "/v1/me", "nonsense").await;
-    let lines = eventually("two lines", || async {
+    apart.ask(CLIENT, Method::from_bytes(b"IN-THE-METHOD").unwrap(), "/v1/me", "nonsense").await;
+    let lines = eventually("three lines", || async {
         let mut lines = apart.access_lines(CLIENT);
         lines.retain(|line| line["fields"]["route"] == "/v1/me");
-        (lines.len() >= 2).then_some(lines)
+        (lines.len() >= 3).then_some(lines)
     })
     .await;
-    assert_eq!(lines.len(), 2, "one a request: {lines:?}");
+    assert_eq!(lines.len(), 3, "one a request: {lines:?}");
     let line = &lines[0]["fields"];
     assert_eq!((&line["method"], &line["status"]), (&json!("GET"), &json!(200)));
     assert_eq!((&line["request_id"], &line["trace_id"]), (&json!("the-edge-1"), &json!(trace_id)));
@@ -196,9 +197,11 @@ async fn each_request_is_one_line_of_the_log_with_its_trace_and_no_secret() {
     assert_eq!(line["actor"], answered.json()["id"]);
     assert!(line["duration_ms"].is_number());
     assert_eq!((&lines[1]["fields"]["status"], &lines[1]["fields"]["reason"]), (&json!(401), &json!("token-refused")));
+    assert_eq!((&lines[2]["fields"]["status"], &lines[2]["fields"]["method"]), (&json!(405), &json!("other")));
     for role in ROLES {
         let log = std::fs::read_to_string(apart.state.path().join(format!("{role}.log"))).unwrap();
-        for secret in [access.as_str(), refresh.as_str(), PASSWORD, "in-the-query", "ada@example.org"] {
+        for secret in [access.as_str(), refresh.as_str(), PASSWORD, "in-the-query", "IN-THE-METHOD", "ada@example.org"]
+        {
             assert!(!log.contains(secret), "{role}: {secret}");
         }
     }

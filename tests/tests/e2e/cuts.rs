@@ -1,4 +1,5 @@
 //! What of a document a client asks for: cut at the edge from the one that is cached, with tags of its own.
+use e2e::api::{Api, SHARED};
 use e2e::http::{Got, ask, send};
 use e2e::stack::{LEASE_OVER, Stack};
 use reqwest::Method;
@@ -154,4 +155,35 @@ async fn bad_wishes_are_refused_with_the_parameter_and_ask_nobody() {
     let missing = stack.get("/v1/titles/none?fields=id").await;
     assert_eq!((missing.status, missing.problem().as_str()), (404, "not-found"), "an error is never cut");
     assert_ne!(missing.json()["title"], Value::Null);
+}
+
+/// A service that is wrong about its own type, or ends too early and says that this is all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_no_json_is_cut_for_nobody_and_is_right_again_once_it_is_mended_and_purged() {
+    let api = Api::start().await;
+    let (cut, genres) = ("/v1/home?fields=rails.id", "/v1/genres");
+    api.answer(genres, &SHARED, "genres", "[]");
+    for broken in [r#"{"rails":["#, r#"{"rails":[{"id":"top"}]}}"#, "<html>"] {
+        api.purge("hard", &["home"]).await;
+        api.answer("/v1/home", &SHARED, "home", broken);
+        // Fetched, and then from the cache.
+        for _ in 0..2 {
+            let got = api.get(cut, &[]).await;
+            assert_eq!((got.status, got.problem().as_str()), (502, "document-broken"), "{broken}: {got:?}");
+            let head = send(ask(Method::HEAD, api.url(cut))).await;
+            assert_eq!((head.status, head.body.as_str()), (502, ""), "{broken}: {head:?}");
+            let requests = json!({"requests": [{"path": cut}, {"path": "/v1/home"}, {"path": genres}]});
+            let batch = send(ask(Method::POST, api.url("/v1/batch")).body(requests.to_string())).await;
+            assert_eq!(batch.status, 200, "{broken}: {batch:?}");
+            let answers = batch.json()["responses"].take();
+            let kind = |at: usize| answers[at]["body"]["type"].as_str().unwrap_or_default().rsplit(':').next();
+            assert_eq!((&answers[0]["status"], kind(0)), (&json!(502), Some("document-broken")), "{broken}: {answers}");
+            assert_eq!((&answers[1]["status"], kind(1)), (&json!(502), Some("member-failed")), "{broken}: {answers}");
+            assert_eq!((&answers[2]["status"], &answers[2]["body"]), (&json!(200), &json!([])), "{broken}: {answers}");
+        }
+        api.purge("hard", &["home"]).await;
+        api.answer("/v1/home", &SHARED, "home", r#"{"rails":[{"id":"top","items":[]}]}"#);
+        let mended = api.get(cut, &[]).await;
+        assert_eq!((mended.status, mended.body.as_str()), (200, r#"{"rails":[{"id":"top"}]}"#), "{broken}: {mended:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The short way for hits in memory: nothing may be answered on it in another way than by the whole gateway.
 use e2e::http::{Got, ask, send, send_to};
 use e2e::kv;
-use e2e::stack::Proxy;
+use e2e::stack::{Proxy, ProxyShape};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use kv_schemas::entry::EntryHead;
@@ -304,7 +304,10 @@ async fn what_kv_has_that_is_no_header_field_does_not_end_the_instance() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kv_that_hangs_is_given_up_by_all_who_read_it() {
     const PAGES: usize = 8;
-    let proxy = with_pages_in_kv(Proxy::with_isolates(&[1, 1]).await).await;
+    let proxy = with_pages_in_kv(
+        Proxy::of(ProxyShape { isolates: &[1, 1], lease_ms: 1_000, quiet: true, ..ProxyShape::default() }).await,
+    )
+    .await;
     // Whoever comes just after the view was brought up to date is within its lease.
     let confirmed = || async {
         let health = proxy.get("/__edge/health").await.json();
@@ -332,7 +335,7 @@ async fn kv_that_hangs_is_given_up_by_all_who_read_it() {
 /// On every way an answer can take: what clients waited for counts as waited for, and what they did not wait for, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn how_long_clients_waited_is_counted_on_every_way() {
-    let proxy = Proxy::with_isolates(&[1]).await;
+    let proxy = Proxy::of(ProxyShape { lease_ms: 1_000, quiet: true, ..ProxyShape::default() }).await;
     proxy.upstream.answer("/a", &[FRESH], "page");
     let count = |phase: &str| format!("edge_answer_seconds_count{{phase=\"{phase}\"}}");
     let quick = |phase: &str| format!("edge_answer_seconds_bucket{{phase=\"{phase}\",le=\"0.25\"}}");
@@ -361,7 +364,7 @@ async fn how_long_clients_waited_is_counted_on_every_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_again_is_counted_and_falls_with_its_purge() {
     // With a lease so long that a purge could be overlooked.
-    let proxy = Proxy::with_isolates(&[1]).await;
+    let proxy = Proxy::of(ProxyShape { lease_ms: 1_000, quiet: true, ..ProxyShape::default() }).await;
     for round in 0..6 {
         let body = format!("page {round}");
         proxy.upstream.answer("/a", &[FRESH, ("surrogate-key", "k")], &body);

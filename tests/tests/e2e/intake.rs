@@ -1,7 +1,7 @@
 //! The purge intake: who may purge, and what is taken.
 use e2e::http::{Got, ask, send};
 use e2e::raw;
-use e2e::stack::{Proxy, Stack, edge_claims, metrics, now_s, sign};
+use e2e::stack::{Proxy, Stack, edge_claims, metrics, now_s, set_var, sign};
 use kv_schemas::AsOf;
 use kv_schemas::claims::{AUDIENCE_ADMIN, EdgeClaims, Scope, body_digest};
 use reqwest::Method;
@@ -173,6 +173,41 @@ async fn a_late_batch_of_a_replaced_log_and_another_history_of_this_one_are_refu
         assert_eq!(late.problem(), "log-retired", "{old}");
         assert_eq!(refused().await, Some(before + count), "what the journal refuses is counted, too");
     }
+}
+
+/// Set wrongly, and put right again: neither log is harmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_set_to_number_purges_itself_refuses_origins_until_it_is_put_back_and_none_is_lost() {
+    let mut stack = Stack::start().await;
+    assert!(stack.get("/v1/titles/heat").await.body.contains("\"Heat\""));
+    let AsOf { log_id, seq } = stack.as_of().await;
+    let restart = |stack: &mut Stack, numbers: &str| {
+        stack.fleet.kill_global();
+        set_var(&stack.fleet, "global", "PURGE_LOG", Some(numbers));
+        stack.fleet.start_global().unwrap();
+    };
+    restart(&mut stack, "journal");
+    let failures = async |stack: &Stack| {
+        let metrics = e2e::http::get(stack.origin_url("/metrics")).await;
+        metrics.figure("origin_purge_delivery_failures_total").unwrap_or_default()
+    };
+    let before = failures(&stack).await;
+    let edited = json!({"name": "Heat II"});
+    let written = stack.admin(Method::PATCH, "/admin/v1/titles/heat?purge=hard", Some(edited)).await;
+    assert_eq!(written.status, 200, "{written:?}");
+    e2e::eventually("origin tries in vain", || async { (failures(&stack).await > before).then_some(()) }).await;
+    let batch = next_batch(&stack).await;
+    let refused = post(&stack.url("/__edge/purges"), &batch_token(&stack.key, &batch), &batch).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (409, "log-not-from-origin"), "{refused:?}");
+    let kept = stack.as_of().await;
+    assert!(kept.log_id == log_id && kept.seq > seq, "origin's log is what it was, and goes on: {kept}");
+    restart(&mut stack, "origin");
+    stack.applied(&written).await;
+    assert_eq!(stack.as_of().await.log_id, log_id);
+    e2e::eventually("the edit shows", || async {
+        stack.get("/v1/titles/heat").await.body.contains("Heat II").then_some(())
+    })
+    .await;
 }
 
 /// What can stand in no `Surrogate-Key` names nothing: taken for a key, it would be a purge that purges nothing.

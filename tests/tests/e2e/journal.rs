@@ -2,7 +2,7 @@
 //! is made to refuse a statement.
 use e2e::api::Api;
 use e2e::eventually;
-use e2e::stack::{LEASE_OVER, Proxy};
+use e2e::stack::{LEASE_OVER, Proxy, set_var};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -25,24 +25,34 @@ async fn told(state: &Path) -> JournalDelta {
 
 /// What it tells one that knows a log up to a state, or nothing.
 async fn told_after(state: &Path, known: Option<AsOf>) -> JournalDelta {
+    let (log_id, since) = known.map(|known| (known.log_id, known.seq)).unzip();
+    let query = JournalQuery { log_id, since: since.unwrap_or(0), location: String::new() };
+    let (_, answer) = call(state, "/sync", query.encode().into()).await;
+    JournalDelta::decode(&answer).expect("no answer of the journal")
+}
+
+/// Calls it as an edge does: status and content of its answer.
+async fn call(state: &Path, path: &str, body: Bytes) -> (u16, Bytes) {
     let stream = tokio::net::UnixStream::connect(state.join("journal.sock")).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let (log_id, since) = known.map(|known| (known.log_id, known.seq)).unzip();
-    let query = JournalQuery { log_id, since: since.unwrap_or(0), location: String::new() };
-    let request = hyper::Request::post("/sync").header("host", "journal");
-    let answer = sender.send_request(request.body(Full::new(Bytes::from(query.encode()))).unwrap()).await.unwrap();
-    JournalDelta::decode(&answer.into_body().collect().await.unwrap().to_bytes()).expect("no answer of the journal")
+    let request = hyper::Request::post(path).header("host", "journal").body(Full::new(body)).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes())
 }
 
 /// The journal's storage. Nobody else may have it.
 pub async fn storage(state: &Path) -> SqliteConnection {
+    opened(state).await.unwrap()
+}
+
+async fn opened(state: &Path) -> sqlx::Result<SqliteConnection> {
     let files = std::fs::read_dir(state.join("journal/purge-journal")).unwrap();
     let names = files.map(|file| file.unwrap().path());
     let is_its_own =
         |path: &PathBuf| path.extension().is_some_and(|end| end == "sqlite") && !path.ends_with("metadata.sqlite");
     let file = names.into_iter().find(is_its_own).expect("no storage");
-    SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
+    SqliteConnection::connect(&format!("sqlite://{}", file.display())).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,6 +254,33 @@ async fn a_journal_whose_storage_a_later_version_made_answers_nothing_and_says_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_journal_with_a_setting_that_cannot_be_right_answers_no_call_and_its_log_says_which_it_is() {
+    let mut proxy = Proxy::start().await;
+    let state = proxy.fleet.state().to_path_buf();
+    proxy.upstream.answer("/a", &[("cache-control", "max-age=3600")], "a");
+    eventually("the page is held", || async { proxy.get("/a").await.is_hit().then_some(()) }).await;
+    proxy.fleet.kill_global();
+    set_var(&proxy.fleet, "global", "BOUND_MS", Some("soon"));
+    proxy.fleet.start_global().unwrap();
+    for path in ["/sync", "/batch", "/append", "/summary", "/receipt/1", "/announce/1/1", "/end/1", "/nothing"] {
+        let (status, body) = call(&state, path, Bytes::new()).await;
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, &problem["type"]), (500, &json!("urn:nextream:problem:misconfigured")), "{path}");
+    }
+    let log = std::fs::read_to_string(state.join("global.log")).unwrap();
+    assert!(log.contains("settings: BOUND_MS must be a whole number, not 'soon'"), "{log}");
+    let refused = proxy.purge(r#"{"keys":["a"]}"#).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "journal-unreachable"), "{refused:?}");
+    tokio::time::sleep(LEASE_OVER).await;
+    let unsure = proxy.get("/a").await;
+    assert!(unsure.body == "a" && !unsure.is_hit(), "nothing is fresh: {unsure:?}");
+    proxy.fleet.kill_global();
+    set_var(&proxy.fleet, "global", "BOUND_MS", None);
+    proxy.fleet.start_global().unwrap();
+    eventually("the page is fresh again", || async { proxy.get("/a").await.is_hit().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_storage_from_before_versions_were_noted_is_of_the_first_and_loses_nothing() {
     let mut proxy = Proxy::start().await;
     let state = proxy.fleet.state().to_path_buf();
@@ -298,6 +335,19 @@ async fn an_answer_ends_with_the_purge_whose_keys_fit_and_the_next_begins_behind
     }
 }
 
+/// Announced writes in a copy of the journal's storage, if it can be read: of the original nobody else may have any lock.
+async fn announced_in_copy(state: &Path) -> Option<i64> {
+    let copy = tempfile::tempdir().unwrap();
+    let (from, to) = (state.join("journal/purge-journal"), copy.path().join("journal/purge-journal"));
+    std::fs::create_dir_all(&to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).ok()?;
+    }
+    let mut storage = opened(copy.path()).await.ok()?;
+    sqlx::query_scalar("SELECT count(*) FROM announced").fetch_one(&mut storage).await.ok()
+}
+
 /// Twice as many as it purges at once, and one. Nobody asks it anything meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn very_many_overdue_writes_are_all_purged_by_the_alarm_alone() {
@@ -315,7 +365,7 @@ async fn very_many_overdue_writes_are_all_purged_by_the_alarm_alone() {
     storage.close().await.unwrap();
     proxy.fleet.start_global().unwrap();
     told(&state).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    eventually("none is left", || async { (announced_in_copy(&state).await? == 0).then_some(()) }).await;
     proxy.fleet.kill_global();
     let mut storage = self::storage(&state).await;
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM announced").fetch_one(&mut storage).await.unwrap();

@@ -2,7 +2,7 @@
 use e2e::gate::Mode;
 use e2e::http::{Got, ask, get, send};
 use e2e::raw::{Raw, body, head};
-use e2e::stack::{LEASE_OVER, Proxy, Stack, edge_claims, sign};
+use e2e::stack::{LEASE_OVER, Proxy, ProxyShape, Stack, edge_claims, sign};
 use kv_schemas::claims::Scope;
 use reqwest::Method;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn lines(first: &str, fields: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_may_take_longer_than_origin_may_take_to_answer_it() {
-    let proxy = Proxy::with_vars(&[("BODY_TIMEOUT_MS", "1000")]).await;
+    let proxy = Proxy::of(ProxyShape { vars: &[("BODY_TIMEOUT_MS", "1000")], ..ProxyShape::default() }).await;
     proxy.upstream.answer("/upload", &[], "taken");
     // Origin has five seconds to answer, and one more to end it; the upload alone takes seven.
     let pause = Duration::from_secs(1);
@@ -117,11 +117,17 @@ async fn a_write_whose_content_breaks_off_reaches_origin_as_such_and_makes_nothi
     for framing in ["content-length: 100\r\n", "transfer-encoding: chunked\r\n"] {
         let edge = proxy.fleet.url(0);
         let (head, piece) = (lines("PUT /a", framing), if framing.starts_with('c') { "x" } else { "1\r\nx\r\n" });
-        let writing =
-            tokio::spawn(async move { e2e::raw::ask(&edge, &[&head, piece], Duration::from_millis(300)).await });
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (begun, asked) = (proxy.gate.asked(), proxy.upstream.count("/a"));
+        let writing = tokio::spawn(async move { e2e::raw::ask(&edge, &[&head, piece], AT_ONCE).await });
+        e2e::eventually("the write is on its way", || async { (proxy.gate.asked() > begun).then_some(()) }).await;
+        // The piece of its content follows.
+        tokio::time::sleep(LEASE_OVER).await;
+        assert_eq!(proxy.upstream.count("/a"), asked, "{framing}: origin took a part for all of it");
         writing.abort();
         let _ = writing.await;
+        e2e::eventually("origin sees it break off", || async { (proxy.upstream.count("/a") > asked).then_some(()) })
+            .await;
+        // It would be purged by now.
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(proxy.upstream.last().body.is_empty(), "{framing}: origin took a part for all of it");
         assert_eq!(logged().await, before, "{framing}");
@@ -326,7 +332,7 @@ async fn how_long_origin_took_is_said_where_it_was_asked_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn below_a_base_path_the_urls_a_write_names_are_those_clients_ask_for() {
-    let proxy = Proxy::below("/base").await;
+    let proxy = Proxy::of(ProxyShape { base: "/base", ..ProxyShape::default() }).await;
     for path in ["/list", "/new", "/item", "/base/new", "/outside"] {
         proxy.upstream.answer(&format!("/base{path}"), &[FRESH], "old");
         assert_eq!(proxy.get(path).await.body, "old");

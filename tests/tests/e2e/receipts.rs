@@ -1,7 +1,7 @@
 //! What a purge's receipt says: where it has landed, who is late, who is silent; and what one would touch.
 use e2e::eventually;
 use e2e::http::{Got, ask, get, send};
-use e2e::stack::{Proxy, Shape, Stack, edge_claims, metrics, sign};
+use e2e::stack::{Proxy, ProxyShape, Shape, Stack, edge_claims, metrics, sign};
 use kv_schemas::claims::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -188,7 +188,8 @@ async fn an_edge_with_its_own_log_gives_receipts_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_url_that_is_purged_all_the_time_each_purge_is_applied_in_its_time() {
     const BOUND: std::time::Duration = std::time::Duration::from_secs(3);
-    let proxy = Proxy::with_vars(&[("LEASE_MS", "200"), ("BOUND_MS", "3000")]).await;
+    let proxy =
+        Proxy::of(ProxyShape { vars: &[("LEASE_MS", "200"), ("BOUND_MS", "3000")], ..ProxyShape::default() }).await;
     proxy.upstream.answer("/a", &[("cache-control", "max-age=60"), ("surrogate-key", "a")], "one");
     let token = sign(&proxy.key, edge_claims(Scope::PurgeRequest, None), 60);
     let receipt = async |seq: u64| {

@@ -41,7 +41,7 @@ async fn every_request_has_one_line_with_how_it_was_answered_and_its_id_goes_to_
         ("/v1/titles/heat", "/v1/titles/*", 200, "hit", None),
         ("/v1/titles/heat", "/v1/titles/*", 200, "hit", None),
         ("/v1/titles/heat?fields=id", "/v1/titles/*", 200, "hit", None),
-        ("/auth/nothing?password=secret", "/auth/nothing", 404, "bypass", Some("route")),
+        ("/auth/nothing?password=secret", "/auth/*", 404, "bypass", Some("route")),
         ("/nothing/here", "*", 404, "failed", Some("route")),
     ] {
         let got = stack.get(path).await;
@@ -70,7 +70,9 @@ async fn every_request_has_one_line_with_how_it_was_answered_and_its_id_goes_to_
     let got = stack.get("/v1/titles/none").await;
     let failed = line(&stack, got.header("x-request-id").unwrap()).await;
     assert_eq!((&failed["phase"], &failed["reason"]), (&"failed".into(), &"origin-failed".into()), "{failed}");
-    for path in ["/v1/search?q=secret", "/auth/login?password=secret", "/v1/titles/secret"] {
+    for path in
+        ["/v1/search?q=secret", "/auth/login?password=secret", "/v1/titles/secret", "/auth/secret", "/v1/me/secret"]
+    {
         let got = get(&stack, path, &[]).await;
         let id = got.header("x-request-id").unwrap_or_else(|| panic!("{got:?}")).to_string();
         line(&stack, &id).await;
@@ -81,7 +83,7 @@ async fn every_request_has_one_line_with_how_it_was_answered_and_its_id_goes_to_
         assert_eq!(lines_of(&log, &id).len(), 1, "{id}: {log}");
     }
     assert!(log.contains("service default, /v1/titles/*: "), "the failure is there: {log}");
-    assert!(!log.contains("secret"), "no query in the log: {log}");
+    assert!(!log.contains("secret"), "no client's word in the log: {log}");
 }
 
 /// An alert sends whoever gets it here to find the route.

@@ -1,7 +1,7 @@
 //! Writes through an edge that numbers its purges: what becomes of the purge if nobody is left to send it.
 use crate::journal::{now_ms, storage};
 use e2e::http::{ask, get, send};
-use e2e::stack::Proxy;
+use e2e::stack::{Proxy, ProxyShape};
 use reqwest::Method;
 use sqlx::Connection;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const OVERDUE: Duration = Duration::from_secs(6);
 
 /// A page that both locations hold.
 async fn with_a_page(vars: &[(&str, &str)]) -> Proxy {
-    let proxy = Proxy::of_edges(2, vars).await;
+    let proxy = Proxy::of(ProxyShape { isolates: &[1, 1], vars, ..ProxyShape::default() }).await;
     proxy.upstream.answer("/a", &[FRESH], "old");
     for location in 0..2 {
         let page = proxy.fleet.url(location) + "/a";
