@@ -476,6 +476,89 @@ async fn a_body_that_is_not_of_the_form_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_child_with_the_device_cannot_raise_its_own_age_limit() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let change = async |access: &str, body: Value| service.call("PATCH", "/v1/me", access, Some(body)).await;
+    // Lowered without a word, and as often as one likes.
+    assert_eq!(change(&ada.access, json!({"maturity": 13})).await.json()["maturity"], 13);
+    assert_eq!(change(&ada.access, json!({"maturity": 7})).await.json()["maturity"], 7);
+    assert_eq!(change(&ada.access, json!({"maturity": 7, "name": "Ada"})).await.status, StatusCode::OK, "no change");
+    let limit = async || service.get("/v1/me", &ada.access).await.json()["maturity"].clone();
+    let (before, hashed) = (service.as_of().await, service.app.auth.hasher.hashed());
+    let too_long = "x".repeat(257);
+    for (body, at) in [
+        (json!({"maturity": 18}), vec!["/password"]),
+        (json!({"maturity": 18, "name": ""}), vec!["/name", "/password"]),
+        (json!({"maturity": 18, "password": null}), vec!["/password"]),
+        (json!({"maturity": 18, "password": too_long}), vec!["/password"]),
+    ] {
+        let got = change(&ada.access, body).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::BAD_REQUEST, "body-invalid"), "{got:?}");
+        let faults = got.json()["errors"].as_array().unwrap().clone();
+        assert_eq!(faults.iter().map(|fault| fault["at"].as_str().unwrap()).collect::<Vec<_>>(), at, "{got:?}");
+    }
+    assert_eq!(change(&ada.access, json!({"maturity": 18})).await.json()["errors"][0]["message"], {
+        "is needed to raise the age limit"
+    });
+    assert_eq!(service.app.auth.hasher.hashed(), hashed, "nothing was looked at");
+    // A guess is a guess at the account, and needs no writer to be refused.
+    let taken = service.app.store.write().await.unwrap();
+    for n in 0..5 {
+        let got = change(&ada.access, json!({"maturity": 18, "password": format!("not the password {n}")})).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::UNAUTHORIZED, "credentials"), "{n}: {got:?}");
+    }
+    drop(taken);
+    let got = change(&ada.access, json!({"maturity": 18, "password": PASSWORD})).await;
+    assert_eq!(got.problem(), "too-many-attempts", "not even the right one, or guessing on could tell");
+    let log_in = service.post("/auth/login", json!({"email": "ada@example.org", "password": PASSWORD})).await;
+    assert_eq!(log_in.problem(), "too-many-attempts", "they count for logging in as well");
+    assert_eq!((limit().await, service.as_of().await), (json!(7), before));
+}
+
+#[tokio::test]
+async fn who_knows_the_password_raises_the_age_limit_and_who_has_none_cannot() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let change = async |access: &str, body: Value| service.call("PATCH", "/v1/me", access, Some(body)).await;
+    change(&ada.access, json!({"maturity": 7})).await;
+    let raised = change(&ada.access, json!({"maturity": 16, "password": PASSWORD})).await;
+    assert_eq!((raised.status, &raised.json()["maturity"]), (StatusCode::OK, &json!(16)), "{raised:?}");
+    assert!(!raised.body.contains(PASSWORD) && raised.json().get("password").is_none(), "{raised:?}");
+    let purged: Vec<_> = service.last_purge().await.keys.iter().map(ToString::to_string).collect();
+    assert!(purged.contains(&format!("user:{}", service.subject(&ada))), "tokens that say otherwise end: {purged:?}");
+    // As an import leaves a viewer.
+    let none = "UPDATE account SET password_hash = ''";
+    service.database.sql(none, none).await;
+    for password in ["", PASSWORD] {
+        let got = change(&ada.access, json!({"maturity": 18, "password": password})).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::UNAUTHORIZED, "credentials"), "{password:?}");
+    }
+    assert_eq!(service.get("/v1/me", &ada.access).await.json()["maturity"], 16);
+}
+
+/// Looked at while the limit was 18, written once it is 7: to leave it as it was would raise it.
+#[tokio::test]
+async fn a_limit_that_is_lowered_meanwhile_is_not_raised_by_who_meant_to_leave_it() {
+    let service = Arc::new(People::start().await);
+    let ada = service.viewer("ada@example.org").await;
+    let mut write = service.app.store.write().await.unwrap();
+    let account = write.account(Kind::Viewer, &service.subject(&ada)).await.unwrap().unwrap();
+    let leave = {
+        let (service, access) = (Arc::clone(&service), ada.access.clone());
+        tokio::spawn(async move { service.call("PATCH", "/v1/me", &access, Some(json!({"maturity": 18}))).await })
+    };
+    // Time enough to look; who has not by then sees 7, and is refused for that.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let lowered = origin::store::accounts::Account { maturity: kv_schemas::viewer::Maturity::From7, ..account };
+    write.put_account(&lowered).await.unwrap();
+    write.commit().await.unwrap();
+    let refused = leave.await.unwrap();
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::BAD_REQUEST, "body-invalid"), "{refused:?}");
+    assert_eq!(service.get("/v1/me", &ada.access).await.json()["maturity"], 7);
+}
+
+#[tokio::test]
 async fn two_bearer_tokens_or_other_schemes_are_refused() {
     let service = People::start().await;
     let ada = service.viewer("ada@example.org").await;

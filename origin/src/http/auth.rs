@@ -39,7 +39,7 @@ const SECRET_BYTES_MAX: usize = 64;
 type Body = Whole<BODY_BYTES_MAX>;
 
 const JSON: [&str; 1] = ["application/json"];
-const TOO_OFTEN: (u16, &str) = (429, "Too many attempts; `Retry-After` says how long to wait");
+pub(super) const TOO_OFTEN: (u16, &str) = (429, "Too many attempts; `Retry-After` says how long to wait");
 
 /// What viewers and staff have alike.
 fn of_kind(kind: Kind) -> Api {
@@ -313,6 +313,11 @@ async fn login(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(bod
     Ok(tokens(access_token, refresh_token, &session, now_ms))
 }
 
+/// What was verified is the password no more.
+pub(super) fn changed_meanwhile() -> ApiError {
+    Problem::new(409, "changed-meanwhile", "The password was changed meanwhile").into()
+}
+
 fn banned() -> ApiError {
     Problem::new(403, "account-banned", "This account is closed").into()
 }
@@ -466,7 +471,7 @@ async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap,
     let password_hash = app.auth.hasher.hash(request.new_password).await?;
     let (mut write, now) = in_session(&app, kind, &sub, &sid).await?;
     if now.password_hash != account.password_hash {
-        return Err(Problem::new(409, "changed-meanwhile", "The password was changed meanwhile").into());
+        return Err(changed_meanwhile());
     }
     write.put_account(&Account { password_hash, updated_ms: moment(), ..now }).await?;
     // Whoever else was given one would choose another.

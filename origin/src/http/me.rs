@@ -5,7 +5,8 @@
 //! titles that are on a list, shown or not. Progress comes too often for a purge each time: until it has settled, what is
 //! read may be kept for half a minute.
 use super::answers::{as_of_field, cache_fields, newest_snapshot, text};
-use super::auth::{body_faults, done, revoke};
+use super::attempt::Attempt;
+use super::auth::{TOO_OFTEN, body_faults, changed_meanwhile, done, revoke};
 use super::conditional::{client_has, etag_of};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
@@ -13,6 +14,7 @@ use super::guard::ViewerToken;
 use super::spec::{self, Api, Op};
 use super::{ApiResult, App, viewer};
 use crate::auth::accounts::check_name;
+use crate::auth::password::PASSWORD_BYTES_MAX;
 use crate::catalog::documents::{Kind, Schedule};
 use crate::catalog::keys;
 use crate::catalog::model::Title;
@@ -69,9 +71,17 @@ pub fn api() -> Api {
             "/v1/me",
             patch(change_profile),
             op("Change the profile")
-                .says("A change of locale or of the age limit ends access tokens, not sessions: refresh.")
+                .says(
+                    "A change of locale or of the age limit ends access tokens, not sessions: refresh. To raise the age limit needs the \
+                     password.",
+                )
                 .body::<ProfileChange>(&json)
-                .answer::<Profile<'_>>(200, "The profile from now on"),
+                .answer::<Profile<'_>>(200, "The profile from now on")
+                .problems(&[
+                    (401, "The token or the password is refused"),
+                    (409, "The password was changed meanwhile"),
+                    TOO_OFTEN,
+                ]),
         )
         .add(HttpMethod::Delete, "/v1/me", delete(delete_me), op("Delete the account").empty(204, "All of it is gone"))
         .add(
@@ -200,13 +210,20 @@ struct ProfileChange {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     locale: Option<Option<String>>,
-    /// Years: 0, 7, 13, 16 or 18.
+    /// Years: 0, 7, 13, 16 or 18. To raise it needs the password.
     maturity: Option<u8>,
+    /// Looked at only where the age limit is raised: a child has the device, and with it a token, but not the password.
+    #[schema(max_length = 256)]
+    password: Option<String>,
 }
 
 /// Tells `null` from a member that is not there.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+fn needs_password(problem: Problem) -> Problem {
+    problem.fault("/password", "is needed to raise the age limit")
 }
 
 async fn change_profile(
@@ -230,10 +247,45 @@ async fn change_profile(
         problem = problem.clone().fault("/maturity", error.to_string());
         None
     });
+    let raised = match maturity {
+        None => None,
+        Some(years) => {
+            let account = viewer.account(&mut app.store.snapshot().await?).await?;
+            (years > account.maturity).then_some(account)
+        }
+    };
+    if raised.is_some() {
+        problem = match &change.password {
+            None => needs_password(problem),
+            Some(password) if password.len() > PASSWORD_BYTES_MAX => {
+                problem.fault("/password", "has at most 256 bytes")
+            }
+            Some(_) => problem,
+        };
+    }
     if !problem.errors.is_empty() {
         return Err(problem.into());
     }
+    // The writer is not held while a password is hashed.
+    if let Some(account) = &raised {
+        let attempt = Attempt::guess(&app, account.kind, &account.email, &headers)?;
+        let password = change.password.unwrap_or_default();
+        let verified = app.auth.hasher.verify(password, Some(&account.password_hash));
+        let (attempt, fits) = attempt.decided(verified).await?;
+        if !fits {
+            return Ok(attempt.refuse());
+        }
+        attempt.succeed();
+    }
     let (mut write, before) = viewer.to_write(&app).await?;
+    if maturity.is_some_and(|years| years > before.maturity) {
+        match &raised {
+            // Lowered since it was looked at.
+            None => return Err(needs_password(body_faults()).into()),
+            Some(account) if account.password_hash != before.password_hash => return Err(changed_meanwhile()),
+            Some(_) => {}
+        }
+    }
     let after = Account {
         name: name.unwrap_or_else(|| before.name.clone()),
         locale: locale.unwrap_or_else(|| before.locale.clone()),
