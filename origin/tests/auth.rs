@@ -194,6 +194,40 @@ async fn private_lists_show_no_title_that_is_blocked_where_the_viewer_is() {
 }
 
 #[tokio::test]
+async fn private_lists_show_titles_as_all_lists_do_in_the_accounts_language_or_else_the_requests() {
+    let service = People::start().await;
+    let heat = json!({"name": "Heat", "kind": "film", "year": 1995, "maturity": "R", "genres": ["Crime"], "rating": 8.3,
+        "translations": {"de": {"name": "Hitze"}, "fr": {"name": "Chaleur"}},
+        "images": [{"kind": "poster", "url": "/media/plain"}, {"kind": "poster", "url": "/media/de", "locale": "de"}]});
+    let put = service.call("PUT", "/admin/v1/titles/heat", &service.admin_token(), Some(heat)).await;
+    assert_eq!(put.status, StatusCode::CREATED, "{put:?}");
+    let ada = service.viewer("ada@example.org").await;
+    service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
+    let seen = json!({"position_s": 600, "duration_s": 6000, "episode_id": "pilot"});
+    service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(seen)).await;
+    let own = [("/v1/me/watch-list", &["added_at"][..]), ("/v1/me/continue-watching", &["episode_id", "position_s", "duration_s", "updated_at"][..])];
+    let item_in = async |path: &str, token: &str, locale: &str| {
+        let got = service.call_with("GET", path, token, None, &[("viewer-locale", locale)]).await;
+        got.json()["items"][0].as_object().unwrap_or_else(|| panic!("{path}: {got:?}")).clone()
+    };
+    for (locale, name, poster) in [("en", "Heat", "/media/plain"), ("de", "Hitze", "/media/de"), ("ja", "Heat", "/media/plain")] {
+        let listed = item_in("/v1/catalog", "", locale).await;
+        assert_eq!((&listed["name"], &listed["poster"]), (&json!(name), &json!(poster)), "{locale}");
+        for (path, besides) in own {
+            let mut item = item_in(path, &ada.access, locale).await;
+            assert!(besides.iter().all(|name| item.remove(*name).is_some()), "{path}: {item:?}");
+            assert_eq!(item, listed, "{path} in {locale}");
+        }
+    }
+    // The account's own language is meant wherever she is.
+    service.call("PATCH", "/v1/me", &ada.access, Some(json!({"locale": "fr"}))).await;
+    let ada = service.refresh(&ada.refresh).await.unwrap();
+    for (path, _) in own {
+        assert_eq!(item_in(path, &ada.access, "de").await["name"], "Chaleur", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn progress_shows_in_continue_watching_and_purges_at_a_bounded_rate() {
     let service = People::start().await;
     service.titles(&["heat", "up"]).await;

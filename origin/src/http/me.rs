@@ -15,7 +15,7 @@ use super::spec::{self, Api, Op};
 use super::{ApiResult, App, viewer};
 use crate::auth::accounts::check_name;
 use crate::auth::password::PASSWORD_BYTES_MAX;
-use crate::catalog::documents::{Kind, Schedule};
+use crate::catalog::documents::{Item, Kind, Schedule, item};
 use crate::catalog::keys;
 use crate::catalog::model::Title;
 use crate::catalog::validate::check_id;
@@ -57,7 +57,7 @@ pub fn api() -> Api {
             .empty(304, "The client has it already")
             .problems(&[(400, "The request has faults, each named")])
     };
-    let listed = |summary: &str| reads(summary).viewer(&["Viewer-Region"]);
+    let listed = |summary: &str| reads(summary).viewer(&["Viewer-Region", "Viewer-Locale"]);
     let title = |op: Op| {
         op.path("title_id", spec::text()).problems(&[
             (400, "The request has faults, each named"),
@@ -130,8 +130,8 @@ impl<'a> About<'a> {
         let next_change_ms = snapshot.next_change_ms(now_ms).await?;
         Ok(Self {
             now_ms,
-            schedule: Schedule::of(next_change_ms, list.shown.iter().map(|kept| kept.until_ms)),
-            shown: list.shown.iter().map(|kept| kept.title.id.as_str()).collect(),
+            schedule: Schedule::of(next_change_ms, list.shown.iter().map(|kept| kept.card.gone_ms)),
+            shown: list.shown.iter().map(|kept| kept.card.id.as_str()).collect(),
             hidden: &list.hidden,
         })
     }
@@ -313,20 +313,6 @@ async fn delete_me(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
     Ok(done(&write.commit().await?))
 }
 
-/// A title as these lists show it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = OwnCard)]
-struct Card<'a> {
-    id: &'a str,
-    name: &'a str,
-    year: Option<i64>,
-    maturity: Option<&'a str>,
-}
-
-fn card(title: &Title) -> Card<'_> {
-    Card { id: &title.id, name: &title.input.name, year: title.input.year, maturity: title.input.maturity.as_deref() }
-}
-
 #[derive(Serialize, ToSchema)]
 struct WatchList<'a> {
     items: Vec<Watched<'a>>,
@@ -335,7 +321,7 @@ struct WatchList<'a> {
 #[derive(Serialize, ToSchema)]
 struct Watched<'a> {
     #[serde(flatten)]
-    title: Card<'a>,
+    title: Item<'a>,
     #[serde(serialize_with = "rfc_3339")]
     #[schema(value_type = String, format = DateTime)]
     added_at: i64,
@@ -347,8 +333,9 @@ async fn watch_list(State(app): State<App>, viewer: ViewerToken, headers: Header
     let eye = eye_of(&headers, &account);
     let list = snapshot.watch_list(&account.id, eye).await?;
     let about = About::list(&list, &mut snapshot, eye.now_ms).await?;
-    let items = list.shown.iter().map(|kept| Watched { title: card(&kept.title), added_at: kept.about }).collect();
-    private(&WatchList { items }, &account.id, about, &snapshot.as_of, &headers)
+    let locale = locale_of(&headers, &account);
+    let items = list.shown.iter().map(|kept| Watched { title: item(&kept.card, &locale), added_at: kept.about });
+    private(&WatchList { items: items.collect() }, &account.id, about, &snapshot.as_of, &headers)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -359,7 +346,7 @@ struct ContinueWatching<'a> {
 #[derive(Serialize, ToSchema)]
 struct Begun<'a> {
     #[serde(flatten)]
-    title: Card<'a>,
+    title: Item<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     episode_id: Option<&'a str>,
     position_s: i64,
@@ -378,8 +365,9 @@ async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers:
     if eye.now_ms < account.progress_logged_ms.saturating_add(PROGRESS_SETTLES_MS) {
         about = about.changes_at(eye.now_ms.saturating_add(PROGRESS_PURGE_MS));
     }
-    let items = list.shown.iter().map(|Kept { title, about: progress, .. }| Begun {
-        title: card(title),
+    let locale = locale_of(&headers, &account);
+    let items = list.shown.iter().map(|Kept { card, about: progress }| Begun {
+        title: item(card, &locale),
         episode_id: progress.episode_id.as_deref(),
         position_s: progress.position_s,
         duration_s: progress.duration_s,
@@ -390,6 +378,11 @@ async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers:
 
 fn absent() -> ApiError {
     Problem::new(404, "not-found", "There is no title of this id").into()
+}
+
+/// The language of what she reads: that of the account, else what the edge says that the request wants.
+fn locale_of(headers: &HeaderMap, account: &Account) -> Locale {
+    account.locale.clone().unwrap_or_else(|| viewer::said(headers).locale)
 }
 
 /// Which titles this viewer sees: where she is, as the edge says, and what the account may see now.
