@@ -23,7 +23,7 @@ fn claims(service: &People, access: &str) -> ViewerClaims {
     service.app.keys.verify(access, EXPECT_VIEWER).unwrap()
 }
 
-const PRIVATE: [(&str, &str); 9] = [
+const PRIVATE: [(&str, &str); 11] = [
     ("GET", "/v1/me"),
     ("PATCH", "/v1/me"),
     ("DELETE", "/v1/me"),
@@ -32,6 +32,8 @@ const PRIVATE: [(&str, &str); 9] = [
     ("DELETE", "/v1/me/watch-list/heat"),
     ("GET", "/v1/me/continue-watching"),
     ("PUT", "/v1/me/progress/heat"),
+    ("GET", "/v1/me/progress/heat"),
+    ("DELETE", "/v1/me/progress/heat"),
     ("GET", "/auth/sessions"),
 ];
 
@@ -43,7 +45,7 @@ async fn a_token_for_one_audience_is_nothing_to_another() {
     let edge = service.app.keys.edge_token(Scope::Debug, None, 60).unwrap();
     for (method, path) in PRIVATE {
         for token in [&admin, &edge] {
-            let body = (method == "PATCH" || path.contains("progress")).then(|| json!({}));
+            let body = (method == "PATCH" || (method == "PUT" && path.contains("progress"))).then(|| json!({}));
             assert_eq!(service.call(method, path, token, body).await.problem(), "token-refused", "{method} {path}");
         }
     }
@@ -187,6 +189,7 @@ async fn sessions_that_are_over_and_titles_nobody_sees_never_reach_the_writer() 
         ("PUT", "/v1/me/watch-list/heat", None),
         ("DELETE", "/v1/me/watch-list/heat", None),
         ("PUT", "/v1/me/progress/heat", Some(progress.clone())),
+        ("DELETE", "/v1/me/progress/heat", None),
         ("POST", "/auth/password", Some(password)),
         ("POST", "/auth/logout-everywhere", None),
         ("DELETE", device.as_str(), None),

@@ -265,6 +265,53 @@ async fn progress_shows_in_continue_watching_and_purges_at_a_bounded_rate() {
 }
 
 #[tokio::test]
+async fn progress_is_read_by_title_and_forgotten_and_both_are_its_viewers_alone() {
+    let service = People::start().await;
+    service.titles(&["heat", "up"]).await;
+    let (ada, eve) = (service.viewer("ada@example.org").await, service.viewer("eve@example.org").await);
+    let (heat, up) = ("/v1/me/progress/heat", "/v1/me/progress/up");
+    let put = async |token: &str, path: &str, body: serde_json::Value| {
+        let put = service.call("PUT", path, token, Some(body)).await;
+        assert_eq!(put.status, StatusCode::NO_CONTENT, "{path}: {put:?}");
+    };
+    let of_heat = json!({"position_s": 600, "duration_s": 6000, "episode_id": "pilot"});
+    put(&ada.access, heat, of_heat.clone()).await;
+    // Not begun: it stands in no list, and is kept all the same.
+    put(&ada.access, up, json!({"position_s": 1, "duration_s": 6000})).await;
+    let got = service.get(heat, &ada.access).await;
+    assert_eq!((got.status, got.header("cache-control")), (StatusCode::OK, "no-store"), "{got:?}");
+    assert_eq!(got.header("surrogate-as-of"), service.as_of().await.to_string());
+    let (mut json, listed) = (got.json(), service.get("/v1/me/continue-watching", &ada.access).await.json());
+    assert_eq!(json["updated_at"], listed["items"][0]["updated_at"]);
+    json.as_object_mut().unwrap().remove("updated_at").unwrap();
+    assert_eq!(json, of_heat);
+    let of_up = service.get(up, &ada.access).await.json();
+    assert!(of_up["position_s"] == 1 && of_up.get("episode_id").is_none(), "{of_up}");
+    for (path, token) in [(heat, &eve.access), ("/v1/me/progress/nothing", &ada.access)] {
+        assert_eq!(service.get(path, token).await.problem(), "not-found", "{path}");
+    }
+    let forget = async |token: &str, path: &str| {
+        let gone = service.call("DELETE", path, token, None).await;
+        assert_eq!(gone.status, StatusCode::NO_CONTENT, "{path}: {gone:?}");
+        service.as_of().await.seq
+    };
+    let before = service.as_of().await.seq;
+    assert_eq!(forget(&eve.access, heat).await, before, "another's");
+    assert_eq!(service.get(heat, &ada.access).await.status, StatusCode::OK);
+    assert_eq!(forget(&ada.access, up).await, before, "no list shows it");
+    assert_eq!(service.get(up, &ada.access).await.problem(), "not-found");
+    assert_eq!(forget(&ada.access, heat).await, before + 1, "it leaves a list");
+    let purge = service.last_purge().await;
+    let own = format!("viewer:{}", service.subject(&ada));
+    assert_eq!((purge.mode, purge.keys[0].as_str(), purge.keys.len()), (PurgeMode::Hard, own.as_str(), 1));
+    assert_eq!(service.get(heat, &ada.access).await.problem(), "not-found");
+    assert_eq!(service.get("/v1/me/continue-watching", &ada.access).await.json()["items"], json!([]));
+    for path in [heat, "/v1/me/progress/nothing"] {
+        assert_eq!(forget(&ada.access, path).await, before + 1, "{path}: again, and what there never was");
+    }
+}
+
+#[tokio::test]
 async fn of_a_viewers_lists_what_was_touched_longest_ago_makes_room() {
     const KEPT: usize = 500;
     const SHOWN: usize = 50;

@@ -51,12 +51,12 @@ const PROGRESS_SETTLES_MS: i64 = 2 * PROGRESS_PURGE_MS;
 pub fn api() -> Api {
     let json = ["application/json"];
     let op = |summary: &str| Op::new("viewer", summary).signed_in();
-    let reads = |summary: &str| {
+    let newest = |summary: &str| {
         op(summary)
             .field("Min-As-Of", spec::text(), "The answer must be at least this new")
-            .empty(304, "The client has it already")
             .problems(&[(400, "The request has faults, each named")])
     };
+    let reads = |summary: &str| newest(summary).empty(304, "The client has it already");
     let listed = |summary: &str| reads(summary).viewer(&["Viewer-Region", "Viewer-Locale"]);
     let title = |op: Op| {
         op.path("title_id", spec::text()).problems(&[
@@ -114,6 +114,25 @@ pub fn api() -> Api {
             put(progress),
             title(op("Say how far a title was watched")).body::<ProgressBody>(&json).empty(204, "Noted"),
         )
+        .add(
+            HttpMethod::Get,
+            "/v1/me/progress/{title_id}",
+            get(progress_in),
+            newest("How far a title was watched")
+                .path("title_id", spec::text())
+                .answer::<Watching<'_>>(200, "By what was said last")
+                .problems(&[(404, "Nothing is kept of this title")]),
+        )
+        .add(
+            HttpMethod::Delete,
+            "/v1/me/progress/{title_id}",
+            delete(forget_progress),
+            op("Forget how far a title was watched")
+                .says("It leaves continue-watching.")
+                .path("title_id", spec::text())
+                .empty(204, "Nothing is kept of it")
+                .problems(&[(400, "The path is malformed")]),
+        )
 }
 
 /// When an own document was read, and what of its titles ends or purges it.
@@ -163,6 +182,12 @@ fn private<T: Serialize>(
     }
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((fields, own_fields, json, body).into_response())
+}
+
+/// What is kept nowhere, with its state.
+fn unstored<T: Serialize>(value: &T, as_of: &AsOf) -> Response {
+    let fields = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), as_of_field(as_of)];
+    (fields, axum::Json(value)).into_response()
 }
 
 #[derive(Serialize, ToSchema)]
@@ -301,8 +326,7 @@ async fn change_profile(
     }
     revoke(&mut write, &purged, "profile changed", &after.id).await?;
     let as_of = write.commit().await?;
-    let fields = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), as_of_field(&as_of)];
-    Ok((fields, axum::Json(profile_of(&after))).into_response())
+    Ok(unstored(&profile_of(&after), &as_of))
 }
 
 /// Everything that is kept of a viewer goes, at once.
@@ -347,6 +371,13 @@ struct ContinueWatching<'a> {
 struct Begun<'a> {
     #[serde(flatten)]
     title: Item<'a>,
+    #[serde(flatten)]
+    progress: Watching<'a>,
+}
+
+/// How far a title was watched, and when that was said.
+#[derive(Serialize, ToSchema)]
+struct Watching<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     episode_id: Option<&'a str>,
     position_s: i64,
@@ -354,6 +385,15 @@ struct Begun<'a> {
     #[serde(serialize_with = "rfc_3339")]
     #[schema(value_type = String, format = DateTime)]
     updated_at: i64,
+}
+
+fn watching(progress: &Progress) -> Watching<'_> {
+    Watching {
+        episode_id: progress.episode_id.as_deref(),
+        position_s: progress.position_s,
+        duration_s: progress.duration_s,
+        updated_at: progress.updated_ms,
+    }
 }
 
 async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
@@ -368,10 +408,7 @@ async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers:
     let locale = locale_of(&headers, &account);
     let items = list.shown.iter().map(|Kept { card, about: progress }| Begun {
         title: item(card, &locale),
-        episode_id: progress.episode_id.as_deref(),
-        position_s: progress.position_s,
-        duration_s: progress.duration_s,
-        updated_at: progress.updated_ms,
+        progress: watching(progress),
     });
     private(&ContinueWatching { items: items.collect() }, &account.id, about, &snapshot.as_of, &headers)
 }
@@ -487,6 +524,30 @@ async fn progress(
     let is_due = now_ms.saturating_sub(account.progress_logged_ms) >= PROGRESS_PURGE_MS;
     if left || was != watching || (watching && is_due) {
         write.progress_logged(&account.id, now_ms).await?;
+        revoke(&mut write, &[viewer_key(&account.id)], "progress", &account.id).await?;
+    }
+    Ok(done(&write.commit().await?))
+}
+
+/// Not for any cache: a player asks once, when it begins, and what is watched says so every few seconds.
+async fn progress_in(
+    State(app): State<App>,
+    viewer: ViewerToken,
+    Segment(id): Segment,
+    headers: HeaderMap,
+) -> ApiResult {
+    let mut snapshot = newest_snapshot(&app, &headers).await?;
+    let account = viewer.account(&mut snapshot).await?;
+    let absent = || Problem::new(404, "not-found", "Nothing is kept of this title");
+    let progress = snapshot.progress(&account.id, &id).await?.ok_or_else(absent)?;
+    Ok(unstored(&watching(&progress), &snapshot.as_of))
+}
+
+async fn forget_progress(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment) -> ApiResult {
+    let (mut write, account) = viewer.to_write(&app).await?;
+    let was = write.is_watching(&account.id, &id).await?;
+    write.forget_progress(&account.id, &id).await?;
+    if was {
         revoke(&mut write, &[viewer_key(&account.id)], "progress", &account.id).await?;
     }
     Ok(done(&write.commit().await?))

@@ -1,7 +1,7 @@
 //! What is kept for a viewer: the watch-list, and how far titles have been watched. Every statement names the account.
 use super::lists::{CARD, card_of};
 use super::titles::Eye;
-use super::{Snapshot, Write};
+use super::{Row as DbRow, Snapshot, Write};
 use crate::catalog::documents::Card;
 use crate::error::StoreError;
 use sqlx::any::{Any, AnyArguments};
@@ -21,6 +21,21 @@ pub struct Progress {
     /// Whether it stands in continue-watching.
     pub watching: bool,
     pub updated_ms: i64,
+}
+
+/// What [`progress_of`] reads.
+const PROGRESS: &str = "progress.title_id, progress.episode_id, progress.position_s, progress.duration_s,
+    progress.watching, progress.updated_ms";
+
+fn progress_of(row: &DbRow) -> Result<Progress, StoreError> {
+    Ok(Progress {
+        title_id: row.try_get("title_id")?,
+        episode_id: row.try_get("episode_id")?,
+        position_s: row.try_get("position_s")?,
+        duration_s: row.try_get("duration_s")?,
+        watching: row.try_get::<i64, _>("watching")? != 0,
+        updated_ms: row.try_get("updated_ms")?,
+    })
 }
 
 /// The titles of an account's rows that are not shown: gone, not for its viewer, or not there yet.
@@ -86,7 +101,7 @@ impl Snapshot {
         eye: Eye,
     ) -> Result<OwnList<Progress>, StoreError> {
         let statement = format!(
-            "SELECT progress.episode_id, progress.position_s, progress.duration_s, progress.updated_ms, {CARD}
+            "SELECT {PROGRESS}, {CARD}
               FROM progress JOIN title ON title.id = progress.title_id
               LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
               WHERE progress.account_id = $1 AND progress.watching = 1 AND title.age <= $3
@@ -98,19 +113,18 @@ impl Snapshot {
         let rows = query.fetch_all(&mut *self.tx).await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in &rows {
-            let card = card_of(row)?;
-            let about = Progress {
-                title_id: card.id.clone(),
-                episode_id: row.try_get("episode_id")?,
-                position_s: row.try_get("position_s")?,
-                duration_s: row.try_get("duration_s")?,
-                watching: true,
-                updated_ms: row.try_get("updated_ms")?,
-            };
-            shown.push(Kept { card, about });
+            shown.push(Kept { card: card_of(row)?, about: progress_of(row)? });
         }
         let hidden = self.hidden(hidden!("progress", " AND listed.watching = 1"), account_id, eye).await?;
         Ok(OwnList { shown, hidden })
+    }
+
+    /// How far one title was watched, if that is kept.
+    pub async fn progress(&mut self, account_id: &str, title_id: &str) -> Result<Option<Progress>, StoreError> {
+        let statement = format!("SELECT {PROGRESS} FROM progress WHERE account_id = $1 AND title_id = $2");
+        // Made of constants alone.
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(account_id).bind(title_id);
+        query.fetch_optional(&mut *self.tx).await?.as_ref().map(progress_of).transpose()
     }
 
     async fn hidden(&mut self, statement: &'static str, account_id: &str, eye: Eye) -> Result<Vec<String>, StoreError> {
@@ -198,6 +212,16 @@ impl Write {
         .execute(&mut *self.tx)
         .await?;
         self.make_room(oldest!("progress", "updated_ms"), account_id).await
+    }
+
+    /// Forgets how far a title was watched.
+    pub async fn forget_progress(&mut self, account_id: &str, title_id: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM progress WHERE account_id = $1 AND title_id = $2")
+            .bind(account_id)
+            .bind(title_id)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
     }
 
     /// Notes that a progress write purged this viewer's documents.

@@ -41,6 +41,7 @@ impl Examples {
             _ => "",
         };
         let path = path.replace("{id}", id).replace("{number}", "1").replace("{seq}", "1");
+        let path = path.replace("{title_id}", "title-0");
         assert!(!path.contains('{') && !path.contains("//"), "say what is asked for in {path}");
         path
     }
