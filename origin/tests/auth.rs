@@ -205,12 +205,17 @@ async fn private_lists_show_titles_as_all_lists_do_in_the_accounts_language_or_e
     service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
     let seen = json!({"position_s": 600, "duration_s": 6000, "episode_id": "pilot"});
     service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(seen)).await;
-    let own = [("/v1/me/watch-list", &["added_at"][..]), ("/v1/me/continue-watching", &["episode_id", "position_s", "duration_s", "updated_at"][..])];
+    let own = [
+        ("/v1/me/watch-list", &["added_at"][..]),
+        ("/v1/me/continue-watching", &["episode_id", "position_s", "duration_s", "updated_at"][..]),
+    ];
     let item_in = async |path: &str, token: &str, locale: &str| {
         let got = service.call_with("GET", path, token, None, &[("viewer-locale", locale)]).await;
         got.json()["items"][0].as_object().unwrap_or_else(|| panic!("{path}: {got:?}")).clone()
     };
-    for (locale, name, poster) in [("en", "Heat", "/media/plain"), ("de", "Hitze", "/media/de"), ("ja", "Heat", "/media/plain")] {
+    for (locale, name, poster) in
+        [("en", "Heat", "/media/plain"), ("de", "Hitze", "/media/de"), ("ja", "Heat", "/media/plain")]
+    {
         let listed = item_in("/v1/catalog", "", locale).await;
         assert_eq!((&listed["name"], &listed["poster"]), (&json!(name), &json!(poster)), "{locale}");
         for (path, besides) in own {

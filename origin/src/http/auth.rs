@@ -435,9 +435,14 @@ fn session_of(app: &App, kind: Kind, headers: &HeaderMap) -> Result<(String, Str
 async fn logout_everywhere(kind: Kind, State(app): State<App>, headers: HeaderMap) -> ApiResult {
     let (sub, sid) = session_of(&app, kind, &headers)?;
     let (mut write, account) = in_session(&app, kind, &sub, &sid).await?;
-    write.end_sessions(&account.id, None).await?;
-    revoke(&mut write, &[user_key(&account.id)], "logged out everywhere", &account.id).await?;
+    end_everywhere(&mut write, &account.id, &account.id).await?;
     Ok(done(&write.commit().await?))
+}
+
+/// Ends all sessions of an account, and its tokens.
+pub(super) async fn end_everywhere(write: &mut Write, account_id: &str, actor: &str) -> Result<(), ApiError> {
+    write.end_sessions(account_id, None).await?;
+    revoke(write, &[user_key(account_id)], "logged out everywhere", actor).await
 }
 
 #[derive(Deserialize, ToSchema)]

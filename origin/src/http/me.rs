@@ -329,12 +329,16 @@ async fn change_profile(
     Ok(unstored(&profile_of(&after), &as_of))
 }
 
-/// Everything that is kept of a viewer goes, at once.
 async fn delete_me(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
     let (mut write, account) = viewer.to_write(&app).await?;
-    write.delete_account(&account.id).await?;
-    revoke(&mut write, &[user_key(&account.id), viewer_key(&account.id)], "account deleted", &account.id).await?;
+    delete_account(&mut write, &account.id, &account.id).await?;
     Ok(done(&write.commit().await?))
+}
+
+/// Everything that is kept of a viewer goes, at once.
+pub(super) async fn delete_account(write: &mut Write, id: &str, actor: &str) -> Result<(), ApiError> {
+    write.delete_account(id).await?;
+    revoke(write, &[user_key(id), viewer_key(id)], "account deleted", actor).await
 }
 
 #[derive(Serialize, ToSchema)]
@@ -406,10 +410,10 @@ async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers:
         about = about.changes_at(eye.now_ms.saturating_add(PROGRESS_PURGE_MS));
     }
     let locale = locale_of(&headers, &account);
-    let items = list.shown.iter().map(|Kept { card, about: progress }| Begun {
-        title: item(card, &locale),
-        progress: watching(progress),
-    });
+    let items = list
+        .shown
+        .iter()
+        .map(|Kept { card, about: progress }| Begun { title: item(card, &locale), progress: watching(progress) });
     private(&ContinueWatching { items: items.collect() }, &account.id, about, &snapshot.as_of, &headers)
 }
 

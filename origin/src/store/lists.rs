@@ -18,7 +18,8 @@ pub const RAILS_MAX: u32 = 40;
 const PARTS_MAX: u32 = 200;
 
 /// What [`card_of`] reads.
-pub(super) const CARD: &str = "title.id, title.kind, title.name, title.translations, title.year, title.maturity, title.rating,
+pub(super) const CARD: &str =
+    "title.id, title.kind, title.name, title.translations, title.year, title.maturity, title.rating,
     title.votes, title.genres, title.images, title.sort_name, title.created_ms,
     COALESCE(own.gone_ms, title.gone_ms) AS until_ms";
 

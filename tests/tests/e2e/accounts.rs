@@ -308,7 +308,8 @@ async fn who_is_banned_by_staff_is_out_at_each_location_within_the_bound_and_sta
 /// Of an account without a language of its own: what is kept of its lists is kept for each language apart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewers_lists_are_in_the_language_that_is_asked_for_and_never_in_the_one_that_was_asked_for_before() {
-    let catalogue = r#"{"type":"title","id":"heat","name":"Heat","translations":{"de":{"name":"Hitze"},"fr":{"name":"Chaleur"}}}"#;
+    let catalogue =
+        r#"{"type":"title","id":"heat","name":"Heat","translations":{"de":{"name":"Hitze"},"fr":{"name":"Chaleur"}}}"#;
     let vars = vec![("LOCALES".to_string(), "en,de,fr".to_string())];
     let stack = Stack::of(Shape { catalogue: catalogue.into(), vars, ..Shape::default() }).await;
     let (access, refresh) = viewer_at(&stack, "ada@example.org").await;
