@@ -435,6 +435,55 @@ async fn deleted_accounts_leave_nothing_behind() {
 }
 
 #[tokio::test]
+async fn an_admin_logs_a_viewer_out_everywhere_and_deletes_her_as_she_could_herself() {
+    let service = People::start().await;
+    service.titles(&["heat"]).await;
+    let (admin, staff) = (service.admin_token(), service.staff("grace@example.org", StaffRole::Editor).await);
+    let ada = service.viewer("ada@example.org").await;
+    let (on_tv, eve) = (service.log_in("ada@example.org").await, service.viewer("eve@example.org").await);
+    let subject = service.subject(&ada);
+    service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
+    let body = json!({"position_s": 600, "duration_s": 6000});
+    service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(body)).await;
+    let path = format!("/admin/v1/users/{subject}");
+    let keys = |purge: &kv_schemas::Purge| purge.keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let out = service.call("POST", &format!("{path}/logout-everywhere"), &admin, None).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT, "{out:?}");
+    assert_eq!(out.header("surrogate-as-of"), service.as_of().await.to_string());
+    let purge = service.last_purge().await;
+    assert_eq!((purge.mode, keys(&purge)), (PurgeMode::Hard, vec![format!("user:{subject}")]));
+    assert_eq!(purge.actor.as_deref(), Some("test"));
+    for tokens in [&ada, &on_tv] {
+        assert_eq!(service.get("/v1/me", &tokens.access).await.problem(), "token-revoked");
+        assert_eq!(service.refresh(&tokens.refresh).await.unwrap_err(), "refresh-refused");
+    }
+    let again = service.log_in("ada@example.org").await;
+    let list = service.get("/v1/me/watch-list", &again.access).await.json();
+    assert_eq!(list["items"][0]["id"], "heat", "nothing else is lost");
+    let gone = service.call("DELETE", &path, &admin, None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT, "{gone:?}");
+    let purge = service.last_purge().await;
+    let all_of_her = vec![format!("user:{subject}"), format!("viewer:{subject}")];
+    assert_eq!((purge.mode, keys(&purge)), (PurgeMode::Hard, all_of_her));
+    for table in ["watch_item", "progress"] {
+        assert_eq!(service.database.count(table).await, 0, "{table}");
+    }
+    assert_eq!(service.get("/v1/me", &again.access).await.problem(), "token-revoked");
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
+    assert_eq!(service.post("/auth/login", body).await.problem(), "credentials");
+    let before = service.as_of().await;
+    for id in [&subject, &staff, "nobody"] {
+        for (method, path) in
+            [("DELETE", format!("/admin/v1/users/{id}")), ("POST", format!("/admin/v1/users/{id}/logout-everywhere"))]
+        {
+            assert_eq!(service.call(method, &path, &admin, None).await.problem(), "not-found", "{method} {path}");
+        }
+    }
+    assert_eq!(service.as_of().await, before);
+    assert_eq!(service.get("/v1/me", &eve.access).await.status, StatusCode::OK, "nobody else is out");
+}
+
+#[tokio::test]
 async fn a_change_whose_purge_cannot_be_logged_never_was() {
     let service = People::start().await;
     let ada = service.viewer("ada@example.org").await;
