@@ -260,6 +260,7 @@ mod tests {
             "/v1/titles/",
             "/v1/me/x.css",
             "/v1/me/watch-list/x.css",
+            "/v1/me/progress/heat",
             "/v1/me/",
             "/v1/me.css",
             "/v1/home/x",

@@ -23,7 +23,7 @@ fn claims(service: &People, access: &str) -> ViewerClaims {
     service.app.keys.verify(access, EXPECT_VIEWER).unwrap()
 }
 
-const PRIVATE: [(&str, &str); 9] = [
+const PRIVATE: [(&str, &str); 11] = [
     ("GET", "/v1/me"),
     ("PATCH", "/v1/me"),
     ("DELETE", "/v1/me"),
@@ -32,6 +32,8 @@ const PRIVATE: [(&str, &str); 9] = [
     ("DELETE", "/v1/me/watch-list/heat"),
     ("GET", "/v1/me/continue-watching"),
     ("PUT", "/v1/me/progress/heat"),
+    ("GET", "/v1/me/progress/heat"),
+    ("DELETE", "/v1/me/progress/heat"),
     ("GET", "/auth/sessions"),
 ];
 
@@ -43,7 +45,7 @@ async fn a_token_for_one_audience_is_nothing_to_another() {
     let edge = service.app.keys.edge_token(Scope::Debug, None, 60).unwrap();
     for (method, path) in PRIVATE {
         for token in [&admin, &edge] {
-            let body = (method == "PATCH" || path.contains("progress")).then(|| json!({}));
+            let body = (method == "PATCH" || (method == "PUT" && path.contains("progress"))).then(|| json!({}));
             assert_eq!(service.call(method, path, token, body).await.problem(), "token-refused", "{method} {path}");
         }
     }
@@ -187,6 +189,7 @@ async fn sessions_that_are_over_and_titles_nobody_sees_never_reach_the_writer() 
         ("PUT", "/v1/me/watch-list/heat", None),
         ("DELETE", "/v1/me/watch-list/heat", None),
         ("PUT", "/v1/me/progress/heat", Some(progress.clone())),
+        ("DELETE", "/v1/me/progress/heat", None),
         ("POST", "/auth/password", Some(password)),
         ("POST", "/auth/logout-everywhere", None),
         ("DELETE", device.as_str(), None),
@@ -476,6 +479,88 @@ async fn a_body_that_is_not_of_the_form_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_child_with_the_device_cannot_raise_its_own_age_limit() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let change = async |access: &str, body: Value| service.call("PATCH", "/v1/me", access, Some(body)).await;
+    // Lowered without a word, and as often as one likes.
+    assert_eq!(change(&ada.access, json!({"maturity": 13})).await.json()["maturity"], 13);
+    assert_eq!(change(&ada.access, json!({"maturity": 7})).await.json()["maturity"], 7);
+    assert_eq!(change(&ada.access, json!({"maturity": 7, "name": "Ada"})).await.status, StatusCode::OK, "no change");
+    let limit = async || service.get("/v1/me", &ada.access).await.json()["maturity"].clone();
+    let (before, hashed) = (service.as_of().await, service.app.auth.hasher.hashed());
+    let too_long = "x".repeat(257);
+    for (body, at) in [
+        (json!({"maturity": 18}), vec!["/password"]),
+        (json!({"maturity": 18, "name": ""}), vec!["/name", "/password"]),
+        (json!({"maturity": 18, "password": null}), vec!["/password"]),
+        (json!({"maturity": 18, "password": too_long}), vec!["/password"]),
+    ] {
+        let got = change(&ada.access, body).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::BAD_REQUEST, "body-invalid"), "{got:?}");
+        let faults = got.json()["errors"].as_array().unwrap().clone();
+        assert_eq!(faults.iter().map(|fault| fault["at"].as_str().unwrap()).collect::<Vec<_>>(), at, "{got:?}");
+    }
+    let refused = change(&ada.access, json!({"maturity": 18})).await.json();
+    assert_eq!(refused["errors"][0]["message"], "is needed to raise the age limit");
+    assert_eq!(service.app.auth.hasher.hashed(), hashed, "nothing was looked at");
+    // A guess is a guess at the account, and needs no writer to be refused.
+    let taken = service.app.store.write().await.unwrap();
+    for n in 0..5 {
+        let got = change(&ada.access, json!({"maturity": 18, "password": format!("not the password {n}")})).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::UNAUTHORIZED, "credentials"), "{n}: {got:?}");
+    }
+    drop(taken);
+    let got = change(&ada.access, json!({"maturity": 18, "password": PASSWORD})).await;
+    assert_eq!(got.problem(), "too-many-attempts", "not even the right one, or guessing on could tell");
+    let log_in = service.post("/auth/login", json!({"email": "ada@example.org", "password": PASSWORD})).await;
+    assert_eq!(log_in.problem(), "too-many-attempts", "they count for logging in as well");
+    assert_eq!((limit().await, service.as_of().await), (json!(7), before));
+}
+
+#[tokio::test]
+async fn who_knows_the_password_raises_the_age_limit_and_who_has_none_cannot() {
+    let service = People::start().await;
+    let ada = service.viewer("ada@example.org").await;
+    let change = async |access: &str, body: Value| service.call("PATCH", "/v1/me", access, Some(body)).await;
+    change(&ada.access, json!({"maturity": 7})).await;
+    let raised = change(&ada.access, json!({"maturity": 16, "password": PASSWORD})).await;
+    assert_eq!((raised.status, &raised.json()["maturity"]), (StatusCode::OK, &json!(16)), "{raised:?}");
+    assert!(!raised.body.contains(PASSWORD) && raised.json().get("password").is_none(), "{raised:?}");
+    let purged: Vec<_> = service.last_purge().await.keys.iter().map(ToString::to_string).collect();
+    assert!(purged.contains(&format!("user:{}", service.subject(&ada))), "tokens that say otherwise end: {purged:?}");
+    // As an import leaves a viewer.
+    let none = "UPDATE account SET password_hash = ''";
+    service.database.sql(none, none).await;
+    for password in ["", PASSWORD] {
+        let got = change(&ada.access, json!({"maturity": 18, "password": password})).await;
+        assert_eq!((got.status, got.problem().as_str()), (StatusCode::UNAUTHORIZED, "credentials"), "{password:?}");
+    }
+    assert_eq!(service.get("/v1/me", &ada.access).await.json()["maturity"], 16);
+}
+
+/// Looked at while the limit was 18, written once it is 7: to leave it as it was would raise it.
+#[tokio::test]
+async fn a_limit_that_is_lowered_meanwhile_is_not_raised_by_who_meant_to_leave_it() {
+    let service = Arc::new(People::start().await);
+    let ada = service.viewer("ada@example.org").await;
+    let mut write = service.app.store.write().await.unwrap();
+    let account = write.account(Kind::Viewer, &service.subject(&ada)).await.unwrap().unwrap();
+    let leave = {
+        let (service, access) = (Arc::clone(&service), ada.access.clone());
+        tokio::spawn(async move { service.call("PATCH", "/v1/me", &access, Some(json!({"maturity": 18}))).await })
+    };
+    // Time enough to look; who has not by then sees 7, and is refused for that.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let lowered = origin::store::accounts::Account { maturity: kv_schemas::viewer::Maturity::From7, ..account };
+    write.put_account(&lowered).await.unwrap();
+    write.commit().await.unwrap();
+    let refused = leave.await.unwrap();
+    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::BAD_REQUEST, "body-invalid"), "{refused:?}");
+    assert_eq!(service.get("/v1/me", &ada.access).await.json()["maturity"], 7);
+}
+
+#[tokio::test]
 async fn two_bearer_tokens_or_other_schemes_are_refused() {
     let service = People::start().await;
     let ada = service.viewer("ada@example.org").await;
@@ -537,7 +622,9 @@ async fn editors_and_viewers_of_admin_data_see_no_accounts_and_the_last_admin_st
             ("GET", "/admin/v1/users"),
             ("GET", "/admin/v1/users/x"),
             ("PATCH", "/admin/v1/users/x"),
+            ("DELETE", "/admin/v1/users/x"),
             ("POST", "/admin/v1/users/x/invitation"),
+            ("POST", "/admin/v1/users/x/logout-everywhere"),
             ("GET", "/admin/v1/staff"),
             ("POST", "/admin/v1/staff"),
             ("PATCH", "/admin/v1/staff/x"),
@@ -555,6 +642,132 @@ async fn editors_and_viewers_of_admin_data_see_no_accounts_and_the_last_admin_st
     assert_eq!(as_user.problem(), "not-found", "staff are no viewers");
     let listed = service.get("/admin/v1/staff", &service.admin_token()).await;
     assert!(!listed.body.contains("argon2") && listed.json()["items"][0]["role"] == "admin", "{listed:?}");
+}
+
+/// Of each row of the audit log who did what to what, and what it says of the account before and after.
+async fn audit(service: &People, token: &str, query: &str) -> Vec<(String, Value, Value)> {
+    let log = service.get(&format!("/admin/v1/audit?{query}"), token).await;
+    assert!(!log.body.contains("example.org"), "no address outlives its account there: {log:?}");
+    let row = |entry: &Value| {
+        let what = ["actor", "action", "kind", "id"].map(|name| entry[name].as_str().unwrap());
+        (what.join(" "), entry["before"].clone(), entry["after"].clone())
+    };
+    log.json()["items"].as_array().unwrap_or_else(|| panic!("{log:?}")).iter().map(row).collect()
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_accounts_is_noted_with_who_did_it_and_shown_to_admins_alone() {
+    let service = People::start().await;
+    service.titles(&["heat"]).await;
+    let root = service.staff("root@example.org", StaffRole::Admin).await;
+    let admin = service.log_in_as("/auth/staff", "root@example.org").await.access;
+    let user = service.subject(&service.viewer("ada@example.org").await);
+    let done = async |method: &str, path: &str, body: Value| {
+        let got = service.call(method, path, &admin, (!body.is_null()).then_some(body)).await;
+        assert!(got.status.is_success(), "{method} {path}: {got:?}");
+        got
+    };
+    let invited = done("POST", "/admin/v1/staff", json!({"email": "hedy@example.org", "role": "editor"})).await.json();
+    let hedy = invited["id"].as_str().unwrap();
+    let (of_staff, of_user) = (format!("/admin/v1/staff/{hedy}"), format!("/admin/v1/users/{user}"));
+    done("POST", &format!("{of_staff}/invitation"), Value::Null).await;
+    done("PATCH", &of_staff, json!({"role": "admin"})).await;
+    done("PATCH", &of_staff, json!({"role": "admin", "banned": false})).await;
+    done("PATCH", &of_staff, json!({"role": "viewer", "banned": true})).await;
+    done("PATCH", &of_user, json!({"plan": "premium"})).await;
+    done("PATCH", &of_user, json!({"banned": true})).await;
+    done("PATCH", &of_user, json!({"banned": false})).await;
+    done("POST", &format!("{of_user}/invitation"), Value::Null).await;
+    done("POST", &format!("{of_user}/logout-everywhere"), Value::Null).await;
+    done("DELETE", &of_user, Value::Null).await;
+    let staff = |role: &str, banned: bool| json!({"role": role, "banned": banned});
+    let viewer = |plan: &str, banned: bool| json!({"plan": plan, "maturity": 18, "banned": banned});
+    let row = |action: &str, before: Value, after: Value| {
+        let what = if after.get("role").is_some() { format!("staff {hedy}") } else { format!("user {user}") };
+        (format!("{root} {action} {what}"), before, after)
+    };
+    let mut expected = vec![
+        row("invite", Value::Null, staff("editor", false)),
+        row("invite", staff("editor", false), staff("editor", false)),
+        row("edit", staff("editor", false), staff("admin", false)),
+        row("ban", staff("admin", false), staff("viewer", true)),
+        row("edit", staff("admin", false), staff("viewer", true)),
+        row("edit", viewer("basic", false), viewer("premium", false)),
+        row("ban", viewer("premium", false), viewer("premium", true)),
+        row("unban", viewer("premium", true), viewer("premium", false)),
+        row("invite", viewer("premium", false), viewer("premium", false)),
+        row("logout", viewer("premium", false), viewer("premium", false)),
+        row("delete", viewer("premium", false), Value::Null),
+    ];
+    expected.reverse();
+    let all = audit(&service, &admin, "").await;
+    assert_eq!(all[..11], expected);
+    assert_eq!((all.len(), all[11].0.as_str()), (12, "test create title heat"));
+    assert_eq!(audit(&service, &admin, "kind=user").await, expected[..6]);
+    assert_eq!(audit(&service, &admin, "kind=staff").await, expected[6..]);
+    assert_eq!(audit(&service, &admin, &format!("id={hedy}")).await, expected[6..]);
+    // Editors: as if there were none.
+    let editor = service.app.keys.admin_token("ed", StaffRole::Editor, 60).unwrap();
+    for kind in ["user", "staff"] {
+        for query in [format!("kind={kind}"), format!("kind={kind}&id={hedy}&actor={root}")] {
+            assert_eq!(service.get(&format!("/admin/v1/audit?{query}"), &editor).await.problem(), "role", "{query}");
+        }
+    }
+    for (query, count) in [
+        ("", 1),
+        ("limit=1", 1),
+        ("kind=title", 1),
+        ("from=1990-01-01T00:00:00Z", 1),
+        ("until=2999-01-01T00:00:00Z&actor=test", 1),
+        (&format!("actor={root}"), 0),
+        (&format!("id={user}"), 0),
+        (&format!("id={hedy}&from=1990-01-01T00:00:00Z"), 0),
+    ] {
+        let seen = audit(&service, &editor, query).await;
+        assert!(
+            seen.len() == count && seen.iter().all(|(what, ..)| what == "test create title heat"),
+            "{query}: {seen:?}"
+        );
+    }
+    let viewer = service.app.keys.admin_token("x", StaffRole::Viewer, 60).unwrap();
+    assert_eq!(service.get("/admin/v1/audit", &viewer).await.problem(), "role");
+}
+
+#[tokio::test]
+async fn what_cannot_be_noted_or_purged_is_not_done_to_an_account() {
+    let service = People::start().await;
+    let admin = service.admin_token();
+    let hedy = service.staff("hedy@example.org", StaffRole::Editor).await;
+    let ada = service.viewer("ada@example.org").await;
+    let (of_staff, of_user) = (format!("/admin/v1/staff/{hedy}"), format!("/admin/v1/users/{}", service.subject(&ada)));
+    let accounts = async || {
+        let mut all = service.get(&of_staff, &admin).await.body;
+        all.push_str(&service.get(&of_user, &admin).await.body);
+        (all, service.database.count("account").await, service.as_of().await)
+    };
+    let before = accounts().await;
+    for table in ["audit", "purge_log"] {
+        service.database.refuse_inserts(table).await;
+        for (method, path, body) in [
+            ("POST", "/admin/v1/staff", Some(json!({"email": "eve@example.org", "role": "admin"}))),
+            ("POST", &format!("{of_staff}/invitation"), None),
+            ("POST", &format!("{of_user}/invitation"), None),
+            ("PATCH", &of_staff, Some(json!({"role": "admin"}))),
+            ("PATCH", &of_user, Some(json!({"banned": true}))),
+            ("POST", &format!("{of_user}/logout-everywhere"), None),
+            ("DELETE", &of_user, None),
+        ] {
+            assert_eq!(
+                service.call(method, path, &admin, body).await.problem(),
+                "internal",
+                "{table}: {method} {path}"
+            );
+            assert_eq!(accounts().await, before, "{table}: {method} {path}");
+        }
+        service.database.accept_inserts(table).await;
+    }
+    assert_eq!((service.database.count("invitation").await, service.database.count("audit").await), (0, 0));
+    assert_eq!(service.get("/v1/me", &ada.access).await.status, StatusCode::OK, "she is still in");
 }
 
 #[tokio::test]

@@ -194,6 +194,45 @@ async fn private_lists_show_no_title_that_is_blocked_where_the_viewer_is() {
 }
 
 #[tokio::test]
+async fn private_lists_show_titles_as_all_lists_do_in_the_accounts_language_or_else_the_requests() {
+    let service = People::start().await;
+    let heat = json!({"name": "Heat", "kind": "film", "year": 1995, "maturity": "R", "genres": ["Crime"], "rating": 8.3,
+        "translations": {"de": {"name": "Hitze"}, "fr": {"name": "Chaleur"}},
+        "images": [{"kind": "poster", "url": "/media/plain"}, {"kind": "poster", "url": "/media/de", "locale": "de"}]});
+    let put = service.call("PUT", "/admin/v1/titles/heat", &service.admin_token(), Some(heat)).await;
+    assert_eq!(put.status, StatusCode::CREATED, "{put:?}");
+    let ada = service.viewer("ada@example.org").await;
+    service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
+    let seen = json!({"position_s": 600, "duration_s": 6000, "episode_id": "pilot"});
+    service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(seen)).await;
+    let own = [
+        ("/v1/me/watch-list", &["added_at"][..]),
+        ("/v1/me/continue-watching", &["episode_id", "position_s", "duration_s", "updated_at"][..]),
+    ];
+    let item_in = async |path: &str, token: &str, locale: &str| {
+        let got = service.call_with("GET", path, token, None, &[("viewer-locale", locale)]).await;
+        got.json()["items"][0].as_object().unwrap_or_else(|| panic!("{path}: {got:?}")).clone()
+    };
+    for (locale, name, poster) in
+        [("en", "Heat", "/media/plain"), ("de", "Hitze", "/media/de"), ("ja", "Heat", "/media/plain")]
+    {
+        let listed = item_in("/v1/catalog", "", locale).await;
+        assert_eq!((&listed["name"], &listed["poster"]), (&json!(name), &json!(poster)), "{locale}");
+        for (path, besides) in own {
+            let mut item = item_in(path, &ada.access, locale).await;
+            assert!(besides.iter().all(|name| item.remove(*name).is_some()), "{path}: {item:?}");
+            assert_eq!(item, listed, "{path} in {locale}");
+        }
+    }
+    // The account's own language is meant wherever she is.
+    service.call("PATCH", "/v1/me", &ada.access, Some(json!({"locale": "fr"}))).await;
+    let ada = service.refresh(&ada.refresh).await.unwrap();
+    for (path, _) in own {
+        assert_eq!(item_in(path, &ada.access, "de").await["name"], "Chaleur", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn progress_shows_in_continue_watching_and_purges_at_a_bounded_rate() {
     let service = People::start().await;
     service.titles(&["heat", "up"]).await;
@@ -227,6 +266,53 @@ async fn progress_shows_in_continue_watching_and_purges_at_a_bounded_rate() {
     ] {
         let refused = service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(bad)).await;
         assert_eq!(refused.problem(), "body-invalid");
+    }
+}
+
+#[tokio::test]
+async fn progress_is_read_by_title_and_forgotten_and_both_are_its_viewers_alone() {
+    let service = People::start().await;
+    service.titles(&["heat", "up"]).await;
+    let (ada, eve) = (service.viewer("ada@example.org").await, service.viewer("eve@example.org").await);
+    let (heat, up) = ("/v1/me/progress/heat", "/v1/me/progress/up");
+    let put = async |token: &str, path: &str, body: serde_json::Value| {
+        let put = service.call("PUT", path, token, Some(body)).await;
+        assert_eq!(put.status, StatusCode::NO_CONTENT, "{path}: {put:?}");
+    };
+    let of_heat = json!({"position_s": 600, "duration_s": 6000, "episode_id": "pilot"});
+    put(&ada.access, heat, of_heat.clone()).await;
+    // Not begun: it stands in no list, and is kept all the same.
+    put(&ada.access, up, json!({"position_s": 1, "duration_s": 6000})).await;
+    let got = service.get(heat, &ada.access).await;
+    assert_eq!((got.status, got.header("cache-control")), (StatusCode::OK, "no-store"), "{got:?}");
+    assert_eq!(got.header("surrogate-as-of"), service.as_of().await.to_string());
+    let (mut json, listed) = (got.json(), service.get("/v1/me/continue-watching", &ada.access).await.json());
+    assert_eq!(json["updated_at"], listed["items"][0]["updated_at"]);
+    json.as_object_mut().unwrap().remove("updated_at").unwrap();
+    assert_eq!(json, of_heat);
+    let of_up = service.get(up, &ada.access).await.json();
+    assert!(of_up["position_s"] == 1 && of_up.get("episode_id").is_none(), "{of_up}");
+    for (path, token) in [(heat, &eve.access), ("/v1/me/progress/nothing", &ada.access)] {
+        assert_eq!(service.get(path, token).await.problem(), "not-found", "{path}");
+    }
+    let forget = async |token: &str, path: &str| {
+        let gone = service.call("DELETE", path, token, None).await;
+        assert_eq!(gone.status, StatusCode::NO_CONTENT, "{path}: {gone:?}");
+        service.as_of().await.seq
+    };
+    let before = service.as_of().await.seq;
+    assert_eq!(forget(&eve.access, heat).await, before, "another's");
+    assert_eq!(service.get(heat, &ada.access).await.status, StatusCode::OK);
+    assert_eq!(forget(&ada.access, up).await, before, "no list shows it");
+    assert_eq!(service.get(up, &ada.access).await.problem(), "not-found");
+    assert_eq!(forget(&ada.access, heat).await, before + 1, "it leaves a list");
+    let purge = service.last_purge().await;
+    let own = format!("viewer:{}", service.subject(&ada));
+    assert_eq!((purge.mode, purge.keys[0].as_str(), purge.keys.len()), (PurgeMode::Hard, own.as_str(), 1));
+    assert_eq!(service.get(heat, &ada.access).await.problem(), "not-found");
+    assert_eq!(service.get("/v1/me/continue-watching", &ada.access).await.json()["items"], json!([]));
+    for path in [heat, "/v1/me/progress/nothing"] {
+        assert_eq!(forget(&ada.access, path).await, before + 1, "{path}: again, and what there never was");
     }
 }
 
@@ -346,6 +432,55 @@ async fn deleted_accounts_leave_nothing_behind() {
     }
     assert_eq!(service.get("/v1/me", &ada.access).await.problem(), "token-revoked");
     assert_eq!(service.refresh(&ada.refresh).await.unwrap_err(), "refresh-refused");
+}
+
+#[tokio::test]
+async fn an_admin_logs_a_viewer_out_everywhere_and_deletes_her_as_she_could_herself() {
+    let service = People::start().await;
+    service.titles(&["heat"]).await;
+    let (admin, staff) = (service.admin_token(), service.staff("grace@example.org", StaffRole::Editor).await);
+    let ada = service.viewer("ada@example.org").await;
+    let (on_tv, eve) = (service.log_in("ada@example.org").await, service.viewer("eve@example.org").await);
+    let subject = service.subject(&ada);
+    service.call("PUT", "/v1/me/watch-list/heat", &ada.access, None).await;
+    let body = json!({"position_s": 600, "duration_s": 6000});
+    service.call("PUT", "/v1/me/progress/heat", &ada.access, Some(body)).await;
+    let path = format!("/admin/v1/users/{subject}");
+    let keys = |purge: &kv_schemas::Purge| purge.keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let out = service.call("POST", &format!("{path}/logout-everywhere"), &admin, None).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT, "{out:?}");
+    assert_eq!(out.header("surrogate-as-of"), service.as_of().await.to_string());
+    let purge = service.last_purge().await;
+    assert_eq!((purge.mode, keys(&purge)), (PurgeMode::Hard, vec![format!("user:{subject}")]));
+    assert_eq!(purge.actor.as_deref(), Some("test"));
+    for tokens in [&ada, &on_tv] {
+        assert_eq!(service.get("/v1/me", &tokens.access).await.problem(), "token-revoked");
+        assert_eq!(service.refresh(&tokens.refresh).await.unwrap_err(), "refresh-refused");
+    }
+    let again = service.log_in("ada@example.org").await;
+    let list = service.get("/v1/me/watch-list", &again.access).await.json();
+    assert_eq!(list["items"][0]["id"], "heat", "nothing else is lost");
+    let gone = service.call("DELETE", &path, &admin, None).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT, "{gone:?}");
+    let purge = service.last_purge().await;
+    let all_of_her = vec![format!("user:{subject}"), format!("viewer:{subject}")];
+    assert_eq!((purge.mode, keys(&purge)), (PurgeMode::Hard, all_of_her));
+    for table in ["watch_item", "progress"] {
+        assert_eq!(service.database.count(table).await, 0, "{table}");
+    }
+    assert_eq!(service.get("/v1/me", &again.access).await.problem(), "token-revoked");
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
+    assert_eq!(service.post("/auth/login", body).await.problem(), "credentials");
+    let before = service.as_of().await;
+    for id in [&subject, &staff, "nobody"] {
+        for (method, path) in
+            [("DELETE", format!("/admin/v1/users/{id}")), ("POST", format!("/admin/v1/users/{id}/logout-everywhere"))]
+        {
+            assert_eq!(service.call(method, &path, &admin, None).await.problem(), "not-found", "{method} {path}");
+        }
+    }
+    assert_eq!(service.as_of().await, before);
+    assert_eq!(service.get("/v1/me", &eve.access).await.status, StatusCode::OK, "nobody else is out");
 }
 
 #[tokio::test]

@@ -1,26 +1,26 @@
-//! Accounts as admins see and change them: viewers (plan, ban) and staff (role, ban, invitations). For the role `admin` alone,
-//! since these are people's data. Passwords are nobody's but their owner's: an admin can invite, not set.
+//! Accounts as admins see and change them: viewers (plan, ban, log-out, end) and staff (role, ban, invitations). For the role
+//! `admin` alone, since these are people's data. Passwords are nobody's but their owner's: an admin can invite, not set.
 //!
 //! What ends or changes what somebody may do is a hard purge of `user:<sub>` in its transaction, so tokens that say otherwise
-//! are over as soon as a purge lands.
+//! are over as soon as a purge lands. Whatever is done here is noted in the audit log, in that transaction too.
 use super::admin::private_json;
 use super::answers::as_of_field;
-use super::auth::{body_faults, revoke};
+use super::auth::{body_faults, done, end_everywhere, revoke};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
 use super::guard::Staff;
 use super::query::{PAGE_MAX, Query, id_cursor};
 use super::spec::{Api, Op, integer, text};
-use super::{ApiResult, App};
+use super::{ApiResult, App, me};
 use crate::auth::accounts::{Invitation, check_name};
 use crate::auth::{INVITATION_MS, accounts, email};
 use crate::moment;
-use crate::store::Write;
 use crate::store::accounts::{Account, Accounts, Kind, moment as rfc_3339, role_text};
+use crate::store::{Change, Write};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use kv_schemas::claims::StaffRole;
 use kv_schemas::key_class::{user_key, viewer_key};
 use kv_schemas::viewer::{Locale, Maturity, Plan};
@@ -35,6 +35,11 @@ type Body = Whole<BODY_BYTES_MAX>;
 
 const JSON: [&str; 1] = ["application/json"];
 
+/// A call about one account.
+fn one(op: Op) -> Op {
+    op.path("id", text()).problems(&[(400, "The path is malformed"), (404, "There is no account of this id")])
+}
+
 /// What viewers and staff have alike.
 fn of_kind(kind: Kind) -> Api {
     let (path, tag) = match kind {
@@ -48,9 +53,6 @@ fn of_kind(kind: Kind) -> Api {
         .query("email", text(), "The one of this address")
         .page::<View<'_>>("By id")
         .problems(&[(400, "The query has faults, each named")]);
-    let one = |op: Op| {
-        op.path("id", text()).problems(&[(400, "The path is malformed"), (404, "There is no account of this id")])
-    };
     let invited = one(op("Invite to choose a (new) password"))
         .says("The answer has the one-time token; an earlier one is void. Who takes it up is logged out everywhere first.")
         .answer::<Invited<'_>>(201, "The account, and its invitation");
@@ -95,6 +97,22 @@ pub fn api() -> Api {
             "/admin/v1/staff/{id}",
             patch(change_staff),
             change("staff").body::<StaffChange>(&JSON).problems(&[(409, "Nobody would be left who can change this")]),
+        )
+        .add(
+            HttpMethod::Delete,
+            "/admin/v1/users/{id}",
+            delete(delete_user),
+            one(Op::new("users", "Delete").staff())
+                .says("As the viewer's own `DELETE /v1/me`.")
+                .empty(204, "All of it is gone"),
+        )
+        .add(
+            HttpMethod::Post,
+            "/admin/v1/users/{id}/logout-everywhere",
+            post(log_out_user),
+            one(Op::new("users", "Log out of all devices").staff())
+                .says("As the viewer's own `POST /auth/logout-everywhere`.")
+                .empty(204, "All sessions are over"),
         )
         .add(HttpMethod::Post, "/admin/v1/staff", post(invite), invite_op)
         .merge(of_kind(Kind::Viewer))
@@ -214,30 +232,83 @@ async fn change_user(
         updated_ms: moment(),
         ..before.clone()
     };
-    let differs = (after.banned, after.plan) != (before.banned, before.plan);
-    put(&mut write, &before, &after, differs, &staff).await?;
+    put(&mut write, &before, &after, &staff).await?;
     Ok(changed(&after, &write.commit().await?))
 }
 
 /// Writes an account, ends its sessions and takes its invitation back if it is banned, and ends its tokens if they say what is no longer so.
-async fn put(
-    write: &mut Write,
-    before: &Account,
-    after: &Account,
-    differs: bool,
-    staff: &Staff,
-) -> Result<(), ApiError> {
+async fn put(write: &mut Write, before: &Account, after: &Account, staff: &Staff) -> Result<(), ApiError> {
     write.put_account(after).await?;
     let is_banned_now = after.banned && !before.banned;
     if is_banned_now {
         write.end_sessions(&after.id, None).await?;
         write.withdraw_invitation(&after.id).await?;
     }
-    if differs {
-        let reason = if is_banned_now { "banned" } else { "account changed" };
-        revoke(write, &[user_key(&after.id), viewer_key(&after.id)], reason, &staff.0.sub).await?;
+    let said = |account: &Account| (account.role, account.plan, account.maturity);
+    let ban = (after.banned != before.banned).then_some(if after.banned { "ban" } else { "unban" });
+    let actions = [ban, (said(after) != said(before)).then_some("edit")];
+    let actions: Vec<_> = actions.into_iter().flatten().collect();
+    if actions.is_empty() {
+        return Ok(());
+    }
+    let reason = if is_banned_now { "banned" } else { "account changed" };
+    revoke(write, &[user_key(&after.id), viewer_key(&after.id)], reason, &staff.0.sub).await?;
+    note(write, staff, &actions, Some(before), Some(after)).await
+}
+
+/// What the audit log has of an account: neither name nor address, which would outlive it there.
+#[derive(Serialize)]
+struct Noted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<StaffRole>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Plan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maturity: Option<Maturity>,
+    banned: bool,
+}
+
+fn noted(account: &Account) -> Option<serde_json::Value> {
+    let View { plan, maturity, banned, .. } = view(account);
+    serde_json::to_value(Noted { role: account.role, plan, maturity, banned }).ok()
+}
+
+/// Notes what was done to an account, after the purge of the write.
+async fn note(
+    write: &mut Write,
+    staff: &Staff,
+    actions: &[&str],
+    before: Option<&Account>,
+    after: Option<&Account>,
+) -> Result<(), ApiError> {
+    let Some(account) = after.or(before) else { return Ok(()) };
+    let kind = match account.kind {
+        Kind::Viewer => "user",
+        Kind::Staff => "staff",
+    };
+    for (n, action) in actions.iter().enumerate() {
+        let (before, after) = (before.and_then(noted), after.and_then(noted));
+        write.audit(n, &Change { actor: &staff.0.sub, action, kind, id: &account.id, before, after }).await?;
     }
     Ok(())
+}
+
+async fn delete_user(State(app): State<App>, staff: Staff, Segment(id): Segment) -> ApiResult {
+    staff.at_least(StaffRole::Admin)?;
+    let mut write = app.store.write().await?;
+    let account = write.account(Kind::Viewer, &id).await?.ok_or_else(absent)?;
+    me::delete_account(&mut write, &account.id, &staff.0.sub).await?;
+    note(&mut write, &staff, &["delete"], Some(&account), None).await?;
+    Ok(done(&write.commit().await?))
+}
+
+async fn log_out_user(State(app): State<App>, staff: Staff, Segment(id): Segment) -> ApiResult {
+    staff.at_least(StaffRole::Admin)?;
+    let mut write = app.store.write().await?;
+    let account = write.account(Kind::Viewer, &id).await?.ok_or_else(absent)?;
+    end_everywhere(&mut write, &account.id, &staff.0.sub).await?;
+    note(&mut write, &staff, &["logout"], Some(&account), Some(&account)).await?;
+    Ok(done(&write.commit().await?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -267,8 +338,7 @@ async fn change_staff(
         updated_ms: moment(),
         ..before.clone()
     };
-    let differs = (after.banned, after.role) != (before.banned, before.role);
-    put(&mut write, &before, &after, differs, &staff).await?;
+    put(&mut write, &before, &after, &staff).await?;
     if had_admins && write.admins().await? == 0 {
         return Err(Problem::new(409, "last-admin", "Somebody has to remain who can change this")
             .detail("make another admin first")
@@ -310,7 +380,7 @@ async fn invite(State(app): State<App>, staff: Staff, headers: HeaderMap, Whole(
     if !write.add_account(&account).await? {
         return Err(Problem::new(409, "exists", "There is a member of staff with this e-mail address").into());
     }
-    let answer = invitation(&mut write, &account).await?;
+    let answer = invitation(&mut write, &staff, None, &account).await?;
     write.commit().await?;
     tracing::info!(
         account = account.id,
@@ -321,8 +391,17 @@ async fn invite(State(app): State<App>, staff: Staff, headers: HeaderMap, Whole(
     Ok(private_json(StatusCode::CREATED, &answer))
 }
 
-async fn invitation<'a>(write: &mut Write, account: &'a Account) -> Result<Invited<'a>, ApiError> {
+/// `before`: the account, if it was there.
+async fn invitation<'a>(
+    write: &mut Write,
+    staff: &Staff,
+    before: Option<&Account>,
+    account: &'a Account,
+) -> Result<Invited<'a>, ApiError> {
     let Invitation { invitation, ends_at, .. } = accounts::invitation(write, account, INVITATION_MS).await?;
+    // Nobody's document has changed; but a note has the number of its write, and a write has one by its purge.
+    revoke(write, &[viewer_key(&account.id)], "invited", &staff.0.sub).await?;
+    note(write, staff, &["invite"], before, Some(account)).await?;
     Ok(Invited { account: view(account), invitation, invitation_ends_at: ends_at })
 }
 
@@ -331,7 +410,7 @@ async fn invite_again(kind: Kind, State(app): State<App>, staff: Staff, Segment(
     staff.at_least(StaffRole::Admin)?;
     let mut write = app.store.write().await?;
     let account = write.account(kind, &id).await?.filter(|account| !account.banned).ok_or_else(absent)?;
-    let answer = invitation(&mut write, &account).await?;
+    let answer = invitation(&mut write, &staff, Some(&account), &account).await?;
     write.commit().await?;
     tracing::info!(account = account.id, by = staff.0.sub, kind = kind.as_str(), "an account was invited again");
     Ok(private_json(StatusCode::CREATED, &answer))

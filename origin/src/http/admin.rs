@@ -105,6 +105,7 @@ pub fn api() -> Api {
         .answer::<bulk::BulkDone>(200, "All done")
         .problems(&[(409, "This Idempotency-Key is under way")]);
     let audit_op = op("audit", "Who changed what, youngest first")
+        .says("What was done to accounts (`user`, `staff`) is shown to admins alone.")
         .query("kind", one_of(&audit::KINDS), "")
         .query("id", text(), "")
         .query("actor", text(), "")

@@ -1,9 +1,9 @@
-//! Who changed what: the audit log, youngest first, by filter and cursor.
+//! Who changed what: the audit log, youngest first, by filter and cursor. What was done to accounts is for admins alone.
 use super::admin::private_json;
 use super::guard::Staff;
 use super::query::{Query, cursor, place};
 use super::{ApiResult, App};
-use crate::store::{AuditFilter, AuditPlace, Entry};
+use crate::store::{AuditFilter, AuditPlace, Entry, OF_PEOPLE};
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use serde::Serialize;
 /// Lists ordered by number, and those that time orders: a cursor is good for its own.
 const LIST: &str = "audit";
 const LIST_BY_TIME: &str = "audit by time";
-pub const KINDS: [&str; 6] = ["title", "season", "person", "genre", "rail", "collection"];
+pub const KINDS: [&str; 8] = ["title", "season", "person", "genre", "rail", "collection", "user", "staff"];
 
 #[derive(Serialize)]
 struct Listed {
@@ -32,6 +32,7 @@ pub async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> Api
         kind: query.take("kind", &format!("one of {}", KINDS.join(", ")), kind),
         id: query.take("id", "1 to 200 characters", word),
         actor: query.take("actor", "1 to 200 characters", word),
+        impersonal: staff.0.role < StaffRole::Admin,
         from_ms: query.take("from", expected, moment),
         until_ms: query.take("until", expected, moment),
         before: None,
@@ -39,6 +40,9 @@ pub async fn list(State(app): State<App>, staff: Staff, mut query: Query) -> Api
     let by_time = filter.is_by_time();
     let (limit, before) = query.page(|text| place_of(by_time, text).filter(|place| place.seq <= SEQ_MAX));
     query.end()?;
+    if filter.kind.as_deref().is_some_and(|kind| OF_PEOPLE.contains(&kind)) {
+        staff.at_least(StaffRole::Admin)?;
+    }
     filter.before = before;
     let (items, next) = app.store.snapshot().await?.audit(&filter, limit).await?;
     let next_cursor = next.map(|AuditPlace { at_ms, seq, n }| match by_time {

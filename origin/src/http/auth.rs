@@ -39,7 +39,7 @@ const SECRET_BYTES_MAX: usize = 64;
 type Body = Whole<BODY_BYTES_MAX>;
 
 const JSON: [&str; 1] = ["application/json"];
-const TOO_OFTEN: (u16, &str) = (429, "Too many attempts; `Retry-After` says how long to wait");
+pub(super) const TOO_OFTEN: (u16, &str) = (429, "Too many attempts; `Retry-After` says how long to wait");
 
 /// What viewers and staff have alike.
 fn of_kind(kind: Kind) -> Api {
@@ -313,6 +313,11 @@ async fn login(kind: Kind, State(app): State<App>, headers: HeaderMap, Whole(bod
     Ok(tokens(access_token, refresh_token, &session, now_ms))
 }
 
+/// What was verified is the password no more.
+pub(super) fn changed_meanwhile() -> ApiError {
+    Problem::new(409, "changed-meanwhile", "The password was changed meanwhile").into()
+}
+
 fn banned() -> ApiError {
     Problem::new(403, "account-banned", "This account is closed").into()
 }
@@ -430,9 +435,14 @@ fn session_of(app: &App, kind: Kind, headers: &HeaderMap) -> Result<(String, Str
 async fn logout_everywhere(kind: Kind, State(app): State<App>, headers: HeaderMap) -> ApiResult {
     let (sub, sid) = session_of(&app, kind, &headers)?;
     let (mut write, account) = in_session(&app, kind, &sub, &sid).await?;
-    write.end_sessions(&account.id, None).await?;
-    revoke(&mut write, &[user_key(&account.id)], "logged out everywhere", &account.id).await?;
+    end_everywhere(&mut write, &account.id, &account.id).await?;
     Ok(done(&write.commit().await?))
+}
+
+/// Ends all sessions of an account, and its tokens.
+pub(super) async fn end_everywhere(write: &mut Write, account_id: &str, actor: &str) -> Result<(), ApiError> {
+    write.end_sessions(account_id, None).await?;
+    revoke(write, &[user_key(account_id)], "logged out everywhere", actor).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -466,7 +476,7 @@ async fn change_password(kind: Kind, State(app): State<App>, headers: HeaderMap,
     let password_hash = app.auth.hasher.hash(request.new_password).await?;
     let (mut write, now) = in_session(&app, kind, &sub, &sid).await?;
     if now.password_hash != account.password_hash {
-        return Err(Problem::new(409, "changed-meanwhile", "The password was changed meanwhile").into());
+        return Err(changed_meanwhile());
     }
     write.put_account(&Account { password_hash, updated_ms: moment(), ..now }).await?;
     // Whoever else was given one would choose another.

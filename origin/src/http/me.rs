@@ -5,7 +5,8 @@
 //! titles that are on a list, shown or not. Progress comes too often for a purge each time: until it has settled, what is
 //! read may be kept for half a minute.
 use super::answers::{as_of_field, cache_fields, newest_snapshot, text};
-use super::auth::{body_faults, done, revoke};
+use super::attempt::Attempt;
+use super::auth::{TOO_OFTEN, body_faults, changed_meanwhile, done, revoke};
 use super::conditional::{client_has, etag_of};
 use super::error::ApiError;
 use super::extract::{Segment, Whole, read_json};
@@ -13,7 +14,8 @@ use super::guard::ViewerToken;
 use super::spec::{self, Api, Op};
 use super::{ApiResult, App, viewer};
 use crate::auth::accounts::check_name;
-use crate::catalog::documents::{Kind, Schedule};
+use crate::auth::password::PASSWORD_BYTES_MAX;
+use crate::catalog::documents::{Item, Kind, Schedule, item};
 use crate::catalog::keys;
 use crate::catalog::model::Title;
 use crate::catalog::validate::check_id;
@@ -49,13 +51,13 @@ const PROGRESS_SETTLES_MS: i64 = 2 * PROGRESS_PURGE_MS;
 pub fn api() -> Api {
     let json = ["application/json"];
     let op = |summary: &str| Op::new("viewer", summary).signed_in();
-    let reads = |summary: &str| {
+    let newest = |summary: &str| {
         op(summary)
             .field("Min-As-Of", spec::text(), "The answer must be at least this new")
-            .empty(304, "The client has it already")
             .problems(&[(400, "The request has faults, each named")])
     };
-    let listed = |summary: &str| reads(summary).viewer(&["Viewer-Region"]);
+    let reads = |summary: &str| newest(summary).empty(304, "The client has it already");
+    let listed = |summary: &str| reads(summary).viewer(&["Viewer-Region", "Viewer-Locale"]);
     let title = |op: Op| {
         op.path("title_id", spec::text()).problems(&[
             (400, "The request has faults, each named"),
@@ -69,9 +71,17 @@ pub fn api() -> Api {
             "/v1/me",
             patch(change_profile),
             op("Change the profile")
-                .says("A change of locale or of the age limit ends access tokens, not sessions: refresh.")
+                .says(
+                    "A change of locale or of the age limit ends access tokens, not sessions: refresh. To raise the age limit needs the \
+                     password.",
+                )
                 .body::<ProfileChange>(&json)
-                .answer::<Profile<'_>>(200, "The profile from now on"),
+                .answer::<Profile<'_>>(200, "The profile from now on")
+                .problems(&[
+                    (401, "The token or the password is refused"),
+                    (409, "The password was changed meanwhile"),
+                    TOO_OFTEN,
+                ]),
         )
         .add(HttpMethod::Delete, "/v1/me", delete(delete_me), op("Delete the account").empty(204, "All of it is gone"))
         .add(
@@ -104,6 +114,25 @@ pub fn api() -> Api {
             put(progress),
             title(op("Say how far a title was watched")).body::<ProgressBody>(&json).empty(204, "Noted"),
         )
+        .add(
+            HttpMethod::Get,
+            "/v1/me/progress/{title_id}",
+            get(progress_in),
+            newest("How far a title was watched")
+                .path("title_id", spec::text())
+                .answer::<Watching<'_>>(200, "By what was said last")
+                .problems(&[(404, "Nothing is kept of this title")]),
+        )
+        .add(
+            HttpMethod::Delete,
+            "/v1/me/progress/{title_id}",
+            delete(forget_progress),
+            op("Forget how far a title was watched")
+                .says("It leaves continue-watching.")
+                .path("title_id", spec::text())
+                .empty(204, "Nothing is kept of it")
+                .problems(&[(400, "The path is malformed")]),
+        )
 }
 
 /// When an own document was read, and what of its titles ends or purges it.
@@ -120,8 +149,8 @@ impl<'a> About<'a> {
         let next_change_ms = snapshot.next_change_ms(now_ms).await?;
         Ok(Self {
             now_ms,
-            schedule: Schedule::of(next_change_ms, list.shown.iter().map(|kept| kept.until_ms)),
-            shown: list.shown.iter().map(|kept| kept.title.id.as_str()).collect(),
+            schedule: Schedule::of(next_change_ms, list.shown.iter().map(|kept| kept.card.gone_ms)),
+            shown: list.shown.iter().map(|kept| kept.card.id.as_str()).collect(),
             hidden: &list.hidden,
         })
     }
@@ -153,6 +182,12 @@ fn private<T: Serialize>(
     }
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((fields, own_fields, json, body).into_response())
+}
+
+/// What is kept nowhere, with its state.
+fn unstored<T: Serialize>(value: &T, as_of: &AsOf) -> Response {
+    let fields = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), as_of_field(as_of)];
+    (fields, axum::Json(value)).into_response()
 }
 
 #[derive(Serialize, ToSchema)]
@@ -200,13 +235,20 @@ struct ProfileChange {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     locale: Option<Option<String>>,
-    /// Years: 0, 7, 13, 16 or 18.
+    /// Years: 0, 7, 13, 16 or 18. To raise it needs the password.
     maturity: Option<u8>,
+    /// Looked at only where the age limit is raised: a child has the device, and with it a token, but not the password.
+    #[schema(max_length = 256)]
+    password: Option<String>,
 }
 
 /// Tells `null` from a member that is not there.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+fn needs_password(problem: Problem) -> Problem {
+    problem.fault("/password", "is needed to raise the age limit")
 }
 
 async fn change_profile(
@@ -230,10 +272,45 @@ async fn change_profile(
         problem = problem.clone().fault("/maturity", error.to_string());
         None
     });
+    let raised = match maturity {
+        None => None,
+        Some(years) => {
+            let account = viewer.account(&mut app.store.snapshot().await?).await?;
+            (years > account.maturity).then_some(account)
+        }
+    };
+    if raised.is_some() {
+        problem = match &change.password {
+            None => needs_password(problem),
+            Some(password) if password.len() > PASSWORD_BYTES_MAX => {
+                problem.fault("/password", "has at most 256 bytes")
+            }
+            Some(_) => problem,
+        };
+    }
     if !problem.errors.is_empty() {
         return Err(problem.into());
     }
+    // The writer is not held while a password is hashed.
+    if let Some(account) = &raised {
+        let attempt = Attempt::guess(&app, account.kind, &account.email, &headers)?;
+        let password = change.password.unwrap_or_default();
+        let verified = app.auth.hasher.verify(password, Some(&account.password_hash));
+        let (attempt, fits) = attempt.decided(verified).await?;
+        if !fits {
+            return Ok(attempt.refuse());
+        }
+        attempt.succeed();
+    }
     let (mut write, before) = viewer.to_write(&app).await?;
+    if maturity.is_some_and(|years| years > before.maturity) {
+        match &raised {
+            // Lowered since it was looked at.
+            None => return Err(needs_password(body_faults()).into()),
+            Some(account) if account.password_hash != before.password_hash => return Err(changed_meanwhile()),
+            Some(_) => {}
+        }
+    }
     let after = Account {
         name: name.unwrap_or_else(|| before.name.clone()),
         locale: locale.unwrap_or_else(|| before.locale.clone()),
@@ -249,30 +326,19 @@ async fn change_profile(
     }
     revoke(&mut write, &purged, "profile changed", &after.id).await?;
     let as_of = write.commit().await?;
-    let fields = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), as_of_field(&as_of)];
-    Ok((fields, axum::Json(profile_of(&after))).into_response())
+    Ok(unstored(&profile_of(&after), &as_of))
 }
 
-/// Everything that is kept of a viewer goes, at once.
 async fn delete_me(State(app): State<App>, viewer: ViewerToken) -> ApiResult {
     let (mut write, account) = viewer.to_write(&app).await?;
-    write.delete_account(&account.id).await?;
-    revoke(&mut write, &[user_key(&account.id), viewer_key(&account.id)], "account deleted", &account.id).await?;
+    delete_account(&mut write, &account.id, &account.id).await?;
     Ok(done(&write.commit().await?))
 }
 
-/// A title as these lists show it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = OwnCard)]
-struct Card<'a> {
-    id: &'a str,
-    name: &'a str,
-    year: Option<i64>,
-    maturity: Option<&'a str>,
-}
-
-fn card(title: &Title) -> Card<'_> {
-    Card { id: &title.id, name: &title.input.name, year: title.input.year, maturity: title.input.maturity.as_deref() }
+/// Everything that is kept of a viewer goes, at once.
+pub(super) async fn delete_account(write: &mut Write, id: &str, actor: &str) -> Result<(), ApiError> {
+    write.delete_account(id).await?;
+    revoke(write, &[user_key(id), viewer_key(id)], "account deleted", actor).await
 }
 
 #[derive(Serialize, ToSchema)]
@@ -283,7 +349,7 @@ struct WatchList<'a> {
 #[derive(Serialize, ToSchema)]
 struct Watched<'a> {
     #[serde(flatten)]
-    title: Card<'a>,
+    title: Item<'a>,
     #[serde(serialize_with = "rfc_3339")]
     #[schema(value_type = String, format = DateTime)]
     added_at: i64,
@@ -295,8 +361,9 @@ async fn watch_list(State(app): State<App>, viewer: ViewerToken, headers: Header
     let eye = eye_of(&headers, &account);
     let list = snapshot.watch_list(&account.id, eye).await?;
     let about = About::list(&list, &mut snapshot, eye.now_ms).await?;
-    let items = list.shown.iter().map(|kept| Watched { title: card(&kept.title), added_at: kept.about }).collect();
-    private(&WatchList { items }, &account.id, about, &snapshot.as_of, &headers)
+    let locale = locale_of(&headers, &account);
+    let items = list.shown.iter().map(|kept| Watched { title: item(&kept.card, &locale), added_at: kept.about });
+    private(&WatchList { items: items.collect() }, &account.id, about, &snapshot.as_of, &headers)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -307,7 +374,14 @@ struct ContinueWatching<'a> {
 #[derive(Serialize, ToSchema)]
 struct Begun<'a> {
     #[serde(flatten)]
-    title: Card<'a>,
+    title: Item<'a>,
+    #[serde(flatten)]
+    progress: Watching<'a>,
+}
+
+/// How far a title was watched, and when that was said.
+#[derive(Serialize, ToSchema)]
+struct Watching<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     episode_id: Option<&'a str>,
     position_s: i64,
@@ -315,6 +389,15 @@ struct Begun<'a> {
     #[serde(serialize_with = "rfc_3339")]
     #[schema(value_type = String, format = DateTime)]
     updated_at: i64,
+}
+
+fn watching(progress: &Progress) -> Watching<'_> {
+    Watching {
+        episode_id: progress.episode_id.as_deref(),
+        position_s: progress.position_s,
+        duration_s: progress.duration_s,
+        updated_at: progress.updated_ms,
+    }
 }
 
 async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers: HeaderMap) -> ApiResult {
@@ -326,18 +409,21 @@ async fn continue_watching(State(app): State<App>, viewer: ViewerToken, headers:
     if eye.now_ms < account.progress_logged_ms.saturating_add(PROGRESS_SETTLES_MS) {
         about = about.changes_at(eye.now_ms.saturating_add(PROGRESS_PURGE_MS));
     }
-    let items = list.shown.iter().map(|Kept { title, about: progress, .. }| Begun {
-        title: card(title),
-        episode_id: progress.episode_id.as_deref(),
-        position_s: progress.position_s,
-        duration_s: progress.duration_s,
-        updated_at: progress.updated_ms,
-    });
+    let locale = locale_of(&headers, &account);
+    let items = list
+        .shown
+        .iter()
+        .map(|Kept { card, about: progress }| Begun { title: item(card, &locale), progress: watching(progress) });
     private(&ContinueWatching { items: items.collect() }, &account.id, about, &snapshot.as_of, &headers)
 }
 
 fn absent() -> ApiError {
     Problem::new(404, "not-found", "There is no title of this id").into()
+}
+
+/// The language of what she reads: that of the account, else what the edge says that the request wants.
+fn locale_of(headers: &HeaderMap, account: &Account) -> Locale {
+    account.locale.clone().unwrap_or_else(|| viewer::said(headers).locale)
 }
 
 /// Which titles this viewer sees: where she is, as the edge says, and what the account may see now.
@@ -442,6 +528,30 @@ async fn progress(
     let is_due = now_ms.saturating_sub(account.progress_logged_ms) >= PROGRESS_PURGE_MS;
     if left || was != watching || (watching && is_due) {
         write.progress_logged(&account.id, now_ms).await?;
+        revoke(&mut write, &[viewer_key(&account.id)], "progress", &account.id).await?;
+    }
+    Ok(done(&write.commit().await?))
+}
+
+/// Not for any cache: a player asks once, when it begins, and what is watched says so every few seconds.
+async fn progress_in(
+    State(app): State<App>,
+    viewer: ViewerToken,
+    Segment(id): Segment,
+    headers: HeaderMap,
+) -> ApiResult {
+    let mut snapshot = newest_snapshot(&app, &headers).await?;
+    let account = viewer.account(&mut snapshot).await?;
+    let absent = || Problem::new(404, "not-found", "Nothing is kept of this title");
+    let progress = snapshot.progress(&account.id, &id).await?.ok_or_else(absent)?;
+    Ok(unstored(&watching(&progress), &snapshot.as_of))
+}
+
+async fn forget_progress(State(app): State<App>, viewer: ViewerToken, Segment(id): Segment) -> ApiResult {
+    let (mut write, account) = viewer.to_write(&app).await?;
+    let was = write.is_watching(&account.id, &id).await?;
+    write.forget_progress(&account.id, &id).await?;
+    if was {
         revoke(&mut write, &[viewer_key(&account.id)], "progress", &account.id).await?;
     }
     Ok(done(&write.commit().await?))

@@ -12,12 +12,15 @@ use utoipa::ToSchema;
 /// Kept answers are forgotten after a day.
 pub const KEPT_MS: i64 = 24 * 3_600 * 1_000;
 
+/// Kinds of which admins alone are told: people.
+pub const OF_PEOPLE: [&str; 2] = ["user", "staff"];
+
 /// One change of one thing.
 pub struct Change<'a> {
     pub actor: &'a str,
-    /// `create`, `edit`, `delete`, `restore`, `appear`, `go` …
+    /// `create`, `edit`, `delete`, `restore`, `appear`, `go`, `invite`, `ban` …
     pub action: &'a str,
-    /// `title`, `rail` …
+    /// `title`, `rail`, `user` …
     pub kind: &'a str,
     pub id: &'a str,
     pub before: Option<Value>,
@@ -54,6 +57,8 @@ pub struct AuditFilter {
     pub kind: Option<String>,
     pub id: Option<String>,
     pub actor: Option<String>,
+    /// None of people.
+    pub impersonal: bool,
     pub from_ms: Option<i64>,
     pub until_ms: Option<i64>,
     /// Only what is older than this.
@@ -196,7 +201,8 @@ impl Snapshot {
     ) -> Result<(Vec<Entry>, Option<AuditPlace>), StoreError> {
         let (equal, left) = filter.parted();
         let is_left_by_time = !filter.is_by_time() && (filter.from_ms.is_some() || filter.until_ms.is_some());
-        let is_filtered = !left.is_empty() || is_left_by_time;
+        let is_impersonal = filter.impersonal && filter.kind.as_deref().is_none_or(|kind| OF_PEOPLE.contains(&kind));
+        let is_filtered = !left.is_empty() || is_left_by_time || is_impersonal;
         let end = if is_filtered { self.audit_window(filter, &equal).await? } else { None };
         // With fewer rows than that the window has the beginning of the log for its end: one statement, one plan.
         let beginning = AuditPlace { at_ms: 0, seq: 0, n: 0 };
@@ -204,6 +210,9 @@ impl Snapshot {
         let mut query = filter.part(select, &equal, is_filtered.then(|| end.unwrap_or(beginning)));
         for (column, value) in left {
             query.push(" AND ").push(column).push(" = ").bind(value.to_string());
+        }
+        if is_impersonal {
+            query.push(" AND kind NOT IN (").bind_all(OF_PEOPLE).push(")");
         }
         if is_left_by_time {
             query.push(" AND at_ms >= ").bind(filter.from_ms.unwrap_or(i64::MIN));

@@ -17,7 +17,9 @@ pub const RAILS_MAX: u32 = 40;
 /// Parts shown on a person's page.
 const PARTS_MAX: u32 = 200;
 
-const CARD: &str = "title.id, title.kind, title.name, title.translations, title.year, title.maturity, title.rating,
+/// What [`card_of`] reads.
+pub(super) const CARD: &str =
+    "title.id, title.kind, title.name, title.translations, title.year, title.maturity, title.rating,
     title.votes, title.genres, title.images, title.sort_name, title.created_ms,
     COALESCE(own.gone_ms, title.gone_ms) AS until_ms";
 

@@ -26,7 +26,7 @@ mod titles;
 mod tx;
 pub mod viewing;
 
-pub use audit::{AuditFilter, AuditPlace, Change, Entry, KEPT_MS as KEPT_ANSWER_MS, KeptAnswer};
+pub use audit::{AuditFilter, AuditPlace, Change, Entry, KEPT_MS as KEPT_ANSWER_MS, KeptAnswer, OF_PEOPLE};
 pub(crate) use derived::FORM as DERIVED_FORM;
 pub use lists::{After, Page, RAILS_MAX};
 pub use purges::{LoggedPurge, PurgeFilter, is_personal};

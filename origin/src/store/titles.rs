@@ -62,7 +62,6 @@ macro_rules! title_columns {
          title.updated_ms, title.deleted_ms"
     };
 }
-pub(super) use title_columns;
 
 /// A statement about the rows of `title` alone.
 macro_rules! select_titles {
@@ -72,7 +71,7 @@ macro_rules! select_titles {
 }
 
 /// A row of `title`, all but where it is seen.
-pub(super) fn title_of(row: &DbRow) -> Result<Title, StoreError> {
+fn title_of(row: &DbRow) -> Result<Title, StoreError> {
     let mut input = TitleInput {
         kind: TitleKind::named(&row.try_get::<String, _>("kind")?).unwrap_or_default(),
         name: row.try_get("name")?,

@@ -1,11 +1,12 @@
 //! What is kept for a viewer: the watch-list, and how far titles have been watched. Every statement names the account.
-use super::titles::{Eye, title_columns, title_of};
-use super::{Snapshot, Write};
-use crate::catalog::model::Title;
+use super::lists::{CARD, card_of};
+use super::titles::Eye;
+use super::{Row as DbRow, Snapshot, Write};
+use crate::catalog::documents::Card;
 use crate::error::StoreError;
-use sqlx::Row;
 use sqlx::any::{Any, AnyArguments};
 use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 
 /// Titles on one watch-list, and titles whose progress is kept; what was touched longest ago makes room.
 pub const KEPT_MAX: i64 = 500;
@@ -20,6 +21,21 @@ pub struct Progress {
     /// Whether it stands in continue-watching.
     pub watching: bool,
     pub updated_ms: i64,
+}
+
+/// What [`progress_of`] reads.
+const PROGRESS: &str = "progress.title_id, progress.episode_id, progress.position_s, progress.duration_s,
+    progress.watching, progress.updated_ms";
+
+fn progress_of(row: &DbRow) -> Result<Progress, StoreError> {
+    Ok(Progress {
+        title_id: row.try_get("title_id")?,
+        episode_id: row.try_get("episode_id")?,
+        position_s: row.try_get("position_s")?,
+        duration_s: row.try_get("duration_s")?,
+        watching: row.try_get::<i64, _>("watching")? != 0,
+        updated_ms: row.try_get("updated_ms")?,
+    })
 }
 
 /// The titles of an account's rows that are not shown: gone, not for its viewer, or not there yet.
@@ -39,9 +55,7 @@ macro_rules! hidden {
 
 /// A title of a viewer's list, and what is kept of it there.
 pub struct Kept<T> {
-    pub title: Title,
-    /// Until when this viewer may see it, by what is known now.
-    pub until_ms: i64,
+    pub card: Card,
     pub about: T,
 }
 
@@ -53,7 +67,7 @@ pub struct OwnList<T> {
 
 /// A statement about an account's rows and what is seen of them: `$1` is the account, `$2` the region, `$3` the age, `$4` the
 /// moment.
-fn of_viewer<'a>(statement: &'static str, account_id: &'a str, eye: Eye) -> Query<'a, Any, AnyArguments> {
+fn of_viewer<'a>(statement: impl SqlSafeStr, account_id: &'a str, eye: Eye) -> Query<'a, Any, AnyArguments> {
     let region = eye.region.as_str().to_string();
     sqlx::query(statement).bind(account_id).bind(region).bind(eye.maturity).bind(eye.now_ms)
 }
@@ -61,26 +75,19 @@ fn of_viewer<'a>(statement: &'static str, account_id: &'a str, eye: Eye) -> Quer
 impl Snapshot {
     /// The watch-list, last added first, with the moments; as far as viewers may see the titles now.
     pub async fn watch_list(&mut self, account_id: &str, eye: Eye) -> Result<OwnList<i64>, StoreError> {
-        let rows = of_viewer(
-            concat!(
-                "SELECT ",
-                title_columns!(),
-                ", watch_item.added_ms, COALESCE(own.gone_ms, title.gone_ms) AS until_ms
+        let statement = format!(
+            "SELECT watch_item.added_ms, {CARD}
               FROM watch_item JOIN title ON title.id = watch_item.title_id
               LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
               WHERE watch_item.account_id = $1 AND title.age <= $3 AND COALESCE(own.gone_ms, title.gone_ms) > $4
-              ORDER BY watch_item.added_ms DESC, watch_item.title_id LIMIT $5",
-            ),
-            account_id,
-            eye,
-        )
-        .bind(KEPT_MAX)
-        .fetch_all(&mut *self.tx)
-        .await?;
+              ORDER BY watch_item.added_ms DESC, watch_item.title_id LIMIT $5"
+        );
+        // Made of constants alone.
+        let query = of_viewer(AssertSqlSafe(statement), account_id, eye).bind(KEPT_MAX);
+        let rows = query.fetch_all(&mut *self.tx).await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in &rows {
-            let (title, until_ms) = (title_of(row)?, row.try_get("until_ms")?);
-            shown.push(Kept { title, until_ms, about: row.try_get("added_ms")? });
+            shown.push(Kept { card: card_of(row)?, about: row.try_get("added_ms")? });
         }
         let hidden = self.hidden(hidden!("watch_item", ""), account_id, eye).await?;
         Ok(OwnList { shown, hidden })
@@ -93,40 +100,31 @@ impl Snapshot {
         limit: u32,
         eye: Eye,
     ) -> Result<OwnList<Progress>, StoreError> {
-        let rows = of_viewer(
-            concat!(
-                "SELECT ",
-                title_columns!(),
-                ", progress.episode_id AS at_episode, progress.position_s AS at_position_s,
-                progress.duration_s AS at_duration_s, progress.updated_ms AS at_updated_ms,
-                COALESCE(own.gone_ms, title.gone_ms) AS until_ms
+        let statement = format!(
+            "SELECT {PROGRESS}, {CARD}
               FROM progress JOIN title ON title.id = progress.title_id
               LEFT JOIN title_window own ON own.title_id = title.id AND own.region = $2
               WHERE progress.account_id = $1 AND progress.watching = 1 AND title.age <= $3
                 AND COALESCE(own.gone_ms, title.gone_ms) > $4
-              ORDER BY progress.updated_ms DESC, progress.title_id LIMIT $5",
-            ),
-            account_id,
-            eye,
-        )
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.tx)
-        .await?;
+              ORDER BY progress.updated_ms DESC, progress.title_id LIMIT $5"
+        );
+        // Made of constants alone.
+        let query = of_viewer(AssertSqlSafe(statement), account_id, eye).bind(i64::from(limit));
+        let rows = query.fetch_all(&mut *self.tx).await?;
         let mut shown = Vec::with_capacity(rows.len());
         for row in &rows {
-            let (title, until_ms) = (title_of(row)?, row.try_get("until_ms")?);
-            let about = Progress {
-                title_id: title.id.clone(),
-                episode_id: row.try_get("at_episode")?,
-                position_s: row.try_get("at_position_s")?,
-                duration_s: row.try_get("at_duration_s")?,
-                watching: true,
-                updated_ms: row.try_get("at_updated_ms")?,
-            };
-            shown.push(Kept { title, until_ms, about });
+            shown.push(Kept { card: card_of(row)?, about: progress_of(row)? });
         }
         let hidden = self.hidden(hidden!("progress", " AND listed.watching = 1"), account_id, eye).await?;
         Ok(OwnList { shown, hidden })
+    }
+
+    /// How far one title was watched, if that is kept.
+    pub async fn progress(&mut self, account_id: &str, title_id: &str) -> Result<Option<Progress>, StoreError> {
+        let statement = format!("SELECT {PROGRESS} FROM progress WHERE account_id = $1 AND title_id = $2");
+        // Made of constants alone.
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(account_id).bind(title_id);
+        query.fetch_optional(&mut *self.tx).await?.as_ref().map(progress_of).transpose()
     }
 
     async fn hidden(&mut self, statement: &'static str, account_id: &str, eye: Eye) -> Result<Vec<String>, StoreError> {
@@ -214,6 +212,16 @@ impl Write {
         .execute(&mut *self.tx)
         .await?;
         self.make_room(oldest!("progress", "updated_ms"), account_id).await
+    }
+
+    /// Forgets how far a title was watched.
+    pub async fn forget_progress(&mut self, account_id: &str, title_id: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM progress WHERE account_id = $1 AND title_id = $2")
+            .bind(account_id)
+            .bind(title_id)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
     }
 
     /// Notes that a progress write purged this viewer's documents.

@@ -1,7 +1,7 @@
 //! Accounts over real processes: each role a process of its own on one database, keys that rotate under them, the log, and
 //! the whole way through edges of several locations.
 use e2e::http::{Got, ask, get, send};
-use e2e::stack::{LEASE_OVER, Stack};
+use e2e::stack::{LEASE_OVER, Shape, Stack};
 use e2e::{eventually, free_port};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -306,6 +306,47 @@ async fn who_is_banned_by_staff_is_out_at_each_location_within_the_bound_and_sta
     is_out_everywhere(&stack, &access).await;
     let (again, _) = tokens(&log_in_at(&stack, 0, "/auth", "ada@example.org").await);
     assert_eq!(me(&stack, 1, &again).await.status, 200);
+}
+
+/// Of an account without a language of its own: what is kept of its lists is kept for each language apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewers_lists_are_in_the_language_that_is_asked_for_and_never_in_the_one_that_was_asked_for_before() {
+    let catalogue =
+        r#"{"type":"title","id":"heat","name":"Heat","translations":{"de":{"name":"Hitze"},"fr":{"name":"Chaleur"}}}"#;
+    let vars = vec![("LOCALES".to_string(), "en,de,fr".to_string())];
+    let stack = Stack::of(Shape { catalogue: catalogue.into(), vars, ..Shape::default() }).await;
+    let (access, refresh) = viewer_at(&stack, "ada@example.org").await;
+    let seen = json!({"position_s": 600, "duration_s": 6000});
+    for (path, body) in [("/v1/me/watch-list/heat", json!({})), ("/v1/me/progress/heat", seen)] {
+        let put = call(&stack, 0, (Method::PUT, path), &access, Some(body)).await;
+        assert_eq!(put.status, 204, "{path}: {put:?}");
+    }
+    the_bound_is_over(&stack).await;
+    let lists = ["/v1/me/watch-list", "/v1/me/continue-watching"];
+    let list_in = async |path: &str, token: &str, language: &str| {
+        send(ask(Method::GET, stack.url(path)).bearer_auth(token).header("accept-language", language)).await
+    };
+    for path in lists {
+        for round in 0..2 {
+            for (language, name) in [("en", "Heat"), ("de-AT, en;q=0.5", "Hitze"), ("fr", "Chaleur"), ("it", "Heat")] {
+                let got = list_in(path, &access, language).await;
+                assert_eq!(got.json()["items"][0]["name"], name, "{path} in {language}: {got:?}");
+                assert_eq!(got.is_hit(), round == 1 || language == "it", "{path} in {language}: {got:?}");
+                let vary = got.header("vary").unwrap_or_default();
+                assert!(vary.contains("accept-language"), "{path}: {vary}");
+            }
+        }
+    }
+    let chosen = call(&stack, 0, (Method::PATCH, "/v1/me"), &access, Some(json!({"locale": "fr"}))).await;
+    assert_eq!(chosen.status, 200, "{chosen:?}");
+    let refreshed = json!({"refresh_token": refresh});
+    let (access, _) = tokens(&call(&stack, 0, (Method::POST, "/auth/refresh"), "", Some(refreshed)).await);
+    for path in lists {
+        for language in ["de", "en"] {
+            let got = list_in(path, &access, language).await;
+            assert_eq!(got.json()["items"][0]["name"], "Chaleur", "{path} in {language}: {got:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

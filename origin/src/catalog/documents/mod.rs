@@ -55,7 +55,7 @@ pub struct Item<'a> {
     poster: Option<&'a str>,
 }
 
-fn item<'a>(card: &'a Card, locale: &Locale) -> Item<'a> {
+pub fn item<'a>(card: &'a Card, locale: &Locale) -> Item<'a> {
     Item {
         id: &card.id,
         kind: card.kind,
