@@ -1,5 +1,6 @@
 //! Cache poisoning: whatever one client sends, the next one is answered what origin says to a plain request.
 use e2e::api::{Api, SHARED};
+use e2e::eventually;
 use e2e::http::{Got, ask, send};
 use e2e::stack::{Proxy, Stack};
 use reqwest::Method;
@@ -277,11 +278,15 @@ async fn fields_by_which_a_request_is_taken_for_another_reach_no_origin_whose_an
     // Nor is what a write answers with, whose fields go on as they are, stored as its URL's page.
     let own = [("cache-control", "max-age=60"), ("content-location", "/written")];
     proxy.upstream.answer("/written", &own, "page");
-    // With the journal's first purge numbers leap, and nobody knows whether others lie in between.
-    proxy.upstream.answer("/first", &[], "page");
-    send(ask(Method::POST, proxy.url("/first")).body("x")).await;
-    for (name, stored) in [("x-end", true), ("x-forwarded-host", false)] {
-        let written = send(ask(Method::POST, proxy.url("/written")).header(name, "evil.example").body("x")).await;
-        assert_eq!(written.cache().contains("; stored"), stored, "{name}: {written:?}");
+    let write =
+        async |name: &str| send(ask(Method::POST, proxy.url("/written")).header(name, "evil.example").body("x")).await;
+    for _ in 0..3 {
+        // While the isolate has not heard of all purges that came before its own, it stores nothing that a write answers with.
+        eventually("a write's answer is stored", || async {
+            write("x-end").await.cache().contains("; stored").then_some(())
+        })
+        .await;
+        let written = write("x-forwarded-host").await;
+        assert!(!written.cache().contains("; stored"), "{written:?}");
     }
 }
