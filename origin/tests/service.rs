@@ -314,6 +314,102 @@ async fn who_waits_for_a_receipt_takes_no_place_of_those_who_read() {
     assert_eq!(waits.await.unwrap(), StatusCode::OK);
 }
 
+/// The service with an edge that says this of every purge.
+async fn with_edge_that_says(service: Service, says: Arc<Mutex<serde_json::Value>>) -> Service {
+    let edge = axum::Router::new().fallback(move || async move { axum::Json(says.lock().unwrap().clone()) });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, edge).await });
+    let edges = Arc::new(Edges::new(Arc::clone(&service.app.keys), &[url]).unwrap());
+    let router = router(App { edges, ..service.app.clone() }, &[Role::Admin]);
+    Service { router, ..service }
+}
+
+#[tokio::test]
+async fn a_purge_by_hand_can_be_waited_for_and_is_202_if_it_has_not_come_so_far() {
+    let limits = ["admin-write=1/0/0", "admin-wait=1/0/0"].map(|limit| limit.parse().unwrap());
+    let service = Service::shaped(Database::fresh(), &[Role::Admin], &limits).await;
+    let told = Arc::new(Mutex::new(serde_json::Value::Null));
+    let service = Arc::new(with_edge_that_says(service, Arc::clone(&told)).await);
+    let log_id = service.app.store.snapshot().await.unwrap().as_of.log_id.to_string();
+    let says = |seq: u64, state: &str| {
+        *told.lock().unwrap() = serde_json::json!({
+            "log_id": log_id, "head": seq, "seq": seq, "state": state, "applied_seq": 0, "locations": [], "laggards": [],
+        });
+    };
+    let purge = async |query: &str| {
+        let got = service.call("POST", &format!("/admin/v1/purges?{query}"), r#"{"keys":["a"]}"#).await;
+        let field = |name: &str| got.headers().get(name).map(|value| value.to_str().unwrap().to_string());
+        let (status, location, as_of) = (got.status().as_u16(), field("location"), field("surrogate-as-of"));
+        let body: serde_json::Value = serde_json::from_str(&text(got).await).unwrap();
+        if status < 300 {
+            let seq = body["seq"].as_u64().unwrap();
+            assert_eq!(location, Some(format!("/admin/v1/purges/{seq}")), "{body}");
+            assert_eq!(as_of, Some(format!("{log_id}:{seq}")), "{body}");
+        }
+        (status, body)
+    };
+    let is = |(status, body): (u16, serde_json::Value), expected: u16, seq: u64, state: Option<&str>| {
+        assert_eq!((status, body["seq"].as_u64(), body["state"].as_str()), (expected, Some(seq), state), "{body}");
+        assert_eq!(body["as_of"].is_string(), state.is_none(), "{body}: a receipt, or what is told without");
+    };
+    says(1, "applied");
+    is(purge("wait=applied").await, 200, 1, Some("applied"));
+    says(2, "applied");
+    is(purge("wait=accepted").await, 200, 2, Some("applied"));
+    says(3, "accepted");
+    is(purge("wait=applied&timeout_ms=100").await, 202, 3, Some("accepted"));
+    is(purge("timeout_ms=100").await, 202, 4, None);
+    for bad in ["wait=gone", "wait=pending", "wait=applied&timeout_ms=9001", "timeout_ms=x"] {
+        assert_eq!(purge(bad).await.0, 400, "{bad}");
+    }
+    assert_eq!(service.database.count("purge_log").await, 4, "what is refused purges nothing");
+    let (status, preview) = purge_dry_run(&service).await;
+    assert_eq!((status, &preview["dry_run"]), (200, &serde_json::json!(true)), "{preview}");
+    // The one place of those who wait is taken: the purge is made, and said to be.
+    let waits = {
+        let service = Arc::clone(&service);
+        let path = "/admin/v1/purges/4?wait=applied&timeout_ms=9000";
+        // Whoever asks below may have the place at that moment.
+        tokio::spawn(async move { while service.call("GET", path, "").await.status() != StatusCode::OK {} })
+    };
+    let is_taken = async || {
+        let got = service.call("GET", "/admin/v1/purges/3?wait=accepted&timeout_ms=0", "").await;
+        got.status() == StatusCode::SERVICE_UNAVAILABLE
+    };
+    while !is_taken().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    is(purge("wait=applied").await, 202, 5, None);
+    waits.abort();
+    let _ = waits.await;
+    // Who waits leaves the one place of those who write to others.
+    says(5, "accepted");
+    let waiter = Arc::clone(&service);
+    let waits = tokio::spawn(async move {
+        waiter.call("POST", "/admin/v1/purges?wait=applied&timeout_ms=9000", r#"{"keys":["a"]}"#).await.status()
+    });
+    while service.database.count("purge_log").await < 6 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let other = loop {
+        let got = purge("").await;
+        if got.0 != 503 {
+            break got;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    is(other, 202, 7, None);
+    says(7, "applied");
+    assert_eq!(waits.await.unwrap(), StatusCode::OK);
+}
+
+async fn purge_dry_run(service: &Service) -> (u16, serde_json::Value) {
+    let path = "/admin/v1/purges?dry_run=true&wait=applied&timeout_ms=0";
+    let got = service.call("POST", path, r#"{"keys":["a"]}"#).await;
+    (got.status().as_u16(), serde_json::from_str(&text(got).await).unwrap())
+}
+
 #[tokio::test]
 async fn a_wait_ends_in_time_though_edges_do_not_answer() {
     let service = Service::start().await;
@@ -342,13 +438,7 @@ async fn what_the_edge_says_of_another_history_of_the_log_is_not_taken_for_this_
     drop(snapshot);
     let told = Arc::new(Mutex::new(serde_json::Value::Null));
     let says = Arc::clone(&told);
-    let edge = axum::Router::new().fallback(move || async move { axum::Json(says.lock().unwrap().clone()) });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, edge).await });
-    let edges = Arc::new(Edges::new(Arc::clone(&service.app.keys), &[url]).unwrap());
-    let router = router(App { edges, ..service.app.clone() }, &[Role::Admin]);
-    let service = Service { router, ..service };
+    let service = with_edge_that_says(service, says).await;
     let stranger = "0123456789abcdef0123456789abcdef";
     // Of edges before marks were told, nothing is known but the log.
     for (log, head, mark, is_this) in [

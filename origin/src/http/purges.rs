@@ -55,16 +55,26 @@ pub fn api() -> Api {
         .query("until", text(), moment)
         .page::<Receipt>("Purges")
         .problems(&[(400, "The query has faults, each named")]);
-    let create_op = op("Purge by hand")
+    let waits = |op: Op| {
+        op.query("wait", one_of(&["accepted", "applied"]), "Answered as soon as it has come so far").query(
+            "timeout_ms",
+            integer(0, 9_000),
+            "At the latest after so long; 5,000 when not given",
+        )
+    };
+    let create_op = waits(op("Purge by hand"))
         .says("`all`, and keys of people, tokens and accounts, need the role admin.")
-        .query("dry_run", one_of(&["true", "false"]), "true: nothing is purged")
+        .query("dry_run", one_of(&["true", "false"]), "true: nothing is purged, and nothing waited for")
         .body::<ByHand>(&["application/json"])
-        .answer::<Preview>(200, "With `dry_run`: what would be touched, as far as anybody knows")
-        .answer::<Created>(202, "Logged; `Location` is its receipt");
-    let read_op = op("A purge's receipt")
-        .path("seq", text())
-        .query("wait", one_of(&["accepted", "applied"]), "Answered as soon as it has come so far")
-        .query("timeout_ms", integer(0, 9_000), "At the latest after so long; 5,000 when not given")
+        .answer::<PurgeEnded>(
+            200,
+            "With `dry_run`: what would be touched, as far as anybody knows. With `wait`: it has come so far",
+        )
+        .answer::<PurgeBegun>(
+            202,
+            "Logged; `Location` is its receipt. With `wait`: how far it came, if that could be waited for",
+        );
+    let read_op = waits(op("A purge's receipt").path("seq", text()))
         .answer::<Receipt>(200, "How far it has come")
         .problems(&[(400, "The request has faults, each named"), (404, "There is no such purge (any more)")]);
     Api::new()
@@ -111,6 +121,24 @@ struct Preview {
     unknown: [&'static str; 2],
 }
 
+/// An answer behind which nothing comes.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, clippy::large_enum_variant, reason = "the description of what is answered")]
+enum PurgeEnded {
+    DryRun(Preview),
+    Reached(Receipt),
+}
+
+/// An answer to a purge that goes on.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, clippy::large_enum_variant, reason = "the description of what is answered")]
+enum PurgeBegun {
+    Logged(Created),
+    Reached(Receipt),
+}
+
 /// What one isolate knows of what a purge would touch.
 #[derive(ToSchema)]
 #[schema(as = DryRun)]
@@ -135,8 +163,25 @@ fn state_of(text: &str) -> Option<PurgeState> {
     [PurgeState::Pending, PurgeState::Accepted, PurgeState::Applied].into_iter().find(|state| state.as_str() == text)
 }
 
+/// How far a purge is to have come, and how long that is waited for.
+#[derive(Clone, Copy)]
+struct Wish {
+    state: PurgeState,
+    limit: Duration,
+}
+
+fn wish(query: &mut Query) -> Option<Wish> {
+    let wait = |text: &str| state_of(text).filter(|state| *state != PurgeState::Pending);
+    let state = query.take("wait", "accepted or applied", wait);
+    let timeout = |text: &str| whole(text).filter(|ms| *ms <= WAIT_MS_MAX);
+    let timeout_ms = query.take("timeout_ms", "a whole number of milliseconds from 0 to 9000", timeout);
+    let limit = Duration::from_millis(timeout_ms.unwrap_or(WAIT_MS_DEFAULT));
+    state.map(|state| Wish { state, limit })
+}
+
 async fn create(
     State(app): State<App>,
+    Extension(place): Extension<Place>,
     staff: Staff,
     mut query: Query,
     headers: HeaderMap,
@@ -144,6 +189,7 @@ async fn create(
 ) -> ApiResult {
     staff.at_least(StaffRole::Editor)?;
     let dry_run = query.take("dry_run", "true or false", |text| text.parse().ok()).unwrap_or(false);
+    let wish = wish(&mut query);
     query.end()?;
     let value = json_body(&headers, body, &["application/json"])?;
     let invalid = |detail: String| Problem::new(422, "purge-invalid", "The purge is not valid").detail(detail);
@@ -168,7 +214,24 @@ async fn create(
     };
     let seq = write.purge(purge).await?;
     let as_of = write.commit().await?;
-    let mut response = private_json(StatusCode::ACCEPTED, &Created { seq, as_of: as_of.clone() });
+    // It is made: whatever keeps it from being waited for is no failure of it.
+    let receipt = match wish {
+        None => None,
+        Some(wish) => {
+            let last = place.came() + wish.limit + ASK_MIN;
+            tokio::time::timeout_at(last.into(), waited(&app, &staff, seq, &place, wish))
+                .await
+                .ok()
+                .and_then(Result::ok)
+        }
+    };
+    let mut response = match (receipt, wish) {
+        (Some(receipt), Some(wish)) => {
+            let is_reached = receipt.state >= wish.state;
+            private_json(if is_reached { StatusCode::OK } else { StatusCode::ACCEPTED }, &receipt)
+        }
+        _ => private_json(StatusCode::ACCEPTED, &Created { seq, as_of: as_of.clone() }),
+    };
     let location = (header::LOCATION, answers::text(&format!("/admin/v1/purges/{seq}")));
     response.headers_mut().extend([as_of_field(&as_of), location]);
     Ok(response.into_response())
@@ -346,24 +409,25 @@ async fn read(
     let seq = parse_seq(&seq).map_err(|error| {
         Problem::new(400, "seq-invalid", "The purge's number is not valid").fault("seq", error.to_string())
     })?;
-    let wait = |text: &str| state_of(text).filter(|state| *state != PurgeState::Pending);
-    let wait = query.take("wait", "accepted or applied", wait);
-    let timeout = |text: &str| whole(text).filter(|ms| *ms <= WAIT_MS_MAX);
-    let timeout_ms = query.take("timeout_ms", "a whole number of milliseconds from 0 to 9000", timeout);
+    let wish = wish(&mut query);
     query.end()?;
-    let Some(wanted) = wait else {
-        let receipt = receipt(&app, &staff, seq, Duration::from_millis(WAIT_MS_MAX)).await?;
-        return Ok(private_json(StatusCode::OK, &receipt));
+    let receipt = match wish {
+        None => receipt(&app, &staff, seq, Duration::from_millis(WAIT_MS_MAX)).await?,
+        Some(wish) => waited(&app, &staff, seq, &place, wish).await?,
     };
+    Ok(private_json(StatusCode::OK, &receipt))
+}
+
+/// The receipt as soon as the purge has come so far, or when the time since the request came is over.
+async fn waited(app: &App, staff: &Staff, seq: Seq, place: &Place, wish: Wish) -> Result<Receipt, ApiError> {
     // For seconds, most of them asleep: those who only look something up must not stand behind.
     place.move_to(Work::AdminWait).await?;
-    let limit = Duration::from_millis(timeout_ms.unwrap_or(WAIT_MS_DEFAULT));
-    let left = || limit.saturating_sub(place.came().elapsed());
+    let left = || wish.limit.saturating_sub(place.came().elapsed());
     let mut pause = ASK_AGAIN_MIN;
     loop {
-        let receipt = receipt(&app, &staff, seq, left().max(ASK_MIN)).await?;
-        if receipt.state >= wanted || left().is_zero() {
-            return Ok(private_json(StatusCode::OK, &receipt));
+        let receipt = receipt(app, staff, seq, left().max(ASK_MIN)).await?;
+        if receipt.state >= wish.state || left().is_zero() {
+            return Ok(receipt);
         }
         tokio::time::sleep(pause.min(left())).await;
         pause = pause.mul_f32(1.2).min(ASK_AGAIN_MAX);
