@@ -7,6 +7,7 @@ use axum::http::{Request, StatusCode};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use common::EDGE_SECRET;
 use common::people::{PASSWORD, People};
+use futures_util::{FutureExt, StreamExt};
 use kv_schemas::claims::{AUDIENCE_ADMIN, AUDIENCE_EDGE, AdminClaims, ISSUER, Scope, StaffRole, ViewerClaims};
 use kv_schemas::edge_secret::{EDGE_CLIENT, EdgeSecret, VIEWER_SEAL};
 use origin::auth::password::{Cost, Hasher};
@@ -912,4 +913,31 @@ async fn a_nul_in_a_path_a_parameter_or_a_body_is_refused_where_it_stands() {
         assert!(matches!(got.status.as_u16(), 400 | 422), "{path}: {got:?}");
         assert_eq!(got.json()["errors"][0]["at"], at, "{path}: {got:?}");
     }
+}
+
+/// Bodies are read before anybody knows who sends them.
+#[tokio::test]
+async fn bodies_that_are_sent_slowly_have_room_for_so_many_bytes_together_and_leave_it_when_they_end() {
+    let service = People::start().await;
+    let router = router(service.app.clone(), &[Role::Admin, Role::Auth]);
+    let post = |body: Body| {
+        let request = Request::post("/admin/v1/purges").header("content-type", "application/json").body(body).unwrap();
+        router.clone().oneshot(request)
+    };
+    // As long as one may be, and never at its end.
+    let slow = || {
+        let begun = futures_util::stream::iter([Ok::<_, std::io::Error>(vec![b' '; 4 * 1024 * 1024 - 1])]);
+        let mut asking = Box::pin(post(Body::from_stream(begun.chain(futures_util::stream::pending()))));
+        assert!(asking.as_mut().now_or_never().is_none(), "it is not at its end");
+        asking
+    };
+    let mut all: Vec<_> = (0..16).map(|_| slow()).collect();
+    let got = post(Body::from("{}")).await.unwrap();
+    assert_eq!(got.status(), StatusCode::SERVICE_UNAVAILABLE, "64 MiB are held");
+    assert!(got.headers().contains_key("retry-after"));
+    let read = service.call("GET", "/admin/v1/purges", &service.admin_token(), None).await;
+    assert_eq!(read.status, StatusCode::OK, "what has no body needs no room");
+    all.pop();
+    let got = post(Body::from("{}")).await.unwrap();
+    assert_eq!(got.status(), StatusCode::UNAUTHORIZED, "there is room again, and no token");
 }
