@@ -507,7 +507,7 @@ async fn a_proxy_with_settings_for_the_api_says_so_instead_of_leaving_them_unhea
     let config = std::fs::read_to_string(&file).unwrap();
     let mode = r#"( name = "MODE", text = "proxy" ),"#;
     assert!(config.contains(mode), "{config}");
-    for (name, value) in [("LIMITS", "reads=5/60"), ("SERVICES", "/admin http://127.0.0.1:9")] {
+    for (name, value) in [("LIMITS", "reads=5/60"), ("SERVICES", "/admin http://127.0.0.1:9"), ("WEB_ORIGINS", "*")] {
         proxy.fleet.kill_edge(0);
         let more = format!(r#"{mode} ( name = "{name}", text = "{value}" ),"#);
         std::fs::write(&file, config.replace(mode, &more)).unwrap();
