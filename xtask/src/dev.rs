@@ -130,6 +130,7 @@ impl Dev {
                 ("REGIONS", REGIONS),
                 ("LOCALES", LOCALES),
                 ("EDGE_SECRET", &secret),
+                ("WEB_ORIGINS", "*"),
             ]
             .map(|(name, value)| (name.into(), value.into()))
             .into(),
