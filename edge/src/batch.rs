@@ -8,14 +8,13 @@ use crate::js::Patience;
 use crate::respond::{self, fail, refuse};
 use crate::{content, cut, gateway, isolate, js, route};
 use kv_schemas::Problem;
-use kv_schemas::header::{CACHE_STATUS, MIN_AS_OF, PROBLEM_JSON};
+use kv_schemas::header::{MIN_AS_OF, PROBLEM_JSON};
 use serde::Deserialize;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
-use surrogate_cache::phase::CacheStatus;
-use surrogate_cache::{Phase, Reason, encoding};
+use surrogate_cache::{Reason, encoding};
 use wasm_bindgen::JsValue;
 use worker::Delay;
 
@@ -88,12 +87,8 @@ pub async fn handle(call: &Call) -> Result<web_sys::Response, JsValue> {
         body.extend_from_slice(&answer);
     }
     body.extend_from_slice(b"]}");
-    let status = CacheStatus { reason: Some(Reason::Method), ..CacheStatus::new(Phase::Bypass) };
-    isolate::count(&status);
-    let headers = web_sys::Headers::new()?;
+    let headers = respond::bypassed()?;
     headers.set("content-type", "application/json")?;
-    headers.set("cache-control", "no-store")?;
-    headers.set(CACHE_STATUS, &status.render(respond::NAME))?;
     let takes_packed = encoding::takes_packed(&js::fields(&call.request.headers()));
     cut::send(&body, &headers, takes_packed, false)
 }

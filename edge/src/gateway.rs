@@ -10,7 +10,8 @@ use crate::respond::{self, Forwarded, Shape, fail, refuse};
 use crate::route::{self, Route};
 use crate::settings::{Mode, Settings};
 use crate::viewer::{self, Depends, locale_asked};
-use crate::{access, batch, cut, identity, journal_client, js, limits, ops, private};
+use crate::{access, batch, cut, identity, journal_client, js, limits, ops, private, web};
+use gateway_rules::limits::Class;
 use kv_schemas::claims::Scope;
 use kv_schemas::header::{MIN_AS_OF, SEC_PURPOSE};
 use kv_schemas::{AsOf, Problem};
@@ -76,6 +77,7 @@ pub async fn handle(
     }
     let target = route::target_of(&url);
     let answer = respond(&call, target).await?;
+    web::tell(&call, target, &answer)?;
     access::end(&call, target, began_ms, &answer)?;
     Ok(answer)
 }
@@ -85,27 +87,31 @@ pub async fn respond(call: &Call, target: &str) -> Result<web_sys::Response, JsV
     if call.settings.mode == Mode::Proxy {
         return dispatch(call, target).await;
     }
+    let is_preflight = web::is_preflight(call);
+    // A preflight costs no service anything, whatever it asks for.
+    let class = Class::of(target).map(|class| if is_preflight { Class::Reads } else { class });
     // What was begun before has been counted.
     if call.begun.is_none()
-        && let Some(refusal) = limits::refusal(call, target).await
+        && let Some(refusal) = limits::refusal(call, class).await
     {
         return refusal;
     }
     let path = target.split('?').next().unwrap_or(target);
     let answer = match path {
-        batch::PATH => batch::handle(call).await,
+        batch::PATH if !is_preflight => batch::handle(call).await,
         _ => match cut::handle(call, target).await {
             Some(answer) => answer,
             None => dispatch(call, target).await,
         },
     }?;
-    limits::note(&answer, target, call)?;
+    limits::note(&answer, class, call)?;
     Ok(answer)
 }
 
 /// The answer to a request for this path and query.
 pub async fn dispatch(call: &Call, target: &str) -> Result<web_sys::Response, JsValue> {
     match route::classify(call.settings.mode, &call.request.method(), target) {
+        Route::OwnWrite { .. } | Route::Pass { .. } if web::is_preflight(call) => web::preflight(),
         Route::Edge(path) => ops::handle(call, &path).await,
         Route::Cached { target: document, depends } => cached(call, &document, depends, locale_asked(target)).await,
         Route::Own { target } => private::read(call, &target, js::fields(&call.request.headers())).await,
@@ -265,7 +271,8 @@ pub fn respond_to(
 ) -> Result<web_sys::Response, JsValue> {
     let lost = || refuse(500, "edge-failed", "The edge could not serve this request", Reason::EdgeFailed);
     let Some(Outcome { answer, response, retry_after_s }) = outcome else { return lost() };
-    let shape = &Shape { is_head: origin.is_head, proxied: call.settings.mode == Mode::Proxy, ..shape };
+    let (proxied, web) = (call.settings.mode == Mode::Proxy, call.settings.web_origins.is_on());
+    let shape = &Shape { is_head: origin.is_head, proxied, web, ..shape };
     isolate::count(answer.status());
     match answer {
         Answer::Stored { entry, show, age_ms, status, behind } => {

@@ -91,8 +91,10 @@ pub fn rules() -> Option<String> {
         };
         // A trace is gone on with in the log and at origin; where there is neither, it changes nothing.
         let trace = if logs { ",traceparent" } else { "" };
+        // Kept answers are for apps of all origins.
+        let origin = if settings.web_origins.depends_on_origin() { ",origin" } else { "" };
         let client = if limits::counts_reads(settings) { limits::CLIENT } else { "" };
-        format!("{guards}{trace}\n{client}\n{}\n{content}", if logs { "log" } else { "" })
+        format!("{guards}{trace}{origin}\n{client}\n{}\n{content}", if logs { "log" } else { "" })
     })
 }
 
@@ -300,17 +302,18 @@ fn make_parts(
     private: bool,
     told: &CacheStatus,
 ) -> Option<Parts> {
-    let settings = isolate::with(|isolate| (isolate.settings.mode, access::logs_hits(isolate.settings.access_log)));
-    let (mode, logs) = settings.unzip();
+    let settings = isolate::with(|isolate| isolate.settings.clone())?;
+    let logs = access::logs_hits(settings.access_log);
+    let (proxied, web) = (settings.mode == Mode::Proxy, settings.web_origins.is_on());
     let varies = viewer::varies(about_of(&entry.key));
-    let shape = respond::Shape { proxied: mode == Some(Mode::Proxy), private, varies, ..respond::Shape::default() };
+    let shape = respond::Shape { proxied, web, private, varies, ..respond::Shape::default() };
     // The log's id is set among them.
-    let kept = began_ms.is_none() || logs == Some(true);
+    let kept = began_ms.is_none() || logs;
     let status = if not_modified { 304 } else { entry.head.status };
-    let init = respond::ready(entry, status, entry.policy.age_ms(now_ms), told, &shape);
+    let init = respond::ready(entry, status, entry.policy.age_ms(now_ms), told, &shape, &settings.web_origins);
     let body = if respond::is_null_body(status) { &JsValue::NULL } else { entry.body.bytes.as_ref() };
     let duration_ms = now_ms.saturating_sub(began_ms.unwrap_or(now_ms));
-    let line = (logs == Some(true)).then(|| access::line_of_hit(entry, status, told.tier, duration_ms));
+    let line = logs.then(|| access::line_of_hit(entry, status, told.tier, duration_ms));
     parts_of(body, &init, kept, line.as_deref())
 }
 

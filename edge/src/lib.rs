@@ -44,6 +44,7 @@ mod signatures;
 mod upstream;
 mod viewer;
 mod warm;
+mod web;
 
 use wasm_bindgen::prelude::*;
 use worker::{Context, Env};

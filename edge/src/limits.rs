@@ -49,8 +49,8 @@ fn problem() -> Problem {
 }
 
 /// The refusal, if there is one.
-pub async fn refusal(call: &Call, target: &str) -> Option<Result<web_sys::Response, JsValue>> {
-    let class = Class::of(target)?;
+pub async fn refusal(call: &Call, class: Option<Class>) -> Option<Result<web_sys::Response, JsValue>> {
+    let class = class?;
     let policy = call.settings.limits.of(class)?;
     let address = call.request.headers().get(CLIENT).ok().flatten().unwrap_or_default();
     let who = client(&address);
@@ -116,8 +116,8 @@ fn describe(answer: &web_sys::Response, class: Class, call: &Call) -> Result<(),
 
 /// The same on answers of the classes that the platform counts. A cached read is answered as it is: a field more for each
 /// hit would say nothing its client could use.
-pub fn note(answer: &web_sys::Response, target: &str, call: &Call) -> Result<(), JsValue> {
-    match Class::of(target).filter(|class| class.binding().is_some()) {
+pub fn note(answer: &web_sys::Response, class: Option<Class>, call: &Call) -> Result<(), JsValue> {
+    match class.filter(|class| class.binding().is_some()) {
         Some(class) => describe(answer, class, call),
         None => Ok(()),
     }

@@ -32,6 +32,7 @@ pub const SHAPE: Shape = Shape {
     is_head: false,
     debug: false,
     proxied: false,
+    web: false,
     unpack: false,
 };
 

@@ -3,6 +3,8 @@
 use crate::access::REQUEST_ID;
 use crate::isolate::{self, Body};
 use crate::js;
+use crate::web::ORIGIN;
+use gateway_rules::web::{ALLOWED, EXPOSED, WebOrigins, is_about_web_apps};
 use kv_schemas::Problem;
 use kv_schemas::header::{CACHE_STATUS, CDN_CACHE_CONTROL, PROBLEM_JSON, SURROGATE_AS_OF, is_internal};
 use surrogate_cache::encoding::weakened;
@@ -22,6 +24,8 @@ const OF_A_304: [&str; 7] = ["cache-control", "content-location", "date", "etag"
 /// What is said of an answer that is for one viewer.
 const PRIVATE: (&str, &str, bool) = ("cache-control", "private, no-cache", true);
 
+const NO_STORE: (&str, &str) = ("cache-control", "no-store");
+
 /// What an answer is to look like.
 #[derive(Clone, Copy, Default)]
 pub struct Shape {
@@ -34,6 +38,8 @@ pub struct Shape {
     /// this kind "will typically forward this header so that downstream CDN caches can use it as well. However, they MAY remove
     /// it", as in front of one API's viewers.
     pub proxied: bool,
+    /// What it says of web apps is the edge's to say (`WEB_ORIGINS`).
+    pub web: bool,
     /// The client does not take the body's coding.
     pub unpack: bool,
     /// The answer is for who bears this token: no shared cache on the way may keep it, and a browser has to ask again, since
@@ -48,6 +54,7 @@ impl Shape {
         // In front of the API the edge names each request itself. Origin says the id it was asked with: of a stored answer that is
         // another request's.
         (self.proxied || name != REQUEST_ID)
+            && !(self.web && is_about_web_apps(name))
             && (self.debug
                 || !is_internal(name)
                 || (self.proxied && name == CDN_CACHE_CONTROL)
@@ -114,6 +121,10 @@ pub fn unpacked(body: &JsValue) -> Result<web_sys::ReadableStream, JsValue> {
 /// What is said of the very bytes of a content (RFC 9530 section 2, RFC 1864), and of those of the whole in its coding.
 const OF_THE_CONTENT: [&str; 2] = ["content-digest", "content-md5"];
 const OF_THE_CODED: [&str; 4] = ["content-encoding", "content-length", "repr-digest", "digest"];
+
+pub fn set(headers: &web_sys::Headers, fields: &[(&str, &str)]) -> Result<(), JsValue> {
+    fields.iter().try_for_each(|(name, value)| headers.set(name, value))
+}
 
 fn delete(headers: &web_sys::Headers, names: &[&str]) -> Result<(), JsValue> {
     names.iter().try_for_each(|name| headers.delete(name))
@@ -190,10 +201,25 @@ fn fields_of(entry: &Entry<Body>, not_modified: bool, age_ms: u64, status: &Cach
     fields
 }
 
-/// The second argument of `new Response`, as JSON, for the whole of a stored answer or that it is not modified.
-pub fn ready(entry: &Entry<Body>, code: u16, age_ms: u64, status: &CacheStatus, shape: &Shape) -> String {
+/// The second argument of `new Response`, as JSON, for the whole of a stored answer or that it is not modified. It is for whoever
+/// asks, so it names no web app but one that it names to all.
+pub fn ready(
+    entry: &Entry<Body>,
+    code: u16,
+    age_ms: u64,
+    status: &CacheStatus,
+    shape: &Shape,
+    web_origins: &WebOrigins,
+) -> String {
     let mut fields = fields_of(entry, code == 304, age_ms, status, shape);
     let coded = mark_coded(entry, &mut fields);
+    if let Some(named) = web_origins.named(None) {
+        fields.push(ALLOWED, named);
+        fields.push(EXPOSED.0, EXPOSED.1);
+    }
+    if web_origins.depends_on_origin() {
+        fields.push("vary", ORIGIN);
+    }
     init_text(code, &fields, coded)
 }
 
@@ -361,8 +387,7 @@ pub fn forwarded(from: Forwarded<'_>, status: &CacheStatus, shape: &Shape) -> Re
 /// An RFC 9457 error of the edge's own.
 pub fn problem(problem: &Problem, status: Option<&CacheStatus>) -> Result<web_sys::Response, JsValue> {
     let headers = web_sys::Headers::new()?;
-    headers.set("content-type", PROBLEM_JSON)?;
-    headers.set("cache-control", "no-store")?;
+    set(&headers, &[("content-type", PROBLEM_JSON), NO_STORE])?;
     match problem.status {
         401 => headers.set("www-authenticate", "Bearer")?,
         405 => headers.set("allow", "POST")?,
@@ -387,6 +412,15 @@ pub fn refuse(status: u16, slug: &str, title: &str, reason: Reason) -> Result<we
     fail(&Problem::new(status, slug, title), reason)
 }
 
+/// What is said of an answer that the edge makes to what is never stored; it is counted so.
+pub fn bypassed() -> Result<web_sys::Headers, JsValue> {
+    let status = CacheStatus { reason: Some(Reason::Method), ..CacheStatus::new(Phase::Bypass) };
+    isolate::count(&status);
+    let headers = web_sys::Headers::new()?;
+    set(&headers, &[NO_STORE, (CACHE_STATUS, &status.render(NAME))])?;
+    Ok(headers)
+}
+
 /// A small JSON document of the edge's own.
 pub fn json(status: u16, text: &str) -> web_sys::Response {
     plain(status, "application/json", text)
@@ -395,8 +429,7 @@ pub fn json(status: u16, text: &str) -> web_sys::Response {
 pub fn plain(status: u16, content_type: &str, text: &str) -> web_sys::Response {
     let make = || {
         let headers = web_sys::Headers::new()?;
-        headers.set("content-type", content_type)?;
-        headers.set("cache-control", "no-store")?;
+        set(&headers, &[("content-type", content_type), NO_STORE])?;
         build(Some(JsValue::from_str(text)), status, &headers, false, false)
     };
     make().unwrap_or_else(|_: JsValue| web_sys::Response::error())

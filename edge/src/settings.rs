@@ -7,6 +7,7 @@ use crate::viewer::Known;
 use gateway_rules::access::Wish;
 use gateway_rules::limits::Limits;
 use gateway_rules::services::{Services, Terms};
+use gateway_rules::web::WebOrigins;
 use kv_schemas::edge_secret::EdgeSecret;
 use platform::{lease_and_bound_ms, number};
 use std::rc::Rc;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub deployment: String,
     /// How often one client may ask.
     pub limits: Limits,
+    /// Which web apps on other origins may use the API.
+    pub web_origins: WebOrigins,
     /// How long a batch's members may take.
     pub batch_timeout_ms: u64,
     pub access_log: Wish,
@@ -86,12 +89,18 @@ impl Settings {
         };
         let table = text("SERVICES").unwrap_or_default();
         let limits = text("LIMITS").unwrap_or_default();
-        if mode == Mode::Proxy && !table.is_empty() {
-            return Err("SERVICES is for MODE=gateway; a proxy has one origin, ORIGIN_URL".into());
+        let web_origins = text("WEB_ORIGINS").unwrap_or_default();
+        for (value, fault) in [
+            (&table, "SERVICES is for MODE=gateway; a proxy has one origin, ORIGIN_URL"),
+            (&limits, "LIMITS is for MODE=gateway; a proxy knows no classes of routes and counts nobody"),
+            (&web_origins, "WEB_ORIGINS is for MODE=gateway; a proxy's origin says that itself"),
+        ] {
+            if mode == Mode::Proxy && !value.is_empty() {
+                return Err(fault.into());
+            }
         }
-        if mode == Mode::Proxy && !limits.is_empty() {
-            return Err("LIMITS is for MODE=gateway; a proxy knows no classes of routes and counts nobody".into());
-        }
+        let web_origins =
+            WebOrigins::read(&web_origins).ok_or("WEB_ORIGINS must be *, or at most 16 of scheme://host[:port]")?;
         let services =
             Services::read(&table, &origin_url, terms).map_err(|fault| format!("ORIGIN_URL, SERVICES: {fault}"))?;
         let edge_secret = text("EDGE_SECRET").map(|secret| EdgeSecret::new(&secret)).transpose();
@@ -138,6 +147,7 @@ impl Settings {
             location,
             deployment,
             limits,
+            web_origins,
             batch_timeout_ms,
             access_log,
             keys,

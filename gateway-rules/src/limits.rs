@@ -10,19 +10,26 @@
 pub enum Class {
     Admin,
     Auth,
+    /// A session's next tokens, and its end: each device of many behind one address asks every few minutes, and what it
+    /// shows cannot be guessed.
+    Refresh,
     Batch,
     Search,
     /// Every other route of the API.
     Reads,
 }
 
+/// These very paths: what is spelt in another way is counted with log-ins.
+const REFRESHES: [&str; 4] = ["/auth/refresh", "/auth/logout", "/auth/staff/refresh", "/auth/staff/logout"];
+
 impl Class {
-    pub const ALL: [Self; 5] = [Self::Admin, Self::Auth, Self::Batch, Self::Search, Self::Reads];
+    pub const ALL: [Self; 6] = [Self::Admin, Self::Auth, Self::Refresh, Self::Batch, Self::Search, Self::Reads];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::Auth => "auth",
+            Self::Refresh => "refresh",
             Self::Batch => "batch",
             Self::Search => "search",
             Self::Reads => "reads",
@@ -34,6 +41,7 @@ impl Class {
         match self {
             Self::Admin => Some("LIMIT_ADMIN"),
             Self::Auth => Some("LIMIT_AUTH"),
+            Self::Refresh => Some("LIMIT_REFRESH"),
             Self::Batch => Some("LIMIT_BATCH"),
             Self::Search => Some("LIMIT_SEARCH"),
             Self::Reads => None,
@@ -48,6 +56,7 @@ impl Class {
         match () {
             () if is_below("/__edge") => None,
             () if is_below("/admin") => Some(Self::Admin),
+            () if REFRESHES.contains(&path) => Some(Self::Refresh),
             () if is_below("/auth") => Some(Self::Auth),
             () if is_below("/v1/batch") => Some(Self::Batch),
             () if is_below("/v1/search") => Some(Self::Search),
@@ -72,8 +81,11 @@ impl Limits {
     pub fn read(text: &str) -> Result<Self, String> {
         let mut limits = Self::default();
         for word in text.split_whitespace() {
-            let fault =
-                || format!("'{word}' must be CLASS=REQUESTS/SECONDS, the class admin, auth, batch, search or reads");
+            let fault = || {
+                format!(
+                    "'{word}' must be CLASS=REQUESTS/SECONDS, the class admin, auth, refresh, batch, search or reads"
+                )
+            };
             let (name, policy) = word.split_once('=').ok_or_else(fault)?;
             let (quota, window) = policy.split_once('/').ok_or_else(fault)?;
             let class = Class::ALL.into_iter().find(|class| class.as_str() == name).ok_or_else(fault)?;
@@ -265,6 +277,14 @@ mod tests {
         for (target, class) in [
             ("/admin/v1/titles", Some(Class::Admin)),
             ("/auth/login", Some(Class::Auth)),
+            ("/auth/refresh?x=1", Some(Class::Refresh)),
+            ("/auth/logout", Some(Class::Refresh)),
+            ("/auth/staff/refresh", Some(Class::Refresh)),
+            ("/auth/staff/logout", Some(Class::Refresh)),
+            ("/auth/logout-everywhere", Some(Class::Auth)),
+            ("/auth/refresh/", Some(Class::Auth)),
+            ("/auth/refresh/../login", Some(Class::Auth)),
+            ("/auth/Refresh", Some(Class::Auth)),
             ("/v1/batch", Some(Class::Batch)),
             ("/v1/search?q=/admin", Some(Class::Search)),
             ("/v1/searching", Some(Class::Reads)),

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Wide enough to try things, and there so that a limit can be seen.
-const LIMITS: &str = "admin=600/60 auth=600/60 batch=600/60 search=600/60";
+const LIMITS: &str = "admin=600/60 auth=600/60 refresh=1200/60 batch=600/60 search=600/60";
 /// So that translations and rights of a country can be tried.
 const LOCALES: &str = "en,de,fr";
 const REGIONS: &str = "DE,FR,GB,US";
@@ -143,6 +143,7 @@ impl Dev {
                 ("REGIONS", REGIONS),
                 ("LOCALES", LOCALES),
                 ("EDGE_SECRET", &secret),
+                ("WEB_ORIGINS", "*"),
             ]
             .map(|(name, value)| (name.into(), value.into()))
             .into(),

@@ -47,7 +47,7 @@ fn number(text: &str) -> Option<String> {
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(digits)
 }
 
-/// Every variable that a source reads, by what reads it: `text(env, "NAME")` and its like.
+/// Every variable that a source reads, by what reads it: `text("NAME")`, `number(text, "NAME", 1)` and their like.
 fn read_by_workers(source: &str) -> Vec<(&str, String, Default)> {
     let mut all = Vec::new();
     for (at, _) in source.match_indices('(') {
@@ -56,8 +56,12 @@ fn read_by_workers(source: &str) -> Vec<(&str, String, Default)> {
             continue;
         }
         let call = enclosed(&source[at + 1..]);
-        let is_env = |argument: &str| ["env", "&env", "&call.env"].contains(&argument.trim());
-        let Some((_, rest)) = call.split_once(',').filter(|(first, _)| is_env(first)) else { continue };
+        let is_env = |argument: &str| ["env", "&env", "&call.env", "text"].contains(&argument.trim());
+        let rest = match call.split_once(',').filter(|(first, _)| is_env(first)) {
+            Some((_, rest)) => rest,
+            None if reader == "text" && call.starts_with('"') => call,
+            None => continue,
+        };
         let Some(name) = literal(rest) else {
             let handed = rest.split(',').next().unwrap().trim();
             assert_eq!(handed, "name", "a variable's name is to stand where it is read: {call}");

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// The Workers' sizes over the wire may not grow beyond these, gzipped.
 fn gzipped_bytes_max(package: &str) -> usize {
-    if package == "edge" { 253 * 1000 } else { 86_500 }
+    if package == "edge" { 254 * 1000 } else { 86_500 }
 }
 
 #[derive(Args)]

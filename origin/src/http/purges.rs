@@ -190,6 +190,9 @@ async fn create(
     staff.at_least(StaffRole::Editor)?;
     let dry_run = query.take("dry_run", "true or false", |text| text.parse().ok()).unwrap_or(false);
     let wish = wish(&mut query);
+    if dry_run && wish.is_some() {
+        query.fault("wait", "must not stand with dry_run: there is nothing to wait for");
+    }
     query.end()?;
     let value = json_body(&headers, body, &["application/json"])?;
     let invalid = |detail: String| Problem::new(422, "purge-invalid", "The purge is not valid").detail(detail);

@@ -75,7 +75,7 @@ impl Query {
         Self { given, known: Vec::new(), refuses_strangers: false, faults: Vec::new() }
     }
 
-    fn fault(&mut self, name: &str, message: impl Into<String>) {
+    pub fn fault(&mut self, name: &str, message: impl Into<String>) {
         self.faults.push(Fault { at: name.into(), message: message.into() });
     }
 

@@ -4,6 +4,7 @@ use e2e::http::{Got, ask, send};
 use e2e::stack::{Shape, Stack};
 use e2e::upstream::Upstream;
 use reqwest::Method;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 async fn stack(limits: &str) -> Stack {
@@ -43,6 +44,40 @@ async fn each_class_has_its_own_allowance_and_each_client_too() {
         as_client(&stack, 0, Method::GET, "/admin/v1/titles", &format!("2001:db8:1:2::{n}")).await;
     }
     is_refused(&as_client(&stack, 0, Method::GET, "/admin/v1/titles", "2001:db8:1:2:ffff::1").await, "admin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_log_ins_are_used_up_sessions_are_refreshed_and_ended_within_a_limit_of_their_own() {
+    let stack = stack("auth=3/60 refresh=3/60").await;
+    let post = async |path: &str, body: serde_json::Value| {
+        let request = ask(Method::POST, format!("{}{path}", stack.fleet.isolate_url(0, 0)));
+        let request = request.header("cf-connecting-ip", "192.0.2.1").header("content-type", "application/json");
+        send(request.body(body.to_string())).await
+    };
+    let account = json!({"email": "ada@example.org", "password": "correct horse"});
+    post("/auth/register", account.clone()).await;
+    let session = post("/auth/login", account.clone()).await;
+    assert_eq!(session.header("ratelimit-policy"), Some("\"auth\";q=3;w=60"), "{session:?}");
+    let until_refused = async |path: &str, class: &str, body: serde_json::Value| {
+        let what = format!("{path} is refused");
+        let refusal = e2e::eventually(&what, || async {
+            let got = post(path, body.clone()).await;
+            (got.status == 429).then_some(got)
+        });
+        is_refused(&refusal.await, class);
+    };
+    until_refused("/auth/login", "auth", account).await;
+    let session = post("/auth/refresh", json!({"refresh_token": session.json()["refresh_token"]})).await;
+    assert_eq!(
+        (session.status, session.header("ratelimit-policy")),
+        (200, Some("\"refresh\";q=3;w=60")),
+        "{session:?}"
+    );
+    let token = json!({"refresh_token": session.json()["refresh_token"]});
+    assert_eq!(post("/auth/logout", token.clone()).await.status, 204);
+    for path in ["/auth/refresh", "/auth/logout", "/auth/staff/refresh", "/auth/staff/logout"] {
+        until_refused(path, "refresh", token.clone()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,4 +27,5 @@ mod sample;
 mod traces;
 mod viewers;
 mod warm;
+mod web;
 mod writes;

@@ -538,6 +538,7 @@ async fn an_edge_with_a_setting_that_cannot_be_right_serves_nothing_and_its_log_
     for (name, value) in [
         ("LIMITS", "reads=5/60"),
         ("SERVICES", "/admin http://127.0.0.1:9"),
+        ("WEB_ORIGINS", "*"),
         ("BOUND_MS", "1"),
         ("BODY_BYTES_MAX", "many"),
     ] {
