@@ -1,7 +1,7 @@
 //! A cached response as bytes: the value in KV and the body in a location's cache.
 //!
 //! ```text
-//! entry  = magic "SCE3" | head_bytes: u32 little-endian | head | body
+//! entry  = magic "SCE4" | head_bytes: u32 little-endian | head | body
 //! head   = text key | number status | text as_of | number request_time_ms | number response_time_ms
 //!        | number body_bytes | fields | number names_count | text* | hashes
 //! fields = number fields_count | ( number name_bytes | number value_bytes )* | text of all names and values
@@ -18,7 +18,7 @@ use crate::fields::Fields;
 use crate::surrogate_key::KeyHash;
 use crate::wire::{Reader, put_hashes, put_number, put_text};
 
-pub const MAGIC: [u8; 4] = *b"SCE3";
+pub const MAGIC: [u8; 4] = *b"SCE4";
 /// Bytes before the head.
 pub const PREFIX_BYTES: usize = 8;
 /// Longest head that is read.
