@@ -940,4 +940,11 @@ async fn bodies_that_are_sent_slowly_have_room_for_so_many_bytes_together_and_le
     all.pop();
     let got = post(Body::from("{}")).await.unwrap();
     assert_eq!(got.status(), StatusCode::UNAUTHORIZED, "there is room again, and no token");
+    drop(all);
+    // As many pieces as there are KiB, of a byte each, and never an end.
+    let pieces = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '])).take(65_536);
+    let mut asking = Box::pin(post(Body::from_stream(pieces.chain(futures_util::stream::pending()))));
+    assert!(asking.as_mut().now_or_never().is_none(), "it is not at its end");
+    let got = post(Body::from("{}")).await.unwrap();
+    assert_eq!(got.status(), StatusCode::UNAUTHORIZED, "they take the room of their bytes");
 }

@@ -28,7 +28,7 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Whole<MAX> {
     }
 }
 
-/// Reads a body to its end. `take` is asked for room for each piece.
+/// Reads a body to its end. `take` is asked for room for all that has been read so far, with each piece of it.
 async fn gather(
     mut body: Body,
     bytes_max: usize,
@@ -41,7 +41,7 @@ async fn gather(
         let data = frame.into_data().unwrap_or_default();
         read = read.saturating_add(data.len());
         if read <= bytes_max {
-            take(data.len())?;
+            take(read)?;
             whole.extend_from_slice(&data);
         } else if read > DRAINED_BYTES_MAX {
             break;

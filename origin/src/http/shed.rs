@@ -186,9 +186,11 @@ impl Gates {
         Err(overloaded(work))
     }
 
-    /// Room for so many bytes more of a body that is to be read for this work, beside what it has.
+    /// Room for so many bytes of a body that is read for this work, beside what it has: counted as a whole, since pieces of a byte
+    /// each would otherwise take a KiB each.
     fn make_room(&self, work: Work, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Problem> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let has = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let kib = u32::try_from(bytes.div_ceil(1024).saturating_sub(has)).unwrap_or(u32::MAX);
         let more = Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| overloaded(work))?;
         match held {
             Some(held) => held.merge(more),
