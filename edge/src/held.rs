@@ -78,7 +78,7 @@ impl Held {
     pub fn takes(&self, bytes: u64) -> bool {
         HOLDS.with(|holds| {
             let Ok(mut holds) = holds.try_borrow_mut() else { return false };
-            // Nobody knows of it any more: it lasts longer than the platform lets a request last.
+            // It was let go for its age, and yet it is read on: what nobody counts grows no more.
             let Some(share) = holds.iter().find(|hold| hold.number == self.0).map(|hold| hold.share) else {
                 return false;
             };
